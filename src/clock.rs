@@ -1,0 +1,21 @@
+//! The only caller of `now()`: the loop reads the clock once a turn, here.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::engine::io::Now;
+
+/// Reads both clocks.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
+pub fn now() -> Now {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+    Now {
+        instant: Instant::now(),
+        unix_ms,
+    }
+}

@@ -1,0 +1,218 @@
+//! What an embedder or the command line decides: every setting with its unit, its default, and what
+//! breaks if it is wrong. Values only; nothing here reads the environment or opens anything.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Everything that a server is started with. `Config::default()` serves on `127.0.0.1:8000`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where WebSocket clients connect. Default `127.0.0.1:8000`; port 0 takes a free one, which
+    /// `Server::local_addr` tells. An address that is in use stops the start.
+    pub listen: SocketAddr,
+    /// Where operators ask for health, readiness and metrics. Default `127.0.0.1:8001`; `None`
+    /// turns it off. There is no authentication on it: keep it off public addresses.
+    pub admin: Option<SocketAddr>,
+    /// Where sessions are kept. Default `sqlite:sundown.db` in the working directory.
+    pub store: StoreConfig,
+    /// When a reply may leave. Default [`Durability::Acked`].
+    pub durability: Durability,
+    /// The SQLite file for sessions that Redis could not take at a shutdown. Default
+    /// `sundown-spill.db`; only meaningful with a Redis store.
+    pub spill: PathBuf,
+    /// How long the store keeps a session after its last change. Default 24 h. Too short, and a
+    /// client that comes back finds its count at 0; too long, and the store grows.
+    pub session_ttl: Duration,
+    /// How often clients get a timestamp. Default 30 s; zero turns it off. Longer than the
+    /// idle timeout of a proxy on the way, and the proxy cuts quiet connections.
+    pub heartbeat: Duration,
+    /// The phases of the shutdown.
+    pub shutdown: ShutdownBudget,
+    /// Bounds on what a peer can make the server do.
+    pub limits: Limits,
+    /// The `Origin` values that may connect, as browsers send them (`https://example.org`).
+    /// Default empty: every origin. Without a list, any web page can connect its visitors.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8001))),
+            store: StoreConfig::Sqlite(PathBuf::from("sundown.db")),
+            durability: Durability::Acked,
+            spill: PathBuf::from("sundown-spill.db"),
+            session_ttl: Duration::from_secs(24 * 60 * 60),
+            heartbeat: Duration::from_secs(30),
+            shutdown: ShutdownBudget::default(),
+            limits: Limits::default(),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+/// Where sessions are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// In this process: gone when it ends.
+    Memory,
+    /// In an SQLite file.
+    Sqlite(PathBuf),
+    /// In Redis: `redis://`, `rediss://` or `redis+unix://`. May hold a password.
+    Redis(String),
+}
+
+impl FromStr for StoreConfig {
+    type Err = InvalidStore;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStore> {
+        if text == "memory:" {
+            return Ok(Self::Memory);
+        }
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let named = !path.is_empty() && path != ":memory:";
+            return if named {
+                Ok(Self::Sqlite(PathBuf::from(path)))
+            } else {
+                Err(InvalidStore)
+            };
+        }
+        let redis = ["redis://", "rediss://", "redis+unix://"];
+        if redis.iter().any(|scheme| text.starts_with(scheme)) {
+            return Ok(Self::Redis(text.to_owned()));
+        }
+        Err(InvalidStore)
+    }
+}
+
+/// Never shows a Redis URL, which may hold a password.
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Redis(_) => f.write_str("redis://…"),
+        }
+    }
+}
+
+/// The text names no store: it must be `memory:`, `sqlite:PATH`, `redis://…`, `rediss://…` or
+/// `redis+unix://…`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidStore;
+
+/// When a reply to a message may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Only after the store has the new count: what a client has seen survives `kill -9`.
+    Acked,
+    /// At once; sessions are saved every 100 ms and at shutdown. A crash loses up to the last
+    /// 100 ms of acknowledged messages.
+    Relaxed,
+}
+
+/// How long each phase of a shutdown may take, counted from the signal (plus `delay`). Each is a
+/// ceiling: a phase ends as soon as its work is done. They must rise in this order, since each
+/// phase is clamped to `timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownBudget {
+    /// Readiness is 503 and all else goes on for so long first. Default 0. Counts towards
+    /// `timeout`: too long, and nothing is left for the rest.
+    pub delay: Duration,
+    /// The whole, from the signal to the exit. Default 10 s. Must be below what the supervisor
+    /// waits before it kills (12 s in our compose file).
+    pub timeout: Duration,
+    /// When every notice must be in the kernel. Default 500 ms.
+    pub notify: Duration,
+    /// When draining ends even if clients still send. Default 2.5 s.
+    pub drain: Duration,
+    /// How long all clients must be quiet for draining to end early. Default 250 ms. Shorter than
+    /// a client's round trip, and messages in flight count as late ones, without a reply.
+    pub drain_quiet: Duration,
+    /// When saving ends, even if the store has not confirmed all. Default 8 s.
+    pub persist: Duration,
+    /// Over how long the goodbyes are spread. Default 500 ms; zero says goodbye to all at once,
+    /// and all clients come back at once.
+    pub close_spread: Duration,
+}
+
+impl ShutdownBudget {
+    /// How long before `timeout` the rest is cut, so that the exit itself is in time.
+    pub const CUT_BEFORE_END: Duration = Duration::from_millis(500);
+}
+
+impl Default for ShutdownBudget {
+    fn default() -> Self {
+        Self {
+            delay: Duration::ZERO,
+            timeout: Duration::from_secs(10),
+            notify: Duration::from_millis(500),
+            drain: Duration::from_millis(2_500),
+            drain_quiet: Duration::from_millis(250),
+            persist: Duration::from_secs(8),
+            close_spread: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Bounds on what peers can make the server do or hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time, of any kind, on the WebSocket listener; the next is answered 503.
+    /// Default 10 000. Each needs a file descriptor.
+    pub connections_max: usize,
+    /// Bytes in a message, fragments together; more is closed with 1009. Default 1 MiB. Each
+    /// connection can make the server hold this much.
+    pub message_bytes_max: usize,
+    /// Bytes that may wait for a peer which does not read; then it is closed with 1008. Default
+    /// 1 MiB. One message is always taken, however large.
+    pub outbound_bytes_max: usize,
+    /// From accept to the end of the request head. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// Silence after which a peer is cut; at half of it, it is pinged. Default 2 min; zero is off,
+    /// and then a peer that vanished without a word stays for ever.
+    pub idle_timeout: Duration,
+    /// Bytes of a request head; more is answered 431. 16 KiB.
+    pub request_head_bytes_max: usize,
+    /// Replies that may wait for a save before the connection is read no further. 1 024.
+    pub held_replies_max: usize,
+    /// Bytes read from one connection before the next has its turn. 64 KiB.
+    pub read_bytes_max: usize,
+    /// Bytes read in one turn of the loop from all connections. 1 MiB.
+    pub turn_bytes_max: usize,
+    /// Connections accepted in one turn. 128.
+    pub accepts_max: usize,
+    /// Connections that a broadcast (heartbeat, notice) reaches in one turn. 512.
+    pub fanout_max: usize,
+    /// Sessions in one save. 512.
+    pub batch_max: usize,
+    /// How long a closed connection may take to read what is left for it. 2 s.
+    pub linger_timeout: Duration,
+    /// How long a peer may take to answer our Close outside of a shutdown. 5 s.
+    pub close_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            message_bytes_max: 1 << 20,
+            outbound_bytes_max: 1 << 20,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            request_head_bytes_max: 16 << 10,
+            held_replies_max: 1_024,
+            read_bytes_max: 64 << 10,
+            turn_bytes_max: 1 << 20,
+            accepts_max: 128,
+            fanout_max: 512,
+            batch_max: 512,
+            linger_timeout: Duration::from_secs(2),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}

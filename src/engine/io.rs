@@ -1,0 +1,308 @@
+//! The engine's vocabulary: what goes in, what comes out, and the names that both sides share.
+//!
+//! The shell (`event_loop`, `net`, `store`) speaks these words to the engine; they hold no socket,
+//! no file descriptor, no clock, and no type of mio, tungstenite or redis.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::message::{Message, ServerMessage};
+use super::shutdown::Trigger;
+
+/// The turn's time, read once at its start: a monotonic instant for deadlines and the wall clock,
+/// in milliseconds since the Unix epoch, for timestamps and expiry.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For deadlines and durations; never goes back.
+    pub instant: Instant,
+    /// Milliseconds since 1970-01-01T00:00:00Z; may jump when the clock is set.
+    pub unix_ms: u64,
+}
+
+/// A connection. The slot is reused; the generation tells the old tenant from the new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    /// Index into the slab of connections.
+    pub slot: u32,
+    /// Distinguishes the connections that have held this slot.
+    pub generation: u32,
+}
+
+/// A session that is open on this node: the handle that the store gives back with its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// Index into the table of open sessions.
+    pub slot: u32,
+    /// Distinguishes the sessions that have held this slot.
+    pub generation: u32,
+}
+
+/// A session's name, chosen by the client (or a UUIDv4 that the server made).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+/// The text is no session id: it must be 1–128 characters of `A-Z a-z 0-9 . _ ~ -`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidSessionId;
+
+impl SessionId {
+    /// The longest id, in characters.
+    pub const LEN_MAX: usize = 128;
+
+    /// Checks and takes a client's id.
+    pub fn parse(text: &str) -> Result<Self, InvalidSessionId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
+        if text.is_empty() || text.len() > Self::LEN_MAX || !text.bytes().all(allowed) {
+            return Err(InvalidSessionId);
+        }
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// A UUIDv4 (RFC 9562, section 5.4) from 128 random bits.
+    pub fn from_random(random: u128) -> Self {
+        let bits = random & !(0xf << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62;
+        let hex = format!("{bits:032x}");
+        let groups = [
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..],
+        ];
+        Self(Arc::from(groups.join("-")))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which messages a client understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// No subprotocol: counts, timestamps and the goodbye, nothing more.
+    Plain,
+    /// The subprotocol `sundown.v1`: a hello first, and a notice when a shutdown begins.
+    V1,
+}
+
+/// Ask the store for the next epoch of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Comes back with the answer.
+    pub key: SessionKey,
+    /// The session to open.
+    pub session: SessionId,
+    /// Random, one for each opening: a store that has already granted this very claim answers
+    /// with the same epoch again, so that a claim may be repeated when its answer was lost.
+    pub token: u64,
+}
+
+/// Ask the store to keep a session's count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Save {
+    /// Comes back with the answer.
+    pub key: SessionKey,
+    /// The session to save.
+    pub session: SessionId,
+    /// The epoch that the session was claimed with; a newer one in the store refuses the save.
+    pub epoch: u64,
+    /// Messages processed so far. Within an epoch a store never lets it go down.
+    pub count: u64,
+}
+
+/// What a store answers, in the order in which it was asked.
+#[derive(Debug)]
+pub enum StoreEvent {
+    /// The store can be asked. Whatever was asked before it went down and was not answered must
+    /// be asked again.
+    Up,
+    /// The store is out of reach: what was asked and not answered is forgotten.
+    Down {
+        /// For the log, without secrets.
+        reason: String,
+    },
+    /// The store does not answer in good time, but nothing is forgotten yet.
+    Stalled,
+    /// A stalled store answers again.
+    Resumed,
+    /// A claim was granted.
+    Claimed {
+        /// The key of the claim.
+        key: SessionKey,
+        /// The epoch to save with.
+        epoch: u64,
+        /// Messages processed before this claim.
+        count: u64,
+        /// Whether the store knew the session before.
+        found: bool,
+    },
+    /// A batch was carried out.
+    Saved {
+        /// The batch, handed back.
+        batch: Vec<Save>,
+        /// Positions in the batch, ascending, that were refused because a newer claim exists.
+        fenced: Vec<usize>,
+    },
+    /// Everything saved so far is as durable as the store can make it.
+    Synced,
+    /// Another connection, here or on another node, has claimed this session with this epoch.
+    TakenOver {
+        /// The session.
+        session: SessionId,
+        /// The newer epoch.
+        epoch: u64,
+    },
+}
+
+/// What the engine wants of the store; the shell hands it over once a turn, in this order.
+#[derive(Debug)]
+pub enum StoreCommand {
+    /// Save these.
+    Save(Vec<Save>),
+    /// Claim this.
+    Claim(Claim),
+    /// Make everything saved so far as durable as the store can.
+    Sync,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A WebSocket handshake is complete.
+    Opened {
+        /// The new connection.
+        conn: ConnId,
+        /// What the client speaks.
+        protocol: Protocol,
+        /// The session that it asked for.
+        session: Option<SessionId>,
+    },
+    /// A data message has arrived whole.
+    Message {
+        /// From whom.
+        conn: ConnId,
+        /// What.
+        message: Message<'a>,
+    },
+    /// The peer has closed its side: its Close frame or its FIN has been read, so that everything
+    /// it sent has been seen.
+    PeerClosed {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// The socket is gone.
+    Gone {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// The store has answered.
+    Store(StoreEvent),
+    /// Someone asks for the shutdown: the first time it begins, the second time it hurries, the
+    /// third time it ends.
+    Shutdown(Trigger),
+    /// What only the shell can see, once a turn.
+    Levels(Levels),
+}
+
+/// Levels that the shell reads from the lengths of its own lists, once a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Levels {
+    /// Connections with bytes that the kernel has not taken yet.
+    pub unsent: usize,
+    /// Connections with input that has been received and not been processed.
+    pub unread: usize,
+    /// Handshakes, HTTP exchanges and closed connections that still linger.
+    pub strangers: usize,
+    /// When a WebSocket peer was last heard.
+    pub heard_at: Option<Instant>,
+}
+
+/// What to do now.
+#[derive(Debug)]
+pub enum Output {
+    /// Queue a message.
+    Send {
+        /// To whom.
+        conn: ConnId,
+        /// What.
+        message: ServerMessage,
+    },
+    /// Queue a Close frame (RFC 6455, section 5.5.1) and read on until the peer's.
+    Close {
+        /// Whom.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The peer has closed and nothing more is owed to it: answer its Close, send what is queued,
+    /// and close.
+    Finish {
+        /// Whom.
+        conn: ConnId,
+    },
+    /// Stop reading from this connection; what it sends waits in the kernel.
+    Pause {
+        /// Whom.
+        conn: ConnId,
+    },
+    /// Read from this connection again.
+    Resume {
+        /// Whom.
+        conn: ConnId,
+    },
+    /// Answer upgrades and readiness with 503 from here on (or, with `false`, as usual).
+    Refuse {
+        /// Readiness is 503.
+        readiness: bool,
+        /// Upgrades are 503.
+        upgrades: bool,
+    },
+    /// Empty the accept queue, close the listener, and send every stranger away.
+    CloseListener,
+    /// Cut every socket that is left.
+    CutAll,
+    /// Nothing is left to do: end the loop.
+    Stop,
+}
+
+/// Why the server closes a WebSocket connection: the close code and the reason it sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseReason {
+    /// RFC 6455, section 7.4.
+    pub code: u16,
+    /// At most 123 bytes of UTF-8.
+    pub text: Cow<'static, str>,
+}
+
+impl CloseReason {
+    /// Another connection has claimed the session.
+    pub const TAKEN_OVER: Self = Self::of(4001, "session taken over");
+    /// A frame or a sequence of frames that RFC 6455 forbids.
+    pub const PROTOCOL_ERROR: Self = Self::of(1002, "protocol error");
+    /// A text message that is not UTF-8.
+    pub const INVALID_UTF8: Self = Self::of(1007, "invalid UTF-8");
+    /// A message over `--max-message-size`.
+    pub const TOO_BIG: Self = Self::of(1009, "message too big");
+    /// The peer reads too slowly: more than `--max-outbound-bytes` wait for it.
+    pub const TOO_SLOW: Self = Self::of(1008, "reader too slow");
+    /// The peer has been silent for `--idle-timeout`.
+    pub const IDLE: Self = Self::of(1001, "idle timeout");
+
+    /// A code with a fixed text.
+    pub const fn of(code: u16, text: &'static str) -> Self {
+        Self {
+            code,
+            text: Cow::Borrowed(text),
+        }
+    }
+}

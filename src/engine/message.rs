@@ -1,0 +1,149 @@
+//! What clients and server say to each other on the wire (docs/protocol.md): types ⇄ bytes.
+
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::io::SessionId;
+
+/// A data message from a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A text message; UTF-8 has been checked.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+}
+
+/// A message to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerMessage {
+    /// `{"count":n}`: n messages of this session have been processed.
+    Count(u64),
+    /// `{"ts":"…"}`: the heartbeat, from milliseconds since the Unix epoch.
+    Timestamp(u64),
+    /// The first message on every `sundown.v1` connection.
+    Hello {
+        /// The session, given or made.
+        session: SessionId,
+        /// Messages processed in it so far.
+        count: u64,
+        /// Whether the store knew it.
+        resumed: bool,
+    },
+    /// `sundown.v1`: a shutdown has begun.
+    Notice {
+        /// For how long messages are still answered.
+        drain_ms: u64,
+        /// When this client should come back, counted from now.
+        reconnect_ms: u64,
+    },
+    /// The last message: the count that the store holds.
+    Goodbye {
+        /// Messages processed in this session.
+        total: u64,
+    },
+    /// An application's text.
+    Text(String),
+    /// An application's bytes.
+    Binary(Vec<u8>),
+}
+
+impl ServerMessage {
+    /// Whether it goes out as a binary message (RFC 6455, section 5.6).
+    pub fn is_binary(&self) -> bool {
+        matches!(self, Self::Binary(_))
+    }
+
+    /// Writes the payload into `scratch`, which is cleared, or lends what it holds.
+    pub fn payload<'a>(&'a self, scratch: &'a mut String) -> &'a [u8] {
+        scratch.clear();
+        match self {
+            Self::Text(text) => return text.as_bytes(),
+            Self::Binary(bytes) => return bytes,
+            Self::Count(count) => push(scratch, format_args!("{{\"count\":{count}}}")),
+            Self::Goodbye { total } => {
+                push(scratch, format_args!("{{\"bye\":true,\"total\":{total}}}"));
+            }
+            Self::Timestamp(unix_ms) => {
+                let time = UNIX_EPOCH + Duration::from_millis(*unix_ms);
+                let text = humantime::format_rfc3339_millis(time);
+                push(scratch, format_args!("{{\"ts\":\"{text}\"}}"));
+            }
+            // A session id needs no JSON escape: see `SessionId::parse`.
+            Self::Hello {
+                session,
+                count,
+                resumed,
+            } => push(
+                scratch,
+                format_args!(
+                    "{{\"session\":\"{session}\",\"count\":{count},\"resumed\":{resumed}}}"
+                ),
+            ),
+            Self::Notice {
+                drain_ms,
+                reconnect_ms,
+            } => push(
+                scratch,
+                format_args!(
+                    "{{\"shutdown\":true,\"drain_ms\":{drain_ms},\"reconnect_ms\":{reconnect_ms}}}"
+                ),
+            ),
+        }
+        scratch.as_bytes()
+    }
+}
+
+fn push(scratch: &mut String, text: std::fmt::Arguments<'_>) {
+    let written = scratch.write_fmt(text);
+    debug_assert!(written.is_ok(), "a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(message: &ServerMessage, expected: &str) {
+        let mut scratch = String::from("left over");
+        let payload = message.payload(&mut scratch);
+        assert_eq!(std::str::from_utf8(payload).unwrap(), expected);
+        if !message.is_binary() {
+            serde_json::from_slice::<serde_json::Value>(payload).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_message_as_the_contract_spells_it() {
+        check(&ServerMessage::Count(0), r#"{"count":0}"#);
+        check(
+            &ServerMessage::Count(u64::MAX),
+            r#"{"count":18446744073709551615}"#,
+        );
+        check(
+            &ServerMessage::Timestamp(1_795_353_540_000),
+            r#"{"ts":"2026-11-22T13:19:00.000Z"}"#,
+        );
+        check(
+            &ServerMessage::Goodbye { total: 7 },
+            r#"{"bye":true,"total":7}"#,
+        );
+        let session = SessionId::parse("a.B_~-9").unwrap();
+        check(
+            &ServerMessage::Hello {
+                session,
+                count: 3,
+                resumed: true,
+            },
+            r#"{"session":"a.B_~-9","count":3,"resumed":true}"#,
+        );
+        check(
+            &ServerMessage::Notice {
+                drain_ms: 2_500,
+                reconnect_ms: 41,
+            },
+            r#"{"shutdown":true,"drain_ms":2500,"reconnect_ms":41}"#,
+        );
+        check(&ServerMessage::Text("\"raw\"".into()), "\"raw\"");
+    }
+}

@@ -1,0 +1,7 @@
+//! A WebSocket server that says goodbye properly.
+
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod store;

@@ -1,0 +1,49 @@
+//! Where sessions are kept: one interface, three stores, and none that ever blocks.
+//!
+//! A store is asked (`claim`, `save`, `sync`) and answers later through `poll_event`, in the order
+//! in which it was asked; the stores in this process answer in the same turn. It does its work in
+//! three moments of the turn: when its descriptor is ready, when its deadline is due, and at the
+//! flush, which is when what was asked in this turn leaves in one go.
+//!
+//! Every store keeps the same three promises. A claim gives a session's next epoch, and the same
+//! one again to the same token. A save under an epoch older than the store's is refused (fencing).
+//! Within an epoch the count never goes down, so that a save that was repeated or came late does
+//! no harm.
+
+pub mod memory;
+pub mod redis;
+pub mod sqlite;
+
+use std::time::Instant;
+
+use crate::engine::io::{Claim, Now, Save, StoreEvent};
+
+/// A place that keeps sessions. No method blocks, and none panics on what the store answers.
+pub trait SessionStore: Send {
+    /// What it is, for people: without secrets, for the start-up line and the log.
+    fn describe(&self) -> String;
+
+    /// Asks for a session's next epoch; [`StoreEvent::Claimed`] answers.
+    fn claim(&mut self, claim: Claim);
+
+    /// Asks to save a batch; [`StoreEvent::Saved`] hands it back.
+    fn save(&mut self, batch: Vec<Save>);
+
+    /// Asks to make everything saved so far as durable as the store can: [`StoreEvent::Synced`].
+    fn sync(&mut self);
+
+    /// Step 3 of the turn: the descriptor may be ready, or a helper thread has woken the loop.
+    fn handle_ready(&mut self, now: Now);
+
+    /// Step 4 of the turn: the time that `poll_timeout` gave may have come.
+    fn handle_timeout(&mut self, now: Now);
+
+    /// Step 6 of the turn: carries out, or sends, what was asked in this turn.
+    fn flush(&mut self, now: Now);
+
+    /// What the store answers, in the order in which it was asked.
+    fn poll_event(&mut self) -> Option<StoreEvent>;
+
+    /// When `handle_timeout` wants to be called next.
+    fn poll_timeout(&self) -> Option<Instant>;
+}
