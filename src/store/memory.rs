@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn one_turn_expires_a_few_only() {
         let mut store = store(100, 1_000);
-        for i in 0..EXPIRED_PER_TURN_MAX * 2 + 1 {
+        for i in 0..=EXPIRED_PER_TURN_MAX * 2 {
             claim(&mut store, &format!("s{i}"), 1, 0);
         }
         let mut left = Vec::new();
