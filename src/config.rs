@@ -60,8 +60,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The longest time that a setting takes, ten years: adding it to a clock never overflows.
-    pub const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+    /// The longest time that a setting takes, ten years of 365.25 days: adding it to a clock
+    /// never overflows.
+    pub const DURATION_MAX: Duration = Duration::from_secs(315_576_000);
 
     /// Refuses settings that make no sense, alone or together. The error is one line that names
     /// what it is about (by its flag, where there is one), what it is, and what is expected; it
