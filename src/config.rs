@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use humantime::format_duration;
+
+use crate::error::Error;
+
 /// Everything that a server is started with. `Config::default()` serves on `127.0.0.1:8000`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,6 +57,96 @@ impl Default for Config {
             allowed_origins: Vec::new(),
         }
     }
+}
+
+impl Config {
+    /// The longest time that a setting takes, ten years of 365.25 days: adding it to a clock
+    /// never overflows.
+    pub const DURATION_MAX: Duration = Duration::from_secs(315_576_000);
+
+    /// Refuses settings that make no sense, alone or together. The error is one line that names
+    /// what it is about (by its flag, where there is one), what it is, and what is expected; it
+    /// never shows a store's URL.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.admin == Some(self.listen) && self.listen.port() != 0 {
+            return refuse("--admin", self.listen, "another address than --listen");
+        }
+        self.validate_durations()?;
+        self.shutdown.validate()?;
+        self.limits.validate()?;
+        for (index, origin) in self.allowed_origins.iter().enumerate() {
+            if !is_origin(origin) {
+                // Not shown: whoever mixes up two variables may have put a store's URL here.
+                let entry = format_args!("(entry {})", index + 1);
+                let expected = "scheme://host or scheme://host:port, in lower case and without a \
+                                path, such as https://example.org";
+                return refuse("--allowed-origins", entry, expected);
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_durations(&self) -> Result<(), Error> {
+        let budget = &self.shutdown;
+        let limits = &self.limits;
+        let optional = Duration::ZERO;
+        let required = Duration::from_millis(1);
+        for (name, value, min) in [
+            ("--session-ttl", self.session_ttl, required),
+            ("--heartbeat", self.heartbeat, optional),
+            ("--shutdown-delay", budget.delay, optional),
+            ("--shutdown-timeout", budget.timeout, required),
+            ("--notify-timeout", budget.notify, optional),
+            ("--drain-timeout", budget.drain, optional),
+            ("--drain-quiet", budget.drain_quiet, optional),
+            ("--persist-timeout", budget.persist, optional),
+            ("--close-spread", budget.close_spread, optional),
+            ("--handshake-timeout", limits.handshake_timeout, required),
+            ("--idle-timeout", limits.idle_timeout, optional),
+            ("linger_timeout", limits.linger_timeout, optional),
+            ("close_timeout", limits.close_timeout, optional),
+        ] {
+            if value < min {
+                return refuse(name, format_duration(value), "at least 1ms");
+            }
+            if value > Self::DURATION_MAX {
+                return refuse(name, format_duration(value), "at most 10 years");
+            }
+        }
+        // Repeated for ever, or nearly at once, a timer would leave the loop no time for peers.
+        for (name, value) in [
+            ("--heartbeat", self.heartbeat),
+            ("--idle-timeout", limits.idle_timeout),
+        ] {
+            if !value.is_zero() && value < required {
+                return refuse(name, format_duration(value), "at least 1ms, or 0s for off");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse<T>(name: &str, given: impl fmt::Display, expected: &str) -> Result<T, Error> {
+    Err(Error::Config(format!(
+        "{name} {given}: expected {expected}"
+    )))
+}
+
+/// Whether a browser could send this as `Origin` (RFC 6454, section 7.1).
+fn is_origin(text: &str) -> bool {
+    let host_is_bare = |host: &str| {
+        let allowed = |b: u8| b.is_ascii_graphic() && !b"/?#@,*".contains(&b);
+        !host.is_empty() && host.bytes().all(allowed)
+    };
+    let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
+    let parts = text.split_once("://");
+    text == "null"
+        || lower
+            && parts.is_some_and(|(scheme, host)| {
+                !scheme.is_empty()
+                    && scheme.bytes().all(|b| b.is_ascii_graphic())
+                    && host_is_bare(host)
+            })
 }
 
 /// Where sessions are kept.
@@ -143,6 +237,56 @@ pub struct ShutdownBudget {
 impl ShutdownBudget {
     /// How long before `timeout` the rest is cut, so that the exit itself is in time.
     pub const CUT_BEFORE_END: Duration = Duration::from_millis(500);
+
+    /// A phase that is at its default is clamped to a shorter `timeout`; one that was set to end
+    /// after it, or before the phase that it follows, is a contradiction.
+    fn validate(&self) -> Result<(), Error> {
+        if self.timeout <= Self::CUT_BEFORE_END {
+            let expected = format!(
+                "more than {}, which are kept for cutting what is left and for the exit",
+                format_duration(Self::CUT_BEFORE_END)
+            );
+            return refuse(
+                "--shutdown-timeout",
+                format_duration(self.timeout),
+                &expected,
+            );
+        }
+        let default = Self::default();
+        for (name, value, default) in [
+            ("--shutdown-delay", self.delay, default.delay),
+            ("--notify-timeout", self.notify, default.notify),
+            ("--drain-timeout", self.drain, default.drain),
+            ("--persist-timeout", self.persist, default.persist),
+            ("--close-spread", self.close_spread, default.close_spread),
+        ] {
+            if value >= self.timeout && value != default {
+                let whole = format_duration(self.timeout);
+                let expected = format!("less than --shutdown-timeout ({whole})");
+                return refuse(name, format_duration(value), &expected);
+            }
+        }
+        for (name, value, before, least) in [
+            (
+                "--drain-timeout",
+                self.drain,
+                "--notify-timeout",
+                self.notify,
+            ),
+            (
+                "--persist-timeout",
+                self.persist,
+                "--drain-timeout",
+                self.drain,
+            ),
+        ] {
+            if value < least {
+                let expected = format!("at least {before} ({})", format_duration(least));
+                return refuse(name, format_duration(value), &expected);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for ShutdownBudget {
@@ -196,6 +340,37 @@ pub struct Limits {
     pub close_timeout: Duration,
 }
 
+impl Limits {
+    /// With a limit of 0 nothing would ever move.
+    fn validate(&self) -> Result<(), Error> {
+        for (name, value) in [
+            ("--max-connections", self.connections_max),
+            ("--max-message-size", self.message_bytes_max),
+            ("--max-outbound-bytes", self.outbound_bytes_max),
+            ("request_head_bytes_max", self.request_head_bytes_max),
+            ("held_replies_max", self.held_replies_max),
+            ("read_bytes_max", self.read_bytes_max),
+            ("turn_bytes_max", self.turn_bytes_max),
+            ("accepts_max", self.accepts_max),
+            ("fanout_max", self.fanout_max),
+            ("batch_max", self.batch_max),
+        ] {
+            if value == 0 {
+                return refuse(name, value, "at least 1");
+            }
+        }
+        // A connection's slot is a u32.
+        if u32::try_from(self.connections_max).is_err() {
+            return refuse(
+                "--max-connections",
+                self.connections_max,
+                "at most 4294967295",
+            );
+        }
+        Ok(())
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -213,6 +388,136 @@ impl Default for Limits {
             batch_max: 512,
             linger_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changes a default configuration and gives what `validate` says of it.
+    fn check(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        let verdict = config.validate();
+        verdict.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+
+    fn origins(list: &[&str]) -> String {
+        let list = list.iter().map(|&origin| origin.to_owned()).collect();
+        check(|c| c.allowed_origins = list)
+    }
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn sensible_settings_are_fine() {
+        assert_eq!(check(|_| ()), "fine");
+        assert_eq!(check(|c| c.shutdown.timeout = ms(3_000)), "fine");
+        assert_eq!(check(|c| c.shutdown.timeout = ms(501)), "fine");
+        assert_eq!(check(|c| c.shutdown.notify = ms(0)), "fine");
+        assert_eq!(check(|c| c.heartbeat = ms(0)), "fine");
+        assert_eq!(check(|c| c.limits.idle_timeout = ms(0)), "fine");
+        assert_eq!(
+            origins(&["https://example.org", "http://[::1]:3000", "null"]),
+            "fine"
+        );
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        assert_eq!(
+            check(|c| (c.listen, c.admin) = (any_port, Some(any_port))),
+            "fine"
+        );
+    }
+
+    #[test]
+    fn phases_that_contradict_each_other_are_refused() {
+        assert_eq!(
+            check(|c| c.shutdown.timeout = ms(0)),
+            "--shutdown-timeout 0s: expected at least 1ms"
+        );
+        assert_eq!(
+            check(|c| c.shutdown.timeout = ms(500)),
+            "--shutdown-timeout 500ms: expected more than 500ms, which are kept for cutting what \
+             is left and for the exit"
+        );
+        assert_eq!(
+            check(|c| c.shutdown.delay = ms(10_000)),
+            "--shutdown-delay 10s: expected less than --shutdown-timeout (10s)"
+        );
+        assert_eq!(
+            check(|c| c.shutdown.drain = ms(100)),
+            "--drain-timeout 100ms: expected at least --notify-timeout (500ms)"
+        );
+        assert_eq!(
+            check(|c| c.shutdown.persist = ms(2_000)),
+            "--persist-timeout 2s: expected at least --drain-timeout (2s 500ms)"
+        );
+        assert_eq!(
+            check(|c| c.shutdown.persist = ms(10_000)),
+            "--persist-timeout 10s: expected less than --shutdown-timeout (10s)"
+        );
+        assert_eq!(
+            check(|c| (c.shutdown.timeout, c.shutdown.drain) = (ms(3_000), ms(4_000))),
+            "--drain-timeout 4s: expected less than --shutdown-timeout (3s)"
+        );
+    }
+
+    #[test]
+    fn values_that_stop_everything_are_refused() {
+        assert_eq!(
+            check(|c| c.session_ttl = ms(0)),
+            "--session-ttl 0s: expected at least 1ms"
+        );
+        assert_eq!(
+            check(|c| c.limits.handshake_timeout = ms(0)),
+            "--handshake-timeout 0s: expected at least 1ms"
+        );
+        assert_eq!(
+            check(|c| c.heartbeat = Duration::from_nanos(5)),
+            "--heartbeat 5ns: expected at least 1ms, or 0s for off"
+        );
+        assert_eq!(
+            check(|c| c.session_ttl = Duration::MAX),
+            format!(
+                "--session-ttl {}: expected at most 10 years",
+                format_duration(Duration::MAX)
+            )
+        );
+        assert_eq!(
+            check(|c| c.limits.message_bytes_max = 0),
+            "--max-message-size 0: expected at least 1"
+        );
+        assert_eq!(
+            check(|c| c.limits.batch_max = 0),
+            "batch_max 0: expected at least 1"
+        );
+        assert_eq!(
+            check(|c| c.admin = Some(c.listen)),
+            "--admin 127.0.0.1:8000: expected another address than --listen"
+        );
+    }
+
+    #[test]
+    fn origins_that_no_browser_sends_are_refused_and_not_shown() {
+        for bad in [
+            "",
+            "*",
+            "example.org",
+            "https://",
+            "https://example.org/",
+            "https://Example.org",
+            "https://*.example.org",
+            "redis://:secret@host",
+        ] {
+            assert_eq!(
+                origins(&["null", bad]),
+                "--allowed-origins (entry 2): expected scheme://host or scheme://host:port, in \
+                 lower case and without a path, such as https://example.org",
+                "{bad:?}"
+            );
         }
     }
 }

@@ -1,0 +1,123 @@
+//! The text of `--help`, made from the table of settings and wrapped for 80 columns. It must never
+//! say anything about a setting that is not in the table.
+
+use std::fmt::Write as _;
+
+use super::settings::{Group, SETTINGS};
+
+/// What terminals show without breaking a line.
+const COLUMNS: usize = 80;
+
+const HEAD: &str = "\
+sundown: a WebSocket server that says goodbye properly.
+
+Usage: sundown [serve] [FLAGS]      serve until SIGTERM or SIGINT
+       sundown healthcheck [FLAGS]  ask /readyz of a running server
+       sundown help
+
+Every flag is also an environment variable, --shutdown-timeout for example
+SUNDOWN_SHUTDOWN_TIMEOUT. The flag beats the variable, and the variable beats
+the default. An empty variable counts as not set. A variable that begins with
+SUNDOWN_ and is no setting is named in a warning at the start.
+
+Durations are written 500ms, 10s or 1m 30s; sizes 65536, 64KiB or 1MiB.
+";
+
+const TAIL: &str = "
+Other flags:
+  -h, --help     this text
+  -V, --version  the version
+
+Signals:
+  SIGTERM, SIGINT  the first: graceful shutdown, all phases
+                   the second: no more draining, save and say goodbye now
+                   the third: cut all connections and exit at once
+
+Exit codes of `sundown serve`:
+   0  every session is safe
+   1  something was lost (the report names it), or the server could not start
+      or go on
+  64  bad configuration: one line on standard error says what to change
+
+`sundown healthcheck` exits with 0 when /readyz answers 200 within 2 seconds,
+on --admin if there is one, else on --listen; with 1 when it does not; and
+with 64 on a bad configuration.
+
+Output: addresses, the store and `ready` on standard output, and the report,
+one JSON object, as its last line; the log on standard error. A reader that
+does not keep up loses lines; it never holds up the server.
+
+Examples:
+  sundown
+  sundown --listen 0.0.0.0:8000 --store sqlite:/var/lib/sundown/sessions.db
+  SUNDOWN_STORE=redis://:password@redis:6379 sundown --admin 0.0.0.0:8001
+  sundown --app echo --admin off
+  sundown healthcheck --admin 127.0.0.1:8001
+";
+
+/// The whole text, with a line break at its end.
+pub(crate) fn text() -> String {
+    let mut out = HEAD.to_owned();
+    for group in Group::ALL {
+        let (title, about) = group.heading();
+        append(&mut out, format_args!("\n{title}:\n"));
+        wrap(&mut out, 2, about);
+        for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
+            let (name, metavar) = (setting.name, setting.metavar);
+            let default = setting.default;
+            append(
+                &mut out,
+                format_args!("  --{name} {metavar}  [default: {default}]\n"),
+            );
+            wrap(&mut out, 6, setting.help);
+        }
+    }
+    out.push_str(TAIL);
+    out
+}
+
+/// Adds words to lines of at most [`COLUMNS`], each indented.
+fn wrap(out: &mut String, indent: usize, text: &str) {
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if column == 0 {
+            append(out, format_args!("{:indent$}{word}", ""));
+            column = indent + width;
+        } else if column + 1 + width > COLUMNS {
+            append(out, format_args!("\n{:indent$}{word}", ""));
+            column = indent + width;
+        } else {
+            append(out, format_args!(" {word}"));
+            column += 1 + width;
+        }
+    }
+    if column > 0 {
+        out.push('\n');
+    }
+}
+
+fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
+    #[expect(clippy::expect_used, reason = "a String takes everything")]
+    out.write_fmt(text).expect("a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_names_every_setting_with_its_default_and_fits_the_terminal() {
+        let text = text();
+        for setting in SETTINGS {
+            let (name, metavar) = (setting.name, setting.metavar);
+            let line = format!("  --{name} {metavar}  [default: {}]\n", setting.default);
+            assert!(text.contains(&line), "{line}");
+            assert!(!setting.help.is_empty(), "{name}");
+        }
+        for line in text.lines() {
+            assert!(line.chars().count() <= COLUMNS, "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+    }
+}

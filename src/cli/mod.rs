@@ -1,0 +1,9 @@
+//! The command line's parts: settings, arguments, help, output, and what the binary does besides
+//! serving. Everything here belongs to the binary; the library must never need any of it.
+
+pub(crate) mod args;
+pub(crate) mod healthcheck;
+pub(crate) mod help;
+pub(crate) mod logger;
+pub(crate) mod output;
+pub(crate) mod settings;

@@ -1,0 +1,531 @@
+//! The table of settings: the one place that flags, environment variables, `--help` and defaults
+//! come from. It turns the text of one value into one field; what fields mean together is for
+//! `Config::validate`. It must never read the process's arguments or environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sundown::config::{Config, Durability, StoreConfig};
+
+/// What the command line decides: the library's configuration and the application to serve.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) app: App,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            app: App::Chat,
+        }
+    }
+}
+
+/// The applications that come with the binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum App {
+    Chat,
+    Echo,
+}
+
+/// One setting, as people see it.
+pub(crate) struct Setting {
+    /// The flag without its dashes; the variable is made from it.
+    pub(crate) name: &'static str,
+    /// What stands for the value in `--help`.
+    pub(crate) metavar: &'static str,
+    /// The default, as one would type it.
+    pub(crate) default: &'static str,
+    pub(crate) group: Group,
+    /// Meaning, unit, and what breaks if it is wrong.
+    pub(crate) help: &'static str,
+    /// What a good value looks like, for the error about a bad one.
+    pub(crate) expected: &'static str,
+    /// Whether the value may hold a password, and so is never shown.
+    pub(crate) secret: bool,
+    /// Takes the text, or gives `None`.
+    pub(crate) apply: fn(&mut Settings, &str) -> Option<()>,
+}
+
+impl Setting {
+    /// The environment variable: `SUNDOWN_SHUTDOWN_TIMEOUT` for `--shutdown-timeout`.
+    pub(crate) fn variable(&self) -> String {
+        let upper = self.name.to_ascii_uppercase().replace('-', "_");
+        format!("{VARIABLE_PREFIX}{upper}")
+    }
+}
+
+/// What the name of every variable begins with.
+pub(crate) const VARIABLE_PREFIX: &str = "SUNDOWN_";
+
+/// The sections of `--help`, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Listeners,
+    Sessions,
+    Shutdown,
+    Limits,
+}
+
+impl Group {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Listeners,
+        Self::Sessions,
+        Self::Shutdown,
+        Self::Limits,
+    ];
+
+    /// The heading, and what the whole group has in common.
+    pub(crate) fn heading(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Listeners => ("Listeners and application", ""),
+            Self::Sessions => ("Sessions", ""),
+            Self::Shutdown => (
+                "Shutdown",
+                "The timeouts are ceilings, counted from the signal plus --shutdown-delay: a \
+                 phase ends as soon as its work is done. They must rise in this order: notify, \
+                 drain, persist, shutdown. A phase left at its default is clamped to a shorter \
+                 --shutdown-timeout.",
+            ),
+            Self::Limits => ("Limits", "What a peer can make the server do or hold."),
+        }
+    }
+}
+
+const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:8000 or [::1]:8000 (a name is not looked up)";
+const DURATION: &str = "a duration with its unit, such as 500ms, 10s or 1m 30s";
+const SIZE: &str = "a number of bytes, such as 65536, 64KiB or 1MiB";
+
+/// What most settings share (durations of the shutdown), so that each entry says only its own.
+const BASE: Setting = Setting {
+    name: "",
+    metavar: "DURATION",
+    default: "",
+    group: Group::Shutdown,
+    help: "",
+    expected: DURATION,
+    secret: false,
+    apply: |_, _| None,
+};
+
+/// Every setting, in the order of `--help`.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "listen",
+        metavar: "IP:PORT",
+        default: "127.0.0.1:8000",
+        group: Group::Listeners,
+        help: "Where WebSocket clients connect; /healthz and /readyz answer here too. Port 0 \
+               takes a free port, which is printed. The default takes connections from this \
+               machine only: in a container it must be 0.0.0.0:8000 or nobody gets in. An \
+               address that is in use stops the start.",
+        expected: ADDRESS,
+        apply: |s, text| put(&mut s.config.listen, text.parse().ok()),
+        ..BASE
+    },
+    Setting {
+        name: "admin",
+        metavar: "IP:PORT|off",
+        default: "127.0.0.1:8001",
+        group: Group::Listeners,
+        help: "Where operators reach /healthz, /readyz, /metrics and /broadcast; `off` for no \
+               such listener. It asks for no password: on a public address, anybody can \
+               write to all clients.",
+        expected: "IP:PORT, such as 127.0.0.1:8001, or off",
+        apply: |s, text| match text {
+            "off" => put(&mut s.config.admin, Some(None)),
+            address => put(&mut s.config.admin, address.parse().ok().map(Some)),
+        },
+        ..BASE
+    },
+    Setting {
+        name: "app",
+        metavar: "chat|echo",
+        default: "chat",
+        group: Group::Listeners,
+        help: "What is served: `chat` counts each session's messages under /ws/chat/; `echo` \
+               sends every message back as it came, under any path, and keeps no sessions (for \
+               conformance and latency tests).",
+        expected: "chat or echo",
+        apply: |s, text| {
+            let app = match text {
+                "chat" => Some(App::Chat),
+                "echo" => Some(App::Echo),
+                _ => None,
+            };
+            put(&mut s.app, app)
+        },
+        ..BASE
+    },
+    Setting {
+        name: "allowed-origins",
+        metavar: "LIST",
+        default: "*",
+        group: Group::Listeners,
+        help: "The origins whose pages may connect, separated by commas, as browsers send them: \
+               https://example.org,https://app.example.org. Empty or `*` is every origin, and \
+               then any web page can connect its visitors.",
+        expected: "origins separated by commas, or * alone for all",
+        apply: |s, text| put(&mut s.config.allowed_origins, origins(text)),
+        ..BASE
+    },
+    Setting {
+        name: "store",
+        metavar: "STORE",
+        default: "sqlite:sundown.db",
+        group: Group::Sessions,
+        help: "Where sessions are kept: `memory:` (gone with the process), `sqlite:PATH` (one \
+               instance on one machine), or Redis for several instances: redis://, rediss:// \
+               (TLS) or redis+unix://. With a password in the URL use SUNDOWN_STORE: flags are \
+               seen by everyone who can list processes. With `memory:` or a path that does not \
+               outlive the container, clients that come back begin at 0.",
+        expected: "memory:, sqlite:PATH, redis://…, rediss://… or redis+unix://…",
+        secret: true,
+        apply: |s, text| put(&mut s.config.store, text.parse().ok()),
+    },
+    Setting {
+        name: "durability",
+        metavar: "acked|relaxed",
+        default: "acked",
+        group: Group::Sessions,
+        help: "When a reply may leave: `acked`, after the store has the new count, so that even \
+               kill -9 loses nothing that a client saw; or `relaxed`, at once, with a save every \
+               100 ms and at shutdown, so that a crash can lose the last 100 ms.",
+        expected: "acked or relaxed",
+        apply: |s, text| {
+            let durability = match text {
+                "acked" => Some(Durability::Acked),
+                "relaxed" => Some(Durability::Relaxed),
+                _ => None,
+            };
+            put(&mut s.config.durability, durability)
+        },
+        ..BASE
+    },
+    Setting {
+        name: "spill",
+        metavar: "sqlite:PATH",
+        default: "sqlite:sundown-spill.db",
+        group: Group::Sessions,
+        help: "The SQLite file for sessions that Redis could not take at a shutdown; only used \
+               with a Redis store. Not written by this version: sessions that Redis could not \
+               take are named in the report, and the exit code is 1.",
+        expected: "sqlite:PATH, such as sqlite:/var/lib/sundown/spill.db",
+        apply: |s, text| put(&mut s.config.spill, sqlite_path(text)),
+        ..BASE
+    },
+    Setting {
+        name: "session-ttl",
+        default: "24h",
+        group: Group::Sessions,
+        help: "How long the store keeps a session after its last change. Too short, and a \
+               client that comes back begins at 0; too long, and the store grows.",
+        apply: |s, text| put(&mut s.config.session_ttl, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "heartbeat",
+        default: "30s",
+        group: Group::Sessions,
+        help: "How often every client is sent a timestamp; 0s is off. Longer than the idle \
+               timeout of a proxy on the way, and the proxy cuts quiet connections.",
+        apply: |s, text| put(&mut s.config.heartbeat, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "shutdown-delay",
+        default: "0s",
+        help: "For so long readiness is 503 while all else goes on, for balancers that need time \
+               to notice. It counts towards --shutdown-timeout: too long, and nothing is left \
+               for the rest.",
+        apply: |s, text| put(&mut s.config.shutdown.delay, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "shutdown-timeout",
+        default: "10s",
+        help: "The whole, from the signal to the exit; more than 500ms. It must be below what \
+               the supervisor waits before it kills (Docker: 10s unless stop_grace_period says \
+               more; Kubernetes: 30s), or the kill cuts the goodbyes off.",
+        apply: |s, text| put(&mut s.config.shutdown.timeout, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "notify-timeout",
+        default: "500ms",
+        help: "When the notice must have left to every client. Clients that read too slowly for \
+               it go without.",
+        apply: |s, text| put(&mut s.config.shutdown.notify, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "drain-timeout",
+        default: "2500ms",
+        help: "When draining ends even if clients still send. What they send after it is \
+               counted and saved, but gets no reply.",
+        apply: |s, text| put(&mut s.config.shutdown.drain, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "drain-quiet",
+        default: "250ms",
+        help: "How long all clients must be quiet for draining to end early. Shorter than a \
+               client's round trip, and messages on their way get no reply; from \
+               --drain-timeout on, draining always takes its whole time.",
+        apply: |s, text| put(&mut s.config.shutdown.drain_quiet, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "persist-timeout",
+        default: "8s",
+        help: "When saving ends, even if the store has not confirmed all. Too short for a slow \
+               store, and sessions are lost that it would have taken.",
+        apply: |s, text| put(&mut s.config.shutdown.persist, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "close-spread",
+        default: "500ms",
+        help: "Over how long the goodbyes are spread; 0s says goodbye to all at once, and all \
+               clients come back at once.",
+        apply: |s, text| put(&mut s.config.shutdown.close_spread, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "max-connections",
+        metavar: "NUMBER",
+        default: "10000",
+        group: Group::Limits,
+        help: "Connections at a time on --listen; the next is answered 503. Each takes a file \
+               descriptor: the soft limit of the process is raised for them at the start, and a \
+               hard limit that is too low is warned about.",
+        expected: "a whole number from 1",
+        apply: |s, text| put(&mut s.config.limits.connections_max, text.parse().ok()),
+        ..BASE
+    },
+    Setting {
+        name: "max-message-size",
+        metavar: "BYTES",
+        default: "1MiB",
+        group: Group::Limits,
+        help: "Bytes in a message, its fragments together; a larger one is closed with 1009. \
+               Each connection can make the server hold so much.",
+        expected: SIZE,
+        apply: |s, text| put(&mut s.config.limits.message_bytes_max, bytes(text)),
+        ..BASE
+    },
+    Setting {
+        name: "max-outbound-bytes",
+        metavar: "BYTES",
+        default: "1MiB",
+        group: Group::Limits,
+        help: "Bytes that may wait for a client which does not read; then it is closed with \
+               1008. Too small, and a short stall costs a connection.",
+        expected: SIZE,
+        apply: |s, text| put(&mut s.config.limits.outbound_bytes_max, bytes(text)),
+        ..BASE
+    },
+    Setting {
+        name: "handshake-timeout",
+        default: "10s",
+        group: Group::Limits,
+        help: "From accept to the end of the request head. Too short, and clients on slow lines \
+               never get in; too long, and idle strangers hold places.",
+        apply: |s, text| put(&mut s.config.limits.handshake_timeout, duration(text)),
+        ..BASE
+    },
+    Setting {
+        name: "idle-timeout",
+        default: "2m",
+        group: Group::Limits,
+        help: "Silence after which a client is cut; at half of it, it is pinged. 0s is off, and \
+               then a client that vanished without a word keeps its place for ever.",
+        apply: |s, text| put(&mut s.config.limits.idle_timeout, duration(text)),
+        ..BASE
+    },
+];
+
+fn put<T>(field: &mut T, value: Option<T>) -> Option<()> {
+    *field = value?;
+    Some(())
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok()
+}
+
+/// `65536`, `64KiB`, `1 MiB`.
+fn bytes(text: &str) -> Option<usize> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20)];
+    let in_unit = |&(suffix, unit): &(&str, usize)| Some((text.strip_suffix(suffix)?, unit));
+    let (number, unit) = units.iter().find_map(in_unit).unwrap_or((text, 1));
+    let number: usize = number.trim_end().parse().ok()?;
+    number.checked_mul(unit)
+}
+
+fn sqlite_path(text: &str) -> Option<PathBuf> {
+    match text.parse() {
+        Ok(StoreConfig::Sqlite(path)) => Some(path),
+        Ok(StoreConfig::Memory | StoreConfig::Redis(_)) | Err(_) => None,
+    }
+}
+
+/// No list is every origin; `*` among others would be a list that lists nothing.
+fn origins(text: &str) -> Option<Vec<String>> {
+    let entries = text
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty());
+    let list: Vec<String> = entries.map(str::to_owned).collect();
+    match list.as_slice() {
+        [one] if one == "*" => Some(Vec::new()),
+        several if several.iter().any(|entry| entry == "*") => None,
+        _ => Some(list),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Good values, each different from the default, and bad ones.
+    const VALUES: &[(&str, &[&str], &[&str])] = &[
+        (
+            "listen",
+            &["0.0.0.0:80", "[::]:0"],
+            &[
+                "",
+                "8000",
+                ":8000",
+                "localhost:8000",
+                "127.0.0.1",
+                "127.0.0.1:65536",
+                "off",
+            ],
+        ),
+        (
+            "admin",
+            &["off", "[::1]:9"],
+            &["", "OFF", "none", "localhost:8001"],
+        ),
+        ("app", &["echo"], &["", "Chat", "ping"]),
+        (
+            "allowed-origins",
+            &["https://a.example, https://b.example:8443"],
+            &["*,https://a"],
+        ),
+        (
+            "store",
+            &[
+                "memory:",
+                "sqlite:/var/lib/x.db",
+                "redis://h",
+                "rediss://h",
+                "redis+unix:///s",
+            ],
+            &[
+                "",
+                "memory",
+                "sqlite:",
+                "sqlite::memory:",
+                "redis:h",
+                "postgres://h",
+            ],
+        ),
+        ("durability", &["relaxed"], &["", "none"]),
+        (
+            "spill",
+            &["sqlite:/tmp/spill"],
+            &["", "sqlite:", "/tmp/spill", "memory:", "redis://h"],
+        ),
+        (
+            "session-ttl",
+            &["1h 30m", "7days"],
+            &["", "10", "-1s", "1 fortnight"],
+        ),
+        ("heartbeat", &["0s", "500ms"], &["", "10", "1.5.s"]),
+        ("shutdown-delay", &["2s"], &["", "2"]),
+        ("shutdown-timeout", &["3s"], &["", "ten"]),
+        ("notify-timeout", &["0s", "100ms"], &["", "100"]),
+        ("drain-timeout", &["1s"], &["", "1"]),
+        ("drain-quiet", &["0s"], &["", "x"]),
+        ("persist-timeout", &["5s"], &["", "5"]),
+        ("close-spread", &["0s"], &["", "5"]),
+        (
+            "max-connections",
+            &["1", "65000"],
+            &["", "-1", "many", "1KiB", "1e4"],
+        ),
+        (
+            "max-message-size",
+            &["4096", "64KiB", "2 MiB"],
+            &["", "KiB", "1MB", "-1", "1.5MiB"],
+        ),
+        ("max-outbound-bytes", &["1"], &["", "99999999999999MiB"]),
+        ("handshake-timeout", &["1s"], &["", "1"]),
+        ("idle-timeout", &["0s", "1m 30s"], &["", "1"]),
+    ];
+
+    fn setting(name: &str) -> &'static Setting {
+        let found = SETTINGS.iter().find(|setting| setting.name == name);
+        found.expect("a setting of that name")
+    }
+
+    /// The whole of the settings as text; a Redis URL is in it as `redis://…`.
+    fn check(name: &str, text: &str) -> Option<String> {
+        let mut settings = Settings::default();
+        (setting(name).apply)(&mut settings, text)?;
+        Some(format!("{settings:?}"))
+    }
+
+    #[test]
+    fn every_setting_takes_its_good_values_and_refuses_bad_ones() {
+        let default = format!("{:?}", Settings::default());
+        for (name, good, bad) in VALUES {
+            for text in *good {
+                let changed = check(name, text).expect(text);
+                assert_ne!(changed, default, "{name} {text}");
+            }
+            for text in *bad {
+                assert_eq!(check(name, text), None, "{name} {text:?}");
+            }
+        }
+        let named: Vec<&str> = VALUES.iter().map(|(name, ..)| *name).collect();
+        let mut missing = SETTINGS.iter().filter(|s| !named.contains(&s.name));
+        assert!(missing.next().is_none(), "a setting has no values here");
+    }
+
+    #[test]
+    fn defaults_in_the_table_are_those_of_the_library() {
+        let mut settings = Settings::default();
+        for (name, good, _) in VALUES {
+            (setting(name).apply)(&mut settings, good[0]).expect(name);
+        }
+        for setting in SETTINGS {
+            (setting.apply)(&mut settings, setting.default).expect(setting.name);
+        }
+        assert_eq!(
+            format!("{settings:?}"),
+            format!("{:?}", Settings::default())
+        );
+    }
+
+    #[test]
+    fn sizes_are_counted_in_bytes() {
+        assert_eq!(bytes("64KiB"), Some(65_536));
+        assert_eq!(bytes("2 MiB"), Some(2_097_152));
+        assert_eq!(bytes("7"), Some(7));
+        assert_eq!(bytes("18446744073709551615KiB"), None);
+    }
+
+    #[test]
+    fn empty_and_star_are_every_origin() {
+        assert_eq!(origins(""), Some(Vec::new()));
+        assert_eq!(origins("*"), Some(Vec::new()));
+        assert_eq!(origins(" , "), Some(Vec::new()));
+        let two = vec!["https://a".to_owned(), "https://b".to_owned()];
+        assert_eq!(origins("https://a, https://b"), Some(two));
+    }
+}

@@ -1,0 +1,306 @@
+//! Goal: what people and supervisors see of the command line: texts, exit codes, one clear line
+//! for a mistake, no password anywhere, and an exit that no unread pipe holds up. Method: the built
+//! binary with an environment of its own; health checks ask a listener inside the test.
+
+#![expect(
+    clippy::expect_used,
+    reason = "what a test cannot set up has failed, in helpers too"
+)]
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType};
+use sundown::clock;
+
+/// The binary with these arguments and variables, and no others.
+fn sundown(args: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sundown"));
+    command
+        .args(args)
+        .env_clear()
+        .envs(variables.iter().copied());
+    command.stdin(Stdio::null());
+    command
+}
+
+fn output(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    sundown(args, variables).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for args in [["--help"], ["-h"], ["help"]] {
+        let out = output(&args, &[]);
+        assert!(out.status.success());
+        assert!(out.stderr.is_empty());
+        let help = text(&out.stdout);
+        assert!(help.starts_with("sundown: a WebSocket server"), "{help}");
+        assert!(help.contains("--shutdown-timeout DURATION  [default: 10s]"));
+        assert!(help.lines().all(|line| line.chars().count() <= 80));
+    }
+    for args in [["--version"], ["-V"]] {
+        let out = output(&args, &[]);
+        assert!(out.status.success());
+        let expected = concat!("sundown ", env!("CARGO_PKG_VERSION"), "\n");
+        assert_eq!(text(&out.stdout), expected);
+    }
+}
+
+/// Exit 64, nothing on standard output, and exactly one line, which names `place`.
+#[track_caller]
+fn check_refused(args: &[&str], variables: &[(&str, &str)], place: &str) {
+    let out = output(args, variables);
+    let line = text(&out.stderr);
+    assert_eq!(
+        out.status.code(),
+        Some(64),
+        "{args:?} {variables:?}: {line}"
+    );
+    assert!(out.stdout.is_empty(), "{args:?}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.ends_with('\n'), "{line}");
+    assert!(line.starts_with(&format!("sundown: {place}")), "{line}");
+    assert!(!line.contains("secret"), "{line}");
+}
+
+/// Arguments, and how the one line begins.
+const BAD_ARGUMENTS: &[(&[&str], &str)] = &[
+    (
+        &["--listen", "localhost:8000"],
+        "--listen \"localhost:8000\": expected IP:PORT",
+    ),
+    (&["--listen=127.0.0.1"], "--listen"),
+    (&["--listen"], "--listen without a value"),
+    (&["--admin", "yes"], "--admin"),
+    (
+        &["--admin", "127.0.0.1:8000"],
+        "--admin 127.0.0.1:8000: expected another address",
+    ),
+    (&["--app", "ping\npong"], "--app"),
+    (&["--store", "redis:/user:secret@h"], "--store (not shown"),
+    (&["--store", "secret"], "--store (not shown"),
+    (&["--store", "sqlite:"], "--store"),
+    (&["--spill", "redis://:secret@h"], "--spill"),
+    (&["--durability", "strong"], "--durability"),
+    (
+        &["--session-ttl", "0s"],
+        "--session-ttl 0s: expected at least 1ms",
+    ),
+    (&["--heartbeat", "30"], "--heartbeat"),
+    (&["--shutdown-timeout", "0s"], "--shutdown-timeout 0s"),
+    (&["--shutdown-timeout", "200years"], "--shutdown-timeout"),
+    (
+        &["--shutdown-delay", "10s"],
+        "--shutdown-delay 10s: expected less than",
+    ),
+    (
+        &["--drain-timeout", "1ms"],
+        "--drain-timeout 1ms: expected at least --notify-timeout",
+    ),
+    (
+        &["--persist-timeout", "1s"],
+        "--persist-timeout 1s: expected at least --drain-timeout",
+    ),
+    (
+        &["--persist-timeout", "10s"],
+        "--persist-timeout 10s: expected less than",
+    ),
+    (
+        &["--max-connections", "0"],
+        "--max-connections 0: expected at least 1",
+    ),
+    (&["--max-message-size", "0"], "--max-message-size 0"),
+    (&["--max-message-size", "1MB"], "--max-message-size"),
+    (&["--max-outbound-bytes", "0KiB"], "--max-outbound-bytes 0"),
+    (&["--handshake-timeout", "0s"], "--handshake-timeout 0s"),
+    (&["--idle-timeout", "-1s"], "--idle-timeout"),
+    (
+        &["--allowed-origins", "example.org"],
+        "--allowed-origins (entry 1)",
+    ),
+    (
+        &["--allowed-origins", "redis://:secret@h"],
+        "--allowed-origins",
+    ),
+    (&["--unknown"], "--unknown: no such flag"),
+    (&["-x"], "-x: no such flag"),
+    (&["run"], "\"run\": no such command"),
+    (&["serve", "redis://:secret@h"], "(not shown"),
+    (&["serve", "serve"], "expected one command"),
+];
+
+/// A variable, its value, and how the one line begins.
+const BAD_VARIABLES: &[(&str, &str, &str)] = &[
+    (
+        "SUNDOWN_LISTEN",
+        "8000",
+        "SUNDOWN_LISTEN \"8000\": expected IP:PORT",
+    ),
+    ("SUNDOWN_STORE", "secret@host", "SUNDOWN_STORE (not shown"),
+    (
+        "SUNDOWN_MAX_CONNECTIONS",
+        "0",
+        "SUNDOWN_MAX_CONNECTIONS 0: expected at least 1",
+    ),
+];
+
+#[test]
+fn a_mistake_is_exit_64_and_one_line() {
+    for (args, place) in BAD_ARGUMENTS {
+        check_refused(args, &[], place);
+    }
+    for &(name, value, place) in BAD_VARIABLES {
+        check_refused(&["serve"], &[(name, value)], place);
+    }
+}
+
+/// What the listener in the test does with the one request that it gets.
+#[derive(Clone, Copy)]
+enum Behaviour {
+    Answer(&'static str),
+    /// The answer a byte at a time, for ever within each single timeout.
+    Trickle,
+    Silence,
+}
+
+fn fake_server(behaviour: Behaviour) -> (SocketAddr, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("an address");
+    let serve = move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).expect("a request");
+            head.extend(byte);
+        }
+        match behaviour {
+            Behaviour::Answer(answer) => stream.write_all(answer.as_bytes()).expect("written"),
+            Behaviour::Trickle => {
+                // Ends when the client has gone, or after ten times what it may take.
+                for _ in 0..100 {
+                    thread::park_timeout(Duration::from_millis(200));
+                    if stream.write_all(b"x").is_err() {
+                        break;
+                    }
+                }
+            }
+            Behaviour::Silence => {
+                let end = stream.read(&mut byte);
+                assert!(
+                    matches!(end, Ok(0) | Err(_)),
+                    "the client goes without a word"
+                );
+            }
+        }
+        String::from_utf8(head).expect("UTF-8")
+    };
+    (addr, thread::spawn(serve))
+}
+
+/// Runs a health check against a listener: its exit code, its line, and what it asked.
+fn healthcheck(behaviour: Behaviour) -> (Option<i32>, String, String) {
+    let (addr, server) = fake_server(behaviour);
+    let begun = clock::now().instant;
+    let out = output(&["healthcheck", "--admin", &addr.to_string()], &[]);
+    let took = clock::now().instant - begun;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(out.stdout.is_empty());
+    let request = server.join().expect("a request came");
+    (out.status.code(), text(&out.stderr).to_owned(), request)
+}
+
+#[test]
+fn a_ready_server_is_healthy() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    let (code, line, request) = healthcheck(Behaviour::Answer(answer));
+    assert_eq!((code, line.as_str()), (Some(0), ""));
+    assert!(
+        request.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"),
+        "{request}"
+    );
+}
+
+#[test]
+fn a_server_that_is_not_ready_is_unhealthy() {
+    for (behaviour, expected) in [
+        (
+            Behaviour::Answer("HTTP/1.1 503 Service Unavailable\r\n\r\n"),
+            "503",
+        ),
+        (Behaviour::Answer("HTTP/1.1 2000\r\n\r\n"), "answered"),
+        (Behaviour::Answer("200\r\n"), "answered"),
+        (Behaviour::Answer(""), "answered"),
+        (Behaviour::Trickle, "no answer within 2s"),
+        (Behaviour::Silence, "no answer within 2s"),
+    ] {
+        let (code, line, _) = healthcheck(behaviour);
+        assert_eq!(code, Some(1), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn no_server_is_unhealthy() {
+    // Bound and not listening: nobody else can take the port meanwhile.
+    let (_socket, addr) = deaf_socket();
+    let addr = addr.to_string();
+    // Without an admin listener the public one is asked.
+    let variables = [("SUNDOWN_ADMIN", "off"), ("SUNDOWN_LISTEN", addr.as_str())];
+    let out = output(&["healthcheck"], &variables);
+    assert_eq!(out.status.code(), Some(1));
+    let line = text(&out.stderr);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.contains(&format!("http://{addr}/readyz")), "{line}");
+}
+
+fn deaf_socket() -> (OwnedFd, SocketAddr) {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None);
+    let socket = socket.expect("a socket");
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    rustix::net::bind(&socket, &any_port).expect("a free port");
+    let addr = rustix::net::getsockname(&socket).expect("an address");
+    (socket, addr.try_into().expect("an IP address"))
+}
+
+#[test]
+fn standard_streams_that_are_closed_are_no_panic() {
+    for args in [&["--help"][..], &["--bad-flag"]] {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let stderr = writer.try_clone().expect("a descriptor");
+        let status = sundown(args, &[]).stdout(writer).stderr(stderr).status();
+        let code = status.expect("the binary runs").code();
+        assert!(matches!(code, Some(0 | 64)), "{code:?}");
+    }
+}
+
+#[test]
+fn an_error_for_a_full_pipe_does_not_hold_up_the_exit() {
+    let (_reader, writer) = full_pipe();
+    let begun = clock::now().instant;
+    let status = sundown(&["--bad-flag"], &[]).stderr(writer).status();
+    assert_eq!(status.expect("the binary runs").code(), Some(64));
+    let took = clock::now().instant - begun;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+/// A pipe that takes not a byte more, as a reader that has stopped reading leaves it.
+fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
+    let (reader, mut writer) = io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("blocking");
+    (reader, writer)
+}
