@@ -335,9 +335,9 @@ pub struct Limits {
     pub fanout_max: usize,
     /// Sessions in one save. 512.
     pub batch_max: usize,
-    /// How long a closed connection may take to read what is left for it. 2 s.
+    /// How long a connection that is over may take to read what is left for it. 10 s.
     pub linger_timeout: Duration,
-    /// How long a peer may take to answer our Close outside of a shutdown. 5 s.
+    /// How long a peer may take to answer our Close outside of a shutdown. 10 s.
     pub close_timeout: Duration,
 }
 
@@ -387,8 +387,8 @@ impl Default for Limits {
             accepts_max: 128,
             fanout_max: 512,
             batch_max: 512,
-            linger_timeout: Duration::from_secs(2),
-            close_timeout: Duration::from_secs(5),
+            linger_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(10),
         }
     }
 }

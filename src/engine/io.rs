@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::message::{Message, ServerMessage};
 use super::shutdown::Trigger;
@@ -199,6 +199,8 @@ pub enum Input<'a> {
     PeerClosed {
         /// Which connection.
         conn: ConnId,
+        /// By its Close frame: the closing handshake is complete. Otherwise by a bare FIN.
+        by_frame: bool,
     },
     /// The socket is gone.
     Gone {
@@ -221,8 +223,9 @@ pub struct Levels {
     pub unsent: usize,
     /// Connections with input that has been received and not been processed.
     pub unread: usize,
-    /// Handshakes, HTTP exchanges and closed connections that still linger.
-    pub strangers: usize,
+    /// Open sockets of every kind: clients, handshakes, HTTP exchanges, and closed connections
+    /// that still linger.
+    pub sockets: usize,
     /// When a WebSocket peer was last heard.
     pub heard_at: Option<Instant>,
 }
@@ -243,6 +246,8 @@ pub enum Output {
         conn: ConnId,
         /// Why.
         reason: CloseReason,
+        /// How long the peer may take to answer; `None`: until the shutdown ends.
+        within: Option<Duration>,
     },
     /// The peer has closed and nothing more is owed to it: answer its Close, send what is queued,
     /// and close.
@@ -259,13 +264,6 @@ pub enum Output {
     Resume {
         /// Whom.
         conn: ConnId,
-    },
-    /// Answer upgrades and readiness with 503 from here on (or, with `false`, as usual).
-    Refuse {
-        /// Readiness is 503.
-        readiness: bool,
-        /// Upgrades are 503.
-        upgrades: bool,
     },
     /// Empty the accept queue, close the listener, and send every stranger away.
     CloseListener,

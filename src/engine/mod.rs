@@ -1,5 +1,568 @@
 //! The pure engine: it decides, the shell performs.
+//!
+//! It owns the clients, their sessions, the shutdown and every deadline above the socket. It never
+//! sees a socket, a file descriptor or a clock: what happens comes in through `handle_input` and
+//! `handle_timeout`, with the time; what to do goes out through `poll_output` and `poll_store`; and
+//! `poll_timeout` says when it wants to be called again. After each `handle_*`, drain
+//! `poll_output`; once a turn, hand `poll_store` to the store.
 
+pub mod app;
+mod clients;
 pub mod io;
 pub mod message;
+mod parting;
+mod session;
 pub mod shutdown;
+mod timers;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::config::{Config, Durability};
+use app::{Application, Context};
+use clients::{Client, Clients, Stage};
+use io::{
+    CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, SessionKey, StoreCommand,
+    StoreEvent,
+};
+use message::{Message, ServerMessage};
+use parting::Parting;
+use session::{Displaced, Sessions};
+use shutdown::{Outcome, Shutdown};
+use timers::{Timer, Timers};
+
+/// The whole of sundown's behaviour, as a value.
+pub struct Engine {
+    app: Box<dyn Application>,
+    durability: Durability,
+    heartbeat: Duration,
+    refresh_every: Duration,
+    close_timeout: Duration,
+    held_replies_max: usize,
+    fanout_max: usize,
+    rng: StdRng,
+    clients: Clients,
+    sessions: Sessions,
+    store: StoreState,
+    shutdown: Shutdown,
+    parting: Parting,
+    timers: Timers,
+    /// A message to all that is under way: at which slot it goes on.
+    fanout: Option<(Fanout, usize)>,
+    /// A renewal of all sessions that is under way: at which slot it goes on.
+    refresh: Option<usize>,
+    /// `relaxed`: the timer has fired, what is dirty goes out at the next flush.
+    save_due: bool,
+    levels: Levels,
+    outputs: VecDeque<Output>,
+    /// Scratch for one message's replies, kept for its capacity.
+    replies: Vec<ServerMessage>,
+}
+
+/// What the shell may let in at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Readiness is 200.
+    pub ready: bool,
+    /// Upgrades are answered 101.
+    pub upgrades: bool,
+    /// Upgrades that need the store are answered 101.
+    pub sessions: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StoreState {
+    Up,
+    Stalled,
+    Down,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fanout {
+    Heartbeat,
+    Notice,
+}
+
+/// `relaxed`: how long a count may wait for its save.
+const SAVE_EVERY: Duration = Duration::from_millis(100);
+
+/// How often open sessions are renewed in the store, if their time to live asks for no more.
+const REFRESH_EVERY_MAX: Duration = Duration::from_secs(600);
+
+impl Engine {
+    /// An engine without clients; `seed` decides session ids, tokens and the spread of reconnects.
+    pub fn new(config: &Config, app: Box<dyn Application>, seed: [u8; 32], now: Now) -> Self {
+        let heartbeat = if app.wants_heartbeat() {
+            config.heartbeat
+        } else {
+            Duration::ZERO
+        };
+        let refresh_every = (config.session_ttl / 4).min(REFRESH_EVERY_MAX);
+        let mut timers = Timers::default();
+        timers.set(Timer::Refresh, now.instant + refresh_every);
+        if heartbeat > Duration::ZERO {
+            timers.set(Timer::Heartbeat, now.instant + heartbeat);
+        }
+        Self {
+            app,
+            durability: config.durability,
+            heartbeat,
+            refresh_every,
+            close_timeout: config.limits.close_timeout,
+            held_replies_max: config.limits.held_replies_max,
+            fanout_max: config.limits.fanout_max,
+            rng: StdRng::from_seed(seed),
+            clients: Clients::default(),
+            sessions: Sessions::new(config.limits.batch_max),
+            store: StoreState::Down,
+            shutdown: Shutdown::new(config.shutdown),
+            parting: Parting::default(),
+            timers,
+            fanout: None,
+            refresh: None,
+            save_due: false,
+            levels: Levels::default(),
+            outputs: VecDeque::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// Takes in what has happened.
+    pub fn handle_input(&mut self, input: Input<'_>, now: Now) {
+        match input {
+            Input::Opened {
+                conn,
+                protocol,
+                session,
+            } => self.opened(conn, protocol, session),
+            Input::Message { conn, message } => self.message(conn, message, now),
+            Input::PeerClosed { conn, by_frame } => self.peer_closed(conn, by_frame, now),
+            Input::Gone { conn } => self.gone(conn),
+            Input::Store(event) => self.store_event(event, now),
+            Input::Shutdown(trigger) => self.shutdown_requested(trigger, now),
+            Input::Levels(levels) => {
+                self.levels = levels;
+                self.drive_shutdown(now);
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        for timer in Timer::ALL {
+            if !self.timers.take_due(timer, now.instant) {
+                continue;
+            }
+            match timer {
+                Timer::Heartbeat => {
+                    self.fanout.get_or_insert((Fanout::Heartbeat, 0));
+                    self.timers
+                        .set(Timer::Heartbeat, now.instant + self.heartbeat);
+                }
+                Timer::Save => self.save_due = true,
+                Timer::Refresh => {
+                    self.refresh.get_or_insert(0);
+                    self.timers
+                        .set(Timer::Refresh, now.instant + self.refresh_every);
+                }
+                Timer::Goodbye => self.say_goodbyes(now),
+                Timer::Continue => {}
+            }
+        }
+        self.go_on(now);
+    }
+
+    /// What to do next; `None` when all is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What to ask of the store next, once a turn, until `None`.
+    pub fn poll_store(&mut self) -> Option<StoreCommand> {
+        if self.store == StoreState::Down {
+            return None;
+        }
+        let urgent = match self.durability {
+            Durability::Acked => true,
+            Durability::Relaxed => {
+                self.save_due || self.sessions.has_claims() || self.parting.reading_stopped
+            }
+        };
+        if urgent && let Some(command) = self.sessions.poll_store() {
+            return Some(command);
+        }
+        self.save_due = false;
+        self.parting.take_sync().then_some(StoreCommand::Sync)
+    }
+
+    /// When `handle_timeout` and a census are due, at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let shutdown = self.shutdown.poll_timeout(&self.census());
+        self.timers.next().into_iter().chain(shutdown).min()
+    }
+
+    /// What may be let in.
+    pub fn gate(&self) -> Gate {
+        Gate {
+            ready: self.store == StoreState::Up && !self.parting.unready,
+            upgrades: !self.parting.upgrades_refused,
+            sessions: self.store != StoreState::Down,
+        }
+    }
+
+    /// How it ended, once `Output::Stop` has come out.
+    pub fn outcome(&self) -> Outcome {
+        self.final_outcome()
+    }
+
+    fn opened(&mut self, conn: ConnId, protocol: Protocol, session: Option<SessionId>) {
+        let session = session.or_else(|| match protocol {
+            Protocol::Plain => None,
+            Protocol::V1 => Some(SessionId::from_random(self.rng.random())),
+        });
+        let stage = if session.is_some() {
+            Stage::Waiting
+        } else {
+            Stage::Open
+        };
+        let client = Client {
+            protocol,
+            session: None,
+            count: 0,
+            stage,
+            paused: false,
+            close: None,
+        };
+        self.clients.insert(conn, client);
+        let Some(id) = session else { return };
+        let (key, displaced) = self.sessions.open(id, conn, self.rng.random());
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.session = Some(key);
+        }
+        self.update_pause(conn);
+        match displaced {
+            Some(Displaced::Pending(old)) => self.update_pause(old),
+            Some(Displaced::Ended(old)) => self.taken_over(old),
+            None => {}
+        }
+    }
+
+    fn message(&mut self, conn: ConnId, message: Message<'_>, now: Now) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        match client.stage {
+            Stage::Open => {}
+            Stage::Bidden => {
+                self.parting.tally.late += 1;
+                match client.session {
+                    Some(key) => drop(self.sessions.count(key)),
+                    None => client.count += 1,
+                }
+                return;
+            }
+            Stage::Waiting | Stage::Closing | Stage::PeerClosed => return,
+        }
+        let session = client.session;
+        let count = if let Some(key) = session {
+            // A session that was displaced a moment ago counts no more.
+            let Some(count) = self.sessions.count(key) else {
+                return;
+            };
+            count
+        } else {
+            client.count += 1;
+            client.count
+        };
+        let mut context = Context {
+            conn,
+            session: session
+                .and_then(|key| self.sessions.get(key))
+                .map(session::Session::id),
+            count,
+            replies: &mut self.replies,
+            close: None,
+        };
+        self.app.on_message(message, &mut context);
+        let close = context.close.take();
+        self.reply(conn, session);
+        if let Some(reason) = close {
+            self.close_after_replies(conn, reason);
+        }
+        if session.is_some() && self.durability == Durability::Relaxed && !self.save_due {
+            self.timers
+                .set_if_unset(Timer::Save, now.instant + SAVE_EVERY);
+        }
+    }
+
+    /// Sends what the application has answered, or holds it until the count is saved.
+    fn reply(&mut self, conn: ConnId, session: Option<SessionKey>) {
+        match (session, self.durability) {
+            (Some(key), Durability::Acked) => {
+                for message in self.replies.drain(..) {
+                    self.sessions.hold(key, message);
+                }
+                self.update_pause(conn);
+            }
+            (None, Durability::Acked) | (_, Durability::Relaxed) => {
+                let sends = self
+                    .replies
+                    .drain(..)
+                    .map(|message| Output::Send { conn, message });
+                self.outputs.extend(sends);
+            }
+        }
+    }
+
+    fn close_after_replies(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        client.stage = Stage::Closing;
+        let held = client.session.and_then(|key| self.sessions.get(key));
+        if held.is_some_and(|session| session.held_len() > 0) {
+            client.close = Some(Box::new(reason));
+        } else {
+            self.push_close(conn, reason);
+        }
+    }
+
+    fn peer_closed(&mut self, conn: ConnId, by_frame: bool, now: Now) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        if client.stage == Stage::Bidden && by_frame {
+            self.parting.tally.closed_1001 += 1;
+        }
+        client.stage = Stage::PeerClosed;
+        if self.durability == Durability::Relaxed {
+            // Whoever comes back at once, and elsewhere, must find what was acknowledged.
+            self.timers.set(Timer::Save, now.instant);
+        }
+        self.update_pause(conn);
+        self.finish_if_saved(conn);
+    }
+
+    /// Lets a peer go that has closed, once nothing of its session can get lost by that.
+    fn finish_if_saved(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get(conn) else {
+            return;
+        };
+        let hopeless = self.parting.gave_up
+            || self.durability == Durability::Relaxed && self.store != StoreState::Up;
+        let saved = client.session.is_none_or(|key| self.sessions.is_saved(key));
+        if client.stage == Stage::PeerClosed && (saved || hopeless) {
+            self.outputs.push_back(Output::Finish { conn });
+            self.gone(conn);
+        }
+    }
+
+    fn gone(&mut self, conn: ConnId) {
+        if let Some(Client {
+            session: Some(key), ..
+        }) = self.clients.remove(conn)
+        {
+            self.sessions.close(key);
+        }
+    }
+
+    fn store_event(&mut self, event: StoreEvent, now: Now) {
+        match event {
+            StoreEvent::Up => {
+                self.store = StoreState::Up;
+                self.refresh = Some(0);
+                self.timers.set(Timer::Continue, now.instant);
+            }
+            StoreEvent::Down { .. } => {
+                self.store = StoreState::Down;
+                self.sessions.handle_store_down();
+                self.parting.handle_store_down();
+            }
+            StoreEvent::Stalled => self.store = StoreState::Stalled,
+            StoreEvent::Resumed => self.store = StoreState::Up,
+            StoreEvent::Claimed {
+                key,
+                epoch,
+                count,
+                found,
+            } => {
+                self.claimed(key, epoch, count, found, now);
+            }
+            StoreEvent::Saved { batch, fenced } => {
+                let mut fenced = fenced.into_iter().peekable();
+                for (at, save) in batch.iter().enumerate() {
+                    if fenced.next_if_eq(&at).is_some() {
+                        self.lost_session(save.key);
+                    } else {
+                        self.sessions.handle_saved(save);
+                        self.saved(save.key);
+                    }
+                }
+            }
+            StoreEvent::Synced => self.parting.handle_synced(),
+            StoreEvent::TakenOver { session, epoch } => {
+                let key = self.sessions.find(&session);
+                let ours = key.and_then(|key| self.sessions.get(key)?.epoch());
+                if let (Some(key), Some(ours)) = (key, ours)
+                    && ours < epoch
+                {
+                    self.lost_session(key);
+                }
+            }
+        }
+    }
+
+    fn claimed(&mut self, key: SessionKey, epoch: u64, count: u64, found: bool, now: Now) {
+        let Some(granted) = self.sessions.handle_claimed(key, epoch, count) else {
+            return;
+        };
+        if let Some(displaced) = granted.displaced {
+            self.lost_session(displaced);
+        }
+        let Some(conn) = granted.owner else { return };
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        if client.stage != Stage::Waiting {
+            return;
+        }
+        client.stage = Stage::Open;
+        if client.protocol == Protocol::V1
+            && let Some(session) = self.sessions.get(key)
+        {
+            let hello = ServerMessage::Hello {
+                session: session.id().clone(),
+                count,
+                resumed: found,
+            };
+            self.outputs.push_back(Output::Send {
+                conn,
+                message: hello,
+            });
+            self.tell_latecomer(conn, now);
+        }
+        self.update_pause(conn);
+    }
+
+    /// A session has been confirmed up to some count: what waited for that goes on.
+    fn saved(&mut self, key: SessionKey) {
+        let Some(conn) = self.sessions.get(key).and_then(session::Session::owner) else {
+            return;
+        };
+        while let Some(message) = self.sessions.release(key) {
+            self.outputs.push_back(Output::Send { conn, message });
+        }
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        let held = self.sessions.get(key).map_or(0, session::Session::held_len);
+        if held == 0
+            && let Some(reason) = client.close.take()
+        {
+            self.push_close(conn, *reason);
+        }
+        self.update_pause(conn);
+        self.finish_if_saved(conn);
+    }
+
+    /// A newer claim has this session: whoever had it here is told.
+    fn lost_session(&mut self, key: SessionKey) {
+        if let Some(conn) = self.sessions.end(key) {
+            self.taken_over(conn);
+        }
+    }
+
+    fn taken_over(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        client.session = None;
+        match client.stage {
+            Stage::Waiting | Stage::Open => {
+                client.stage = Stage::Closing;
+                self.push_close(conn, CloseReason::TAKEN_OVER);
+            }
+            Stage::Bidden | Stage::Closing | Stage::PeerClosed => {
+                if let Some(reason) = client.close.take() {
+                    self.push_close(conn, *reason);
+                }
+            }
+        }
+        self.update_pause(conn);
+        self.finish_if_saved(conn);
+    }
+
+    fn push_close(&mut self, conn: ConnId, reason: CloseReason) {
+        let within = Some(self.close_timeout);
+        self.outputs.push_back(Output::Close {
+            conn,
+            reason,
+            within,
+        });
+    }
+
+    /// Tells the shell whether to read from a client, if that has changed.
+    fn update_pause(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        let pause = match client.stage {
+            Stage::Waiting => true,
+            Stage::Open => {
+                let session = client.session.and_then(|key| self.sessions.get(key));
+                let max = self.held_replies_max;
+                self.parting.reading_stopped
+                    || session.is_some_and(|session| {
+                        let held_max = if client.paused { max / 2 } else { max };
+                        session.epoch().is_none() || session.held_len() >= held_max
+                    })
+            }
+            Stage::Bidden | Stage::Closing | Stage::PeerClosed => false,
+        };
+        if pause != client.paused {
+            client.paused = pause;
+            let output = if pause {
+                Output::Pause { conn }
+            } else {
+                Output::Resume { conn }
+            };
+            self.outputs.push_back(output);
+        }
+    }
+
+    /// Goes on with what takes more than one turn.
+    fn go_on(&mut self, now: Now) {
+        if let Some(cursor) = self.refresh {
+            self.refresh = self.sessions.refresh(cursor, self.fanout_max);
+            self.save_due = true;
+        }
+        if let Some((fanout, cursor)) = self.fanout {
+            let end = self.clients.slots_end().min(cursor + self.fanout_max);
+            for slot in cursor..end {
+                match fanout {
+                    Fanout::Heartbeat => self.send_timestamp(slot, now),
+                    Fanout::Notice => self.send_notice(slot, now),
+                }
+            }
+            self.fanout = (end < self.clients.slots_end()).then_some((fanout, end));
+        }
+        if self.refresh.is_some() || self.fanout.is_some() {
+            self.timers.set(Timer::Continue, now.instant);
+        }
+    }
+
+    fn send_timestamp(&mut self, slot: usize, now: Now) {
+        if let Some((conn, client)) = self.clients.at(slot)
+            && client.stage == Stage::Open
+        {
+            let message = ServerMessage::Timestamp(now.unix_ms);
+            self.outputs.push_back(Output::Send { conn, message });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

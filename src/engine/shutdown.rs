@@ -1,4 +1,19 @@
-//! The shutdown machine.
+//! The shutdown machine: which phase, until when, and what each transition asks for.
+//!
+//! It owns the phase and the clockwork of docs/shutdown.md. It never sees a connection, a session
+//! or a store: it is told levels ([`Census`]), and it answers with [`Action`]s. The whole table
+//! and its graph are committed in docs/ and compared with this code by the tests.
+//!
+//! ```text
+//! Serving → Delaying → Notifying → Draining → Persisting → Closing → Sweeping → Stopped
+//! ```
+//!
+//! A phase ends when its work is done, or when its deadline is due; it never goes back. A second
+//! request skips to Persisting, a third to Stopped.
+
+use std::time::{Duration, Instant};
+
+use crate::config::ShutdownBudget;
 
 /// Who asked for the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,3 +25,390 @@ pub enum Trigger {
     /// `Handle::shutdown`.
     Handle,
 }
+
+/// The phase, with its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Business as usual.
+    Serving,
+    /// Readiness is 503, all else goes on: balancers take their time to notice.
+    Delaying {
+        /// When the shutdown proper begins.
+        deadline: Instant,
+    },
+    /// Every client is told.
+    Notifying {
+        /// When we go on, told or not.
+        deadline: Instant,
+    },
+    /// Still reads, processes, answers.
+    Draining {
+        /// When we go on, drained or not.
+        deadline: Instant,
+        /// When it began: quiet is counted from here at the earliest.
+        since: Instant,
+    },
+    /// Every session is saved; nothing is read.
+    Persisting {
+        /// When we go on, saved or not.
+        deadline: Instant,
+    },
+    /// Goodbye and Close 1001 to each, then read on until the peer's Close.
+    Closing {
+        /// When the rest is cut.
+        deadline: Instant,
+    },
+    /// The listener is closed; whoever waited in its queue is answered.
+    Sweeping {
+        /// When the rest is cut.
+        deadline: Instant,
+    },
+    /// Listener and sockets are gone.
+    Stopped,
+}
+
+/// What moves the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The first request to shut down.
+    Begin,
+    /// The second: skip the drain.
+    Hurry,
+    /// The third, or any later one: at once.
+    Quit,
+    /// The census says that the phase's work is done.
+    Done,
+    /// The phase's deadline has come.
+    Due,
+}
+
+/// What a transition asks the engine to do, in the order in which it is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Readiness answers 503 from here on.
+    Unready,
+    /// Background tasks stop, upgrades are answered 503, the notice goes to all.
+    Notify,
+    /// Stop reading; hand every unsaved session to the store, and sync it.
+    Persist,
+    /// The store has had its time: what is not confirmed is spilled or lost.
+    GiveUp,
+    /// Goodbye and Close to each, spread out; then read what comes late.
+    SayGoodbye,
+    /// Cut the peers that have not closed.
+    CutPeers,
+    /// Empty the accept queue and close the listener.
+    CloseListener,
+    /// Nothing is left to do.
+    Stop,
+}
+
+/// The levels that end a phase, counted anew for each turn from the lists that hold the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// WebSocket connections that are not closed yet.
+    pub connections: usize,
+    /// Connections that have not been told yet.
+    pub untold: usize,
+    /// Connections with bytes that the kernel has not taken.
+    pub unsent: usize,
+    /// Connections with input that is not processed.
+    pub unread: usize,
+    /// Saves, claims and syncs that the store has not confirmed.
+    pub unsaved: usize,
+    /// Sockets that are no WebSocket connections (any more).
+    pub strangers: usize,
+    /// When a peer was last heard.
+    pub heard_at: Option<Instant>,
+}
+
+/// When each phase began: what the report tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// The first request.
+    pub began: Option<Instant>,
+    /// Notifying.
+    pub notifying: Option<Instant>,
+    /// Draining.
+    pub draining: Option<Instant>,
+    /// Persisting.
+    pub persisting: Option<Instant>,
+    /// Closing.
+    pub closing: Option<Instant>,
+    /// Sweeping.
+    pub sweeping: Option<Instant>,
+    /// Stopped.
+    pub stopped: Option<Instant>,
+}
+
+/// How long strangers may take to read their answer, once the listener is closed.
+const SWEEP_TIME: Duration = Duration::from_millis(250);
+
+/// The machine.
+#[derive(Debug)]
+pub struct Shutdown {
+    budget: ShutdownBudget,
+    state: State,
+    requests: u32,
+    timeline: Timeline,
+}
+
+impl Shutdown {
+    /// A server that serves.
+    pub fn new(budget: ShutdownBudget) -> Self {
+        Self {
+            budget,
+            state: State::Serving,
+            requests: 0,
+            timeline: Timeline::default(),
+        }
+    }
+
+    /// The phase.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// When each phase began.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Someone asks for the shutdown.
+    pub fn handle_request(&mut self, now: Instant) -> &'static [Action] {
+        self.requests = self.requests.saturating_add(1);
+        self.timeline.began.get_or_insert(now);
+        let event = match self.requests {
+            1 => Event::Begin,
+            2 => Event::Hurry,
+            _ => Event::Quit,
+        };
+        self.step(event, now)
+    }
+
+    /// A turn has passed. Call again until it answers nothing: a phase without work ends at once.
+    pub fn handle_census(&mut self, census: &Census, now: Instant) -> &'static [Action] {
+        if self.is_done(census, now) {
+            self.step(Event::Done, now)
+        } else if self.deadline().is_some_and(|deadline| now >= deadline) {
+            self.step(Event::Due, now)
+        } else {
+            &[]
+        }
+    }
+
+    /// When `handle_census` must be called again at the latest.
+    pub fn poll_timeout(&self, census: &Census) -> Option<Instant> {
+        let quiet_at = match self.state {
+            State::Draining { since, .. } => Some(self.quiet_at(since, census)),
+            State::Serving
+            | State::Delaying { .. }
+            | State::Notifying { .. }
+            | State::Persisting { .. }
+            | State::Closing { .. }
+            | State::Sweeping { .. }
+            | State::Stopped => None,
+        };
+        self.deadline().into_iter().chain(quiet_at).min()
+    }
+
+    /// When the whole must be over. `None` while serving.
+    pub fn end(&self) -> Option<Instant> {
+        self.timeline.began.map(|began| began + self.budget.timeout)
+    }
+
+    /// When draining ends at the latest. `None` while serving.
+    pub fn drain_end(&self) -> Option<Instant> {
+        self.timeline
+            .began
+            .map(|began| self.clamped(began, self.budget.drain))
+    }
+
+    /// Over how long the goodbyes are spread, if they begin now: at most half of the time left.
+    pub fn close_spread(&self, now: Instant) -> Duration {
+        let left = self
+            .deadline()
+            .map_or(Duration::ZERO, |d| d.saturating_duration_since(now));
+        self.budget.close_spread.min(left / 2)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Serving | State::Stopped => None,
+            State::Delaying { deadline }
+            | State::Notifying { deadline }
+            | State::Draining { deadline, .. }
+            | State::Persisting { deadline }
+            | State::Closing { deadline }
+            | State::Sweeping { deadline } => Some(deadline),
+        }
+    }
+
+    fn is_done(&self, census: &Census, now: Instant) -> bool {
+        match self.state {
+            State::Serving | State::Delaying { .. } | State::Stopped => false,
+            State::Notifying { .. } => census.untold == 0 && census.unsent == 0,
+            State::Draining { since, .. } => {
+                let idle = census.unread == 0 && census.unsent == 0 && census.unsaved == 0;
+                census.connections == 0 || idle && now >= self.quiet_at(since, census)
+            }
+            State::Persisting { .. } => census.unsaved == 0,
+            State::Closing { .. } => census.connections == 0,
+            State::Sweeping { .. } => census.strangers == 0,
+        }
+    }
+
+    fn quiet_at(&self, since: Instant, census: &Census) -> Instant {
+        census.heard_at.map_or(since, |heard| heard.max(since)) + self.budget.drain_quiet
+    }
+
+    /// The whole table. An event that means nothing to a phase leaves it as it is.
+    fn step(&mut self, event: Event, now: Instant) -> &'static [Action] {
+        use Action::{CloseListener, CutPeers, GiveUp, Notify, Persist, SayGoodbye, Stop, Unready};
+        use Event::{Begin, Done, Due, Hurry, Quit};
+        use State::{
+            Closing, Delaying, Draining, Notifying, Persisting, Serving, Stopped, Sweeping,
+        };
+        let began = self.timeline.began.unwrap_or(now);
+        let (next, actions): (State, &'static [Action]) = match (self.state, event) {
+            (Serving, Begin) if self.budget.delay > Duration::ZERO => (
+                Delaying {
+                    deadline: self.clamped(began, Duration::ZERO),
+                },
+                &[Unready],
+            ),
+            (Serving, Begin) => (self.notifying(began), &[Unready, Notify]),
+            (Delaying { .. }, Done | Due) => (self.notifying(began), &[Notify]),
+            (Delaying { .. }, Hurry) => (self.persisting(began), &[Notify, Persist]),
+            (Notifying { .. }, Done | Due) => (self.draining(began, now), &[]),
+            (Draining { .. }, Done | Due) | (Notifying { .. } | Draining { .. }, Hurry) => {
+                (self.persisting(began), &[Persist])
+            }
+            (Persisting { .. }, Done) => (self.closing(began), &[SayGoodbye]),
+            (Persisting { .. }, Due) => (self.closing(began), &[GiveUp, SayGoodbye]),
+            (Closing { .. }, Done) => (self.sweeping(began, now), &[CloseListener]),
+            (Closing { .. }, Due) => (
+                self.sweeping(began, now),
+                &[GiveUp, CutPeers, CloseListener],
+            ),
+            (Sweeping { .. }, Done | Due) => (Stopped, &[Stop]),
+            (
+                Delaying { .. }
+                | Notifying { .. }
+                | Draining { .. }
+                | Persisting { .. }
+                | Closing { .. }
+                | Sweeping { .. },
+                Quit,
+            ) => (Stopped, &[GiveUp, CutPeers, Stop]),
+            (Serving, Hurry | Quit | Done | Due)
+            | (Persisting { .. } | Closing { .. } | Sweeping { .. }, Begin | Hurry)
+            | (Delaying { .. } | Notifying { .. } | Draining { .. }, Begin)
+            | (Stopped, Begin | Hurry | Quit | Done | Due) => return &[],
+        };
+        self.enter(next, now);
+        actions
+    }
+
+    fn enter(&mut self, next: State, now: Instant) {
+        self.state = next;
+        let mark = match next {
+            State::Serving | State::Delaying { .. } => return,
+            State::Notifying { .. } => &mut self.timeline.notifying,
+            State::Draining { .. } => &mut self.timeline.draining,
+            State::Persisting { .. } => &mut self.timeline.persisting,
+            State::Closing { .. } => &mut self.timeline.closing,
+            State::Sweeping { .. } => &mut self.timeline.sweeping,
+            State::Stopped => &mut self.timeline.stopped,
+        };
+        debug_assert!(mark.is_none(), "no phase is entered twice");
+        *mark = Some(now);
+    }
+
+    fn notifying(&self, began: Instant) -> State {
+        State::Notifying {
+            deadline: self.clamped(began, self.budget.notify),
+        }
+    }
+
+    fn draining(&self, began: Instant, now: Instant) -> State {
+        State::Draining {
+            deadline: self.clamped(began, self.budget.drain),
+            since: now,
+        }
+    }
+
+    fn persisting(&self, began: Instant) -> State {
+        State::Persisting {
+            deadline: self.clamped(began, self.budget.persist),
+        }
+    }
+
+    fn closing(&self, began: Instant) -> State {
+        State::Closing {
+            deadline: self.cut_at(began),
+        }
+    }
+
+    fn sweeping(&self, began: Instant, now: Instant) -> State {
+        // The exit itself keeps half of what is left between the cut and the end.
+        let last = began + self.budget.timeout - self.cut_margin() / 2;
+        State::Sweeping {
+            deadline: (now + SWEEP_TIME).min(last),
+        }
+    }
+
+    /// A phase's own deadline, early enough that the goodbyes still have their time.
+    fn clamped(&self, began: Instant, phase: Duration) -> Instant {
+        let goodbyes = self.budget.close_spread.min(self.budget.timeout / 4);
+        let latest = self.cut_at(began) - goodbyes;
+        (began + self.budget.delay + phase).min(latest)
+    }
+
+    fn cut_at(&self, began: Instant) -> Instant {
+        began + self.budget.timeout - self.cut_margin()
+    }
+
+    fn cut_margin(&self) -> Duration {
+        ShutdownBudget::CUT_BEFORE_END.min(self.budget.timeout / 4)
+    }
+}
+
+/// How a server ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Who asked first.
+    pub trigger: Option<Trigger>,
+    /// WebSocket connections when the shutdown was asked for.
+    pub connections: usize,
+    /// Clients that were sent the notice.
+    pub notified: usize,
+    /// Connections with nothing left to read, answer or save when draining ended.
+    pub drained: usize,
+    /// Sessions that were open during the shutdown and are safe in the store.
+    pub saved: usize,
+    /// Sessions that went to the spill file.
+    pub spilled: usize,
+    /// Goodbyes that were sent.
+    pub byes: usize,
+    /// Messages that arrived after the goodbye.
+    pub late: u64,
+    /// Peers that completed the closing handshake after our Close 1001.
+    pub closed_1001: usize,
+    /// Connections that were cut: their peer had not closed in time.
+    pub cut: usize,
+    /// Sessions whose count is neither in the store nor in the spill file, by name.
+    pub unsaved: Vec<(String, u64)>,
+    /// When each phase began.
+    pub timeline: Timeline,
+}
+
+impl Outcome {
+    /// Whether every session is safe.
+    pub fn is_safe(&self) -> bool {
+        self.unsaved.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,411 @@
-//! Sessions in memory.
+//! Sessions in memory: for tests, for trying things out, and for servers whose sessions need not
+//! outlive the process.
+//!
+//! It owns the records, each for as long as its time to live, and at most [`SESSIONS_MAX`] of
+//! them, since clients choose their ids. It carries out what was asked at the flush, in order, and
+//! answers in that order. It must never forget how high epochs have gone: a record that expired or
+//! had to go leaves its epoch in the floor below which no claim is granted, so that whoever still
+//! saves under it is fenced by the next claim, exactly as if the record were still there.
+//!
+//! It never emits `TakenOver`: all claims come from this process, whose engine sees them itself.
+
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::SessionStore;
+use crate::engine::io::{Claim, Now, Save, SessionId, StoreCommand, StoreEvent};
+
+/// Sessions kept at a time. One more, and the one that would expire soonest goes; a client that
+/// comes back to it finds its count at 0. At some 300 bytes each, this is 30 MB.
+pub const SESSIONS_MAX: usize = 100_000;
+
+/// Records looked at for expiry in one turn, and at most so many again for each record that has to
+/// make room.
+const EXPIRED_PER_TURN_MAX: usize = 64;
+
+/// Keeps sessions in this process.
+#[derive(Debug)]
+pub struct MemoryStore {
+    ttl_ms: u64,
+    sessions_max: usize,
+    records: HashMap<SessionId, Record>,
+    /// One entry for each record, with a time before which it does not expire. A save puts the
+    /// expiry off in the record only; the entry follows when it comes up.
+    expiries: BinaryHeap<Reverse<(u64, SessionId)>>,
+    /// The highest epoch among the records that are gone.
+    epoch_floor: u64,
+    /// Whether the log has been told that the store is full.
+    told_full: bool,
+    asked: Vec<StoreCommand>,
+    events: VecDeque<StoreEvent>,
+}
+
+#[derive(Debug)]
+struct Record {
+    epoch: u64,
+    count: u64,
+    expires_unix_ms: u64,
+    /// The last claim and what it was answered; a save that re-creates a record knows of none.
+    claim: Option<Granted>,
+}
+
+/// What the last claim was answered, in case it is repeated.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    token: u64,
+    count: u64,
+    found: bool,
+}
+
+impl MemoryStore {
+    /// An empty store that keeps each session for `ttl` after its last change.
+    pub fn new(ttl: Duration) -> Self {
+        Self {
+            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+            sessions_max: SESSIONS_MAX,
+            records: HashMap::new(),
+            expiries: BinaryHeap::new(),
+            epoch_floor: 0,
+            told_full: false,
+            asked: Vec::new(),
+            events: VecDeque::from([StoreEvent::Up]),
+        }
+    }
+
+    fn carry_out_claim(&mut self, claim: Claim, now_unix_ms: u64) -> StoreEvent {
+        let expires_unix_ms = now_unix_ms.saturating_add(self.ttl_ms);
+        let known = self.records.get_mut(&claim.session);
+        if let Some(record) = known
+            && let Some(granted) = record.claim
+            && granted.token == claim.token
+        {
+            record.expires_unix_ms = expires_unix_ms;
+            return StoreEvent::Claimed {
+                key: claim.key,
+                epoch: record.epoch,
+                count: granted.count,
+                found: granted.found,
+            };
+        }
+        let known = self.records.get(&claim.session);
+        let alive = known.filter(|record| record.expires_unix_ms > now_unix_ms);
+        let granted = Granted {
+            token: claim.token,
+            count: alive.map_or(0, |record| record.count),
+            found: alive.is_some(),
+        };
+        let epoch_before = known.map_or(0, |record| record.epoch).max(self.epoch_floor);
+        let record = Record {
+            epoch: epoch_before.saturating_add(1),
+            count: granted.count,
+            expires_unix_ms,
+            claim: Some(granted),
+        };
+        let answer = StoreEvent::Claimed {
+            key: claim.key,
+            epoch: record.epoch,
+            count: granted.count,
+            found: granted.found,
+        };
+        self.put(claim.session, record);
+        answer
+    }
+
+    fn carry_out_saves(&mut self, batch: Vec<Save>, now_unix_ms: u64) -> StoreEvent {
+        let mut fenced = Vec::new();
+        for (position, save) in batch.iter().enumerate() {
+            if !self.carry_out_save(save, now_unix_ms) {
+                fenced.push(position);
+            }
+        }
+        StoreEvent::Saved { batch, fenced }
+    }
+
+    /// Whether the save was taken; `false`: a newer claim exists.
+    fn carry_out_save(&mut self, save: &Save, now_unix_ms: u64) -> bool {
+        let expires_unix_ms = now_unix_ms.saturating_add(self.ttl_ms);
+        let Some(record) = self.records.get_mut(&save.session) else {
+            let record = Record {
+                epoch: save.epoch,
+                count: save.count,
+                expires_unix_ms,
+                claim: None,
+            };
+            self.put(save.session.clone(), record);
+            return true;
+        };
+        if save.epoch < record.epoch {
+            return false;
+        }
+        if save.epoch > record.epoch {
+            record.epoch = save.epoch;
+            record.count = save.count;
+            record.claim = None;
+        }
+        record.count = record.count.max(save.count);
+        record.expires_unix_ms = expires_unix_ms;
+        true
+    }
+
+    /// Puts a record, new or changed, and makes room for it if it is new.
+    fn put(&mut self, session: SessionId, record: Record) {
+        if !self.records.contains_key(&session) {
+            if self.records.len() >= self.sessions_max {
+                self.make_room();
+            }
+            let entry = (record.expires_unix_ms, session.clone());
+            self.expiries.push(Reverse(entry));
+        }
+        self.records.insert(session, record);
+    }
+
+    /// Removes the record that expires soonest; if too many entries are out of date, the first of
+    /// those that it has looked at last.
+    fn make_room(&mut self) {
+        if !self.told_full {
+            self.told_full = true;
+            log::warn!(
+                "more than {} sessions: those that expire soonest are dropped early",
+                self.sessions_max
+            );
+        }
+        for _ in 0..EXPIRED_PER_TURN_MAX {
+            let Some(entry) = self.expiries.peek_mut() else {
+                break;
+            };
+            if !Self::refresh(entry, &self.records) {
+                break;
+            }
+        }
+        if let Some(Reverse((_, session))) = self.expiries.pop() {
+            self.remove(&session);
+        }
+    }
+
+    /// Removes records that have expired, a few at a time.
+    fn expire(&mut self, now_unix_ms: u64) {
+        for _ in 0..EXPIRED_PER_TURN_MAX {
+            let Some(entry) = self.expiries.peek_mut() else {
+                return;
+            };
+            if entry.0.0 > now_unix_ms {
+                return;
+            }
+            if Self::refresh(entry, &self.records) {
+                continue;
+            }
+            if let Some(Reverse((_, session))) = self.expiries.pop() {
+                self.remove(&session);
+            }
+        }
+    }
+
+    /// Moves an entry to where its record expires now; `false` if it is there already.
+    fn refresh(
+        mut entry: PeekMut<'_, Reverse<(u64, SessionId)>>,
+        records: &HashMap<SessionId, Record>,
+    ) -> bool {
+        let expires_unix_ms = records
+            .get(&entry.0.1)
+            .map_or(entry.0.0, |record| record.expires_unix_ms);
+        // Not later: the clock may have been set back.
+        let moved = expires_unix_ms > entry.0.0;
+        if moved {
+            entry.0.0 = expires_unix_ms;
+        }
+        moved
+    }
+
+    fn remove(&mut self, session: &SessionId) {
+        if let Some(record) = self.records.remove(session) {
+            self.epoch_floor = self.epoch_floor.max(record.epoch);
+        }
+    }
+}
+
+impl SessionStore for MemoryStore {
+    fn describe(&self) -> String {
+        "memory:".to_owned()
+    }
+
+    fn claim(&mut self, claim: Claim) {
+        self.asked.push(StoreCommand::Claim(claim));
+    }
+
+    fn save(&mut self, batch: Vec<Save>) {
+        self.asked.push(StoreCommand::Save(batch));
+    }
+
+    fn sync(&mut self) {
+        self.asked.push(StoreCommand::Sync);
+    }
+
+    fn handle_ready(&mut self, _now: Now) {}
+
+    fn handle_timeout(&mut self, _now: Now) {}
+
+    fn flush(&mut self, now: Now) {
+        self.expire(now.unix_ms);
+        let mut asked = std::mem::take(&mut self.asked);
+        for command in asked.drain(..) {
+            let answer = match command {
+                StoreCommand::Save(batch) => self.carry_out_saves(batch, now.unix_ms),
+                StoreCommand::Claim(claim) => self.carry_out_claim(claim, now.unix_ms),
+                StoreCommand::Sync => StoreEvent::Synced,
+            };
+            self.events.push_back(answer);
+        }
+        // Keeps what the list has grown to for the next turn.
+        self.asked = asked;
+    }
+
+    fn poll_event(&mut self) -> Option<StoreEvent> {
+        self.events.pop_front()
+    }
+
+    /// Nothing to wait for: what has expired goes when something is asked.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::engine::io::SessionKey;
+
+    const KEY: SessionKey = SessionKey {
+        slot: 0,
+        generation: 0,
+    };
+
+    fn at(unix_ms: u64) -> Now {
+        Now {
+            unix_ms,
+            ..clock::now()
+        }
+    }
+
+    fn id(name: &str) -> SessionId {
+        SessionId::parse(name).unwrap()
+    }
+
+    fn claim(store: &mut MemoryStore, name: &str, token: u64, unix_ms: u64) -> (u64, u64, bool) {
+        store.claim(Claim {
+            key: KEY,
+            session: id(name),
+            token,
+        });
+        store.flush(at(unix_ms));
+        match store.events.pop_back() {
+            Some(StoreEvent::Claimed {
+                epoch,
+                count,
+                found,
+                ..
+            }) => (epoch, count, found),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn save(store: &mut MemoryStore, name: &str, epoch: u64, count: u64, unix_ms: u64) -> bool {
+        store.save(vec![Save {
+            key: KEY,
+            session: id(name),
+            epoch,
+            count,
+        }]);
+        store.flush(at(unix_ms));
+        match store.events.pop_back() {
+            Some(StoreEvent::Saved { fenced, .. }) => fenced.is_empty(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn store(ttl_ms: u64, sessions_max: usize) -> MemoryStore {
+        MemoryStore {
+            sessions_max,
+            ..MemoryStore::new(Duration::from_millis(ttl_ms))
+        }
+    }
+
+    #[test]
+    fn a_save_puts_the_expiry_off() {
+        let mut store = store(100, 10);
+        assert_eq!(claim(&mut store, "a", 1, 0), (1, 0, false));
+        assert!(save(&mut store, "a", 1, 7, 90));
+        store.flush(at(150));
+        assert_eq!(store.records.len(), 1);
+        assert_eq!(claim(&mut store, "a", 2, 189), (2, 7, true));
+        store.flush(at(289));
+        assert_eq!((store.records.len(), store.expiries.len()), (0, 0));
+    }
+
+    #[test]
+    fn whoever_still_saves_under_an_expired_record_is_fenced_by_the_next_claim() {
+        let mut store = store(100, 10);
+        for token in 0..5 {
+            claim(&mut store, "a", token, 0);
+        }
+        store.flush(at(100));
+        assert!(store.records.is_empty());
+        assert_eq!(claim(&mut store, "a", 9, 100), (6, 0, false));
+        assert!(!save(&mut store, "a", 5, 40, 100));
+    }
+
+    #[test]
+    fn an_open_session_saves_its_expired_record_back() {
+        let mut store = store(100, 10);
+        claim(&mut store, "a", 1, 0);
+        store.flush(at(100));
+        assert!(store.records.is_empty());
+        assert!(save(&mut store, "a", 1, 3, 100));
+        assert_eq!(claim(&mut store, "a", 2, 150), (2, 3, true));
+    }
+
+    #[test]
+    fn one_turn_expires_a_few_only() {
+        let mut store = store(100, 1_000);
+        for i in 0..=EXPIRED_PER_TURN_MAX * 2 {
+            claim(&mut store, &format!("s{i}"), 1, 0);
+        }
+        let mut left = Vec::new();
+        for _ in 0..3 {
+            store.flush(at(100));
+            left.push(store.records.len());
+        }
+        assert_eq!(left, [EXPIRED_PER_TURN_MAX + 1, 1, 0]);
+    }
+
+    #[test]
+    fn a_full_store_drops_what_expires_soonest() {
+        let mut store = store(100, 3);
+        for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
+            claim(&mut store, name, 1, i as u64);
+        }
+        assert!(save(&mut store, "a", 1, 5, 10));
+        assert_eq!(claim(&mut store, "d", 1, 11), (1, 0, false));
+        assert_eq!(store.records.len(), 3);
+        assert_eq!(claim(&mut store, "a", 2, 12), (2, 5, true));
+        // "b" is gone; its owner may go on until someone else claims it.
+        assert!(!store.records.contains_key(&id("b")));
+        assert!(save(&mut store, "b", 1, 8, 13));
+        assert_eq!(claim(&mut store, "b", 2, 14), (2, 8, true));
+        assert_eq!((store.records.len(), store.expiries.len()), (3, 3));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_records_longer_and_does_no_harm() {
+        let mut store = store(100, 10);
+        claim(&mut store, "a", 1, 1_000);
+        assert!(save(&mut store, "a", 1, 2, 500));
+        store.flush(at(600));
+        assert_eq!(store.records.len(), 1);
+        assert_eq!(claim(&mut store, "a", 2, 600), (2, 0, false));
+        store.flush(at(1_100));
+        assert_eq!(store.records.len(), 0);
+    }
+}

@@ -1,1 +1,130 @@
-//! Sessions in Redis.
+//! Sessions in Redis: a hash for each, two scripts that keep the store's promises in Redis itself,
+//! and one link without a single blocking call.
+//!
+//! Owns nothing of the protocol but the order of its parts: `target` reads the URL, `link` makes
+//! the connection and makes it again, `stream` moves bytes, `pipeline` turns requests into bytes
+//! and bytes into answers. Must never show a password, and never wait.
+
+mod backoff;
+mod link;
+mod outbound;
+mod pipeline;
+mod resolver;
+mod stream;
+mod target;
+mod tls;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Token, Waker};
+
+use self::backoff::Backoff;
+use self::link::{Link, Parts};
+use self::resolver::Resolver;
+use self::target::{Security, Target};
+use self::tls::Tls;
+use super::SessionStore;
+use crate::engine::io::{Claim, Now, Save, StoreEvent};
+use crate::error::Error;
+
+/// Sessions in one Redis (not a cluster), version 4 or newer; news of sessions that another node
+/// takes over need version 6.
+///
+/// It begins disconnected: [`StoreEvent::Up`] says when it can be asked. What is asked while it is
+/// down is dropped, since the engine asks again after each `Up`. It is told of its own claims too:
+/// a [`StoreEvent::TakenOver`] may carry the epoch of a claim that this very node has made.
+pub struct RedisStore {
+    described: String,
+    link: Link,
+}
+
+impl RedisStore {
+    /// Reads the URL, and for `rediss://` the system's certificates; connects later, beginning at
+    /// the first `handle_timeout`.
+    ///
+    /// `token` must be the store's alone. The `waker` wakes the loop when a host name has been
+    /// looked up: `handle_ready` wants to be called then, too. `seed` spreads the attempts to
+    /// reconnect over the fleet.
+    pub fn open(
+        url: &str,
+        ttl: Duration,
+        registry: Registry,
+        token: Token,
+        waker: Arc<Waker>,
+        seed: u64,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        let target = Target::parse(url).map_err(Error::Config)?;
+        let tls = Tls::for_target(&target).map_err(Error::Store)?;
+        Ok(Self {
+            described: target.to_string(),
+            link: Link::new(Parts {
+                target,
+                tls,
+                registry,
+                token,
+                resolver: Resolver::new(waker),
+                backoff: Backoff::new(seed),
+                ttl,
+                now,
+            }),
+        })
+    }
+
+    /// Whether the URL can be used, for a command line that wants to say so early: one line, which
+    /// never contains the URL or its password. Opens nothing.
+    pub fn check_url(url: &str) -> Result<(), String> {
+        let target = Target::parse(url)?;
+        match target.security {
+            Security::Plain => Ok(()),
+            Security::Tls | Security::TlsUnverified => tls::server_name(&target).map(drop),
+        }
+    }
+}
+
+impl SessionStore for RedisStore {
+    fn describe(&self) -> String {
+        self.described.clone()
+    }
+
+    fn claim(&mut self, claim: Claim) {
+        if let Some((pipeline, _)) = self.link.ready() {
+            pipeline.claim(claim);
+        }
+    }
+
+    fn save(&mut self, batch: Vec<Save>) {
+        if let Some((pipeline, _)) = self.link.ready() {
+            pipeline.save(batch);
+        }
+    }
+
+    /// Redis is as durable as it has been configured to be; `Synced` follows the answers to what
+    /// was asked before.
+    fn sync(&mut self) {
+        if let Some((pipeline, events)) = self.link.ready() {
+            pipeline.sync(events);
+        }
+    }
+
+    fn handle_ready(&mut self, now: Now) {
+        self.link.handle_ready(now.instant);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.link.handle_timeout(now.instant);
+    }
+
+    fn flush(&mut self, now: Now) {
+        self.link.flush(now.instant);
+    }
+
+    fn poll_event(&mut self) -> Option<StoreEvent> {
+        self.link.poll_event()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Some(self.link.poll_timeout())
+    }
+}

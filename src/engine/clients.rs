@@ -1,0 +1,104 @@
+//! The WebSocket connections as the engine knows them, at the slots that the shell gave them.
+
+use super::io::{CloseReason, ConnId, Protocol, SessionKey};
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// What it understands.
+    pub(super) protocol: Protocol,
+    /// Its session; `None` for a plain client that named none, and after a takeover.
+    pub(super) session: Option<SessionKey>,
+    /// Messages processed, where there is no session to count them.
+    pub(super) count: u64,
+    /// How far it has come.
+    pub(super) stage: Stage,
+    /// Whether the shell has been told not to read from it.
+    pub(super) paused: bool,
+    /// A Close that waits until the replies before it have left.
+    pub(super) close: Option<Box<CloseReason>>,
+}
+
+/// How far a client has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its session is asked for; nothing is read yet.
+    Waiting,
+    /// Messages are processed and answered.
+    Open,
+    /// Goodbye and Close are sent; what still comes is counted, and not answered.
+    Bidden,
+    /// A Close was sent for another reason; what still comes is dropped.
+    Closing,
+    /// The peer has closed; its session's save is awaited, then ours follows.
+    PeerClosed,
+}
+
+/// All clients, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    slots: Vec<Option<(u32, Client)>>,
+    len: usize,
+}
+
+impl Clients {
+    /// Takes in a client at the slot of its connection.
+    pub(super) fn insert(&mut self, conn: ConnId, client: Client) {
+        let slot = conn.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        let earlier = self.slots[slot].replace((conn.generation, client));
+        debug_assert!(
+            earlier.is_none(),
+            "the shell reuses a slot only after the engine let go"
+        );
+        self.len += usize::from(earlier.is_none());
+    }
+
+    /// The client, if it is still there.
+    pub(super) fn get(&self, conn: ConnId) -> Option<&Client> {
+        match self.slots.get(conn.slot as usize)? {
+            Some((generation, client)) if *generation == conn.generation => Some(client),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The client, to change it.
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Client> {
+        match self.slots.get_mut(conn.slot as usize)? {
+            Some((generation, client)) if *generation == conn.generation => Some(client),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Forgets a client.
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Client> {
+        self.get(conn)?;
+        let (_, client) = self.slots[conn.slot as usize].take()?;
+        self.len -= 1;
+        Some(client)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The first slot that has never held a client: the end of a walk by [`Clients::at`].
+    pub(super) fn slots_end(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The client at a slot, for walks that go on over several turns.
+    pub(super) fn at(&self, slot: usize) -> Option<(ConnId, &Client)> {
+        let (generation, client) = self.slots.get(slot)?.as_ref()?;
+        Some((
+            ConnId {
+                slot: slot as u32,
+                generation: *generation,
+            },
+            client,
+        ))
+    }
+}

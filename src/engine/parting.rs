@@ -1,0 +1,313 @@
+//! The engine's part in a shutdown: it carries out what the machine in `shutdown` decides.
+//!
+//! It owns what only matters once a shutdown has begun: who has been told, who has been bidden
+//! goodbye, what is refused, and the tally for the report. It never decides on a phase.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use super::clients::Stage;
+use super::io::{CloseReason, ConnId, Now, Output, Protocol};
+use super::message::ServerMessage;
+use super::shutdown::{Action, Census, Outcome, Trigger};
+use super::timers::Timer;
+use super::{Engine, Fanout};
+
+/// What a shutdown has come to.
+#[derive(Debug, Default)]
+pub(super) struct Parting {
+    /// Readiness is 503.
+    pub(super) unready: bool,
+    /// Upgrades are 503, and the background tasks have stopped.
+    pub(super) upgrades_refused: bool,
+    /// Nothing is read any more, but from clients that were bidden goodbye.
+    pub(super) reading_stopped: bool,
+    /// The store has had its time: nobody waits for it any more.
+    pub(super) gave_up: bool,
+    /// What the report tells.
+    pub(super) tally: Outcome,
+    sync: Sync,
+    farewell: Option<Farewell>,
+    /// Sessions there were when it began.
+    sessions: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sync {
+    #[default]
+    Idle,
+    Wanted,
+    Asked,
+}
+
+/// The walk over all clients that says goodbye to each at its time.
+#[derive(Clone, Copy, Debug)]
+struct Farewell {
+    began: std::time::Instant,
+    spread: Duration,
+    /// Clients there were when it began.
+    total: usize,
+    said: usize,
+    /// The slot at which it goes on.
+    cursor: usize,
+}
+
+/// What a client is asked to wait before it comes back: a random time below this for each
+/// connection that the server has, so that one node's clients arrive at a bounded rate.
+const RECONNECT_PER_CLIENT: Duration = Duration::from_millis(1);
+
+/// The bounds of that: short enough to be worth waiting, long enough to spread a few clients too.
+const RECONNECT_WITHIN: (Duration, Duration) =
+    (Duration::from_millis(250), Duration::from_secs(10));
+
+impl Parting {
+    pub(super) fn handle_store_down(&mut self) {
+        if self.sync == Sync::Asked {
+            self.sync = Sync::Wanted;
+        }
+    }
+
+    pub(super) fn handle_synced(&mut self) {
+        self.sync = Sync::Idle;
+    }
+
+    /// Whether the store is to be asked for a sync now.
+    pub(super) fn take_sync(&mut self) -> bool {
+        let wanted = self.sync == Sync::Wanted;
+        if wanted {
+            self.sync = Sync::Asked;
+        }
+        wanted
+    }
+}
+
+impl Engine {
+    pub(super) fn shutdown_requested(&mut self, trigger: Trigger, now: Now) {
+        if self.parting.tally.trigger.is_none() {
+            self.parting.tally.trigger = Some(trigger);
+            self.parting.tally.connections = self.clients.len();
+            self.parting.sessions = self.sessions.len();
+        }
+        let actions = self.shutdown.handle_request(now.instant);
+        self.perform(actions, now);
+    }
+
+    /// Lets the machine go as far as this turn's levels allow.
+    pub(super) fn drive_shutdown(&mut self, now: Now) {
+        loop {
+            let before = self.shutdown.state();
+            let census = self.census();
+            let actions = self.shutdown.handle_census(&census, now.instant);
+            self.perform(actions, now);
+            if self.shutdown.state() == before {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn census(&self) -> Census {
+        let syncing = usize::from(self.parting.sync != Sync::Idle);
+        Census {
+            connections: self.clients.len(),
+            untold: usize::from(matches!(self.fanout, Some((Fanout::Notice, _)))),
+            unsent: self.levels.unsent,
+            unread: self.levels.unread,
+            unsaved: self.sessions.unsaved_len() + syncing,
+            strangers: self.levels.sockets.saturating_sub(self.clients.len()),
+            heard_at: self.levels.heard_at,
+        }
+    }
+
+    fn perform(&mut self, actions: &[Action], now: Now) {
+        for action in actions {
+            match action {
+                Action::Unready => self.parting.unready = true,
+                Action::Notify => self.begin_notice(now),
+                Action::Persist => self.begin_persisting(),
+                Action::GiveUp => self.parting.gave_up = true,
+                Action::SayGoodbye => self.begin_farewell(now),
+                Action::CutPeers => {
+                    self.parting.tally.cut += self.clients.len();
+                    self.outputs.push_back(Output::CutAll);
+                }
+                Action::CloseListener => self.outputs.push_back(Output::CloseListener),
+                Action::Stop => self.outputs.push_back(Output::Stop),
+            }
+        }
+    }
+
+    fn begin_notice(&mut self, now: Now) {
+        self.parting.upgrades_refused = true;
+        self.timers.stop(Timer::Heartbeat);
+        self.timers.stop(Timer::Refresh);
+        self.fanout = Some((Fanout::Notice, 0));
+        self.timers.set(Timer::Continue, now.instant);
+    }
+
+    /// Tells the client at a slot, if it understands.
+    pub(super) fn send_notice(&mut self, slot: usize, now: Now) {
+        let Some((conn, client)) = self.clients.at(slot) else {
+            return;
+        };
+        if client.stage != Stage::Open || client.protocol != Protocol::V1 {
+            return;
+        }
+        let drain_end = self.shutdown.drain_end().unwrap_or(now.instant);
+        let message = ServerMessage::Notice {
+            drain_ms: drain_end.saturating_duration_since(now.instant).as_millis() as u64,
+            reconnect_ms: self.reconnect_ms(),
+        };
+        self.outputs.push_back(Output::Send { conn, message });
+        self.parting.tally.notified += 1;
+    }
+
+    /// A client whose session came only now, in the middle of a shutdown, is told at once.
+    pub(super) fn tell_latecomer(&mut self, conn: ConnId, now: Now) {
+        if self.parting.upgrades_refused && self.fanout.is_none() {
+            self.send_notice(conn.slot as usize, now);
+        }
+    }
+
+    fn begin_persisting(&mut self) {
+        let busy = self
+            .levels
+            .unread
+            .max(self.levels.unsent)
+            .min(self.clients.len());
+        self.parting.tally.drained = self.clients.len() - busy;
+        self.parting.reading_stopped = true;
+        self.parting.sync = Sync::Wanted;
+        for slot in 0..self.clients.slots_end() {
+            if let Some((conn, _)) = self.clients.at(slot) {
+                self.update_pause(conn);
+            }
+        }
+    }
+
+    fn begin_farewell(&mut self, now: Now) {
+        self.parting.farewell = Some(Farewell {
+            began: now.instant,
+            spread: self.shutdown.close_spread(now.instant),
+            total: self.clients.len(),
+            said: 0,
+            cursor: 0,
+        });
+        self.say_goodbyes(now);
+    }
+
+    /// Says every goodbye that is due, up to this turn's limit.
+    pub(super) fn say_goodbyes(&mut self, now: Now) {
+        let Some(mut farewell) = self.parting.farewell else {
+            return;
+        };
+        let due = farewell.due(now).min(farewell.said + self.fanout_max);
+        while farewell.said < due && farewell.cursor < self.clients.slots_end() {
+            let slot = farewell.cursor;
+            farewell.cursor += 1;
+            if self.clients.at(slot).is_some() {
+                self.say_goodbye(slot);
+                farewell.said += 1;
+            }
+        }
+        let over = farewell.cursor >= self.clients.slots_end();
+        if !over {
+            self.timers.set(Timer::Goodbye, farewell.next_at());
+        }
+        self.parting.farewell = (!over).then_some(farewell);
+    }
+
+    fn say_goodbye(&mut self, slot: usize) {
+        let Some((conn, client)) = self.clients.at(slot) else {
+            return;
+        };
+        match client.stage {
+            Stage::Waiting | Stage::Open => {}
+            Stage::Bidden | Stage::Closing | Stage::PeerClosed => return self.hurry_close(conn),
+        }
+        // The total is what the store holds: replies that it never confirmed are not sent either.
+        let total = match client.session {
+            Some(key) => {
+                self.sessions.drop_held(key);
+                self.sessions
+                    .get(key)
+                    .map_or(0, super::session::Session::saved)
+            }
+            None => client.count,
+        };
+        let text = format!("server shutdown; retry-after-ms={}", self.reconnect_ms());
+        let reason = CloseReason {
+            code: 1001,
+            text: text.into(),
+        };
+        self.outputs.push_back(Output::Send {
+            conn,
+            message: ServerMessage::Goodbye { total },
+        });
+        self.outputs.push_back(Output::Close {
+            conn,
+            reason,
+            within: None,
+        });
+        self.parting.tally.byes += 1;
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.stage = Stage::Bidden;
+        }
+        self.update_pause(conn);
+    }
+
+    /// A client that was about to be closed for another reason gets that Close now, whatever its
+    /// replies waited for, and one whose peer has closed is not kept waiting for a store that was
+    /// given up.
+    fn hurry_close(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn)
+            && let Some(reason) = client.close.take()
+        {
+            self.push_close(conn, *reason);
+        }
+        self.finish_if_saved(conn);
+    }
+
+    fn reconnect_ms(&mut self) -> u64 {
+        let clients = u32::try_from(self.parting.tally.connections).unwrap_or(u32::MAX);
+        let (least, most) = RECONNECT_WITHIN;
+        let window = RECONNECT_PER_CLIENT
+            .saturating_mul(clients)
+            .clamp(least, most);
+        self.rng.random_range(0..window.as_millis() as u64)
+    }
+
+    pub(super) fn final_outcome(&self) -> Outcome {
+        let unsaved: Vec<_> = self
+            .sessions
+            .unsaved()
+            .map(|session| (session.id().to_string(), session.processed()))
+            .collect();
+        let mut outcome = self.parting.tally.clone();
+        outcome.saved = self.parting.sessions.saturating_sub(unsaved.len());
+        outcome.unsaved = unsaved;
+        outcome.timeline = *self.shutdown.timeline();
+        outcome
+    }
+}
+
+impl Farewell {
+    /// How many goodbyes are due by now.
+    fn due(&self, now: Now) -> usize {
+        let elapsed = now.instant.saturating_duration_since(self.began);
+        if elapsed >= self.spread {
+            return usize::MAX;
+        }
+        let share = elapsed.as_nanos() * self.total as u128 / self.spread.as_nanos();
+        usize::try_from(share)
+            .unwrap_or(usize::MAX)
+            .saturating_add(1)
+    }
+
+    /// When the next one is due.
+    fn next_at(&self) -> std::time::Instant {
+        let said = u32::try_from(self.said).unwrap_or(u32::MAX);
+        let total = u32::try_from(self.total.max(1)).unwrap_or(u32::MAX);
+        self.began + self.spread.saturating_mul(said) / total
+    }
+}

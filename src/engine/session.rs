@@ -1,0 +1,442 @@
+//! The sessions that are open on this node: count, epoch, claim, what is saved and what is not.
+//!
+//! It owns every session from the moment it is asked for until it is both closed and saved, the
+//! list of what the store has not confirmed, and the replies that wait for that. It never sends
+//! anything and never talks to a store: it says what to ask ([`Sessions::poll_store`]) and is told
+//! what was answered.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use super::io::{Claim, ConnId, Save, SessionId, SessionKey, StoreCommand};
+use super::message::ServerMessage;
+use crate::slots::SlotSet;
+
+/// Every session that is open, or closed and not yet saved.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    slab: Slab<Session>,
+    next_generation: u32,
+    /// The latest opener of each id: never iterated.
+    by_id: HashMap<SessionId, SessionKey>,
+    /// Sessions that wait for their epoch.
+    claiming: SlotSet,
+    /// Sessions whose count the store has not confirmed.
+    unsaved: SlotSet,
+    /// Sessions to hand to the store at the next flush, each once.
+    dirty: Vec<SessionKey>,
+    /// Claims to hand to the store at the next flush, oldest first.
+    unclaimed: VecDeque<SessionKey>,
+    batch_max: usize,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    id: SessionId,
+    generation: u32,
+    token: u64,
+    owner: Option<ConnId>,
+    stage: Stage,
+    /// The session of the same id that this one takes over on this node.
+    displaces: Option<SessionKey>,
+    count: u64,
+    saved: u64,
+    /// A save is on its way. There is never a second one: what is counted meanwhile goes with
+    /// the next, so that a slow store cannot pile up requests.
+    in_flight: bool,
+    held: VecDeque<(u64, ServerMessage)>,
+    dirty: bool,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Waits for its epoch; nothing is counted.
+    Claiming,
+    /// Counts, and saves with this epoch.
+    Open { epoch: u64 },
+    /// Someone else on this node has asked for it: counts no more, but what it has is saved.
+    Displaced { epoch: u64 },
+}
+
+/// The connection on this node whose session someone else has just asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Displaced {
+    /// It may count no more; it ends when the newcomer's claim is granted, so that the replies
+    /// which still wait for the store reach it.
+    Pending(ConnId),
+    /// It had counted nothing yet, and its session has ended already.
+    Ended(ConnId),
+}
+
+/// What a claim's answer means for the connection that waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    /// The connection that may go on, unless it has gone meanwhile.
+    pub(super) owner: Option<ConnId>,
+    /// The session that was taken over on this node and ends now.
+    pub(super) displaced: Option<SessionKey>,
+}
+
+impl Sessions {
+    /// No sessions; saves go out in batches of at most `batch_max`.
+    pub(super) fn new(batch_max: usize) -> Self {
+        Self {
+            slab: Slab::new(),
+            next_generation: 0,
+            by_id: HashMap::new(),
+            claiming: SlotSet::default(),
+            unsaved: SlotSet::default(),
+            dirty: Vec::new(),
+            unclaimed: VecDeque::new(),
+            batch_max,
+        }
+    }
+
+    /// Opens a session for a connection: asks the store for it, and displaces whoever has it here.
+    /// Answers its key, and the connection on this node that must not count any more.
+    pub(super) fn open(
+        &mut self,
+        id: SessionId,
+        owner: ConnId,
+        token: u64,
+    ) -> (SessionKey, Option<Displaced>) {
+        let generation = self.next_generation;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let entry = self.slab.vacant_entry();
+        let key = SessionKey {
+            slot: entry.key() as u32,
+            generation,
+        };
+        let earlier = self.by_id.insert(id.clone(), key);
+        entry.insert(Session {
+            id,
+            generation,
+            token,
+            owner: Some(owner),
+            stage: Stage::Claiming,
+            displaces: None,
+            count: 0,
+            saved: 0,
+            in_flight: false,
+            held: VecDeque::new(),
+            dirty: false,
+        });
+        self.claiming.insert(key.slot);
+        self.unclaimed.push_back(key);
+        (key, earlier.and_then(|earlier| self.displace(earlier, key)))
+    }
+
+    /// A session, if it is still there.
+    pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
+        self.slab
+            .get(key.slot as usize)
+            .filter(|session| session.generation == key.generation)
+    }
+
+    /// The session that counts under this id on this node.
+    pub(super) fn find(&self, id: &SessionId) -> Option<SessionKey> {
+        self.by_id.get(id).copied()
+    }
+
+    /// Whether the store has all of a session; so it has of one that is forgotten.
+    pub(super) fn is_saved(&self, key: SessionKey) -> bool {
+        self.get(key).is_none() || !self.unsaved.contains(key.slot)
+    }
+
+    /// Counts one message; the session must be open. Answers the new count.
+    pub(super) fn count(&mut self, key: SessionKey) -> Option<u64> {
+        let session = get_mut(&mut self.slab, key)?;
+        let Stage::Open { .. } = session.stage else {
+            return None;
+        };
+        session.count += 1;
+        let count = session.count;
+        self.unsaved.insert(key.slot);
+        self.mark_dirty(key);
+        Some(count)
+    }
+
+    /// Keeps a reply until the store has the present count.
+    pub(super) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
+        if let Some(session) = get_mut(&mut self.slab, key) {
+            session.held.push_back((session.count, message));
+        }
+    }
+
+    /// The next reply whose count the store has.
+    pub(super) fn release(&mut self, key: SessionKey) -> Option<ServerMessage> {
+        let session = get_mut(&mut self.slab, key)?;
+        let (count, _) = session.held.front()?;
+        if *count > session.saved {
+            return None;
+        }
+        let (_, message) = session.held.pop_front()?;
+        if session.held.is_empty() && session.held.capacity() > 64 {
+            session.held = VecDeque::new();
+        }
+        Some(message)
+    }
+
+    /// Drops the replies that wait: what they acknowledge was never confirmed.
+    pub(super) fn drop_held(&mut self, key: SessionKey) {
+        if let Some(session) = get_mut(&mut self.slab, key) {
+            session.held = VecDeque::new();
+        }
+    }
+
+    /// The connection has let go of its session: it is forgotten as soon as it is saved.
+    pub(super) fn close(&mut self, key: SessionKey) {
+        if let Some(session) = get_mut(&mut self.slab, key) {
+            session.owner = None;
+            session.held = VecDeque::new();
+            self.forget_if_over(key);
+        }
+    }
+
+    /// Someone else has the session: it ends, and what the store refused is dropped. Answers the
+    /// connection that had it.
+    pub(super) fn end(&mut self, key: SessionKey) -> Option<ConnId> {
+        let owner = self.get(key)?.owner;
+        self.forget(key);
+        owner
+    }
+
+    /// The store has granted a claim.
+    pub(super) fn handle_claimed(
+        &mut self,
+        key: SessionKey,
+        epoch: u64,
+        count: u64,
+    ) -> Option<Granted> {
+        let session = get_mut(&mut self.slab, key)?;
+        self.claiming.remove(key.slot);
+        session.count = count;
+        session.saved = count;
+        session.stage = Stage::Open { epoch };
+        let granted = Granted {
+            owner: session.owner,
+            displaced: session.displaces.take(),
+        };
+        self.forget_if_over(key);
+        Some(granted)
+    }
+
+    /// The store has confirmed a save.
+    pub(super) fn handle_saved(&mut self, save: &Save) {
+        if let Some(session) = get_mut(&mut self.slab, save.key) {
+            session.in_flight = false;
+            session.saved = session.saved.max(save.count);
+            if session.saved >= session.count {
+                self.unsaved.remove(save.key.slot);
+                self.forget_if_over(save.key);
+            } else {
+                self.mark_dirty(save.key);
+            }
+        }
+    }
+
+    /// The store has forgotten what it had not answered: all of it is to be handed over again.
+    pub(super) fn handle_store_down(&mut self) {
+        self.unclaimed = self
+            .claiming
+            .iter()
+            .filter_map(|slot| self.key_at(slot))
+            .collect();
+        for (_, session) in &mut self.slab {
+            session.in_flight = false;
+        }
+        let unsaved: Vec<_> = self
+            .unsaved
+            .iter()
+            .filter_map(|slot| self.key_at(slot))
+            .collect();
+        for key in unsaved {
+            self.mark_dirty(key);
+        }
+    }
+
+    /// Marks up to `max` open sessions from `cursor` on to be saved, changed or not: that renews
+    /// their time to live, restores them in a store that has lost them, and finds out who has lost
+    /// them to another node. Answers where to go on.
+    pub(super) fn refresh(&mut self, cursor: usize, max: usize) -> Option<usize> {
+        let end = self.slab.capacity().min(cursor + max);
+        for slot in cursor..end {
+            if let Some(key) = self.key_at(slot as u32) {
+                self.mark_dirty(key);
+            }
+        }
+        (end < self.slab.capacity()).then_some(end)
+    }
+
+    /// The next thing to ask of the store: saves first, since a claim must find what the session
+    /// that it takes over has counted.
+    pub(super) fn poll_store(&mut self) -> Option<StoreCommand> {
+        let mut batch = Vec::new();
+        while batch.len() < self.batch_max
+            && let Some(key) = self.dirty.pop()
+        {
+            let Some(session) = get_mut(&mut self.slab, key) else {
+                continue;
+            };
+            session.dirty = false;
+            let (Stage::Open { epoch } | Stage::Displaced { epoch }) = session.stage else {
+                continue;
+            };
+            // What is in flight marks it dirty again when it lands.
+            if !session.in_flight {
+                session.in_flight = true;
+                batch.push(Save {
+                    key,
+                    session: session.id.clone(),
+                    epoch,
+                    count: session.count,
+                });
+            }
+        }
+        if !batch.is_empty() {
+            return Some(StoreCommand::Save(batch));
+        }
+        self.poll_claim().map(StoreCommand::Claim)
+    }
+
+    /// Whether anything waits to be handed to the store that must not wait for a timer.
+    pub(super) fn has_claims(&self) -> bool {
+        !self.unclaimed.is_empty()
+    }
+
+    /// How many sessions the store has not confirmed, claims included.
+    pub(super) fn unsaved_len(&self) -> usize {
+        self.unsaved.len() + self.claiming.len()
+    }
+
+    /// How many sessions there are, closed and unsaved ones included.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The sessions whose count the store has not confirmed.
+    pub(super) fn unsaved(&self) -> impl Iterator<Item = &Session> {
+        self.unsaved
+            .iter()
+            .filter_map(|slot| self.slab.get(slot as usize))
+    }
+
+    /// The oldest claim that may be handed over: one that takes a session over on this node waits
+    /// until that is saved.
+    fn poll_claim(&mut self) -> Option<Claim> {
+        for _ in 0..self.unclaimed.len() {
+            let key = self.unclaimed.pop_front()?;
+            let Some(session) = self.get(key) else {
+                continue;
+            };
+            if session
+                .displaces
+                .is_none_or(|earlier| self.is_saved(earlier))
+            {
+                let (session, token) = (session.id.clone(), session.token);
+                return Some(Claim {
+                    key,
+                    session,
+                    token,
+                });
+            }
+            self.unclaimed.push_back(key);
+        }
+        None
+    }
+
+    fn displace(&mut self, earlier: SessionKey, by: SessionKey) -> Option<Displaced> {
+        let session = get_mut(&mut self.slab, earlier)?;
+        let owner = session.owner;
+        match session.stage {
+            Stage::Open { epoch } | Stage::Displaced { epoch } => {
+                session.stage = Stage::Displaced { epoch };
+                get_mut(&mut self.slab, by)?.displaces = Some(earlier);
+                owner.map(Displaced::Pending)
+            }
+            Stage::Claiming => {
+                let inherited = session.displaces.take();
+                self.forget(earlier);
+                get_mut(&mut self.slab, by)?.displaces = inherited;
+                owner.map(Displaced::Ended)
+            }
+        }
+    }
+
+    fn key_at(&self, slot: u32) -> Option<SessionKey> {
+        let generation = self.slab.get(slot as usize)?.generation;
+        Some(SessionKey { slot, generation })
+    }
+
+    fn mark_dirty(&mut self, key: SessionKey) {
+        if let Some(session) = get_mut(&mut self.slab, key)
+            && !session.dirty
+        {
+            session.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    fn forget_if_over(&mut self, key: SessionKey) {
+        let over = self
+            .get(key)
+            .is_some_and(|session| session.owner.is_none() && session.displaces.is_none());
+        if over && !self.unsaved.contains(key.slot) && !self.claiming.contains(key.slot) {
+            self.forget(key);
+        }
+    }
+
+    fn forget(&mut self, key: SessionKey) {
+        if self.get(key).is_some() {
+            self.claiming.remove(key.slot);
+            self.unsaved.remove(key.slot);
+            let session = self.slab.remove(key.slot as usize);
+            if self.by_id.get(&session.id) == Some(&key) {
+                self.by_id.remove(&session.id);
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Its name.
+    pub(super) fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Messages processed so far.
+    pub(super) fn processed(&self) -> u64 {
+        self.count
+    }
+
+    /// The count that the store has confirmed.
+    pub(super) fn saved(&self) -> u64 {
+        self.saved
+    }
+
+    /// The epoch that it counts under; `None` while it may not count.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Open { epoch } => Some(epoch),
+            Stage::Claiming | Stage::Displaced { .. } => None,
+        }
+    }
+
+    /// The connection that it belongs to.
+    pub(super) fn owner(&self) -> Option<ConnId> {
+        self.owner
+    }
+
+    /// How many replies wait for a save.
+    pub(super) fn held_len(&self) -> usize {
+        self.held.len()
+    }
+}
+
+fn get_mut(slab: &mut Slab<Session>, key: SessionKey) -> Option<&mut Session> {
+    slab.get_mut(key.slot as usize)
+        .filter(|session| session.generation == key.generation)
+}

@@ -1,0 +1,70 @@
+//! The engine's deadlines: one place for each kind, and the earliest of them.
+//!
+//! A fixed table, since there are few kinds and none of them is per connection: nothing is ever
+//! armed for a message.
+
+use std::time::Instant;
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The next timestamp to all clients.
+    Heartbeat,
+    /// `relaxed` durability: the next save of what has changed.
+    Save,
+    /// The next renewal of every open session in the store.
+    Refresh,
+    /// The next goodbyes of a closing that is spread out.
+    Goodbye,
+    /// Work that was cut off by this turn's limit goes on in the next.
+    Continue,
+}
+
+impl Timer {
+    /// Every kind, in the order in which they are handled.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Heartbeat,
+        Self::Save,
+        Self::Refresh,
+        Self::Goodbye,
+        Self::Continue,
+    ];
+}
+
+/// When each timer fires.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    deadlines: [Option<Instant>; Timer::ALL.len()],
+}
+
+impl Timers {
+    /// Fires `timer` at `deadline`, whatever was set before.
+    pub(super) fn set(&mut self, timer: Timer, deadline: Instant) {
+        self.deadlines[timer as usize] = Some(deadline);
+    }
+
+    /// Fires `timer` at `deadline`, unless it is set already.
+    pub(super) fn set_if_unset(&mut self, timer: Timer, deadline: Instant) {
+        self.deadlines[timer as usize].get_or_insert(deadline);
+    }
+
+    /// Never fires `timer`.
+    pub(super) fn stop(&mut self, timer: Timer) {
+        self.deadlines[timer as usize] = None;
+    }
+
+    /// Takes `timer` if it is due.
+    pub(super) fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
+        let deadline = &mut self.deadlines[timer as usize];
+        let due = deadline.is_some_and(|deadline| deadline <= now);
+        if due {
+            *deadline = None;
+        }
+        due
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.deadlines.iter().flatten().min().copied()
+    }
+}

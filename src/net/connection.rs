@@ -1,0 +1,200 @@
+//! One socket: its phase, what waits to be sent, and what was received and not yet used.
+//!
+//! It reads and writes until the kernel has no more, and closes so that nothing in flight is lost:
+//! a socket that is closed with unread input sends RST, and RST destroys what the peer has not read
+//! yet. So everything that is over lingers: it is half-closed, and read to its end. It decides
+//! nothing; `connections` knows when.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use super::websocket::WebSocket;
+
+/// A socket that was accepted.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(super) socket: TcpStream,
+    pub(super) generation: u32,
+    /// On which listener it came in.
+    pub(super) entrance: Entrance,
+    pub(super) phase: Phase,
+    /// What the kernel has not taken yet, from `sent` on.
+    pub(super) outbound: Vec<u8>,
+    sent: usize,
+    /// Received, and not used yet: only while reading from it is paused.
+    pub(super) stash: Vec<u8>,
+    /// The kernel may have something to read. Edges do not repeat: it stays set until a read
+    /// came back short.
+    pub(super) readable: bool,
+    /// The peer has closed its side, or the connection is broken: a short read is not the end.
+    pub(super) hung_up: bool,
+    /// The kernel has taken less than it was given: wait for its edge.
+    blocked: bool,
+    /// The engine does not want its messages now.
+    pub(super) paused: bool,
+    /// On the ready list.
+    pub(super) listed: bool,
+    /// On the list of connections to flush.
+    pub(super) dirty: bool,
+    /// It was pinged, and has been silent since.
+    pub(super) pinged: bool,
+    /// When it was last heard.
+    pub(super) heard_at: Instant,
+}
+
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// The listener for clients.
+    Public,
+    /// The listener for operators.
+    Admin,
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The request head is being received.
+    Handshake { head: Vec<u8> },
+    /// A WebSocket connection.
+    Open(Box<WebSocket>),
+    /// The peer has closed its side, or has broken a rule; nothing of it is used any more. The
+    /// engine still has something to send, or is about to let go.
+    Deaf(Box<WebSocket>),
+    /// Over: what waits is sent, then our side is closed, then the rest is read and dropped.
+    Lingering { half_closed: bool },
+    /// The socket is finished: it is freed at the end of the turn.
+    Dead,
+}
+
+/// What came of one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadOutcome {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing now.
+    Empty,
+    /// The peer has closed its side, in order.
+    End,
+    /// The connection is broken.
+    Broken,
+}
+
+impl Connection {
+    pub(super) fn new(
+        socket: TcpStream,
+        generation: u32,
+        entrance: Entrance,
+        now: Instant,
+    ) -> Self {
+        Self {
+            socket,
+            generation,
+            entrance,
+            phase: Phase::Handshake { head: Vec::new() },
+            outbound: Vec::new(),
+            sent: 0,
+            stash: Vec::new(),
+            readable: false,
+            hung_up: false,
+            blocked: false,
+            paused: false,
+            listed: false,
+            dirty: false,
+            pinged: false,
+            heard_at: now,
+        }
+    }
+
+    /// Reads once. A short read means that the socket is empty, unless the peer has hung up.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
+        loop {
+            match self.socket.read(buffer) {
+                Ok(0) => {
+                    self.readable = false;
+                    return ReadOutcome::End;
+                }
+                Ok(len) => {
+                    self.readable = len == buffer.len() || self.hung_up;
+                    return ReadOutcome::Bytes(len);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return ReadOutcome::Empty;
+                }
+                Err(_) => {
+                    self.readable = false;
+                    return ReadOutcome::Broken;
+                }
+            }
+        }
+    }
+
+    /// How many bytes wait for the kernel to take them.
+    pub(super) fn unsent(&self) -> usize {
+        self.outbound.len() - self.sent
+    }
+
+    /// Whether more could be written at once.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// The kernel takes more again.
+    pub(super) fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Writes what waits, as far as the kernel takes it.
+    ///
+    /// A peer that can no longer be written to may still have sent something that counts: what
+    /// waits is dropped, and reading tells the end.
+    pub(super) fn flush(&mut self) {
+        while !self.blocked && self.unsent() > 0 {
+            match self.socket.write(&self.outbound[self.sent..]) {
+                Ok(len) => self.sent += len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(_) => {
+                    self.sent = self.outbound.len();
+                    self.hung_up = true;
+                    self.readable = true;
+                }
+            }
+        }
+        if self.unsent() == 0 {
+            self.outbound.clear();
+            self.sent = 0;
+            // A quiet connection holds no buffer.
+            if self.outbound.capacity() > OUTBOUND_KEPT_BYTES {
+                self.outbound = Vec::new();
+            }
+        } else if self.sent > OUTBOUND_KEPT_BYTES && self.sent > self.outbound.len() / 2 {
+            self.outbound.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// Closes our side, once all has been sent. Errors say that the peer is gone already, which
+    /// reading will tell.
+    pub(super) fn half_close(&mut self) {
+        if let Err(error) = self.socket.shutdown(Shutdown::Write) {
+            log::trace!("shutdown(WR): {error}");
+        }
+    }
+
+    /// The WebSocket, while there is one.
+    pub(super) fn websocket(&mut self) -> Option<&mut WebSocket> {
+        match &mut self.phase {
+            Phase::Open(websocket) | Phase::Deaf(websocket) => Some(websocket),
+            Phase::Handshake { .. } | Phase::Lingering { .. } | Phase::Dead => None,
+        }
+    }
+}
+
+/// An outbound buffer larger than this is given back when it is empty.
+const OUTBOUND_KEPT_BYTES: usize = 4 << 10;

@@ -1,0 +1,321 @@
+//! What a request head asks for and what it gets: 101, an answer, or a page of the server's own.
+//!
+//! Pure: it decides from the head and from the rules that hold at this moment; it touches no socket.
+
+use tungstenite::Error;
+use tungstenite::error::ProtocolError;
+use tungstenite::handshake::server::{create_response, write_response};
+use tungstenite::http::header::{HeaderName, HeaderValue};
+use tungstenite::http::{HeaderMap, Method};
+
+use super::http::{Answer, BadHead, Head};
+use crate::engine::io::{Protocol, SessionId};
+
+/// The subprotocol of clients that understand hello and notice (docs/protocol.md).
+pub const SUBPROTOCOL: &str = "sundown.v1";
+
+/// What holds at this moment.
+pub struct Rules<'a> {
+    /// Readiness is 200.
+    pub ready: bool,
+    /// Upgrades are let in: there is room, and no shutdown.
+    pub upgrades: bool,
+    /// Upgrades that need the store are let in: it can be asked.
+    pub sessions: bool,
+    /// The `Origin` values that may connect; empty: all.
+    pub allowed_origins: &'a [String],
+    /// Whether a path is one of the application's.
+    pub accepts: &'a dyn Fn(&str) -> bool,
+}
+
+/// What a request gets.
+#[derive(Debug)]
+pub enum Decision {
+    /// 101: a WebSocket connection begins.
+    Upgrade(Upgrade),
+    /// An HTTP answer, after which the connection is closed.
+    Answer(Answer),
+    /// The metrics page, which the loop writes.
+    Metrics,
+}
+
+/// An upgrade that is granted.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// The 101, ready to send.
+    pub response: Vec<u8>,
+    /// What the client understands.
+    pub protocol: Protocol,
+    /// The session that it asks for.
+    pub session: Option<SessionId>,
+}
+
+/// Decides on a request to the listener for clients.
+pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
+    let path = head.uri().path();
+    let upgrade = head.headers().contains_key("upgrade");
+    if !upgrade && let Some(decision) = health(head, rules.ready) {
+        return decision;
+    }
+    if !(rules.accepts)(path) {
+        return Decision::Answer(Answer::json(404, "not found"));
+    }
+    match grant(head, rules) {
+        Ok(upgrade) => Decision::Upgrade(upgrade),
+        Err(answer) => Decision::Answer(answer),
+    }
+}
+
+/// Decides on a request to the admin listener.
+pub fn decide_admin(head: &Head, ready: bool) -> Decision {
+    if let Some(decision) = health(head, ready) {
+        return decision;
+    }
+    match head.uri().path() {
+        "/metrics" if is_get(head) => Decision::Metrics,
+        "/metrics" => Decision::Answer(wrong_method()),
+        _ => Decision::Answer(Answer::json(404, "not found")),
+    }
+}
+
+/// The answer to a head that could not be read.
+pub fn answer_bad_head(bad: BadHead) -> Answer {
+    match bad {
+        BadHead::Malformed => Answer::json(400, "not an HTTP/1.1 request"),
+        BadHead::TooLarge => Answer::json(431, "request head too large"),
+    }
+}
+
+/// Whether the answer's body is left out.
+pub fn is_head(head: &Head) -> bool {
+    head.method() == Method::HEAD
+}
+
+fn health(head: &Head, ready: bool) -> Option<Decision> {
+    let answer = match (head.uri().path(), is_get(head), ready) {
+        ("/healthz" | "/readyz", false, _) => wrong_method(),
+        ("/healthz", true, _) => Answer::json(200, "ok"),
+        ("/readyz", true, true) => Answer::json(200, "ready"),
+        ("/readyz", true, false) => Answer::unavailable("not ready"),
+        _ => return None,
+    };
+    Some(Decision::Answer(answer))
+}
+
+fn is_get(head: &Head) -> bool {
+    head.method() == Method::GET || is_head(head)
+}
+
+fn wrong_method() -> Answer {
+    Answer::json(405, "method not allowed").with("Allow: GET, HEAD\r\n")
+}
+
+fn grant(head: &Head, rules: &Rules<'_>) -> Result<Upgrade, Answer> {
+    let mut response = create_response(head).map_err(|error| refusal(&error))?;
+    if !origin_allowed(head.headers(), rules.allowed_origins) {
+        return Err(Answer::json(403, "origin not allowed"));
+    }
+    let session = session_of(head)?;
+    let protocol = protocol_of(head.headers());
+    let needs_store = session.is_some() || protocol == Protocol::V1;
+    if !rules.upgrades {
+        return Err(Answer::unavailable("try another instance"));
+    }
+    if needs_store && !rules.sessions {
+        return Err(Answer::unavailable("store unavailable"));
+    }
+    if protocol == Protocol::V1 {
+        let name = HeaderName::from_static("sec-websocket-protocol");
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let mut bytes = Vec::with_capacity(192);
+    write_response(&mut bytes, &response).map_err(|error| refusal(&error))?;
+    Ok(Upgrade {
+        response: bytes,
+        protocol,
+        session,
+    })
+}
+
+/// RFC 6455, section 4.2.2: what is wrong with a handshake is answered in HTTP.
+fn refusal(error: &Error) -> Answer {
+    let Error::Protocol(error) = error else {
+        return Answer::json(400, "bad handshake");
+    };
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "tungstenite's enum, and it grows"
+    )]
+    match error {
+        ProtocolError::WrongHttpMethod => {
+            Answer::json(405, "method not allowed").with("Allow: GET\r\n")
+        }
+        ProtocolError::MissingConnectionUpgradeHeader
+        | ProtocolError::MissingUpgradeWebSocketHeader => {
+            Answer::json(426, "a WebSocket endpoint").with("Upgrade: websocket\r\n")
+        }
+        ProtocolError::MissingSecWebSocketVersionHeader => {
+            Answer::json(426, "WebSocket version 13 only").with("Sec-WebSocket-Version: 13\r\n")
+        }
+        _ => Answer::json(400, "bad handshake"),
+    }
+}
+
+/// RFC 6455, section 10.2: only browsers send an origin, and only they can be made to connect by
+/// a foreign page; a client without one is let in.
+fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+    allowed.is_empty()
+        || headers.get_all("origin").iter().all(|origin| {
+            allowed
+                .iter()
+                .any(|allowed| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes()))
+        })
+}
+
+fn session_of(head: &Head) -> Result<Option<SessionId>, Answer> {
+    let pairs = head.uri().query().unwrap_or("").split('&');
+    let mut ids = pairs.filter_map(|pair| match pair.split_once('=') {
+        Some(("session", id)) => Some(id),
+        None if pair == "session" => Some(""),
+        Some(_) | None => None,
+    });
+    let Some(id) = ids.next() else {
+        return Ok(None);
+    };
+    match SessionId::parse(id) {
+        Ok(session) if ids.next().is_none() => Ok(Some(session)),
+        Ok(_) | Err(_) => Err(Answer::json(
+            400,
+            "session: 1 to 128 of A-Z a-z 0-9 . _ ~ -",
+        )),
+    }
+}
+
+fn protocol_of(headers: &HeaderMap) -> Protocol {
+    let offers = headers.get_all("sec-websocket-protocol").iter();
+    let offered = offers
+        .filter_map(|offer| offer.to_str().ok())
+        .flat_map(|offer| offer.split(','))
+        .any(|offer| offer.trim() == SUBPROTOCOL);
+    if offered {
+        Protocol::V1
+    } else {
+        Protocol::Plain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::http;
+
+    const UPGRADE: &str = "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    fn ask(request: &str, origins: &[&str], upgrades: bool, sessions: bool) -> (u16, String) {
+        let (head, _) = http::parse(request.as_bytes(), 16_384).unwrap().unwrap();
+        let allowed: Vec<String> = origins.iter().map(ToString::to_string).collect();
+        let rules = Rules {
+            ready: upgrades && sessions,
+            upgrades,
+            sessions,
+            allowed_origins: &allowed,
+            accepts: &|path| matches!(path, "/ws/chat/" | "/ws/chat"),
+        };
+        match decide(&head, &rules) {
+            Decision::Upgrade(upgrade) => (
+                101,
+                String::from_utf8(upgrade.response).unwrap().to_lowercase(),
+            ),
+            Decision::Answer(answer) => (answer.status, answer.fields.to_owned()),
+            Decision::Metrics => (0, String::new()),
+        }
+    }
+
+    #[track_caller]
+    fn check(target: &str, fields: &str, expected: u16) {
+        let request = format!("GET {target} HTTP/1.1\r\n{fields}\r\n");
+        assert_eq!(
+            ask(&request, &["https://a.example"], true, true).0,
+            expected,
+            "{request}"
+        );
+    }
+
+    #[test]
+    fn each_target_and_status() {
+        check("/ws/chat/", UPGRADE, 101);
+        check("/ws/chat", UPGRADE, 101);
+        check("/ws/chat/?session=a.B_~-9&x=y", UPGRADE, 101);
+        check("http://x/ws/chat/", UPGRADE, 101);
+        check("/ws/chat/?session=", UPGRADE, 400);
+        check("/ws/chat/?session", UPGRADE, 400);
+        check("/ws/chat/?session=a%20b", UPGRADE, 400);
+        check("/ws/chat/?session=a&session=b", UPGRADE, 400);
+        check(
+            &format!("/ws/chat/?session={}", "a".repeat(128)),
+            UPGRADE,
+            101,
+        );
+        check(
+            &format!("/ws/chat/?session={}", "a".repeat(129)),
+            UPGRADE,
+            400,
+        );
+        check("/elsewhere", UPGRADE, 404);
+        check("/ws/chat/", "Host: x\r\n", 426);
+        check("/ws/chat/", &UPGRADE.replace("13", "8"), 426);
+        check("/ws/chat/", &UPGRADE.replace("dGhl", "????"), 400);
+        check(
+            "/ws/chat/",
+            &format!("{UPGRADE}Origin: https://a.example\r\n"),
+            101,
+        );
+        check(
+            "/ws/chat/",
+            &format!("{UPGRADE}Origin: https://b.example\r\n"),
+            403,
+        );
+        check("/healthz", "", 200);
+        check("/readyz", "", 200);
+        check("/metrics", "", 404);
+    }
+
+    #[test]
+    fn what_is_refused_while_it_shuts_down_or_the_store_is_away() {
+        let plain = format!("GET /ws/chat/ HTTP/1.1\r\n{UPGRADE}\r\n");
+        let session = format!("GET /ws/chat/?session=a HTTP/1.1\r\n{UPGRADE}\r\n");
+        let (status, fields) = ask(&plain, &[], false, true);
+        assert_eq!((status, fields.as_str()), (503, "Retry-After: 1\r\n"));
+        assert_eq!(ask(&plain, &[], true, false).0, 101);
+        assert_eq!(ask(&session, &[], true, false).0, 503);
+        assert_eq!(ask("GET /readyz HTTP/1.1\r\n\r\n", &[], true, false).0, 503);
+        assert_eq!(
+            ask("GET /healthz HTTP/1.1\r\n\r\n", &[], false, false).0,
+            200
+        );
+        assert_eq!(ask("POST /readyz HTTP/1.1\r\n\r\n", &[], true, true).0, 405);
+        assert_eq!(ask("HEAD /readyz HTTP/1.1\r\n\r\n", &[], true, true).0, 200);
+    }
+
+    #[test]
+    fn the_subprotocol_is_chosen_among_others() {
+        let offer = "Sec-WebSocket-Protocol: chat, sundown.v1\r\n";
+        let request = format!("GET /ws/chat/ HTTP/1.1\r\n{UPGRADE}{offer}\r\n");
+        let (status, response) = ask(&request, &[], true, true);
+        assert_eq!(status, 101);
+        assert!(
+            response.contains("sec-websocket-protocol: sundown.v1\r\n"),
+            "{response}"
+        );
+        // The key and its answer are the example of RFC 6455, section 1.3.
+        assert!(
+            response.contains("s3pplmbitxaq9kygzzhzrbk+xoo="),
+            "{response}"
+        );
+        let foreign = request.replace("sundown.v1", "sundown.v2");
+        assert!(!ask(&foreign, &[], true, true).1.contains("protocol"));
+    }
+}

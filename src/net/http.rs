@@ -1,0 +1,210 @@
+//! HTTP/1.1 as far as this server speaks it: one request head in, one short answer out.
+//!
+//! Pure: bytes in, bytes out. A connection carries one request; every answer but the 101 closes it.
+
+use tungstenite::http::header::{HeaderName, HeaderValue};
+use tungstenite::http::{Method, Request, Uri};
+
+/// A request head.
+pub type Head = Request<()>;
+
+/// Why a head cannot be answered as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHead {
+    /// It is no HTTP/1.x request.
+    Malformed,
+    /// It is too long, or has too many fields.
+    TooLarge,
+}
+
+/// Most header fields in a head: four times what browsers send.
+const HEADERS_MAX: usize = 100;
+
+/// Reads a request head from the front of `bytes`; `None` while it is not complete. Answers the
+/// head and its length.
+pub fn parse(bytes: &[u8], len_max: usize) -> Result<Option<(Head, usize)>, BadHead> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut raw = httparse::Request::new(&mut headers);
+    let len = match raw.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if bytes.len() >= len_max => return Err(BadHead::TooLarge),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
+        Err(_) => return Err(BadHead::Malformed),
+    };
+    if len > len_max {
+        return Err(BadHead::TooLarge);
+    }
+    let head = to_head(&raw).ok_or(BadHead::Malformed)?;
+    Ok(Some((head, len)))
+}
+
+/// Whether a head could be complete, or be known to be bad, now that `bytes` have grown from
+/// `old_len`: so that a head which comes byte by byte is not parsed anew for each.
+pub fn worth_parsing(bytes: &[u8], old_len: usize, len_max: usize) -> bool {
+    let from = old_len.saturating_sub(3);
+    let ends = |tail: &[u8]| tail.ends_with(b"\n\r\n") || tail.ends_with(b"\n\n");
+    let complete = (from..bytes.len()).any(|at| ends(&bytes[..=at]));
+    old_len == 0 || complete || bytes.len() >= len_max
+}
+
+fn to_head(raw: &httparse::Request<'_, '_>) -> Option<Head> {
+    let mut head = Head::new(());
+    *head.method_mut() = Method::from_bytes(raw.method?.as_bytes()).ok()?;
+    *head.uri_mut() = raw.path?.parse::<Uri>().ok()?;
+    *head.version_mut() = match raw.version? {
+        0 => tungstenite::http::Version::HTTP_10,
+        _ => tungstenite::http::Version::HTTP_11,
+    };
+    for header in raw.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_bytes(header.value).ok()?;
+        head.headers_mut().append(name, value);
+    }
+    Some(head)
+}
+
+/// An answer other than the 101.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// Header fields beyond the usual ones, each ended by CRLF.
+    pub fields: &'static str,
+    /// The media type of the body.
+    pub media_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// A small JSON body that says what happened: `{"status":"…"}` or `{"error":"…"}`.
+    pub fn json(status: u16, text: &str) -> Self {
+        let key = if status < 400 { "status" } else { "error" };
+        let body = format!("{{\"{key}\":\"{text}\"}}\n");
+        Self {
+            status,
+            fields: "",
+            media_type: "application/json",
+            body,
+        }
+    }
+
+    /// The same with more header fields.
+    pub fn with(self, fields: &'static str) -> Self {
+        Self { fields, ..self }
+    }
+
+    /// 503 for who should try again elsewhere, or later.
+    pub fn unavailable(text: &str) -> Self {
+        Self::json(503, text).with("Retry-After: 1\r\n")
+    }
+
+    /// The bytes; `with_body` is false for HEAD, whose answer has the same head and no body
+    /// (RFC 9110, section 9.3.2).
+    pub fn to_bytes(&self, with_body: bool) -> Vec<u8> {
+        let Self {
+            status,
+            fields,
+            media_type,
+            body,
+        } = self;
+        let reason = reason_phrase(*status);
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status} {reason}\r\nContent-Type: {media_type}\r\n\
+             Content-Length: {length}\r\nCache-Control: no-store\r\nConnection: close\r\n{fields}\r\n"
+        );
+        let mut bytes = head.into_bytes();
+        if with_body {
+            bytes.extend_from_slice(body.as_bytes());
+        }
+        bytes
+    }
+}
+
+fn reason_phrase(status: u16) -> &'static str {
+    tungstenite::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &[u8] =
+        b"GET /ws/chat/?session=a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n";
+
+    #[test]
+    fn a_head_cut_at_every_byte() {
+        for cut in 0..HEAD.len() {
+            assert_eq!(
+                parse(&HEAD[..cut], 1_024).map(|head| head.is_some()),
+                Ok(false),
+                "{cut}"
+            );
+            assert!(worth_parsing(HEAD, cut, 1_024), "{cut}");
+        }
+        let with_more = [HEAD, b"\x81\x80"].concat();
+        let (head, len) = parse(&with_more, 1_024).unwrap().unwrap();
+        assert_eq!(len, HEAD.len());
+        assert_eq!(
+            (head.uri().path(), head.uri().query()),
+            ("/ws/chat/", Some("session=a"))
+        );
+    }
+
+    #[test]
+    fn byte_by_byte_is_parsed_once() {
+        let parses = (1..HEAD.len())
+            .filter(|len| worth_parsing(&HEAD[..*len], len - 1, 1_024))
+            .count();
+        assert_eq!(parses, 1, "the first byte, to catch garbage early");
+        assert!(worth_parsing(HEAD, HEAD.len() - 1, 1_024));
+    }
+
+    #[test]
+    fn bad_heads() {
+        #[track_caller]
+        fn check(bytes: &[u8], expected: BadHead) {
+            assert_eq!(parse(bytes, 64).map(drop), Err(expected));
+        }
+        check(b"\x16\x03\x01\x02\x00", BadHead::Malformed);
+        check(b"GET / HTTP/1.1\r\nbad header\r\n\r\n", BadHead::Malformed);
+        check(b"GET / HTTP/3.0\r\n\r\n", BadHead::Malformed);
+        check(
+            &[b"GET /", [b'a'; 70].as_slice()].concat(),
+            BadHead::TooLarge,
+        );
+        let long = [b"GET /", [b'a'; 70].as_slice(), b" HTTP/1.1\r\n\r\n"].concat();
+        check(&long, BadHead::TooLarge);
+    }
+
+    #[test]
+    fn too_many_fields() {
+        let fields = "a: b\r\n".repeat(HEADERS_MAX + 1);
+        let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        assert_eq!(
+            parse(head.as_bytes(), 16_384).map(drop),
+            Err(BadHead::TooLarge)
+        );
+    }
+
+    #[test]
+    fn an_answer() {
+        let answer = Answer::unavailable("shutting down");
+        let text = String::from_utf8(answer.to_bytes(true)).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\r\nConnection: close\r\nRetry-After: 1\r\n\r\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("{\"error\":\"shutting down\"}\n"), "{text}");
+        assert!(answer.to_bytes(false).ends_with(b"\r\n\r\n"));
+    }
+}

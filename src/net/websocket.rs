@@ -1,0 +1,300 @@
+//! One side of a WebSocket, over bytes: tungstenite reads and keeps the protocol's state, and the
+//! frames that we send are encoded straight into the connection's outbound buffer.
+//!
+//! Pure: input is lent, output is appended. It never holds back output, so that tungstenite's own
+//! write buffer is always empty: its `close()` loses the Close frame for good when that is full.
+
+use std::io::{self, Read, Write};
+
+use tungstenite::error::Error;
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+use crate::engine::io::CloseReason;
+
+/// The protocol's state for one connection.
+#[derive(Debug)]
+pub struct WebSocket {
+    context: WebSocketContext,
+}
+
+/// What came of reading.
+#[derive(Debug)]
+pub enum Received {
+    /// A whole data message.
+    Message(tungstenite::Message),
+    /// The peer's Close frame: nothing more will come.
+    Closed,
+    /// A broken rule: the connection is to be closed with this reason.
+    Failed(CloseReason),
+    /// The input is used up.
+    Nothing,
+}
+
+/// tungstenite reads this much at a time, from memory: small, since each connection holds it.
+const READ_BUFFER_BYTES: usize = 256;
+
+impl WebSocket {
+    /// A connection whose handshake is complete.
+    pub fn new(message_bytes_max: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(message_bytes_max))
+            .max_frame_size(Some(message_bytes_max));
+        Self {
+            context: WebSocketContext::new(Role::Server, Some(config)),
+        }
+    }
+
+    /// Reads from `input`, which is advanced, up to the next thing to know. Pongs go to `output`.
+    pub fn receive(&mut self, input: &mut &[u8], output: &mut Vec<u8>) -> Received {
+        loop {
+            return match self.context.read(&mut Memory { input, output }) {
+                Ok(message) if message.is_text() || message.is_binary() => {
+                    Received::Message(message)
+                }
+                Ok(message) if message.is_close() => Received::Closed,
+                // Pings and pongs: tungstenite has queued the answer.
+                Ok(_) => continue,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    Received::Nothing
+                }
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => Received::Closed,
+                Err(error) => Received::Failed(reason_for(&error)),
+            };
+        }
+    }
+
+    /// Appends a Close frame; or, if the peer has closed first, the answer to its Close. A second
+    /// call appends nothing.
+    pub fn close(&mut self, reason: &CloseReason, output: &mut Vec<u8>) {
+        let text = cut_to(&reason.text, CLOSE_TEXT_BYTES_MAX);
+        let frame = CloseFrame {
+            code: CloseCode::from(reason.code),
+            reason: text.into(),
+        };
+        let mut nothing: &[u8] = &[];
+        let closed = self.context.close(
+            &mut Memory {
+                input: &mut nothing,
+                output,
+            },
+            Some(frame),
+        );
+        debug_assert!(
+            matches!(
+                closed,
+                Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed)
+            ),
+            "memory takes everything: {closed:?}"
+        );
+    }
+}
+
+/// RFC 6455, section 5.5: a control frame holds 125 bytes, two of which are the close code.
+const CLOSE_TEXT_BYTES_MAX: usize = 123;
+
+/// Appends a data message in one frame.
+pub fn encode_message(payload: &[u8], binary: bool, output: &mut Vec<u8>) {
+    let kind = if binary { Data::Binary } else { Data::Text };
+    encode(OpCode::Data(kind), payload, output);
+}
+
+/// Appends an empty ping.
+pub fn encode_ping(output: &mut Vec<u8>) {
+    encode(OpCode::Control(Control::Ping), &[], output);
+}
+
+fn encode(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
+    let header = FrameHeader {
+        opcode,
+        ..FrameHeader::default()
+    };
+    let length = payload.len() as u64;
+    output.reserve(header.len(length) + payload.len());
+    let formatted = header.format(length, output);
+    debug_assert!(formatted.is_ok(), "a Vec takes everything");
+    output.extend_from_slice(payload);
+}
+
+fn reason_for(error: &Error) -> CloseReason {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "tungstenite's enum, and it grows"
+    )]
+    match error {
+        Error::Capacity(_) => CloseReason::TOO_BIG,
+        Error::Utf8(_) => CloseReason::INVALID_UTF8,
+        _ => CloseReason::PROTOCOL_ERROR,
+    }
+}
+
+fn cut_to(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// The stream that tungstenite sees: what was received, and a buffer that takes everything.
+struct Memory<'a, 'b> {
+    input: &'a mut &'b [u8],
+    output: &'a mut Vec<u8>,
+}
+
+impl Read for Memory<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Never `Ok(0)`, which would mean the end of the stream.
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.input.read(buffer)
+    }
+}
+
+impl Write for Memory<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A masked client frame; `first` is FIN, RSV and opcode.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [1, 2, 3, 4];
+        let mut bytes = vec![first, 0x80 | payload.len() as u8];
+        bytes.extend(mask);
+        bytes.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
+        bytes
+    }
+
+    /// Everything that comes of reading `pieces` one after the other, and what was sent.
+    fn receive(pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
+        let mut socket = WebSocket::new(100);
+        let mut output = Vec::new();
+        let mut received = Vec::new();
+        for mut input in pieces.iter().copied() {
+            loop {
+                match socket.receive(&mut input, &mut output) {
+                    Received::Nothing => break,
+                    Received::Message(message) => received.push(message.to_string()),
+                    Received::Closed => {
+                        received.push("closed".into());
+                        return (received, output);
+                    }
+                    Received::Failed(reason) => {
+                        received.push(reason.code.to_string());
+                        return (received, output);
+                    }
+                }
+            }
+        }
+        (received, output)
+    }
+
+    #[track_caller]
+    fn check(bytes: &[u8], expected: &[&str]) {
+        assert_eq!(receive(&[bytes]).0, expected, "in one piece");
+        for cut in 0..=bytes.len() {
+            let (head, tail) = bytes.split_at(cut);
+            assert_eq!(receive(&[head, tail]).0, expected, "cut at {cut}");
+        }
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(receive(&single).0, expected, "byte by byte");
+    }
+
+    #[test]
+    fn messages_whole_and_in_fragments() {
+        check(&frame(0x81, b"hello"), &["hello"]);
+        let fragments = [
+            frame(0x01, b"he"),
+            frame(0x89, b"ping"),
+            frame(0x80, b"llo"),
+        ]
+        .concat();
+        check(&fragments, &["hello"]);
+        check(
+            &[frame(0x81, b"a"), frame(0x88, &[]), frame(0x81, b"b")].concat(),
+            &["a", "closed"],
+        );
+    }
+
+    #[test]
+    fn broken_rules() {
+        check(&frame(0x81, &[0xff]), &["1007"]);
+        check(&frame(0xc1, b"a"), &["1002"]);
+        check(&frame(0x83, b"a"), &["1002"]);
+        check(&frame(0x80, b"a"), &["1002"]);
+        check(&[0x81, 0x01, b'a'], &["1002"]);
+        check(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], &["1009"]);
+        check(&frame(0x82, &[0; 101]), &["1009"]);
+    }
+
+    #[test]
+    fn a_ping_is_answered_and_a_close_after_what_was_sent_before() {
+        let (_, output) = receive(&[&frame(0x89, b"x"), &frame(0x81, b"a")]);
+        assert_eq!(output, [0x8a, 1, b'x']);
+
+        let mut socket = WebSocket::new(100);
+        let mut output = Vec::new();
+        let bytes = frame(0x88, &[0x03, 0xe8]);
+        let mut input = bytes.as_slice();
+        assert!(matches!(
+            socket.receive(&mut input, &mut output),
+            Received::Closed
+        ));
+        assert!(
+            output.is_empty(),
+            "what is still owed goes before the answer"
+        );
+        encode_message(b"late", false, &mut output);
+        socket.close(&CloseReason::of(1001, "too late"), &mut output);
+        assert_eq!(output, b"\x81\x04late\x88\x02\x03\xe8");
+        socket.close(&CloseReason::of(1001, "too late"), &mut output);
+        assert_eq!(output.len(), 10);
+    }
+
+    #[test]
+    fn messages_are_still_read_after_our_close() {
+        let mut socket = WebSocket::new(100);
+        let mut output = Vec::new();
+        socket.close(&CloseReason::of(1001, "x".repeat(200).leak()), &mut output);
+        assert_eq!(output[..4], [0x88, 125, 0x03, 0xe9]);
+        let bytes = [frame(0x81, b"late"), frame(0x88, &[0x03, 0xe9])].concat();
+        let mut input = bytes.as_slice();
+        assert!(matches!(
+            socket.receive(&mut input, &mut output),
+            Received::Message(_)
+        ));
+        assert!(matches!(
+            socket.receive(&mut input, &mut output),
+            Received::Closed
+        ));
+    }
+
+    #[test]
+    fn frames_of_every_length_class() {
+        for (len, header) in [(125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let mut output = Vec::new();
+            encode_message(&vec![7; len], true, &mut output);
+            assert_eq!(output.len(), header + len);
+            assert_eq!(output[0], 0x82);
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! The link to Redis: made, greeted, used, lost, made again. Time comes in as an argument.
+//!
+//! Owns the connection, the conversation on it, and what may go wrong with both. Must never block,
+//! and never tell the engine the same thing twice: one `Down` for each `Up`, however many attempts
+//! fail after it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Token};
+
+use super::backoff::Backoff;
+use super::pipeline::Pipeline;
+use super::resolver::Resolver;
+use super::stream::{Address, Stream};
+use super::target::{Place, Target};
+use super::tls::Tls;
+use crate::engine::io::StoreEvent;
+
+pub(super) struct Link {
+    place: Place,
+    tls: Option<Tls>,
+    registry: Registry,
+    token: Token,
+    resolver: Resolver,
+    backoff: Backoff,
+    pipeline: Pipeline,
+    state: State,
+    announced: Announced,
+    events: VecDeque<StoreEvent>,
+    buffer: Box<[u8]>,
+    /// The turn's time, as last heard.
+    now: Instant,
+}
+
+/// What a link is made of.
+pub(super) struct Parts {
+    pub(super) target: Target,
+    pub(super) tls: Option<Tls>,
+    pub(super) registry: Registry,
+    pub(super) token: Token,
+    pub(super) resolver: Resolver,
+    pub(super) backoff: Backoff,
+    pub(super) ttl: Duration,
+    pub(super) now: Instant,
+}
+
+enum State {
+    /// No connection until then.
+    Down { retry_at: Instant },
+    /// The host's name is being looked up.
+    Resolving { deadline: Instant },
+    /// A connection is being made, secured and greeted.
+    Opening(Opening),
+    /// Redis can be asked.
+    Open(Open),
+}
+
+struct Opening {
+    stream: Stream,
+    address: Address,
+    connected: bool,
+    deadline: Instant,
+    /// Addresses that are left to try.
+    rest: VecDeque<Address>,
+    /// Why the addresses before this one were no good.
+    failures: Vec<String>,
+}
+
+struct Open {
+    stream: Stream,
+    since: Instant,
+    heard_at: Instant,
+    stalled: bool,
+    /// The read budget ended before the input did: no edge will tell of the rest.
+    more_to_read: bool,
+}
+
+/// What the engine was last told.
+enum Announced {
+    Nothing,
+    Up,
+    Down(String),
+}
+
+impl Link {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            place: parts.target.place,
+            tls: parts.tls,
+            registry: parts.registry,
+            token: parts.token,
+            resolver: parts.resolver,
+            backoff: parts.backoff,
+            pipeline: Pipeline::new(parts.target.login, parts.ttl),
+            state: State::Down {
+                retry_at: parts.now,
+            },
+            announced: Announced::Nothing,
+            events: VecDeque::new(),
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            now: parts.now,
+        }
+    }
+
+    /// The conversation and its answers, when Redis can be asked.
+    pub(super) fn ready(&mut self) -> Option<(&mut Pipeline, &mut VecDeque<StoreEvent>)> {
+        match self.state {
+            State::Open(_) => Some((&mut self.pipeline, &mut self.events)),
+            State::Down { .. } | State::Resolving { .. } | State::Opening(_) => None,
+        }
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<StoreEvent> {
+        self.events.pop_front()
+    }
+
+    pub(super) fn handle_ready(&mut self, now: Instant) {
+        self.now = now;
+        match &mut self.state {
+            State::Down { .. } => {}
+            State::Resolving { .. } => self.poll_resolver(),
+            State::Opening(opening) => {
+                opening.stream.handle_ready();
+                self.go_on_opening();
+            }
+            State::Open(open) => {
+                open.stream.handle_ready();
+                self.exchange_open();
+            }
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        match &self.state {
+            State::Down { retry_at } if *retry_at <= now => self.begin(),
+            State::Resolving { deadline } if *deadline <= now => {
+                self.poll_resolver();
+                if matches!(self.state, State::Resolving { .. }) {
+                    self.fail("the name server does not answer".to_owned());
+                }
+            }
+            State::Opening(opening) if opening.deadline <= now => {
+                let phase = if opening.connected {
+                    "greeting"
+                } else {
+                    "connecting"
+                };
+                self.try_next_address(format!("timed out while {phase}"));
+            }
+            State::Open(_) => self.watch(),
+            State::Down { .. } | State::Resolving { .. } | State::Opening(_) => {}
+        }
+    }
+
+    pub(super) fn flush(&mut self, now: Instant) {
+        self.now = now;
+        let written = match &mut self.state {
+            State::Open(open) => {
+                self.pipeline.mark_asked(now);
+                open.stream.write(self.pipeline.outbound())
+            }
+            State::Down { .. } | State::Resolving { .. } | State::Opening(_) => return,
+        };
+        if let Err(error) = written {
+            self.fail(error.to_string());
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Instant {
+        match &self.state {
+            State::Down { retry_at } => *retry_at,
+            State::Resolving { deadline } => *deadline,
+            State::Opening(opening) => opening.deadline,
+            State::Open(open) if open.more_to_read => self.now,
+            State::Open(open) => match self.pipeline.waiting_since() {
+                Some(since) if open.stalled => since.max(open.heard_at) + SILENCE_MAX,
+                Some(since) => since + STALL_AFTER,
+                None => open.heard_at + PING_AFTER,
+            },
+        }
+    }
+
+    fn begin(&mut self) {
+        match &self.place {
+            Place::Address(address) => {
+                let address = Address::Tcp(*address);
+                self.try_addresses(VecDeque::from([address]), Vec::new());
+            }
+            Place::Unix(path) => {
+                let address = Address::Unix(path.clone());
+                self.try_addresses(VecDeque::from([address]), Vec::new());
+            }
+            Place::Name { host, port } => {
+                if let Err(error) = self.resolver.start(host, *port) {
+                    return self.fail(format!("no thread to look up the name: {error}"));
+                }
+                self.state = State::Resolving {
+                    deadline: self.now + RESOLVE_TIMEOUT,
+                };
+                // An earlier resolution, given up at its deadline, may have ended by now.
+                self.poll_resolver();
+            }
+        }
+    }
+
+    fn poll_resolver(&mut self) {
+        match self.resolver.poll() {
+            Some(Ok(addresses)) => {
+                let addresses = addresses.into_iter().map(Address::Tcp).collect();
+                self.try_addresses(addresses, Vec::new());
+            }
+            Some(Err(error)) => self.fail(error.to_string()),
+            None => {}
+        }
+    }
+
+    /// Begins to connect to the first address that takes it; the rest wait for their turn.
+    fn try_addresses(&mut self, mut rest: VecDeque<Address>, mut failures: Vec<String>) {
+        while let Some(address) = rest.pop_front() {
+            match Stream::connect(&address, self.tls.as_ref(), &self.registry, self.token) {
+                Ok(stream) => {
+                    self.state = State::Opening(Opening {
+                        stream,
+                        address,
+                        connected: false,
+                        deadline: self.now + CONNECT_TIMEOUT,
+                        rest,
+                        failures,
+                    });
+                    return;
+                }
+                Err(error) => failures.push(format!("{address}: {error}")),
+            }
+        }
+        self.fail(failures.join("; "));
+    }
+
+    fn try_next_address(&mut self, reason: String) {
+        let down = State::Down { retry_at: self.now };
+        match std::mem::replace(&mut self.state, down) {
+            State::Opening(mut opening) => {
+                opening.stream.close(&self.registry);
+                self.pipeline.forget();
+                opening
+                    .failures
+                    .push(format!("{}: {reason}", opening.address));
+                self.try_addresses(opening.rest, opening.failures);
+            }
+            other @ (State::Down { .. } | State::Resolving { .. } | State::Open(_)) => {
+                self.state = other;
+                self.fail(reason);
+            }
+        }
+    }
+
+    fn go_on_opening(&mut self) {
+        let State::Opening(opening) = &mut self.state else {
+            return;
+        };
+        if !opening.connected {
+            match opening.stream.is_connected() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return self.try_next_address(error.to_string()),
+            }
+            opening.connected = true;
+            opening.deadline = self.now + GREETING_TIMEOUT;
+            self.pipeline.greet();
+        }
+        let exchanged = exchange(
+            &mut opening.stream,
+            &mut self.pipeline,
+            &mut self.buffer,
+            &mut self.events,
+        );
+        let ready = self.pipeline.is_ready();
+        match exchanged {
+            Err(reason) if !ready => self.try_next_address(reason),
+            Err(reason) => {
+                // Greeted and lost in one breath: the engine has been told `Up`, so `Down` is due.
+                self.open(false);
+                self.fail(reason);
+            }
+            Ok(_) if !ready => {}
+            Ok(exchanged) => self.open(exchanged.more_to_read),
+        }
+    }
+
+    fn open(&mut self, more_to_read: bool) {
+        let down = State::Down { retry_at: self.now };
+        match std::mem::replace(&mut self.state, down) {
+            State::Opening(opening) => {
+                self.announced = Announced::Up;
+                self.state = State::Open(Open {
+                    stream: opening.stream,
+                    since: self.now,
+                    heard_at: self.now,
+                    stalled: false,
+                    more_to_read,
+                });
+            }
+            other @ (State::Down { .. } | State::Resolving { .. } | State::Open(_)) => {
+                self.state = other;
+            }
+        }
+    }
+
+    fn exchange_open(&mut self) {
+        let State::Open(open) = &mut self.state else {
+            return;
+        };
+        let exchanged = exchange(
+            &mut open.stream,
+            &mut self.pipeline,
+            &mut self.buffer,
+            &mut self.events,
+        );
+        let exchanged = match exchanged {
+            Ok(exchanged) => exchanged,
+            Err(reason) => return self.fail(reason),
+        };
+        open.more_to_read = exchanged.more_to_read;
+        self.pipeline.mark_asked(self.now);
+        if exchanged.heard {
+            open.heard_at = self.now;
+            let waiting_since = self.pipeline.waiting_since();
+            let in_time = waiting_since.is_none_or(|since| since + STALL_AFTER > self.now);
+            if open.stalled && in_time {
+                open.stalled = false;
+                self.events.push_back(StoreEvent::Resumed);
+            }
+        }
+    }
+
+    /// An open link's time: what is left to read, who has been silent for too long.
+    fn watch(&mut self) {
+        if matches!(&self.state, State::Open(open) if open.more_to_read) {
+            self.exchange_open();
+        }
+        let State::Open(open) = &mut self.state else {
+            return;
+        };
+        if open.more_to_read {
+            return; // Nobody is silent whose words have not been read.
+        }
+        let Some(since) = self.pipeline.waiting_since() else {
+            if self.pipeline.is_idle() && open.heard_at + PING_AFTER <= self.now {
+                self.pipeline.ping();
+                self.flush(self.now);
+            }
+            return;
+        };
+        if since.max(open.heard_at) + SILENCE_MAX <= self.now {
+            self.fail(format!("no answer in {} s", SILENCE_MAX.as_secs()));
+        } else if !open.stalled && since + STALL_AFTER <= self.now {
+            open.stalled = true;
+            self.events.push_back(StoreEvent::Stalled);
+        }
+    }
+
+    /// The link is gone, or was never made: forgets what was asked, and tries again later.
+    fn fail(&mut self, reason: String) {
+        let down = State::Down { retry_at: self.now };
+        match std::mem::replace(&mut self.state, down) {
+            State::Open(open) => {
+                // Only a link that has held shows that the way is free: one that Redis ends at the
+                // first request would otherwise be made again at full speed.
+                if open.since + HELD_AFTER <= self.now {
+                    self.backoff.reset();
+                }
+                open.stream.close(&self.registry);
+            }
+            State::Opening(opening) => opening.stream.close(&self.registry),
+            State::Down { .. } | State::Resolving { .. } => {}
+        }
+        self.pipeline.forget();
+        self.state = State::Down {
+            retry_at: self.now + self.backoff.next_delay(),
+        };
+        match &self.announced {
+            Announced::Nothing | Announced::Up => {
+                self.events.push_back(StoreEvent::Down {
+                    reason: reason.clone(),
+                });
+            }
+            Announced::Down(known) if *known == reason => {}
+            Announced::Down(_) => log::warn!("Redis is still out of reach, now: {reason}"),
+        }
+        self.announced = Announced::Down(reason);
+    }
+}
+
+/// What one exchange came to.
+struct Exchanged {
+    heard: bool,
+    more_to_read: bool,
+}
+
+/// Reads what is there, within the turn's budget, then writes what is due. In this order: a Redis
+/// that closes has often said why.
+fn exchange(
+    stream: &mut Stream,
+    pipeline: &mut Pipeline,
+    buffer: &mut [u8],
+    events: &mut VecDeque<StoreEvent>,
+) -> Result<Exchanged, String> {
+    let mut read_bytes = 0;
+    let mut more_to_read = true;
+    while read_bytes < READ_BYTES_MAX {
+        match stream.read(buffer).map_err(|error| error.to_string())? {
+            Some(0) => return Err("Redis has closed the connection".to_owned()),
+            Some(count) => {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                pipeline.receive(bytes, events)?;
+                read_bytes += count;
+            }
+            None => {
+                more_to_read = false;
+                break;
+            }
+        }
+    }
+    stream
+        .write(pipeline.outbound())
+        .map_err(|error| error.to_string())?;
+    Ok(Exchanged {
+        heard: read_bytes > 0,
+        more_to_read,
+    })
+}
+
+/// Looking up a name.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// From SYN to the connection, for each address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// TLS handshake and greeting together.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence on a link without requests after which Redis is asked whether it lives.
+const PING_AFTER: Duration = Duration::from_secs(1);
+/// The age of a request at which Redis counts as stalled.
+const STALL_AFTER: Duration = Duration::from_secs(1);
+/// Silence after which a link with requests is given up. Long: a frozen Redis that comes back
+/// answers everything, and a new link to it would do no better.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long a link must last for its loss to be a first failure again.
+const HELD_AFTER: Duration = Duration::from_secs(5);
+/// Bytes that are read in one turn: some ten thousand answers.
+const READ_BYTES_MAX: usize = 256 << 10;
+/// Bytes that one `read` takes.
+const BUFFER_BYTES: usize = 16 << 10;
+
+const _: () = assert!(STALL_AFTER.as_millis() < SILENCE_MAX.as_millis());
+const _: () = assert!(BUFFER_BYTES <= READ_BYTES_MAX);

@@ -1,0 +1,218 @@
+//! What a Redis URL says: where to connect, how, and as whom.
+//!
+//! Owns the login, and so the password: it must never appear in an error, a description or a
+//! `Debug` output.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+
+/// Everything that a URL decides.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) place: Place,
+    pub(super) security: Security,
+    pub(super) login: Login,
+}
+
+/// Where Redis listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// An IP address: nothing to look up.
+    Address(SocketAddr),
+    /// A host name.
+    Name { host: String, port: u16 },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// What is known of the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Security {
+    /// `redis://`, `redis+unix://`: no TLS.
+    Plain,
+    /// `rediss://`: TLS, and the certificate must be good for the host.
+    Tls,
+    /// `rediss://…#insecure`: TLS with whoever answers.
+    TlsUnverified,
+}
+
+/// As whom to connect, and to which database.
+pub(super) struct Login {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) db: u32,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("db", &self.db)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// Reads a URL. The error is one line, without the URL and so without its password.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let (rest, fragment) = match url.split_once('#') {
+            Some((rest, fragment)) => (rest, Some(fragment)),
+            None => (url, None),
+        };
+        let (plain, security) = security(rest, fragment)?;
+        let info = plain.into_connection_info().map_err(|error| {
+            // The category is a fixed text; what redis-rs may add to it can quote the URL.
+            format!("not a Redis URL: {}", error.category().to_lowercase())
+        })?;
+        Ok(Self {
+            place: place(info.addr())?,
+            security,
+            login: login(&info)?,
+        })
+    }
+
+    /// The host, for the name in the server's certificate.
+    pub(super) fn host(&self) -> String {
+        match &self.place {
+            Place::Address(address) => address.ip().to_string(),
+            Place::Name { host, .. } => host.clone(),
+            Place::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+/// The URL again, without user and password.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let db = self.login.db;
+        let scheme = match self.security {
+            Security::Plain => "redis",
+            Security::Tls | Security::TlsUnverified => "rediss",
+        };
+        match &self.place {
+            Place::Address(address) => write!(f, "{scheme}://{address}/{db}")?,
+            Place::Name { host, port } => write!(f, "{scheme}://{host}:{port}/{db}")?,
+            Place::Unix(path) => write!(f, "redis+unix://{}?db={db}", path.display())?,
+        }
+        match self.security {
+            Security::Plain | Security::Tls => Ok(()),
+            Security::TlsUnverified => f.write_str("#insecure"),
+        }
+    }
+}
+
+/// The URL as redis-rs reads it without its TLS feature, and what the scheme asked for.
+fn security(url: &str, fragment: Option<&str>) -> Result<(String, Security), String> {
+    let rest = url.strip_prefix("rediss://");
+    match (rest, fragment) {
+        (None, None) => Ok((url.to_owned(), Security::Plain)),
+        (Some(rest), None) => Ok((format!("redis://{rest}"), Security::Tls)),
+        (Some(rest), Some("insecure")) => Ok((format!("redis://{rest}"), Security::TlsUnverified)),
+        (None | Some(_), Some(_)) => Err(
+            "not a Redis URL: after '#' there can only be 'insecure', and only with rediss:// \
+             (a '#' in a password is written %23)"
+                .to_owned(),
+        ),
+    }
+}
+
+fn place(address: &ConnectionAddr) -> Result<Place, String> {
+    if let ConnectionAddr::Unix(path) = address {
+        return Ok(Place::Unix(path.clone()));
+    }
+    let ConnectionAddr::Tcp(host, port) = address else {
+        return Err("not a Redis URL: neither a host nor a Unix socket".to_owned());
+    };
+    if host.is_empty() || *port == 0 {
+        return Err("not a Redis URL: missing host or port".to_owned());
+    }
+    Ok(match host.parse::<IpAddr>() {
+        Ok(ip) => Place::Address(SocketAddr::new(ip, *port)),
+        Err(_) => Place::Name {
+            host: host.clone(),
+            port: *port,
+        },
+    })
+}
+
+fn login(info: &ConnectionInfo) -> Result<Login, String> {
+    let settings = info.redis_settings();
+    let some = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    Ok(Login {
+        user: some(settings.username()),
+        password: some(settings.password()),
+        db: u32::try_from(settings.db())
+            .map_err(|_| "not a Redis URL: invalid database number".to_owned())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, described: &str) -> Target {
+        let target = Target::parse(url).unwrap();
+        assert_eq!(target.to_string(), described);
+        assert!(!format!("{target:?}").contains("secret"));
+        target
+    }
+
+    #[test]
+    fn reads_every_form() {
+        check("redis://127.0.0.1", "redis://127.0.0.1:6379/0");
+        check("redis://[::1]:7000/3", "redis://[::1]:7000/3");
+        check("redis://cache", "redis://cache:6379/0");
+        check(
+            "redis+unix:///run/redis.sock",
+            "redis+unix:///run/redis.sock?db=0",
+        );
+        check("rediss://cache:6380/1", "rediss://cache:6380/1");
+        check("rediss://cache/#insecure", "rediss://cache:6379/0#insecure");
+        let target = check(
+            "redis+unix:///r.sock?db=2&user=u&pass=secret",
+            "redis+unix:///r.sock?db=2",
+        );
+        assert_eq!(target.login.user.as_deref(), Some("u"));
+        assert_eq!(target.login.password.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn reads_user_and_password_decoded() {
+        let target = check("redis://me:secret%23%2F%40@h/4", "redis://h:6379/4");
+        assert_eq!(target.login.user.as_deref(), Some("me"));
+        assert_eq!(target.login.password.as_deref(), Some("secret#/@"));
+        let target = check("rediss://:secret@h", "rediss://h:6379/0");
+        assert_eq!(target.login.user, None);
+        assert_eq!(target.login.password.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn refuses_in_one_line_without_the_password() {
+        for url in [
+            "redis://",
+            "redis://:secret@/0",
+            "redis://:secret@h/x",
+            "redis://:secret@h/-1",
+            "redis://:sec#ret@h",
+            "redis://:secret@h:99999",
+            "redis://:secret@h:0",
+            "redis://:secret@h#insecure",
+            "rediss://:secret@h#other",
+            "redis://:secret@0.0.0.0",
+            "redis://u:%ffsecret@h",
+            "redis://:secret@h?protocol=secret",
+            "http://:secret@h",
+            "secret",
+        ] {
+            let error = Target::parse(url).unwrap_err();
+            assert!(error.starts_with("not a Redis URL: "), "{url}: {error}");
+            assert!(
+                !error.contains("secret") && !error.contains('\n'),
+                "{url}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The helper thread that moves what the WAL holds into the database file, since that fsyncs.
+//!
+//! It owns the thread's end of two channels, the size of the WAL, and the syncs that wait. The
+//! thread has a connection of its own and does one job at a time; it ends when this is dropped,
+//! and nobody waits for it, since the disk may hang.
+//!
+//! It must never hold the write lock for longer than it takes to copy what was written during the
+//! last of its passes, and never call a sync done before what was saved is on the disk.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::error::Error;
+
+/// A WAL of this size is moved into the database: 1,024 pages.
+const WAL_BYTES: u64 = 4 << 20;
+
+/// Pages that may be written before the size of the WAL is looked at again.
+const PAGES_PER_LOOK: usize = 256;
+
+/// When a trim leaves the WAL large, because somebody reads, the next is not before this.
+const TRIM_PAUSE: Duration = Duration::from_secs(1);
+
+/// Passes next to the writers, each over what was written during the one before. The last pass
+/// keeps writers out and should be short: under so many pages left, it is.
+const PASSES_MAX: usize = 8;
+const LAST_PASS_PAGES: i64 = 64;
+
+/// How long the last pass waits for the write lock, and then for readers, with writers kept out.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// The loop's side.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    jobs: Sender<Job>,
+    done: Receiver<()>,
+    wal: PathBuf,
+    running: Option<Job>,
+    /// Syncs that the running job answers.
+    syncs_running: usize,
+    /// Syncs that were asked for after it began.
+    syncs_waiting: usize,
+    pages_unseen: usize,
+    /// What the last trim left.
+    wal_bytes_left: u64,
+    trim_again_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    /// Make the WAL small.
+    Trim,
+    /// Put on the disk all that has been committed.
+    Sync,
+}
+
+impl Checkpointer {
+    /// Opens a second connection to the file and starts the thread. It wakes the loop when a job
+    /// is done.
+    pub(super) fn start(path: &Path, waker: Arc<mio::Waker>) -> Result<Self, Error> {
+        let conn = connect(path)
+            .map_err(|error| Error::Store(format!("sqlite:{}: {error}", path.display())))?;
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        let wal = PathBuf::from(wal);
+        let (jobs, jobs_received) = mpsc::channel();
+        let (report, done) = mpsc::channel();
+        let wal_of_thread = wal.clone();
+        thread::Builder::new()
+            .name("sundown-checkpoint".to_owned())
+            .spawn(move || work(&conn, &wal_of_thread, &jobs_received, &report, &waker))
+            .map_err(Error::io("cannot start the checkpoint thread"))?;
+        Ok(Self {
+            jobs,
+            done,
+            wal,
+            running: None,
+            syncs_running: 0,
+            syncs_waiting: 0,
+            pages_unseen: 0,
+            wal_bytes_left: 0,
+            trim_again_at: None,
+        })
+    }
+
+    /// So many pages, roughly, were written. Looks at the WAL now and then.
+    pub(super) fn note_written(&mut self, pages: usize, now: Instant) {
+        self.pages_unseen = self.pages_unseen.saturating_add(pages);
+        if self.pages_unseen < PAGES_PER_LOOK {
+            return;
+        }
+        self.pages_unseen = 0;
+        let wal_bytes = self.wal_bytes();
+        let grown = wal_bytes >= self.wal_bytes_left.saturating_add(WAL_BYTES);
+        let waited = self.trim_again_at.is_none_or(|at| at <= now);
+        if wal_bytes >= WAL_BYTES && (grown || waited) {
+            self.trim();
+        }
+    }
+
+    /// Makes the WAL small, which may free space on a full disk.
+    pub(super) fn trim(&mut self) {
+        if self.running.is_none() {
+            self.start_job(Job::Trim);
+        }
+    }
+
+    /// Puts on the disk all that has been committed; `collect` tells when.
+    pub(super) fn sync(&mut self) {
+        self.syncs_waiting += 1;
+        self.start_sync();
+    }
+
+    /// Nobody waits for the syncs any more.
+    pub(super) fn forget_syncs(&mut self) {
+        self.syncs_running = 0;
+        self.syncs_waiting = 0;
+    }
+
+    /// How many syncs are done since the last time.
+    pub(super) fn collect(&mut self, now: Instant) -> usize {
+        let Some(job) = self.running else {
+            return 0;
+        };
+        match self.done.try_recv() {
+            Ok(()) => {}
+            Err(TryRecvError::Empty) => return 0,
+            Err(TryRecvError::Disconnected) => {
+                // Not with the code below; if it does, what is committed is safe from a crash of
+                // the process all the same, and nobody must wait for ever.
+                log::error!("sqlite: the checkpoint thread is gone");
+            }
+        }
+        self.running = None;
+        if job == Job::Trim {
+            self.wal_bytes_left = self.wal_bytes();
+            self.trim_again_at = now.checked_add(TRIM_PAUSE);
+        }
+        let synced = std::mem::take(&mut self.syncs_running);
+        self.start_sync();
+        synced
+    }
+
+    fn start_sync(&mut self) {
+        if self.running.is_none() && self.syncs_waiting > 0 {
+            self.syncs_running = std::mem::take(&mut self.syncs_waiting);
+            self.start_job(Job::Sync);
+        }
+    }
+
+    fn start_job(&mut self, job: Job) {
+        self.running = Some(job);
+        // Without the thread, `collect` finds the other channel closed.
+        if self.jobs.send(job).is_err() {
+            log::debug!("sqlite: no thread for {job:?}");
+        }
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(LOCK_TIMEOUT)?;
+    conn.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(conn)
+}
+
+/// The thread.
+fn work(
+    conn: &Connection,
+    wal: &Path,
+    jobs: &Receiver<Job>,
+    report: &Sender<()>,
+    waker: &mio::Waker,
+) {
+    while let Ok(job) = jobs.recv() {
+        let result = match job {
+            Job::Trim => trim(conn).map_err(|error| error.to_string()),
+            Job::Sync => sync(conn, wal),
+        };
+        if let Err(error) = result {
+            log::warn!("sqlite: checkpoint ({job:?}): {error}");
+        }
+        if report.send(()).is_err() {
+            return;
+        }
+        if let Err(error) = waker.wake() {
+            log::warn!("sqlite: cannot wake the loop: {error}");
+        }
+    }
+}
+
+/// Copies next to the writers until little is left, then keeps them out for the rest and empties
+/// the WAL. Under steady writes the first alone would never come to an end, and the WAL never to
+/// its start.
+fn trim(conn: &Connection) -> rusqlite::Result<()> {
+    let mut pages_before = 0;
+    for _ in 0..PASSES_MAX {
+        let pass = checkpoint(conn, "PASSIVE")?;
+        if pass.blocked || pass.copied < pass.pages {
+            // Somebody reads an old state: the WAL cannot be emptied, and nobody should wait.
+            return Ok(());
+        }
+        if pass.pages - pages_before <= LAST_PASS_PAGES {
+            break;
+        }
+        pages_before = pass.pages;
+    }
+    let last = checkpoint(conn, "TRUNCATE")?;
+    if last.blocked {
+        log::debug!("sqlite: the WAL is in use and stays for now");
+    }
+    Ok(())
+}
+
+/// A checkpoint fsyncs the WAL before it copies. What it could not copy is fsynced here.
+fn sync(conn: &Connection, wal: &Path) -> Result<(), String> {
+    match checkpoint(conn, "PASSIVE") {
+        Ok(pass) if !pass.blocked && pass.copied >= pass.pages => return Ok(()),
+        Ok(_) => {}
+        Err(error) => log::debug!("sqlite: checkpoint: {error}"),
+    }
+    File::open(wal)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| error.to_string())
+}
+
+/// What a checkpoint did.
+struct Pass {
+    /// It did not get a lock in time.
+    blocked: bool,
+    /// Pages in the WAL, and how many of them are in the database now.
+    pages: i64,
+    copied: i64,
+}
+
+fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Pass> {
+    conn.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
+        .query_row([], |row| {
+            Ok(Pass {
+                blocked: row.get(0)?,
+                pages: row.get(1)?,
+                copied: row.get(2)?,
+            })
+        })
+}

@@ -1,0 +1,276 @@
+//! What is asked of the file, as SQL: claims, saves, claims by others, and the sweep of what has
+//! expired. It owns nothing; every function works on the connection that it is given.
+//!
+//! It must never leave a transaction open, and never does work that grows with the file.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use crate::engine::io::{Claim, Save, SessionId};
+
+/// What a claim was granted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Granted {
+    pub(super) epoch: u64,
+    pub(super) count: u64,
+    pub(super) found: bool,
+    /// The number of the claim, over all processes; `None` if it was repeated.
+    pub(super) claim_seq: Option<i64>,
+}
+
+/// A claim that some process has made.
+#[derive(Debug)]
+pub(super) struct ClaimSeen {
+    pub(super) claim_seq: i64,
+    pub(super) node: i64,
+    /// `None`: no session id. Someone else has written to the file.
+    pub(super) session: Option<SessionId>,
+    pub(super) epoch: u64,
+}
+
+/// When and for how long: the wall clock and the time to live, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub(super) now_ms: u64,
+    pub(super) ttl_ms: u64,
+}
+
+impl Clock {
+    fn expires_ms(self) -> i64 {
+        integer(self.now_ms.saturating_add(self.ttl_ms))
+    }
+}
+
+/// Does `work` in one transaction, which takes the write lock first: all of it, or nothing.
+pub(super) fn in_transaction<T>(
+    conn: &Connection,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    if !conn.is_autocommit() {
+        // The last one failed so badly that even its rollback did.
+        run(conn, "ROLLBACK")?;
+    }
+    run(conn, "BEGIN IMMEDIATE")?;
+    let result = work().and_then(|done| run(conn, "COMMIT").map(|()| done));
+    if result.is_err()
+        && !conn.is_autocommit()
+        && let Err(error) = run(conn, "ROLLBACK")
+    {
+        log::debug!("sqlite: rollback: {error}");
+    }
+    result
+}
+
+/// Grants a session's next epoch, or the same again to the same token.
+pub(super) fn claim(
+    conn: &Connection,
+    claim: &Claim,
+    node: i64,
+    clock: Clock,
+) -> rusqlite::Result<Granted> {
+    let id = claim.session.as_str();
+    let token = claim.token.cast_signed();
+    let known = conn
+        .prepare_cached(
+            "SELECT epoch, count, expires_ms, token, claimed_count, claimed_found
+             FROM session WHERE id = ?1",
+        )?
+        .query_row([id], Known::read)
+        .optional()?;
+    if let Some(known) = &known
+        && known.token == Some(token)
+    {
+        conn.prepare_cached("UPDATE session SET expires_ms = ?2 WHERE id = ?1")?
+            .execute(params![id, clock.expires_ms()])?;
+        return Ok(Granted {
+            epoch: known.epoch,
+            count: known.claimed_count,
+            found: known.claimed_found,
+            claim_seq: None,
+        });
+    }
+    let (claim_seq, epoch_floor) = conn
+        .prepare_cached(
+            "UPDATE meta SET claim_seq = claim_seq + 1 RETURNING claim_seq, epoch_floor",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
+    let alive = known
+        .as_ref()
+        .filter(|known| known.expires_ms > clock.now_ms);
+    let granted = Granted {
+        epoch: known
+            .as_ref()
+            .map_or(0, |known| known.epoch)
+            .max(epoch_floor)
+            .saturating_add(1),
+        count: alive.map_or(0, |known| known.count),
+        found: alive.is_some(),
+        claim_seq: Some(claim_seq),
+    };
+    conn.prepare_cached(
+        "INSERT INTO session (id, epoch, count, expires_ms, sweep_ms, token,
+                              claimed_count, claimed_found, claim_seq, node)
+         VALUES (:id, :epoch, :count, :expires_ms, :expires_ms, :token,
+                 :count, :found, :claim_seq, :node)
+         ON CONFLICT (id) DO UPDATE SET
+             epoch = excluded.epoch, count = excluded.count, expires_ms = excluded.expires_ms,
+             token = excluded.token, claimed_count = excluded.claimed_count,
+             claimed_found = excluded.claimed_found, claim_seq = excluded.claim_seq,
+             node = excluded.node",
+    )?
+    .execute(named_params! {
+        ":id": id,
+        ":epoch": integer(granted.epoch),
+        ":count": integer(granted.count),
+        ":expires_ms": clock.expires_ms(),
+        ":token": token,
+        ":found": granted.found,
+        ":claim_seq": claim_seq,
+        ":node": node,
+    })?;
+    Ok(granted)
+}
+
+/// Saves a batch. Gives the positions that were refused because a newer claim exists.
+pub(super) fn save(
+    conn: &Connection,
+    batch: &[Save],
+    clock: Clock,
+) -> rusqlite::Result<Vec<usize>> {
+    // The fence is the `WHERE`: a row that it holds back counts as no change.
+    let mut statement = conn.prepare_cached(
+        "INSERT INTO session (id, epoch, count, expires_ms, sweep_ms, token,
+                              claimed_count, claimed_found, claim_seq, node)
+         VALUES (?1, ?2, ?3, ?4, ?4, NULL, 0, 0, 0, 0)
+         ON CONFLICT (id) DO UPDATE SET
+             count = CASE WHEN excluded.epoch > epoch THEN excluded.count
+                          ELSE max(count, excluded.count) END,
+             token = CASE WHEN excluded.epoch > epoch THEN NULL ELSE token END,
+             epoch = excluded.epoch,
+             expires_ms = excluded.expires_ms
+         WHERE excluded.epoch >= session.epoch",
+    )?;
+    let mut fenced = Vec::new();
+    for (position, save) in batch.iter().enumerate() {
+        let changed = statement.execute(params![
+            save.session.as_str(),
+            integer(save.epoch),
+            integer(save.count),
+            clock.expires_ms(),
+        ])?;
+        if changed == 0 {
+            fenced.push(position);
+        }
+    }
+    Ok(fenced)
+}
+
+/// A number that changes when another connection has written.
+pub(super) fn data_version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
+}
+
+/// The next claims after the one with this number, at most `max`.
+pub(super) fn claims_after(
+    conn: &Connection,
+    claim_seq: i64,
+    max: usize,
+) -> rusqlite::Result<Vec<ClaimSeen>> {
+    conn.prepare_cached(
+        "SELECT claim_seq, node, id, epoch FROM session
+         WHERE claim_seq > ?1 ORDER BY claim_seq LIMIT ?2",
+    )?
+    .query_map(params![claim_seq, size(max)], |row| {
+        Ok(ClaimSeen {
+            claim_seq: row.get(0)?,
+            node: row.get(1)?,
+            session: SessionId::parse(row.get_ref(2)?.as_str()?).ok(),
+            epoch: unsigned(row, 3)?,
+        })
+    })?
+    .collect()
+}
+
+/// Deletes rows that have expired, after a look at no more than `max`. Gives how many it looked
+/// at.
+pub(super) fn sweep(conn: &Connection, now_ms: u64, max: usize) -> rusqlite::Result<usize> {
+    let now_ms = integer(now_ms);
+    let due: Vec<(String, i64, i64)> = conn
+        .prepare_cached(
+            "SELECT id, epoch, expires_ms FROM session
+             WHERE sweep_ms <= ?1 ORDER BY sweep_ms LIMIT ?2",
+        )?
+        .query_map(params![now_ms, size(max)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut put_off =
+        conn.prepare_cached("UPDATE session SET sweep_ms = expires_ms WHERE id = ?1")?;
+    let mut delete = conn.prepare_cached("DELETE FROM session WHERE id = ?1")?;
+    let mut epoch_max = 0;
+    for (id, epoch, expires_ms) in &due {
+        if *expires_ms > now_ms {
+            put_off.execute([id])?;
+        } else {
+            delete.execute([id])?;
+            epoch_max = epoch_max.max(*epoch);
+        }
+    }
+    conn.prepare_cached("UPDATE meta SET epoch_floor = ?1 WHERE epoch_floor < ?1")?
+        .execute([epoch_max])?;
+    Ok(due.len())
+}
+
+/// Finds out whether the file can be written and read.
+pub(super) fn probe(conn: &Connection) -> rusqlite::Result<()> {
+    in_transaction(conn, || {
+        conn.prepare_cached("UPDATE meta SET probes = probes + 1")?
+            .execute([])?;
+        conn.prepare_cached("SELECT id FROM session LIMIT 1")?
+            .query_row([], |_| Ok(()))
+            .optional()?;
+        Ok(())
+    })
+}
+
+/// A session's row.
+struct Known {
+    epoch: u64,
+    count: u64,
+    expires_ms: u64,
+    token: Option<i64>,
+    claimed_count: u64,
+    claimed_found: bool,
+}
+
+impl Known {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            epoch: unsigned(row, 0)?,
+            count: unsigned(row, 1)?,
+            expires_ms: unsigned(row, 2)?,
+            token: row.get(3)?,
+            claimed_count: unsigned(row, 4)?,
+            claimed_found: row.get(5)?,
+        })
+    }
+}
+
+fn run(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(|_| ())
+}
+
+/// SQLite's integers are signed: what does not fit (nothing that we count) is the highest.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn size(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What someone else has made negative is zero.
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column)
+        .map(|number| u64::try_from(number).unwrap_or(0))
+}

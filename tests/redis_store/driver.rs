@@ -1,0 +1,155 @@
+//! The least loop that can drive a store: poll, ready, timeout, flush, events; in the order of a
+//! turn.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use sundown::clock;
+use sundown::engine::io::{Claim, Save, SessionId, SessionKey, StoreEvent};
+use sundown::store::SessionStore;
+use sundown::store::redis::RedisStore;
+
+/// Far longer than anything here takes, on any machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Driver {
+    pub(crate) store: RedisStore,
+    poll: Poll,
+    events: Events,
+    answers: VecDeque<StoreEvent>,
+}
+
+impl Driver {
+    pub(crate) fn open(url: &str) -> Self {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let registry = poll.registry().try_clone().unwrap();
+        let (ttl, now) = (Duration::from_secs(3_600), clock::now().instant);
+        let store = RedisStore::open(url, ttl, registry, Token(1), waker, 7, now);
+        Self {
+            store: store.unwrap(),
+            poll,
+            events: Events::with_capacity(16),
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Opens and waits until the store can be asked.
+    pub(crate) fn up(url: &str) -> Self {
+        let mut driver = Self::open(url);
+        driver.wait_up();
+        driver
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_up(&mut self) {
+        let event = self.next();
+        assert!(matches!(event, StoreEvent::Up), "{event:?}");
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_down(&mut self) -> String {
+        match self.next() {
+            StoreEvent::Down { reason } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// One turn of the loop, which waits for at most so long; whether anything was ready.
+    pub(crate) fn turn(&mut self, wait_max: Duration) -> bool {
+        self.store.flush(clock::now());
+        let due = self.store.poll_timeout().unwrap();
+        let wait = due.saturating_duration_since(clock::now().instant);
+        self.poll
+            .poll(&mut self.events, Some(wait.min(wait_max)))
+            .unwrap();
+        let now = clock::now();
+        let ready = !self.events.is_empty();
+        if ready {
+            self.store.handle_ready(now);
+        }
+        if self.store.poll_timeout().unwrap() <= now.instant {
+            self.store.handle_timeout(now);
+        }
+        self.store.flush(now);
+        while let Some(event) = self.store.poll_event() {
+            self.answers.push_back(event);
+        }
+        ready
+    }
+
+    /// The next event; fails when none comes.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> StoreEvent {
+        let deadline = clock::now().instant + PATIENCE;
+        loop {
+            if let Some(event) = self.answers.pop_front() {
+                return event;
+            }
+            let now: Instant = clock::now().instant;
+            assert!(now < deadline, "the store says nothing more");
+            self.turn(deadline - now);
+        }
+    }
+
+    /// What has been said and not been read.
+    pub(crate) fn heard(&mut self) -> Option<StoreEvent> {
+        self.answers.pop_front()
+    }
+
+    /// Claims, and waits for epoch, count and found; other nodes' news is skipped.
+    #[track_caller]
+    pub(crate) fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
+        self.store.claim(claim(session, token));
+        loop {
+            match self.next() {
+                StoreEvent::Claimed {
+                    epoch,
+                    count,
+                    found,
+                    ..
+                } => return (epoch, count, found),
+                StoreEvent::TakenOver { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Saves, and waits for the positions that were refused.
+    #[track_caller]
+    pub(crate) fn save(&mut self, batch: &[(&str, u64, u64)]) -> Vec<usize> {
+        let asked: Vec<_> = batch.iter().map(|&(s, e, n)| save(s, e, n)).collect();
+        self.store.save(asked.clone());
+        match self.next() {
+            StoreEvent::Saved { batch, fenced } => {
+                assert_eq!(batch, asked);
+                fenced
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(crate) fn claim(session: &str, token: u64) -> Claim {
+    Claim {
+        key: KEY,
+        session: SessionId::parse(session).unwrap(),
+        token,
+    }
+}
+
+pub(crate) fn save(session: &str, epoch: u64, count: u64) -> Save {
+    Save {
+        key: KEY,
+        session: SessionId::parse(session).unwrap(),
+        epoch,
+        count,
+    }
+}
+
+const KEY: SessionKey = SessionKey {
+    slot: 3,
+    generation: 4,
+};

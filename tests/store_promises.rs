@@ -1,0 +1,285 @@
+//! Goal: the stores in this process keep the same promises, so that the engine need not know which
+//! one it has. Method: every behaviour is checked on each of them, through the interface alone,
+//! with a clock that the test moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sundown::clock;
+use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
+use sundown::store::SessionStore;
+use sundown::store::memory::MemoryStore;
+use sundown::store::sqlite::SqliteStore;
+
+const TTL: Duration = Duration::from_secs(3_600);
+
+struct Fixture {
+    name: &'static str,
+    store: Box<dyn SessionStore>,
+    now: Now,
+    poll: mio::Poll,
+    /// Of an SQLite store; lives as long as it.
+    _dir: Option<tempfile::TempDir>,
+}
+
+/// Runs a test on a new store of each kind, after its first `Up`.
+fn check(test: impl Fn(&mut Fixture)) {
+    for name in ["memory", "sqlite"] {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (store, dir): (Box<dyn SessionStore>, _) = if name == "memory" {
+            (Box::new(MemoryStore::new(TTL)), None)
+        } else {
+            let dir = tempfile::tempdir().unwrap();
+            let store = SqliteStore::open(&dir.path().join("s.db"), TTL, waker).unwrap();
+            (Box::new(store), Some(dir))
+        };
+        let mut fixture = Fixture {
+            name,
+            store,
+            now: clock::now(),
+            poll,
+            _dir: dir,
+        };
+        let first = fixture.store.poll_event();
+        assert!(matches!(first, Some(StoreEvent::Up)), "{name}: {first:?}");
+        test(&mut fixture);
+        assert!(fixture.store.poll_event().is_none(), "{name}: too many");
+    }
+}
+
+impl Fixture {
+    fn advance(&mut self, by: Duration) {
+        self.now.instant += by;
+        self.now.unix_ms += u64::try_from(by.as_millis()).unwrap();
+    }
+
+    /// Epoch, count, found.
+    fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
+        self.store.claim(claim(0, session, token));
+        self.store.flush(self.now);
+        match self.store.poll_event() {
+            Some(StoreEvent::Claimed {
+                epoch,
+                count,
+                found,
+                ..
+            }) => (epoch, count, found),
+            other => panic!("{}: {other:?}", self.name),
+        }
+    }
+
+    /// Whether it was taken.
+    fn save(&mut self, session: &str, epoch: u64, count: u64) -> bool {
+        self.store.save(vec![save(0, session, epoch, count)]);
+        self.store.flush(self.now);
+        match self.store.poll_event() {
+            Some(StoreEvent::Saved { batch, fenced }) => {
+                assert_eq!(batch, [save(0, session, epoch, count)]);
+                fenced.is_empty()
+            }
+            other => panic!("{}: {other:?}", self.name),
+        }
+    }
+
+    /// The next event, even if a thread has to bring it.
+    fn event(&mut self) -> StoreEvent {
+        let mut events = mio::Events::with_capacity(4);
+        loop {
+            if let Some(event) = self.store.poll_event() {
+                return event;
+            }
+            let patience = Some(Duration::from_secs(60));
+            self.poll.poll(&mut events, patience).unwrap();
+            assert!(!events.is_empty(), "{}: no answer", self.name);
+            self.store.handle_ready(self.now);
+        }
+    }
+}
+
+fn key(slot: u32) -> SessionKey {
+    SessionKey {
+        slot,
+        generation: 7,
+    }
+}
+
+fn claim(slot: u32, session: &str, token: u64) -> Claim {
+    Claim {
+        key: key(slot),
+        session: SessionId::parse(session).unwrap(),
+        token,
+    }
+}
+
+fn save(slot: u32, session: &str, epoch: u64, count: u64) -> Save {
+    Save {
+        key: key(slot),
+        session: SessionId::parse(session).unwrap(),
+        epoch,
+        count,
+    }
+}
+
+#[test]
+fn every_claim_gives_the_next_epoch_and_the_saved_count() {
+    check(|f| {
+        assert_eq!(f.claim("a", 1), (1, 0, false));
+        assert!(f.save("a", 1, 17));
+        assert_eq!(f.claim("a", 2), (2, 17, true));
+        assert_eq!(f.claim("a", 3), (3, 17, true));
+        assert_eq!(f.claim("b", 4), (1, 0, false));
+    });
+}
+
+#[test]
+fn the_same_token_gets_the_same_answer_again() {
+    check(|f| {
+        assert_eq!(f.claim("a", u64::MAX), (1, 0, false));
+        assert_eq!(f.claim("a", u64::MAX), (1, 0, false));
+        assert!(f.save("a", 1, 5));
+        assert_eq!(f.claim("a", 0), (2, 5, true));
+        assert!(f.save("a", 2, 9));
+        assert_eq!(f.claim("a", 0), (2, 5, true));
+        assert!(f.save("a", 2, 9));
+        assert_eq!(f.claim("a", 1), (3, 9, true));
+    });
+}
+
+#[test]
+fn a_save_under_an_older_epoch_is_refused() {
+    check(|f| {
+        f.claim("a", 1);
+        assert!(f.save("a", 1, 5));
+        f.claim("a", 2);
+        assert!(!f.save("a", 1, 6));
+        assert!(f.save("a", 2, 6));
+        assert!(!f.save("a", 1, 100));
+        assert_eq!(f.claim("a", 3), (3, 6, true));
+    });
+}
+
+#[test]
+fn within_an_epoch_the_count_never_goes_down() {
+    check(|f| {
+        f.claim("a", 1);
+        for count in [5, 9, 7, 0, 9] {
+            assert!(f.save("a", 1, count));
+        }
+        assert_eq!(f.claim("a", 2), (2, 9, true));
+    });
+}
+
+#[test]
+fn a_save_under_a_newer_epoch_starts_it_with_its_count() {
+    check(|f| {
+        f.claim("a", 1);
+        assert!(f.save("a", 1, 9));
+        assert!(f.save("a", 4, 3));
+        assert!(!f.save("a", 1, 10));
+        // The claim of the epoch before is not repeated any more.
+        assert_eq!(f.claim("a", 1), (5, 3, true));
+    });
+}
+
+#[test]
+fn a_save_makes_a_missing_record_again() {
+    check(|f| {
+        assert!(f.save("a", 6, 12));
+        assert!(!f.save("a", 5, 13));
+        assert_eq!(f.claim("a", 1), (7, 12, true));
+    });
+}
+
+#[test]
+fn an_expired_session_is_new_but_its_epoch_goes_on() {
+    check(|f| {
+        f.claim("a", 1);
+        assert!(f.save("a", 1, 9));
+        f.advance(TTL);
+        assert_eq!(f.claim("a", 2), (2, 0, false));
+        assert!(!f.save("a", 1, 10));
+    });
+}
+
+#[test]
+fn a_save_puts_the_expiry_off() {
+    check(|f| {
+        f.claim("a", 1);
+        f.advance(TTL / 2);
+        assert!(f.save("a", 1, 9));
+        f.advance(TTL / 2);
+        assert_eq!(f.claim("a", 2), (2, 9, true));
+    });
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_requests() {
+    check(|f| {
+        f.store.claim(claim(1, "a", 1));
+        f.store.save(vec![save(1, "a", 1, 4), save(2, "b", 3, 5)]);
+        f.store.claim(claim(3, "a", 2));
+        // In one batch, the first of "a" is refused, the second is not.
+        f.store.save(vec![
+            save(1, "a", 1, 6),
+            save(3, "a", 2, 7),
+            save(2, "b", 2, 9),
+        ]);
+        f.store.save(Vec::new());
+        f.store.claim(claim(4, "b", 3));
+        f.store.flush(f.now);
+        let mut seen = Vec::new();
+        while let Some(event) = f.store.poll_event() {
+            seen.push(match event {
+                StoreEvent::Claimed {
+                    key,
+                    epoch,
+                    count,
+                    found,
+                } => format!("claim {} {epoch} {count} {found}", key.slot),
+                StoreEvent::Saved { batch, fenced } => {
+                    let slots: Vec<_> = batch.iter().map(|save| save.key.slot).collect();
+                    format!("save {slots:?} {fenced:?}")
+                }
+                other => format!("{other:?}"),
+            });
+        }
+        let expected = [
+            "claim 1 1 0 false",
+            "save [1, 2] []",
+            "claim 3 2 4 true",
+            "save [1, 3, 2] [0, 2]",
+            "save [] []",
+            "claim 4 4 5 true",
+        ];
+        assert_eq!(seen, expected, "{}", f.name);
+    });
+}
+
+#[test]
+fn a_sync_is_answered_after_the_saves_before_it() {
+    check(|f| {
+        f.claim("a", 1);
+        f.store.save(vec![save(0, "a", 1, 4)]);
+        f.store.sync();
+        f.store.sync();
+        f.store.flush(f.now);
+        assert!(matches!(f.event(), StoreEvent::Saved { .. }));
+        assert!(matches!(f.event(), StoreEvent::Synced));
+        assert!(matches!(f.event(), StoreEvent::Synced));
+    });
+}
+
+#[test]
+fn ids_of_every_shape_are_kept_apart() {
+    let longest = "x".repeat(SessionId::LEN_MAX);
+    let ids = ["a", "A", "a.", "~", "-", "0", "00", &longest, &longest[1..]];
+    check(|f| {
+        for (i, id) in (1..).zip(ids) {
+            assert!(f.save(id, i, i * 10));
+        }
+        for (i, id) in (1..).zip(ids) {
+            assert_eq!(f.claim(id, 1), (i + 1, i * 10, true));
+        }
+    });
+}
