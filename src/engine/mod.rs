@@ -213,6 +213,21 @@ impl Engine {
         }
     }
 
+    /// Whether a request path is one of the application's.
+    pub fn accepts(&self, path: &str) -> bool {
+        self.app.accepts(path)
+    }
+
+    /// WebSocket connections.
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Sessions that the store has not confirmed.
+    pub fn unsaved(&self) -> usize {
+        self.sessions.unsaved_len()
+    }
+
     /// How it ended, once `Output::Stop` has come out.
     pub fn outcome(&self) -> Outcome {
         self.final_outcome()

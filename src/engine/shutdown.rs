@@ -11,6 +11,7 @@
 //! A phase ends when its work is done, or when its deadline is due; it never goes back. A second
 //! request skips to Persisting, a third to Stopped.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::config::ShutdownBudget;
@@ -24,6 +25,16 @@ pub enum Trigger {
     Sigint,
     /// `Handle::shutdown`.
     Handle,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sigterm => "SIGTERM",
+            Self::Sigint => "SIGINT",
+            Self::Handle => "handle",
+        })
+    }
 }
 
 /// The phase, with its deadline.

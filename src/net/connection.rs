@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     blocked: bool,
     /// The engine does not want its messages now.
     pub(super) paused: bool,
+    /// They are wanted again, and none has been looked for since.
+    pub(super) resumed: bool,
     /// On the ready list.
     pub(super) listed: bool,
     /// On the list of connections to flush.
@@ -102,6 +104,7 @@ impl Connection {
             hung_up: false,
             blocked: false,
             paused: false,
+            resumed: false,
             listed: false,
             dirty: false,
             pinged: false,
@@ -137,11 +140,6 @@ impl Connection {
     /// How many bytes wait for the kernel to take them.
     pub(super) fn unsent(&self) -> usize {
         self.outbound.len() - self.sent
-    }
-
-    /// Whether more could be written at once.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.blocked
     }
 
     /// The kernel takes more again.

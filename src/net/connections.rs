@@ -182,6 +182,10 @@ impl Connections {
         if connection.paused {
             return (0, None);
         }
+        if std::mem::take(&mut connection.resumed) && connection.stash.is_empty() {
+            // First what tungstenite holds already; the socket may have come to its end.
+            return (0, None);
+        }
         if !connection.stash.is_empty() {
             let len = connection.stash.len().min(buffer.len());
             buffer[..len].copy_from_slice(&connection.stash[..len]);
@@ -361,6 +365,7 @@ impl Connections {
         if let Some(connection) = self.get_mut(conn) {
             connection.paused = paused;
             if !paused {
+                connection.resumed = true;
                 // tungstenite may hold a message that was received whole: no edge will tell.
                 self.enlist(conn.slot);
             }

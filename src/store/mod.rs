@@ -14,9 +14,17 @@ pub mod memory;
 pub mod redis;
 pub mod sqlite;
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use mio::{Registry, Token, Waker};
+
+use crate::config::{Config, StoreConfig};
 use crate::engine::io::{Claim, Now, Save, StoreEvent};
+use crate::error::Error;
+use memory::MemoryStore;
+use redis::RedisStore;
+use sqlite::SqliteStore;
 
 /// A place that keeps sessions. No method blocks, and none panics on what the store answers.
 pub trait SessionStore: Send {
@@ -46,4 +54,51 @@ pub trait SessionStore: Send {
 
     /// When `handle_timeout` wants to be called next.
     fn poll_timeout(&self) -> Option<Instant>;
+}
+
+/// What a store is opened with.
+pub(crate) struct StoreParts<'a> {
+    /// Which store, and how long it keeps a session.
+    pub(crate) config: &'a Config,
+    /// Where a descriptor is registered.
+    pub(crate) registry: &'a Registry,
+    /// The token to register it with.
+    pub(crate) token: Token,
+    /// Wakes the loop from a helper thread.
+    pub(crate) waker: Arc<Waker>,
+    /// Spreads attempts to reconnect over the fleet.
+    pub(crate) seed: u64,
+    /// The present.
+    pub(crate) now: Now,
+}
+
+/// Opens the store that the configuration names.
+pub(crate) fn open(parts: StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error> {
+    let StoreParts {
+        config,
+        registry,
+        token,
+        waker,
+        seed,
+        now,
+    } = parts;
+    let ttl = config.session_ttl;
+    Ok(match &config.store {
+        StoreConfig::Memory => Box::new(MemoryStore::new(ttl)),
+        StoreConfig::Sqlite(path) => Box::new(SqliteStore::open(path, ttl, waker)?),
+        StoreConfig::Redis(url) => {
+            let registry = registry
+                .try_clone()
+                .map_err(Error::io("cannot share the queue"))?;
+            Box::new(RedisStore::open(
+                url,
+                ttl,
+                registry,
+                token,
+                waker,
+                seed,
+                now.instant,
+            )?)
+        }
+    })
 }

@@ -1,0 +1,412 @@
+//! The loop: one thread, one mio `Poll`, one turn in seven steps.
+//!
+//! It performs what the engine decides: it carries bytes between `net`, `store` and `engine`, which
+//! never see each other, and owns the order in which that happens. It decides nothing itself, and
+//! nothing in it blocks but the wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Waker};
+
+use crate::clock;
+use crate::config::Limits;
+use crate::engine::Engine;
+use crate::engine::io::{CloseReason, ConnId, Input, Levels, Now, Output, StoreCommand};
+use crate::engine::message::Message;
+use crate::engine::shutdown::{Outcome, Trigger};
+use crate::error::Error;
+use crate::metrics::{Gauges, Metrics};
+use crate::net::connection::Entrance;
+use crate::net::connections::{Connections, Event};
+use crate::net::handshake::{self, Decision, Rules};
+use crate::net::http::{Answer, Head};
+use crate::net::listener::Listener;
+use crate::net::token::Source;
+use crate::signals::Signals;
+use crate::store::SessionStore;
+
+/// The loop and everything it drives.
+pub(crate) struct EventLoop {
+    pub(crate) poll: Poll,
+    pub(crate) events: Events,
+    pub(crate) engine: Engine,
+    pub(crate) connections: Connections,
+    pub(crate) listener: Listener,
+    pub(crate) admin: Option<Listener>,
+    pub(crate) signals: Option<Signals>,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) store: Box<dyn SessionStore>,
+    pub(crate) metrics: Metrics,
+    pub(crate) limits: Limits,
+    pub(crate) allowed_origins: Vec<String>,
+    /// The clock at the beginning of the turn.
+    pub(crate) now: Now,
+    /// The listener is being closed: who comes now is answered 503 unheard.
+    pub(crate) sweeping: bool,
+    /// The engine has nothing left to do.
+    pub(crate) stopped: bool,
+    /// One receive buffer for all connections.
+    pub(crate) buffer: Vec<u8>,
+    /// Scratch for outgoing payloads.
+    pub(crate) scratch: String,
+}
+
+/// What other threads ask of the loop.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) shutdowns: AtomicU32,
+}
+
+/// Sockets beyond `connections_max` that may be in a handshake, ask for health, or linger.
+pub(crate) const STRANGERS_MAX: usize = 128;
+
+/// Store answers may ask for more of the store (a claim that waited for a save): so often in one
+/// turn, then in the next.
+const STORE_ROUNDS_MAX: usize = 4;
+
+impl EventLoop {
+    /// One turn. `false` once all is over. Waits no longer than `timeout`, if there is one.
+    ///
+    #[doc = include_str!("turn.md")]
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        self.wait(timeout)?;
+        self.now = clock::now();
+        self.dispatch();
+        self.handle_timers();
+        self.report_levels();
+        self.flush();
+        self.connections.reap(self.poll.registry());
+        self.metrics.turns += 1;
+        Ok(!self.stopped)
+    }
+
+    /// How it ended.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.engine.outcome()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        let due = self
+            .poll_timeout()
+            .map(|at| at.saturating_duration_since(self.now.instant));
+        let timeout = timeout.into_iter().chain(due).min();
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                Err(Error::io("cannot wait for events")(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The earliest deadline; the present if there is work that no event will tell of.
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.connections.ready_len() > 0 || self.may_accept() {
+            return Some(self.now.instant);
+        }
+        let admin = self.admin.as_ref().and_then(Listener::poll_timeout);
+        [
+            self.engine.poll_timeout(),
+            self.connections.poll_timeout(),
+            self.store.poll_timeout(),
+            self.listener.poll_timeout(),
+            admin,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn dispatch(&mut self) {
+        let mut store_ready = false;
+        for event in &self.events {
+            match Source::of(event.token()) {
+                Source::Listener => self.listener.handle_ready(),
+                Source::Admin => self.admin.iter_mut().for_each(Listener::handle_ready),
+                // Read below, whether or not an event says so: a signal may be older than the loop.
+                Source::Signals => {}
+                Source::Waker | Source::Store => store_ready = true,
+                Source::Connection(slot) => self.connections.handle_ready(slot, event),
+            }
+        }
+        self.dispatch_requests();
+        if store_ready {
+            self.store.handle_ready(self.now);
+            self.dispatch_store_events();
+        }
+        self.serve_ready();
+        self.accept();
+    }
+
+    fn dispatch_requests(&mut self) {
+        let signals = self.signals.iter_mut().flat_map(Signals::pending);
+        let handles = self.requests.shutdowns.swap(0, Ordering::Acquire);
+        let triggers: Vec<_> = signals
+            .chain((0..handles).map(|_| Trigger::Handle))
+            .collect();
+        for trigger in triggers {
+            log::info!("shutdown asked for by {trigger}");
+            self.handle_input(Input::Shutdown(trigger));
+        }
+    }
+
+    fn dispatch_store_events(&mut self) {
+        while let Some(event) = self.store.poll_event() {
+            self.handle_input(Input::Store(event));
+        }
+    }
+
+    /// Gives each connection that has input one read, until this turn's budget is used up; the rest
+    /// keeps its place.
+    fn serve_ready(&mut self) {
+        let mut budget = self.limits.turn_bytes_max;
+        for _ in 0..self.connections.ready_len() {
+            if budget == 0 {
+                return;
+            }
+            let Some(conn) = self.connections.next_ready() else {
+                return;
+            };
+            budget = budget.saturating_sub(self.serve(conn).max(READ_COST_BYTES));
+        }
+    }
+
+    fn serve(&mut self, conn: ConnId) -> usize {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let (len, ended) = self.connections.fill(conn, &mut buffer, self.now.instant);
+        let mut input = &buffer[..len];
+        while let Some(event) = self
+            .connections
+            .next_event(conn, &mut input, self.now.instant)
+        {
+            self.handle_event(conn, event);
+        }
+        if let Some(event) = ended {
+            self.handle_event(conn, event);
+        }
+        self.connections.put_back(conn);
+        self.buffer = buffer;
+        len
+    }
+
+    fn handle_event(&mut self, conn: ConnId, event: Event) {
+        match event {
+            Event::Request(head) => self.handle_request(conn, &head),
+            Event::Message(message) => {
+                self.metrics.messages_received += 1;
+                let message = match &message {
+                    tungstenite::Message::Text(text) => Message::Text(text.as_str()),
+                    other @ (tungstenite::Message::Binary(_)
+                    | tungstenite::Message::Ping(_)
+                    | tungstenite::Message::Pong(_)
+                    | tungstenite::Message::Close(_)
+                    | tungstenite::Message::Frame(_)) => {
+                        debug_assert!(other.is_binary(), "net passes on data messages only");
+                        let tungstenite::Message::Binary(bytes) = other else {
+                            return;
+                        };
+                        Message::Binary(bytes)
+                    }
+                };
+                self.handle_input(Input::Message { conn, message });
+            }
+            Event::PeerClosed { by_frame } => {
+                self.handle_input(Input::PeerClosed { conn, by_frame });
+            }
+            Event::Gone => self.handle_input(Input::Gone { conn }),
+        }
+    }
+
+    fn handle_request(&mut self, conn: ConnId, head: &Head) {
+        let gate = self.engine.gate();
+        let decision = match self.connections.entrance(conn) {
+            Some(Entrance::Admin) => handshake::decide_admin(head, gate.ready),
+            Some(Entrance::Public) => handshake::decide(
+                head,
+                &Rules {
+                    ready: gate.ready,
+                    upgrades: gate.upgrades
+                        && self.engine.connections() < self.limits.connections_max,
+                    sessions: gate.sessions,
+                    allowed_origins: &self.allowed_origins,
+                    accepts: &|path| self.engine.accepts(path),
+                },
+            ),
+            None => return,
+        };
+        let now = self.now.instant;
+        let answer = match decision {
+            Decision::Upgrade(upgrade) => {
+                self.metrics.upgraded += 1;
+                self.connections.upgrade(conn, &upgrade.response, now);
+                let (protocol, session) = (upgrade.protocol, upgrade.session);
+                self.handle_input(Input::Opened {
+                    conn,
+                    protocol,
+                    session,
+                });
+                return;
+            }
+            Decision::Answer(answer) => answer,
+            Decision::Metrics => self.metrics_page(gate.ready),
+        };
+        self.metrics.answered += 1;
+        self.connections
+            .answer(conn, &answer, !handshake::is_head(head), now);
+    }
+
+    fn metrics_page(&self, ready: bool) -> Answer {
+        let gauges = Gauges {
+            connections: self.engine.connections(),
+            sockets: self.connections.len(),
+            unsaved: self.engine.unsaved(),
+            ready,
+        };
+        Answer {
+            status: 200,
+            fields: "",
+            media_type: "text/plain; version=0.0.4; charset=utf-8",
+            body: self.metrics.render(&gauges),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.connections.len() < self.limits.connections_max + STRANGERS_MAX
+    }
+
+    fn may_accept(&self) -> bool {
+        let admin = self.admin.as_ref().is_some_and(Listener::is_ready);
+        admin || self.listener.is_ready() && self.has_room()
+    }
+
+    fn accept(&mut self) {
+        let now = self.now.instant;
+        if self.listener.is_ready() && !self.has_room() {
+            self.connections.evict_handshake();
+        }
+        for _ in 0..self.limits.accepts_max {
+            if !self.has_room() {
+                break;
+            }
+            let Some(socket) = self.listener.accept(now) else {
+                break;
+            };
+            self.metrics.accepted += 1;
+            self.connections
+                .insert(socket, Entrance::Public, self.poll.registry(), now);
+        }
+        for _ in 0..self.limits.accepts_max {
+            let Some(socket) = self.admin.as_mut().and_then(|admin| admin.accept(now)) else {
+                break;
+            };
+            self.connections
+                .insert(socket, Entrance::Admin, self.poll.registry(), now);
+        }
+        if self.sweeping {
+            self.connections.dismiss_strangers(&going(), now);
+        }
+    }
+
+    fn handle_timers(&mut self) {
+        let now = self.now;
+        self.listener.handle_timeout(now.instant);
+        if let Some(admin) = &mut self.admin {
+            admin.handle_timeout(now.instant);
+        }
+        for conn in self.connections.handle_timeout(now.instant) {
+            self.handle_input(Input::Gone { conn });
+        }
+        if self
+            .store
+            .poll_timeout()
+            .is_some_and(|at| at <= now.instant)
+        {
+            self.store.handle_timeout(now);
+            self.dispatch_store_events();
+        }
+        self.engine.handle_timeout(now);
+        self.perform();
+    }
+
+    fn report_levels(&mut self) {
+        let levels = Levels {
+            unsent: self.connections.unsent_len(),
+            unread: self.connections.ready_len(),
+            // Whoever waits in the queue is a stranger, too.
+            sockets: self.connections.len() + usize::from(self.sweeping && self.may_accept()),
+            heard_at: self.connections.heard_at(),
+        };
+        self.handle_input(Input::Levels(levels));
+    }
+
+    fn flush(&mut self) {
+        for _ in 0..STORE_ROUNDS_MAX {
+            let mut asked = false;
+            while let Some(command) = self.engine.poll_store() {
+                asked = true;
+                match command {
+                    StoreCommand::Save(batch) => self.store.save(batch),
+                    StoreCommand::Claim(claim) => self.store.claim(claim),
+                    StoreCommand::Sync => self.store.sync(),
+                }
+            }
+            self.store.flush(self.now);
+            self.dispatch_store_events();
+            if !asked {
+                break;
+            }
+        }
+        self.connections.flush();
+    }
+
+    fn handle_input(&mut self, input: Input<'_>) {
+        self.engine.handle_input(input, self.now);
+        self.perform();
+    }
+
+    /// Does everything that the engine asks for.
+    fn perform(&mut self) {
+        let now = self.now.instant;
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Send { conn, message } => {
+                    let payload = message.payload(&mut self.scratch);
+                    if self.connections.send(conn, payload, message.is_binary()) {
+                        self.metrics.messages_sent += 1;
+                    } else {
+                        self.metrics.too_slow += 1;
+                        self.connections.fail(conn, &CloseReason::TOO_SLOW, now);
+                        self.engine.handle_input(Input::Gone { conn }, self.now);
+                    }
+                }
+                Output::Close {
+                    conn,
+                    reason,
+                    within,
+                } => {
+                    self.connections.close(conn, &reason, within.is_some(), now);
+                }
+                Output::Finish { conn } => self.connections.finish(conn, now),
+                Output::Pause { conn } => self.connections.set_paused(conn, true),
+                Output::Resume { conn } => self.connections.set_paused(conn, false),
+                Output::CloseListener => {
+                    self.sweeping = true;
+                    self.listener.shut_queue();
+                    self.admin.iter_mut().for_each(Listener::shut_queue);
+                    self.accept();
+                }
+                Output::CutAll => self.connections.cut_all(),
+                Output::Stop => self.stopped = true,
+            }
+        }
+    }
+}
+
+/// A read costs at least this much of a turn's budget, however little it brings.
+const READ_COST_BYTES: usize = 256;
+
+fn going() -> Answer {
+    Answer::unavailable("try another instance")
+}

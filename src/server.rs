@@ -1,0 +1,155 @@
+//! The embedding API: bind, ask where, run; and a handle to shut it down from another thread.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mio::{Events, Poll, Waker};
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::clock;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::engine::app::Application;
+use crate::engine::shutdown::Outcome;
+use crate::error::Error;
+use crate::event_loop::{EventLoop, Requests};
+use crate::metrics::Metrics;
+use crate::net::connections::Connections;
+use crate::net::listener::Listener;
+use crate::net::token::Source;
+use crate::signals::Signals;
+use crate::store::{self, StoreParts};
+
+/// A server: bound, and served by whichever thread calls [`run`](Self::run) or
+/// [`turn`](Self::turn).
+pub struct Server {
+    event_loop: EventLoop,
+}
+
+/// Asks a server for something from another thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: Arc<Requests>,
+}
+
+/// Events taken from the kernel in one go.
+const EVENTS_MAX: usize = 1_024;
+
+impl Server {
+    /// Binds the listeners and opens the store. An SQLite file is opened here, which may take its
+    /// time; Redis is connected to by the loop.
+    pub fn bind(config: Config, app: impl Application + 'static) -> Result<Self, Error> {
+        config.validate()?;
+        let now = clock::now();
+        let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Io {
+            what: "no random seed",
+            source: error.into(),
+        })?;
+        let poll = Poll::new().map_err(Error::io("cannot create the event queue"))?;
+        let registry = poll.registry();
+        let waker = Waker::new(registry, Source::Waker.token())
+            .map(Arc::new)
+            .map_err(Error::io("cannot create the waker"))?;
+        let listener = Listener::bind(
+            config.listen,
+            "--listen",
+            registry,
+            Source::Listener.token(),
+        )?;
+        let bind_admin = |addr| Listener::bind(addr, "--admin", registry, Source::Admin.token());
+        let admin = config.admin.map(bind_admin).transpose()?;
+        let store = store::open(StoreParts {
+            config: &config,
+            registry,
+            token: Source::Store.token(),
+            waker: Arc::clone(&waker),
+            seed: rng.random(),
+            now,
+        })?;
+        let engine = Engine::new(&config, Box::new(app), rng.random(), now);
+        let event_loop = EventLoop {
+            events: Events::with_capacity(EVENTS_MAX),
+            engine,
+            connections: Connections::new(config.limits),
+            listener,
+            admin,
+            signals: None,
+            requests: Arc::new(Requests {
+                waker,
+                shutdowns: AtomicU32::new(0),
+            }),
+            store,
+            metrics: Metrics::default(),
+            limits: config.limits,
+            allowed_origins: config.allowed_origins,
+            now,
+            sweeping: false,
+            stopped: false,
+            buffer: vec![0; config.limits.read_bytes_max],
+            scratch: String::new(),
+            poll,
+        };
+        Ok(Self { event_loop })
+    }
+
+    /// Shuts down on these signals, too.
+    pub fn with_signals(mut self, mut signals: Signals) -> Result<Self, Error> {
+        signals.watch(self.event_loop.poll.registry())?;
+        self.event_loop.signals = Some(signals);
+        Ok(self)
+    }
+
+    /// Where WebSocket clients connect: the port that was taken, if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.event_loop.listener.local_addr()
+    }
+
+    /// Where operators connect.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.event_loop.admin.as_ref().map(Listener::local_addr)
+    }
+
+    /// Where sessions are kept, for people, without secrets.
+    pub fn store_description(&self) -> String {
+        self.event_loop.store.describe()
+    }
+
+    /// For other threads.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            requests: Arc::clone(&self.event_loop.requests),
+        }
+    }
+
+    /// One turn of the loop, for embedders with a loop of their own: waits at most `timeout`
+    /// (`None`: until there is something to do). `false` once the shutdown is over.
+    ///
+    #[doc = include_str!("turn.md")]
+    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        self.event_loop.turn(timeout)
+    }
+
+    /// Serves until a shutdown is over, and tells how it went. Every socket is closed by then.
+    pub fn run(mut self) -> Result<Outcome, Error> {
+        while self.turn(None)? {}
+        Ok(self.outcome())
+    }
+
+    /// How it went, once `turn` has answered `false`.
+    pub fn outcome(&self) -> Outcome {
+        self.event_loop.outcome()
+    }
+}
+
+impl Handle {
+    /// Begins the shutdown; a second call skips the drain, a third ends it at once.
+    pub fn shutdown(&self) {
+        self.requests.shutdowns.fetch_add(1, Ordering::Release);
+        if let Err(error) = self.requests.waker.wake() {
+            log::error!("cannot wake the loop: {error}");
+        }
+    }
+}
