@@ -2,6 +2,8 @@
 //! one it has. Method: every behaviour is checked on each of them, through the interface alone,
 //! with a clock that the test moves.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail wherever it likes")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
