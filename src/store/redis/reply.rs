@@ -126,7 +126,10 @@ pub(super) fn reason(error: &ServerError, login: &Login) -> String {
     }
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     let reason: String = reason.chars().map(clean).take(REASON_CHARS_MAX).collect();
-    reason.trim_end().to_owned()
+    match reason.trim() {
+        "" => "an error without a word".to_owned(),
+        reason => reason.to_owned(),
+    }
 }
 
 fn is_unknown_command(error: &ServerError) -> bool {

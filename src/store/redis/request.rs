@@ -1,5 +1,7 @@
-//! What is said to Redis: every command, and where sessions are kept. Owns the scripts and the names
-//! of key and channel; must never send, and must never log what it makes (HELLO holds the password).
+//! What is said to Redis: every command, and where sessions are kept.
+//!
+//! Owns the scripts and the names of key and channel. Must never send, and never log what it makes:
+//! HELLO holds the password.
 
 use std::time::Duration;
 

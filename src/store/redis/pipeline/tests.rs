@@ -351,7 +351,7 @@ fn an_error_ends_the_link_with_its_reason() {
     for (heard, reason) in [
         ("-OOM command not allowed\r\n", "OOM command not allowed"),
         ("-READONLY You can't write\r\n", "READONLY You can't write"),
-        ("-\r\n", ""),
+        ("-\r\n", "an error without a word"),
         (
             "*2\r\n:1\r\n:2\r\n",
             "an answer to a claim that makes no sense",
