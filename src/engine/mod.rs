@@ -6,8 +6,10 @@
 //! `poll_timeout` says when it wants to be called again. After each `handle_*`, drain
 //! `poll_output`; once a turn, hand `poll_store` to the store.
 
+mod answers;
 pub mod app;
 mod clients;
+mod fanout;
 pub mod io;
 pub mod message;
 mod parting;
@@ -24,9 +26,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::config::{Config, Durability};
 use app::{Application, Context};
 use clients::{Client, Clients, Stage};
+use fanout::Fanout;
 use io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, SessionKey, StoreCommand,
-    StoreEvent,
 };
 use message::{Message, ServerMessage};
 use parting::Parting;
@@ -78,12 +80,6 @@ enum StoreState {
     Up,
     Stalled,
     Down,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fanout {
-    Heartbeat,
-    Notice,
 }
 
 /// `relaxed`: how long a count may wait for its save.
@@ -384,132 +380,6 @@ impl Engine {
         }
     }
 
-    fn store_event(&mut self, event: StoreEvent, now: Now) {
-        match event {
-            StoreEvent::Up => {
-                self.store = StoreState::Up;
-                self.refresh = Some(0);
-                self.timers.set(Timer::Continue, now.instant);
-            }
-            StoreEvent::Down { .. } => {
-                self.store = StoreState::Down;
-                self.sessions.handle_store_down();
-                self.parting.handle_store_down();
-            }
-            StoreEvent::Stalled => self.store = StoreState::Stalled,
-            StoreEvent::Resumed => self.store = StoreState::Up,
-            StoreEvent::Claimed {
-                key,
-                epoch,
-                count,
-                found,
-            } => {
-                self.claimed(key, epoch, count, found, now);
-            }
-            StoreEvent::Saved { batch, fenced } => {
-                let mut fenced = fenced.into_iter().peekable();
-                for (at, save) in batch.iter().enumerate() {
-                    if fenced.next_if_eq(&at).is_some() {
-                        self.lost_session(save.key);
-                    } else {
-                        self.sessions.handle_saved(save);
-                        self.saved(save.key);
-                    }
-                }
-            }
-            StoreEvent::Synced => self.parting.handle_synced(),
-            StoreEvent::TakenOver { session, epoch } => {
-                let key = self.sessions.find(&session);
-                let ours = key.and_then(|key| self.sessions.get(key)?.epoch());
-                if let (Some(key), Some(ours)) = (key, ours)
-                    && ours < epoch
-                {
-                    self.lost_session(key);
-                }
-            }
-        }
-    }
-
-    fn claimed(&mut self, key: SessionKey, epoch: u64, count: u64, found: bool, now: Now) {
-        let Some(granted) = self.sessions.handle_claimed(key, epoch, count) else {
-            return;
-        };
-        if let Some(displaced) = granted.displaced {
-            self.lost_session(displaced);
-        }
-        let Some(conn) = granted.owner else { return };
-        let Some(client) = self.clients.get_mut(conn) else {
-            return;
-        };
-        if client.stage != Stage::Waiting {
-            return;
-        }
-        client.stage = Stage::Open;
-        if client.protocol == Protocol::V1
-            && let Some(session) = self.sessions.get(key)
-        {
-            let hello = ServerMessage::Hello {
-                session: session.id().clone(),
-                count,
-                resumed: found,
-            };
-            self.outputs.push_back(Output::Send {
-                conn,
-                message: hello,
-            });
-            self.tell_latecomer(conn, now);
-        }
-        self.update_pause(conn);
-    }
-
-    /// A session has been confirmed up to some count: what waited for that goes on.
-    fn saved(&mut self, key: SessionKey) {
-        let Some(conn) = self.sessions.get(key).and_then(session::Session::owner) else {
-            return;
-        };
-        while let Some(message) = self.sessions.release(key) {
-            self.outputs.push_back(Output::Send { conn, message });
-        }
-        let Some(client) = self.clients.get_mut(conn) else {
-            return;
-        };
-        let held = self.sessions.get(key).map_or(0, session::Session::held_len);
-        if held == 0
-            && let Some(reason) = client.close.take()
-        {
-            self.push_close(conn, *reason);
-        }
-        self.update_pause(conn);
-        self.finish_if_saved(conn);
-    }
-
-    /// A newer claim has this session: whoever had it here is told.
-    fn lost_session(&mut self, key: SessionKey) {
-        if let Some(conn) = self.sessions.end(key) {
-            self.taken_over(conn);
-        }
-    }
-
-    fn taken_over(&mut self, conn: ConnId) {
-        let Some(client) = self.clients.get_mut(conn) else {
-            return;
-        };
-        client.session = None;
-        match client.stage {
-            Stage::Waiting | Stage::Open => {
-                client.stage = Stage::Closing;
-                self.push_close(conn, CloseReason::TAKEN_OVER);
-            }
-            Stage::Bidden | Stage::Closing | Stage::PeerClosed => {
-                if let Some(reason) = client.close.take() {
-                    self.push_close(conn, *reason);
-                }
-            }
-        }
-        self.update_pause(conn);
-        self.finish_if_saved(conn);
-    }
-
     fn push_close(&mut self, conn: ConnId, reason: CloseReason) {
         let within = Some(self.close_timeout);
         self.outputs.push_back(Output::Close {
@@ -545,36 +415,6 @@ impl Engine {
                 Output::Resume { conn }
             };
             self.outputs.push_back(output);
-        }
-    }
-
-    /// Goes on with what takes more than one turn.
-    fn go_on(&mut self, now: Now) {
-        if let Some(cursor) = self.refresh {
-            self.refresh = self.sessions.refresh(cursor, self.fanout_max);
-            self.save_due = true;
-        }
-        if let Some((fanout, cursor)) = self.fanout {
-            let end = self.clients.slots_end().min(cursor + self.fanout_max);
-            for slot in cursor..end {
-                match fanout {
-                    Fanout::Heartbeat => self.send_timestamp(slot, now),
-                    Fanout::Notice => self.send_notice(slot, now),
-                }
-            }
-            self.fanout = (end < self.clients.slots_end()).then_some((fanout, end));
-        }
-        if self.refresh.is_some() || self.fanout.is_some() {
-            self.timers.set(Timer::Continue, now.instant);
-        }
-    }
-
-    fn send_timestamp(&mut self, slot: usize, now: Now) {
-        if let Some((conn, client)) = self.clients.at(slot)
-            && client.stage == Stage::Open
-        {
-            let message = ServerMessage::Timestamp(now.unix_ms);
-            self.outputs.push_back(Output::Send { conn, message });
         }
     }
 }

@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use super::Engine;
 use super::clients::Stage;
+use super::fanout::Fanout;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol};
 use super::message::ServerMessage;
 use super::shutdown::{Action, Census, Outcome, Trigger};
 use super::timers::Timer;
-use super::{Engine, Fanout};
 
 /// What a shutdown has come to.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that has happened"
+)]
 pub(super) struct Parting {
     /// Readiness is 503.
     pub(super) unready: bool,

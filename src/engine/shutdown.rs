@@ -375,7 +375,7 @@ impl Shutdown {
 
     fn sweeping(&self, began: Instant, now: Instant) -> State {
         // The exit itself keeps half of what is left between the cut and the end.
-        let last = began + self.budget.timeout - self.cut_margin() / 2;
+        let last = began + self.budget.timeout.saturating_sub(self.cut_margin() / 2);
         State::Sweeping {
             deadline: (now + SWEEP_TIME).min(last),
         }
@@ -384,12 +384,12 @@ impl Shutdown {
     /// A phase's own deadline, early enough that the goodbyes still have their time.
     fn clamped(&self, began: Instant, phase: Duration) -> Instant {
         let goodbyes = self.budget.close_spread.min(self.budget.timeout / 4);
-        let latest = self.cut_at(began) - goodbyes;
-        (began + self.budget.delay + phase).min(latest)
+        let latest = self.budget.timeout.saturating_sub(self.cut_margin() + goodbyes);
+        began + (self.budget.delay + phase).min(latest)
     }
 
     fn cut_at(&self, began: Instant) -> Instant {
-        began + self.budget.timeout - self.cut_margin()
+        began + self.budget.timeout.saturating_sub(self.cut_margin())
     }
 
     fn cut_margin(&self) -> Duration {

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock;
 use crate::config::ShutdownBudget;
 use crate::engine::app::Chat;
-use crate::engine::io::{Claim, Save};
+use crate::engine::io::{Claim, Save, StoreEvent};
 use crate::engine::shutdown::{State, Trigger};
 use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;
@@ -175,7 +175,7 @@ fn a_session_goes_on_where_it_was() {
     rig.check(&["#0 pause"]);
     rig.flush();
     rig.check(&[
-        r##"#0 {"session":"a","count":0,"resumed":false}"##,
+        r#"#0 {"session":"a","count":0,"resumed":false}"#,
         "#0 resume",
     ]);
     rig.say(0);
@@ -186,7 +186,7 @@ fn a_session_goes_on_where_it_was() {
     rig.check(&["#0 finish"]);
     rig.open(1, V1, "a");
     rig.flush();
-    let hello = r##"#1 {"session":"a","count":1,"resumed":true}"##;
+    let hello = r#"#1 {"session":"a","count":1,"resumed":true}"#;
     rig.check(&["#1 pause", hello, "#1 resume"]);
 }
 
@@ -249,7 +249,7 @@ fn a_takeover_on_this_node_waits_for_what_is_owed() {
         "#0 {\"count\":1}",
         "#0 close 4001",
         "#0 resume",
-        r##"#1 {"session":"a","count":1,"resumed":true}"##,
+        r#"#1 {"session":"a","count":1,"resumed":true}"#,
         "#1 resume",
     ]);
 }
@@ -365,7 +365,7 @@ fn open_sessions_are_renewed_when_a_store_returns() {
     rig.log.clear();
     rig.flush();
     rig.check(&[
-        r##"#1 {"session":"a","count":1,"resumed":true}"##,
+        r#"#1 {"session":"a","count":1,"resumed":true}"#,
         "#1 resume",
     ]);
 }

@@ -15,6 +15,10 @@ use super::websocket::WebSocket;
 
 /// A socket that was accepted.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, set apart"
+)]
 pub(crate) struct Connection {
     pub(super) socket: TcpStream,
     pub(super) generation: u32,

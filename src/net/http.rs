@@ -91,6 +91,7 @@ impl Answer {
     }
 
     /// The same with more header fields.
+    #[must_use]
     pub fn with(self, fields: &'static str) -> Self {
         Self { fields, ..self }
     }

@@ -3,8 +3,12 @@
 
 pub(crate) mod connection;
 pub(crate) mod connections;
+mod deadlines;
+mod expiry;
 pub mod handshake;
 pub mod http;
+pub(crate) mod inbound;
 pub(crate) mod listener;
+mod outbound;
 pub(crate) mod token;
 pub mod websocket;

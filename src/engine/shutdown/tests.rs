@@ -260,64 +260,35 @@ fn draining_waits_until_all_are_quiet() {
     );
 }
 
-/// One random life of a server, against what must hold in each.
-fn check_history(seed: u64) {
+/// A server's whole life at random: what the machine asked for, in order.
+fn live(seed: u64) -> Vec<Action> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut ms = |below| Duration::from_millis(rng.random_range(0..below));
-    let budget = ShutdownBudget {
-        delay: ms(3_000),
-        timeout: Duration::from_millis(100) + ms(12_000),
-        notify: ms(1_000),
-        drain: ms(4_000),
-        drain_quiet: ms(500),
-        persist: ms(10_000),
-        close_spread: ms(2_000),
-    };
-    let mut shutdown = Shutdown::new(budget);
+    let mut shutdown = Shutdown::new(random_budget(&mut rng));
     let mut now = clock::now().instant;
     let mut heard_at = None;
     let mut actions = Vec::new();
-    let mut steps = 0;
-    while shutdown.state() != State::Stopped {
-        steps += 1;
-        assert!(steps < 10_000, "seed {seed}: never stops");
+    for step in 0..10_000 {
         let before = rank(shutdown.state());
-        if rng.random_bool(0.1) || steps > 200 && before == 0 {
+        if rng.random_bool(0.1) || step > 200 && before == 0 {
             actions.extend_from_slice(shutdown.handle_request(now));
         }
         if rng.random_bool(0.3) {
             heard_at = Some(now);
         }
-        let mut level = || {
-            if rng.random_bool(0.6) {
-                0
-            } else {
-                rng.random_range(1..5)
-            }
-        };
-        let census = Census {
-            connections: level(),
-            untold: level(),
-            unsent: level(),
-            unread: level(),
-            unsaved: level(),
-            strangers: level(),
-            heard_at,
-        };
-        loop {
+        let census = random_census(&mut rng, heard_at);
+        while {
             let state = shutdown.state();
             actions.extend_from_slice(shutdown.handle_census(&census, now));
-            if shutdown.state() == state {
-                break;
-            }
-        }
+            shutdown.state() != state
+        } {}
         assert!(rank(shutdown.state()) >= before, "seed {seed}: went back");
-        if let Some(end) = shutdown.end() {
-            assert!(
-                now < end || shutdown.state() == State::Stopped,
-                "seed {seed}: outlived its end"
-            );
+        if shutdown.state() == State::Stopped {
+            return actions;
         }
+        assert!(
+            shutdown.end().is_none_or(|end| now < end),
+            "seed {seed}: outlived its end"
+        );
         // As the loop does: no later than the machine has asked for, often earlier.
         let due = shutdown
             .poll_timeout(&census)
@@ -329,6 +300,44 @@ fn check_history(seed: u64) {
             wait.mul_f64(rng.random())
         };
     }
+    panic!("seed {seed}: never stops");
+}
+
+fn random_budget(rng: &mut StdRng) -> ShutdownBudget {
+    let mut ms = |below| Duration::from_millis(rng.random_range(0..below));
+    ShutdownBudget {
+        delay: ms(3_000),
+        timeout: Duration::from_millis(100) + ms(12_000),
+        notify: ms(1_000),
+        drain: ms(4_000),
+        drain_quiet: ms(500),
+        persist: ms(10_000),
+        close_spread: ms(2_000),
+    }
+}
+
+fn random_census(rng: &mut StdRng, heard_at: Option<Instant>) -> Census {
+    let mut level = || {
+        if rng.random_bool(0.6) {
+            0
+        } else {
+            rng.random_range(1..5)
+        }
+    };
+    Census {
+        connections: level(),
+        untold: level(),
+        unsent: level(),
+        unread: level(),
+        unsaved: level(),
+        strangers: level(),
+        heard_at,
+    }
+}
+
+/// What must hold in every life.
+fn check_history(seed: u64) {
+    let actions = live(seed);
     let at = |action| actions.iter().position(|other| *other == action);
     let once = |action| actions.iter().filter(|other| **other == action).count() == 1;
     assert!(

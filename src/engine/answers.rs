@@ -1,0 +1,144 @@
+//! What the store's answers mean for clients: who may go on, who is answered, who has lost its
+//! session to someone else.
+
+use super::clients::Stage;
+use super::io::{CloseReason, ConnId, Now, Output, Protocol, SessionKey, StoreEvent};
+use super::message::ServerMessage;
+use super::session::Session;
+use super::timers::Timer;
+use super::{Engine, StoreState};
+
+impl Engine {
+    pub(super) fn store_event(&mut self, event: StoreEvent, now: Now) {
+        match event {
+            StoreEvent::Up => {
+                self.store = StoreState::Up;
+                self.refresh = Some(0);
+                self.timers.set(Timer::Continue, now.instant);
+            }
+            StoreEvent::Down { .. } => {
+                self.store = StoreState::Down;
+                self.sessions.handle_store_down();
+                self.parting.handle_store_down();
+            }
+            StoreEvent::Stalled => self.store = StoreState::Stalled,
+            StoreEvent::Resumed => self.store = StoreState::Up,
+            StoreEvent::Claimed {
+                key,
+                epoch,
+                count,
+                found,
+            } => {
+                self.claimed(key, epoch, count, found, now);
+            }
+            StoreEvent::Saved { batch, fenced } => {
+                let mut fenced = fenced.into_iter().peekable();
+                for (at, save) in batch.iter().enumerate() {
+                    if fenced.next_if_eq(&at).is_some() {
+                        self.lost_session(save.key);
+                    } else {
+                        self.sessions.handle_saved(save);
+                        self.saved(save.key);
+                    }
+                }
+            }
+            StoreEvent::Synced => self.parting.handle_synced(),
+            StoreEvent::TakenOver { session, epoch } => {
+                let key = self.sessions.find(&session);
+                let ours = key.and_then(|key| self.sessions.get(key)?.epoch());
+                if let (Some(key), Some(ours)) = (key, ours)
+                    && ours < epoch
+                {
+                    self.lost_session(key);
+                }
+            }
+        }
+    }
+
+    pub(super) fn claimed(
+        &mut self,
+        key: SessionKey,
+        epoch: u64,
+        count: u64,
+        found: bool,
+        now: Now,
+    ) {
+        let Some(granted) = self.sessions.handle_claimed(key, epoch, count) else {
+            return;
+        };
+        if let Some(displaced) = granted.displaced {
+            self.lost_session(displaced);
+        }
+        let Some(conn) = granted.owner else { return };
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        if client.stage != Stage::Waiting {
+            return;
+        }
+        client.stage = Stage::Open;
+        if client.protocol == Protocol::V1
+            && let Some(session) = self.sessions.get(key)
+        {
+            let hello = ServerMessage::Hello {
+                session: session.id().clone(),
+                count,
+                resumed: found,
+            };
+            self.outputs.push_back(Output::Send {
+                conn,
+                message: hello,
+            });
+            self.tell_latecomer(conn, now);
+        }
+        self.update_pause(conn);
+    }
+
+    /// A session has been confirmed up to some count: what waited for that goes on.
+    pub(super) fn saved(&mut self, key: SessionKey) {
+        let Some(conn) = self.sessions.get(key).and_then(Session::owner) else {
+            return;
+        };
+        while let Some(message) = self.sessions.release(key) {
+            self.outputs.push_back(Output::Send { conn, message });
+        }
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        let held = self.sessions.get(key).map_or(0, Session::held_len);
+        if held == 0
+            && let Some(reason) = client.close.take()
+        {
+            self.push_close(conn, *reason);
+        }
+        self.update_pause(conn);
+        self.finish_if_saved(conn);
+    }
+
+    /// A newer claim has this session: whoever had it here is told.
+    pub(super) fn lost_session(&mut self, key: SessionKey) {
+        if let Some(conn) = self.sessions.end(key) {
+            self.taken_over(conn);
+        }
+    }
+
+    pub(super) fn taken_over(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        client.session = None;
+        match client.stage {
+            Stage::Waiting | Stage::Open => {
+                client.stage = Stage::Closing;
+                self.push_close(conn, CloseReason::TAKEN_OVER);
+            }
+            Stage::Bidden | Stage::Closing | Stage::PeerClosed => {
+                if let Some(reason) = client.close.take() {
+                    self.push_close(conn, *reason);
+                }
+            }
+        }
+        self.update_pause(conn);
+        self.finish_if_saved(conn);
+    }
+}

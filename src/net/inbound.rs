@@ -1,0 +1,206 @@
+//! The way in: from the kernel's bytes to requests, messages and the end of a connection.
+//!
+//! One read at a time, into a buffer that all connections share; what a connection cannot use at
+//! once stays in its own stash, and only there.
+
+use std::time::Instant;
+
+use super::connection::{Phase, ReadOutcome};
+use super::connections::Connections;
+use super::handshake;
+use super::http::{self, Head};
+use super::websocket::Received;
+use crate::engine::io::ConnId;
+
+/// What a connection has brought.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A request head is complete; `decide` on it.
+    Request(Box<Head>),
+    /// A data message.
+    Message(tungstenite::Message),
+    /// The peer has closed its side: by a Close frame, or by a bare FIN.
+    PeerClosed { by_frame: bool },
+    /// The connection is over; the engine can forget it.
+    Gone,
+}
+
+impl Connections {
+    /// The next connection with input, for one read.
+    pub(crate) fn next_ready(&mut self) -> Option<ConnId> {
+        while let Some(slot) = self.ready.pop_front() {
+            if let Some(connection) = self.slab.get_mut(slot as usize) {
+                connection.listed = false;
+                return Some(ConnId {
+                    slot,
+                    generation: connection.generation,
+                });
+            }
+        }
+        None
+    }
+
+    /// Fills `buffer` from a connection: what it holds back from before, or one read. Answers how
+    /// many bytes there are to give to `next_event`, and what the read itself has told.
+    pub(crate) fn fill(
+        &mut self,
+        conn: ConnId,
+        buffer: &mut [u8],
+        now: Instant,
+    ) -> (usize, Option<Event>) {
+        let Some(connection) = self.get_mut(conn) else {
+            return (0, None);
+        };
+        if connection.paused {
+            return (0, None);
+        }
+        if std::mem::take(&mut connection.resumed) && connection.stash.is_empty() {
+            // First what tungstenite holds already; the socket may have come to its end.
+            return (0, None);
+        }
+        if !connection.stash.is_empty() {
+            let len = connection.stash.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&connection.stash[..len]);
+            connection.stash.drain(..len);
+            return (len, None);
+        }
+        if !connection.readable {
+            return (0, None);
+        }
+        let outcome = connection.read(buffer);
+        let websocket = matches!(connection.phase, Phase::Open(_));
+        match outcome {
+            ReadOutcome::Bytes(len) => {
+                connection.heard_at = now;
+                connection.pinged = false;
+                if websocket {
+                    self.heard_at = Some(now);
+                }
+                (len, None)
+            }
+            ReadOutcome::Empty => (0, None),
+            ReadOutcome::End | ReadOutcome::Broken => (0, self.ended(conn, outcome, now)),
+        }
+    }
+
+    /// What the bytes in `input`, which is advanced, make of a connection. Call until `None`.
+    pub(crate) fn next_event(
+        &mut self,
+        conn: ConnId,
+        input: &mut &[u8],
+        now: Instant,
+    ) -> Option<Event> {
+        let limits = self.limits;
+        let connection = self.get_mut(conn)?;
+        match &mut connection.phase {
+            Phase::Open(_) if connection.paused => {
+                // It goes before what the stash still holds.
+                connection.stash.splice(..0, input.iter().copied());
+                *input = &[];
+                None
+            }
+            Phase::Open(websocket) => {
+                let unsent = connection.outbound.len();
+                let received = websocket.receive(input, &mut connection.outbound);
+                let answered = connection.outbound.len() > unsent;
+                if answered {
+                    self.mark_dirty(conn.slot);
+                }
+                self.received(conn, received, now)
+            }
+            Phase::Handshake { head } => {
+                let old_len = head.len();
+                head.extend_from_slice(input);
+                *input = &[];
+                if head.len() == old_len
+                    || !http::worth_parsing(head, old_len, limits.request_head_bytes_max)
+                {
+                    return None;
+                }
+                match http::parse(head, limits.request_head_bytes_max) {
+                    Ok(None) => None,
+                    Ok(Some((request, len))) => {
+                        connection.stash = head.split_off(len);
+                        Some(Event::Request(Box::new(request)))
+                    }
+                    Err(bad) => {
+                        self.answer(conn, &handshake::answer_bad_head(bad), true, now);
+                        None
+                    }
+                }
+            }
+            Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => {
+                *input = &[];
+                None
+            }
+        }
+    }
+
+    /// Puts a connection that may have more input at the end of the ready list.
+    pub(crate) fn put_back(&mut self, conn: ConnId) {
+        if let Some(connection) = self.get_mut(conn)
+            && !connection.paused
+            && (connection.readable || !connection.stash.is_empty())
+        {
+            self.enlist(conn.slot);
+        }
+    }
+
+    /// Stops reading from a connection, or goes on.
+    pub(crate) fn set_paused(&mut self, conn: ConnId, paused: bool) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.paused = paused;
+            if !paused {
+                connection.resumed = true;
+                // tungstenite may hold a message that was received whole: no edge will tell.
+                self.enlist(conn.slot);
+            }
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, received: Received, now: Instant) -> Option<Event> {
+        match received {
+            Received::Nothing => None,
+            Received::Message(message) => Some(Event::Message(message)),
+            Received::Closed => {
+                self.deafen(conn, now);
+                Some(Event::PeerClosed { by_frame: true })
+            }
+            Received::Failed(reason) => {
+                self.fail(conn, &reason, now);
+                Some(Event::Gone)
+            }
+        }
+    }
+
+    /// The socket has nothing more to read, ever.
+    fn ended(&mut self, conn: ConnId, outcome: ReadOutcome, now: Instant) -> Option<Event> {
+        let connection = self.get_mut(conn)?;
+        let open = matches!(connection.phase, Phase::Open(_));
+        let deaf = matches!(connection.phase, Phase::Deaf(_));
+        let unsent = connection.unsent() > 0;
+        if outcome == ReadOutcome::End && open {
+            self.deafen(conn, now);
+            return Some(Event::PeerClosed { by_frame: false });
+        }
+        // A half-closed peer may still read what is left for it.
+        let may_read = outcome == ReadOutcome::End && (deaf || unsent);
+        if may_read {
+            return None;
+        }
+        self.kill(conn.slot);
+        (open || deaf).then_some(Event::Gone)
+    }
+
+    /// The peer has had its say. What is still owed to it, it must take within `close_timeout`.
+    fn deafen(&mut self, conn: ConnId, now: Instant) {
+        if let Some(connection) = self.get_mut(conn)
+            && let Phase::Open(_) = connection.phase
+            && let Phase::Open(websocket) = std::mem::replace(&mut connection.phase, Phase::Dead)
+        {
+            connection.phase = Phase::Deaf(websocket);
+            connection.stash = Vec::new();
+            self.closings.push(conn, now);
+        }
+    }
+}

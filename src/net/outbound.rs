@@ -1,0 +1,148 @@
+//! The way out: from answers, messages and Close frames to the kernel, and the end of a connection
+//! that loses nothing which is still in flight.
+
+use std::time::{Duration, Instant};
+
+use super::connection::Phase;
+use super::connections::Connections;
+use super::http::Answer;
+use super::websocket::{self, WebSocket};
+use crate::engine::io::{CloseReason, ConnId};
+
+impl Connections {
+    /// The request gets a 101: from here on it is a WebSocket.
+    pub(crate) fn upgrade(&mut self, conn: ConnId, response: &[u8], now: Instant) {
+        let websocket = WebSocket::new(self.limits.message_bytes_max);
+        if let Some(connection) = self.get_mut(conn) {
+            connection.outbound.extend_from_slice(response);
+            connection.phase = Phase::Open(Box::new(websocket));
+            self.mark_dirty(conn.slot);
+            // What came behind the head is input already: no edge will tell.
+            self.put_back(conn);
+            if self.idle.after > Duration::ZERO {
+                self.idle.push(conn, now);
+            }
+        }
+    }
+
+    /// The request gets an answer, after which the connection is over.
+    pub(crate) fn answer(&mut self, conn: ConnId, answer: &Answer, with_body: bool, now: Instant) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection
+                .outbound
+                .extend_from_slice(&answer.to_bytes(with_body));
+            self.linger(conn, now);
+        }
+    }
+
+    /// Queues a message. `false`: the peer reads too slowly, and was closed for it.
+    #[must_use]
+    pub(crate) fn send(&mut self, conn: ConnId, payload: &[u8], binary: bool) -> bool {
+        let limit = self.limits.outbound_bytes_max;
+        let Some(connection) = self.get_mut(conn) else {
+            return true;
+        };
+        if connection.websocket().is_none() {
+            return true;
+        }
+        if connection.unsent() > limit {
+            // A fast reader's burst within one turn is no fault: offer it to the kernel first.
+            connection.flush();
+        }
+        if connection.unsent() > limit {
+            return false;
+        }
+        websocket::encode_message(payload, binary, &mut connection.outbound);
+        self.mark_dirty(conn.slot);
+        true
+    }
+
+    /// Queues a Close frame: there is room for it, whatever waits already. What the peer sends is
+    /// read on until its own Close; within `close_timeout`, if `bounded`.
+    pub(crate) fn close(
+        &mut self,
+        conn: ConnId,
+        reason: &CloseReason,
+        bounded: bool,
+        now: Instant,
+    ) {
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
+        if let Phase::Open(websocket) | Phase::Deaf(websocket) = &mut connection.phase {
+            websocket.close(reason, &mut connection.outbound);
+            self.mark_dirty(conn.slot);
+            if bounded {
+                self.closings.push(conn, now);
+            }
+        }
+    }
+
+    /// Nothing more is owed to a peer that has closed: its Close is answered, then ours follows.
+    pub(crate) fn finish(&mut self, conn: ConnId, now: Instant) {
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
+        if let Phase::Open(websocket) | Phase::Deaf(websocket) = &mut connection.phase {
+            websocket.close(&CloseReason::of(1000, ""), &mut connection.outbound);
+        }
+        self.linger(conn, now);
+    }
+
+    /// Closes a peer that has broken a rule: Close frame, then linger. What it has sent is not used
+    /// any more.
+    pub(crate) fn fail(&mut self, conn: ConnId, reason: &CloseReason, now: Instant) {
+        self.close(conn, reason, false, now);
+        self.linger(conn, now);
+    }
+
+    /// Sends away everyone who has not got as far as a WebSocket.
+    pub(crate) fn dismiss_strangers(&mut self, answer: &Answer, now: Instant) {
+        for conn in self.all() {
+            if let Some(connection) = self.get_mut(conn)
+                && let Phase::Handshake { .. } = connection.phase
+            {
+                self.answer(conn, answer, true, now);
+            }
+        }
+    }
+
+    /// Writes out everything that was queued in this turn, each connection once.
+    pub(crate) fn flush(&mut self) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let Some(connection) = self.slab.get_mut(slot as usize) else {
+                continue;
+            };
+            connection.dirty = false;
+            connection.flush();
+            if connection.unsent() > 0 {
+                self.unsent.insert(slot);
+                continue;
+            }
+            self.unsent.remove(slot);
+            if let Phase::Lingering { half_closed } = &mut connection.phase
+                && !*half_closed
+            {
+                *half_closed = true;
+                connection.half_close();
+                connection.readable = true;
+            }
+            // A broken pipe is told by reading.
+            if connection.readable {
+                self.enlist(slot);
+            }
+        }
+    }
+
+    fn linger(&mut self, conn: ConnId, now: Instant) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.phase = Phase::Lingering { half_closed: false };
+            connection.stash = Vec::new();
+            connection.paused = false;
+            connection.readable = true;
+            self.enlist(conn.slot);
+            self.mark_dirty(conn.slot);
+            self.lingerings.push(conn, now);
+        }
+    }
+}
