@@ -13,7 +13,9 @@ use mio::{Events, Poll, Waker};
 use crate::clock;
 use crate::config::Limits;
 use crate::engine::Engine;
-use crate::engine::io::{CloseReason, ConnId, Input, Levels, Now, Output, StoreCommand};
+use crate::engine::io::{
+    CloseReason, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent,
+};
 use crate::engine::message::Message;
 use crate::engine::shutdown::{Outcome, Trigger};
 use crate::error::Error;
@@ -155,6 +157,7 @@ impl EventLoop {
 
     fn dispatch_store_events(&mut self) {
         while let Some(event) = self.store.poll_event() {
+            log_store_event(&event);
             self.handle_input(Input::Store(event));
         }
     }
@@ -410,6 +413,20 @@ impl EventLoop {
 
 /// A read costs at least this much of a turn's budget, however little it brings.
 const READ_COST_BYTES: usize = 256;
+
+/// What an operator acts on: a store that goes or comes back.
+fn log_store_event(event: &StoreEvent) {
+    match event {
+        StoreEvent::Up => log::info!("the store is up"),
+        StoreEvent::Down { reason } => log::warn!("the store is down: {reason}"),
+        StoreEvent::Stalled => log::warn!("the store does not answer in good time"),
+        StoreEvent::Resumed => log::info!("the store answers again"),
+        StoreEvent::Claimed { .. }
+        | StoreEvent::Saved { .. }
+        | StoreEvent::Synced
+        | StoreEvent::TakenOver { .. } => {}
+    }
+}
 
 fn going() -> Answer {
     Answer::unavailable("try another instance")
