@@ -63,9 +63,6 @@ pub(crate) struct Requests {
     pub(crate) shutdowns: AtomicU32,
 }
 
-/// Sockets beyond `connections_max` that may be in a handshake, ask for health, or linger.
-pub(crate) const STRANGERS_MAX: usize = 128;
-
 /// Store answers may ask for more of the store (a claim that waited for a save): so often in one
 /// turn, then in the next.
 const STORE_ROUNDS_MAX: usize = 4;
@@ -84,6 +81,11 @@ impl EventLoop {
         self.connections.reap(self.poll.registry());
         self.metrics.turns += 1;
         Ok(!self.stopped)
+    }
+
+    /// Whether readiness is 200.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.engine.gate().ready
     }
 
     /// How it ended.
@@ -277,7 +279,7 @@ impl EventLoop {
     }
 
     fn has_room(&self) -> bool {
-        self.connections.len() < self.limits.connections_max + STRANGERS_MAX
+        self.connections.len() < self.limits.connections_max + Limits::STRANGERS_MAX
     }
 
     fn may_accept(&self) -> bool {
@@ -311,6 +313,14 @@ impl EventLoop {
         if self.sweeping {
             self.connections.dismiss_strangers(&going(), now);
         }
+    }
+
+    /// Closes the way in: nobody new gets into the queues, and whoever waits there is taken out.
+    fn sweep(&mut self) {
+        self.sweeping = true;
+        self.listener.shut_queue();
+        self.admin.iter_mut().for_each(Listener::shut_queue);
+        self.accept();
     }
 
     fn handle_timers(&mut self) {
@@ -398,14 +408,12 @@ impl EventLoop {
                 Output::Finish { conn } => self.connections.finish(conn, now),
                 Output::Pause { conn } => self.connections.set_paused(conn, true),
                 Output::Resume { conn } => self.connections.set_paused(conn, false),
-                Output::CloseListener => {
-                    self.sweeping = true;
-                    self.listener.shut_queue();
-                    self.admin.iter_mut().for_each(Listener::shut_queue);
-                    self.accept();
-                }
+                Output::CloseListener => self.sweep(),
                 Output::CutAll => self.connections.cut_all(),
-                Output::Stop => self.stopped = true,
+                Output::Stop => {
+                    self.sweep();
+                    self.stopped = true;
+                }
             }
         }
     }
