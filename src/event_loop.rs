@@ -108,7 +108,7 @@ impl EventLoop {
         }
         let admin = self.admin.as_ref().and_then(Listener::poll_timeout);
         [
-            self.engine.poll_timeout(),
+            self.engine.poll_timeout(&self.levels()),
             self.connections.poll_timeout(),
             self.store.poll_timeout(),
             self.listener.poll_timeout(),
@@ -331,14 +331,17 @@ impl EventLoop {
     }
 
     fn report_levels(&mut self) {
-        let levels = Levels {
+        self.handle_input(Input::Levels(self.levels()));
+    }
+
+    fn levels(&self) -> Levels {
+        Levels {
             unsent: self.connections.unsent_len(),
             unread: self.connections.ready_len(),
             // Whoever waits in the queue is a stranger, too.
             sockets: self.connections.len() + usize::from(self.sweeping && self.may_accept()),
             heard_at: self.connections.heard_at(),
-        };
-        self.handle_input(Input::Levels(levels));
+        }
     }
 
     fn flush(&mut self) {

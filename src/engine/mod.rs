@@ -198,9 +198,9 @@ impl Engine {
         self.parting.take_sync().then_some(StoreCommand::Sync)
     }
 
-    /// When `handle_timeout` and a census are due, at the latest.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let shutdown = self.shutdown.poll_timeout(&self.census());
+    /// When `handle_timeout` and the next `Input::Levels` are due, if these are the levels.
+    pub fn poll_timeout(&self, levels: &Levels) -> Option<Instant> {
+        let shutdown = self.shutdown.poll_timeout(&self.census(levels));
         self.timers.next().into_iter().chain(shutdown).min()
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::clients::Stage;
-use super::io::{CloseReason, ConnId, Now, Output, Protocol};
+use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol};
 use super::message::ServerMessage;
 use super::shutdown::{Action, Census, Outcome, Trigger};
 use super::timers::Timer;
@@ -97,7 +97,7 @@ impl Engine {
     pub(super) fn drive_shutdown(&mut self, now: Now) {
         loop {
             let before = self.shutdown.state();
-            let census = self.census();
+            let census = self.census(&self.levels);
             let actions = self.shutdown.handle_census(&census, now.instant);
             self.perform(actions, now);
             if self.shutdown.state() == before {
@@ -106,16 +106,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn census(&self) -> Census {
+    pub(super) fn census(&self, levels: &Levels) -> Census {
         let syncing = usize::from(self.parting.sync != Sync::Idle);
         Census {
             connections: self.clients.len(),
             untold: usize::from(matches!(self.fanout, Some((Fanout::Notice, _)))),
-            unsent: self.levels.unsent,
-            unread: self.levels.unread,
+            unsent: levels.unsent,
+            unread: levels.unread,
             unsaved: self.sessions.unsaved_len() + syncing,
-            strangers: self.levels.sockets.saturating_sub(self.clients.len()),
-            heard_at: self.levels.heard_at,
+            strangers: levels.sockets.saturating_sub(self.clients.len()),
+            heard_at: levels.heard_at,
         }
     }
 

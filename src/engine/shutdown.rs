@@ -133,6 +133,13 @@ pub struct Census {
     pub heard_at: Option<Instant>,
 }
 
+impl Census {
+    /// Nothing is buffered in or out, and no save is pending.
+    fn is_idle(&self) -> bool {
+        self.unread == 0 && self.unsent == 0 && self.unsaved == 0
+    }
+}
+
 /// When each phase began: what the report tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeline {
@@ -208,19 +215,25 @@ impl Shutdown {
         }
     }
 
-    /// When `handle_census` must be called again at the latest.
+    /// When `handle_census` must be called again at the latest, if nothing changes until then.
     pub fn poll_timeout(&self, census: &Census) -> Option<Instant> {
-        let quiet_at = match self.state {
-            State::Draining { since, .. } => Some(self.quiet_at(since, census)),
+        let done_at = match self.state {
+            State::Draining { since, .. } if census.connections > 0 => {
+                census.is_idle().then(|| self.quiet_at(since, census))
+            }
             State::Serving
             | State::Delaying { .. }
             | State::Notifying { .. }
+            | State::Draining { .. }
             | State::Persisting { .. }
             | State::Closing { .. }
             | State::Sweeping { .. }
-            | State::Stopped => None,
+            | State::Stopped => self
+                .timeline
+                .began
+                .filter(|began| self.is_done(census, *began)),
         };
-        self.deadline().into_iter().chain(quiet_at).min()
+        self.deadline().into_iter().chain(done_at).min()
     }
 
     /// When the whole must be over. `None` while serving.
@@ -260,8 +273,7 @@ impl Shutdown {
             State::Serving | State::Delaying { .. } | State::Stopped => false,
             State::Notifying { .. } => census.untold == 0 && census.unsent == 0,
             State::Draining { since, .. } => {
-                let idle = census.unread == 0 && census.unsent == 0 && census.unsaved == 0;
-                census.connections == 0 || idle && now >= self.quiet_at(since, census)
+                census.connections == 0 || census.is_idle() && now >= self.quiet_at(since, census)
             }
             State::Persisting { .. } => census.unsaved == 0,
             State::Closing { .. } => census.connections == 0,
