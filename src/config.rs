@@ -25,7 +25,8 @@ pub struct Config {
     /// When a reply may leave. Default [`Durability::Acked`].
     pub durability: Durability,
     /// The SQLite file for sessions that Redis could not take at a shutdown. Default
-    /// `sundown-spill.db`; only meaningful with a Redis store.
+    /// `sundown-spill.db`; only meaningful with a Redis store. Not written by this version: such
+    /// sessions are named in the report.
     pub spill: PathBuf,
     /// How long the store keeps a session after its last change. Default 24 h. Too short, and a
     /// client that comes back finds its count at 0; too long, and the store grows.
@@ -217,8 +218,8 @@ pub struct ShutdownBudget {
     /// Readiness is 503 and all else goes on for so long first. Default 0. Counts towards
     /// `timeout`: too long, and nothing is left for the rest.
     pub delay: Duration,
-    /// The whole, from the signal to the exit. Default 10 s. Must be below what the supervisor
-    /// waits before it kills (12 s in our compose file).
+    /// The whole, from the signal to the exit. Default 10 s; more than 500 ms. Must be below what
+    /// the supervisor waits before it kills (12 s in our compose file).
     pub timeout: Duration,
     /// When every notice must be in the kernel. Default 500 ms.
     pub notify: Duration,

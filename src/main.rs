@@ -1,28 +1,34 @@
 //! The command: arguments and environment → `Config` → `Server` → `Outcome` → exit code. It must
 //! never decide what the library can decide, and never call `process::exit`.
 
-#![expect(dead_code, reason = "serving is the next change")]
-
 mod cli;
 
 use std::env;
 use std::process::ExitCode;
 
 use cli::args::{self, Command};
-use cli::{healthcheck, help, logger, output};
+use cli::settings::{App, Settings};
+use cli::{descriptors, healthcheck, help, logger, output};
+use sundown::signals::Signals;
+use sundown::{Chat, Echo, Error, Server};
 
 /// `EX_USAGE` of sysexits.h.
 const BAD_CONFIGURATION: u8 = 64;
-/// Not ready, or something was lost, or the server could not start or go on.
+/// Something was lost, or the server could not start or go on.
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
+    // Before anything else: a SIGTERM that comes while arguments are read or the store is opened
+    // must count.
+    let signals = Signals::register();
     logger::install();
     let code = match args::parse(env::args_os().skip(1), &|name| env::var_os(name)) {
-        Ok(Command::Serve(_)) => {
-            output::print_error("this build does not serve yet");
-            FAILED
-        }
+        Ok(Command::Serve(settings)) => signals
+            .and_then(|signals| serve(*settings, signals))
+            .unwrap_or_else(|error| {
+                output::print_error(&error.to_string());
+                exit_code(&error)
+            }),
         Ok(Command::Healthcheck(settings)) => match healthcheck::check(&settings.config) {
             Ok(()) => 0,
             Err(unready) => {
@@ -44,4 +50,43 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// Serves until a shutdown is over, and gives the exit code.
+fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
+    for name in args::unknown_variables(env::vars_os().map(|(name, _)| name)) {
+        log::warn!("the variable {name} is no setting of sundown: is it misspelled?");
+    }
+    let Settings { config, app } = settings;
+    let connections = config.limits.connections_max;
+    let (server, path) = match app {
+        App::Chat => (Server::bind(config, Chat)?, "/ws/chat/"),
+        App::Echo => (Server::bind(config, Echo)?, "/"),
+    };
+    let server = server.with_signals(signals)?;
+    // Not before: a server that cannot start says so in one line and nothing else.
+    descriptors::provide(connections);
+    announce(&server, path);
+    let outcome = server.run()?;
+    output::Stdout::new().line(&outcome.report_json());
+    Ok(outcome.exit_code())
+}
+
+/// The start-up lines; after `ready`, connections are answered.
+fn announce(server: &Server, path: &str) {
+    let mut stdout = output::Stdout::new();
+    stdout.line(&format!("listening on ws://{}{path}", server.local_addr()));
+    if let Some(admin) = server.admin_addr() {
+        stdout.line(&format!("admin on http://{admin}"));
+    }
+    stdout.line(&format!("store {}", server.store_description()));
+    stdout.line("ready");
+}
+
+fn exit_code(error: &Error) -> u8 {
+    if matches!(error, Error::Config(_)) {
+        BAD_CONFIGURATION
+    } else {
+        FAILED
+    }
 }

@@ -7,14 +7,15 @@
     reason = "what a test cannot set up has failed, in helpers too"
 )]
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType};
+use rustix::process::{Pid, Signal};
 use sundown::clock;
 
 /// The binary with these arguments and variables, and no others.
@@ -295,12 +296,179 @@ fn an_error_for_a_full_pipe_does_not_hold_up_the_exit() {
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
+#[test]
+fn it_says_where_it_listens_and_reports_last() {
+    let mut server = Server::start(&["--admin", "127.0.0.1:0"], &[("SUNDOWN_LISTN", "x")]);
+    let lines = server.lines_until_ready();
+    let [listening, admin, store, _] = lines.as_slice() else {
+        panic!("{lines:?}");
+    };
+    assert!(
+        listening.starts_with("listening on ws://127.0.0.1:"),
+        "{listening}"
+    );
+    assert!(listening.ends_with("/ws/chat/"), "{listening}");
+    assert!(!listening.contains(":0/"), "{listening}");
+    assert!(store.starts_with("store memory"), "{store}");
+
+    let admin = admin
+        .strip_prefix("admin on http://")
+        .expect("the admin listener");
+    let healthy = output(&["healthcheck"], &[("SUNDOWN_ADMIN", admin)]);
+    assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stderr));
+
+    server.terminate();
+    let rest = server.rest_of_stdout();
+    assert_eq!(rest.lines().count(), 1, "{rest}");
+    let report: serde_json::Value = serde_json::from_str(&rest).expect("JSON");
+    assert!(report.is_object());
+    assert_eq!(server.exit_code(), Some(0));
+    let log = server.log();
+    assert!(
+        log.contains(" WARN the variable SUNDOWN_LISTN is no setting"),
+        "{log}"
+    );
+}
+
+#[test]
+fn without_an_admin_listener_nothing_is_said_of_one() {
+    let mut server = Server::start(&["--admin", "off", "--app", "echo"], &[]);
+    let lines = server.lines_until_ready();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines[0].ends_with('/') && !lines[0].ends_with("/ws/chat/"),
+        "{lines:?}"
+    );
+    server.terminate();
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn an_address_in_use_is_exit_1_and_one_line() {
+    let (_socket, addr) = deaf_socket();
+    let out = output(
+        &[
+            "--listen",
+            &addr.to_string(),
+            "--store",
+            "memory:",
+            "--admin=off",
+        ],
+        &[],
+    );
+    let line = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{line}");
+    assert!(out.stdout.is_empty());
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.contains(&addr.to_string()), "{line}");
+}
+
+#[test]
+fn pipes_that_nobody_reads_do_not_hold_up_the_exit() {
+    let mut server = Server::start(&["--admin", "off"], &[]);
+    server.lines_until_ready();
+    fill(server.stdout_writer.as_ref().expect("a pipe"));
+    fill(&server.stderr_writer);
+    let begun = clock::now().instant;
+    server.terminate();
+    assert_eq!(server.exit_code(), Some(0));
+    let took = clock::now().instant - begun;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// Ends with the test, also with one that fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After an exit there is nothing left to kill, and that is fine.
+        if self.0.kill().is_ok() {
+            drop(self.0.wait());
+        }
+    }
+}
+
+/// A running server, and both ends of the pipes that are its output.
+struct Server {
+    child: Running,
+    stdout: BufReader<io::PipeReader>,
+    stdout_writer: Option<io::PipeWriter>,
+    stderr: io::PipeReader,
+    stderr_writer: io::PipeWriter,
+}
+
+impl Server {
+    /// On a free port, with sessions in memory.
+    fn start(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let (stdout, stdout_writer) = io::pipe().expect("a pipe");
+        let (stderr, stderr_writer) = io::pipe().expect("a pipe");
+        let mut command = sundown(
+            &["--listen", "127.0.0.1:0", "--store", "memory:"],
+            variables,
+        );
+        command.args(args);
+        command.stdout(stdout_writer.try_clone().expect("a descriptor"));
+        command.stderr(stderr_writer.try_clone().expect("a descriptor"));
+        Self {
+            child: Running(command.spawn().expect("the binary runs")),
+            stdout: BufReader::new(stdout),
+            stdout_writer: Some(stdout_writer),
+            stderr,
+            stderr_writer,
+        }
+    }
+
+    /// The start-up lines, `ready` included.
+    fn lines_until_ready(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line| line != "ready") {
+            let mut line = String::new();
+            let len = self.stdout.read_line(&mut line).expect("UTF-8");
+            assert!(len > 0, "no line says ready: {lines:?}");
+            lines.push(line.trim_end().to_owned());
+        }
+        lines
+    }
+
+    /// What follows, until the exit.
+    fn rest_of_stdout(&mut self) -> String {
+        self.stdout_writer = None;
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("UTF-8");
+        rest
+    }
+
+    /// SIGTERM.
+    fn terminate(&self) {
+        let pid = Pid::from_child(&self.child.0);
+        rustix::process::kill_process(pid, Signal::TERM).expect("a process");
+    }
+
+    /// Waits for the exit.
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.0.wait().expect("a child").code()
+    }
+
+    /// What is in the log, after the exit.
+    fn log(self) -> String {
+        drop(self.stderr_writer);
+        let mut log = String::new();
+        { self.stderr }.read_to_string(&mut log).expect("UTF-8");
+        log
+    }
+}
+
 /// A pipe that takes not a byte more, as a reader that has stopped reading leaves it.
 fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
-    let (reader, mut writer) = io::pipe().expect("a pipe");
-    rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
+    let (reader, writer) = io::pipe().expect("a pipe");
+    fill(&writer);
+    (reader, writer)
+}
+
+/// The mode is the pipe's, not the descriptor's: it is set back for whoever else writes to it.
+fn fill(mut writer: &io::PipeWriter) {
+    rustix::io::ioctl_fionbio(writer, true).expect("non-blocking");
     while writer.write(&[b'x'; 4096]).is_ok() {}
     while writer.write(b"x").is_ok() {}
-    rustix::io::ioctl_fionbio(&writer, false).expect("blocking");
-    (reader, writer)
+    rustix::io::ioctl_fionbio(writer, false).expect("blocking");
 }

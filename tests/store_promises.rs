@@ -2,6 +2,8 @@
 //! one it has. Method: every behaviour is checked on each of them, through the interface alone,
 //! with a clock that the test moves.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail wherever it likes")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,19 +232,20 @@ fn answers_come_in_the_order_of_the_requests() {
         f.store.flush(f.now);
         let mut seen = Vec::new();
         while let Some(event) = f.store.poll_event() {
-            seen.push(match event {
-                StoreEvent::Claimed {
-                    key,
-                    epoch,
-                    count,
-                    found,
-                } => format!("claim {} {epoch} {count} {found}", key.slot),
-                StoreEvent::Saved { batch, fenced } => {
-                    let slots: Vec<_> = batch.iter().map(|save| save.key.slot).collect();
-                    format!("save {slots:?} {fenced:?}")
-                }
-                other => format!("{other:?}"),
-            });
+            if let StoreEvent::Claimed {
+                key,
+                epoch,
+                count,
+                found,
+            } = event
+            {
+                seen.push(format!("claim {} {epoch} {count} {found}", key.slot));
+            } else if let StoreEvent::Saved { batch, fenced } = event {
+                let slots: Vec<_> = batch.iter().map(|save| save.key.slot).collect();
+                seen.push(format!("save {slots:?} {fenced:?}"));
+            } else {
+                seen.push(format!("{event:?}"));
+            }
         }
         let expected = [
             "claim 1 1 0 false",

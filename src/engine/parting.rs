@@ -125,7 +125,11 @@ impl Engine {
                 Action::Unready => self.parting.unready = true,
                 Action::Notify => self.begin_notice(now),
                 Action::Persist => self.begin_persisting(),
-                Action::GiveUp => self.parting.gave_up = true,
+                Action::GiveUp => {
+                    self.parting.gave_up = true;
+                    // One last flush: a store in this process still takes it.
+                    self.save_due = true;
+                }
                 Action::SayGoodbye => self.begin_farewell(now),
                 Action::CutPeers => {
                     self.parting.tally.cut += self.clients.len();

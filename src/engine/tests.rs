@@ -1,1 +1,521 @@
+//! The engine against a store and clients that are a few lines each: who is answered what, when,
+//! and in which order. Time is a number.
 
+use super::*;
+use crate::clock;
+use crate::config::ShutdownBudget;
+use crate::engine::app::Chat;
+use crate::engine::io::{Claim, Save};
+use crate::engine::shutdown::{State, Trigger};
+use crate::store::SessionStore as _;
+use crate::store::memory::MemoryStore;
+
+/// The engine, a store that answers when told to, and what came out.
+struct Rig {
+    engine: Engine,
+    store: MemoryStore,
+    now: Now,
+    /// What came out, in words; `#n` is the connection at slot n.
+    log: Vec<String>,
+    /// The store answers at once.
+    answers: bool,
+    levels: Levels,
+}
+
+impl Rig {
+    fn new(durability: Durability) -> Self {
+        Self::with(&Config {
+            durability,
+            heartbeat: Duration::ZERO,
+            ..Config::default()
+        })
+    }
+
+    fn with(config: &Config) -> Self {
+        let now = clock::now();
+        let mut rig = Self {
+            engine: Engine::new(config, Box::new(Chat), [7; 32], now),
+            store: MemoryStore::new(Duration::from_secs(60)),
+            now,
+            log: Vec::new(),
+            answers: true,
+            levels: Levels::default(),
+        };
+        rig.flush();
+        rig
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.engine.handle_input(input, self.now);
+        while let Some(output) = self.engine.poll_output() {
+            self.log.push(in_words(&output));
+        }
+    }
+
+    fn open(&mut self, slot: u32, protocol: Protocol, session: &str) {
+        let session = SessionId::parse(session).ok();
+        self.levels.sockets += 1;
+        self.input(Input::Opened {
+            conn: conn(slot),
+            protocol,
+            session,
+        });
+    }
+
+    fn say(&mut self, slot: u32) {
+        self.input(Input::Message {
+            conn: conn(slot),
+            message: Message::Text("hi"),
+        });
+    }
+
+    fn close(&mut self, slot: u32) {
+        self.input(Input::PeerClosed {
+            conn: conn(slot),
+            by_frame: true,
+        });
+    }
+
+    fn shut_down(&mut self) {
+        self.input(Input::Shutdown(Trigger::Sigterm));
+        self.flush();
+    }
+
+    /// Hands what the engine asks to the store, and the answers back, if it answers.
+    fn flush(&mut self) {
+        for _ in 0..4 {
+            while let Some(command) = self.engine.poll_store() {
+                match command {
+                    StoreCommand::Save(batch) => self.store.save(batch),
+                    StoreCommand::Claim(claim) => self.store.claim(claim),
+                    StoreCommand::Sync => self.store.sync(),
+                }
+            }
+            if self.answers {
+                self.store.flush(self.now);
+                while let Some(event) = self.store.poll_event() {
+                    self.input(Input::Store(event));
+                }
+            }
+        }
+    }
+
+    /// Lets so much time pass, turn by turn.
+    fn pass(&mut self, ms: u64) {
+        let until = self.now.instant + Duration::from_millis(ms);
+        while self.log.last().is_none_or(|last| last != "stop") {
+            let due = self
+                .engine
+                .poll_timeout(&self.levels)
+                .filter(|due| *due <= until);
+            if due.is_none() && self.now.instant == until {
+                return;
+            }
+            self.now.instant = due.unwrap_or(until).max(self.now.instant);
+            self.engine.handle_timeout(self.now);
+            let levels = self.levels;
+            self.input(Input::Levels(levels));
+            self.flush();
+        }
+    }
+
+    /// What came out since the last call.
+    #[track_caller]
+    fn check(&mut self, expected: &[&str]) {
+        assert_eq!(std::mem::take(&mut self.log), expected);
+    }
+}
+
+fn conn(slot: u32) -> ConnId {
+    ConnId {
+        slot,
+        generation: 0,
+    }
+}
+
+fn in_words(output: &Output) -> String {
+    match output {
+        Output::Send { conn, message } => {
+            let mut scratch = String::new();
+            let payload = message.payload(&mut scratch);
+            let text = String::from_utf8_lossy(payload).into_owned();
+            // What is random in it is not the matter here.
+            let text = text.split(",\"reconnect_ms\"").next().map(str::to_owned);
+            format!("#{} {}", conn.slot, text.unwrap_or_default())
+        }
+        Output::Close { conn, reason, .. } => format!("#{} close {}", conn.slot, reason.code),
+        Output::Finish { conn } => format!("#{} finish", conn.slot),
+        Output::Pause { conn } => format!("#{} pause", conn.slot),
+        Output::Resume { conn } => format!("#{} resume", conn.slot),
+        Output::CloseListener => "close listener".into(),
+        Output::CutAll => "cut all".into(),
+        Output::Stop => "stop".into(),
+    }
+}
+
+const PLAIN: Protocol = Protocol::Plain;
+const V1: Protocol = Protocol::V1;
+
+#[test]
+fn a_plain_client_without_a_session_counts_for_itself() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.answers = false;
+    rig.open(0, PLAIN, "");
+    rig.say(0);
+    rig.say(0);
+    rig.check(&["#0 {\"count\":1}", "#0 {\"count\":2}"]);
+    rig.close(0);
+    rig.check(&["#0 finish"]);
+}
+
+#[test]
+fn a_session_goes_on_where_it_was() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, V1, "a");
+    rig.check(&["#0 pause"]);
+    rig.flush();
+    rig.check(&[
+        r##"#0 {"session":"a","count":0,"resumed":false}"##,
+        "#0 resume",
+    ]);
+    rig.say(0);
+    rig.check(&[]);
+    rig.flush();
+    rig.check(&["#0 {\"count\":1}"]);
+    rig.close(0);
+    rig.check(&["#0 finish"]);
+    rig.open(1, V1, "a");
+    rig.flush();
+    let hello = r##"#1 {"session":"a","count":1,"resumed":true}"##;
+    rig.check(&["#1 pause", hello, "#1 resume"]);
+}
+
+#[test]
+fn acked_replies_wait_for_the_store_and_reading_stops_at_the_limit() {
+    let mut config = Config {
+        heartbeat: Duration::ZERO,
+        ..Config::default()
+    };
+    config.limits.held_replies_max = 4;
+    let mut rig = Rig::with(&config);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.log.clear();
+    rig.answers = false;
+    for _ in 0..4 {
+        rig.say(0);
+        rig.flush();
+    }
+    rig.check(&["#0 pause"]);
+    rig.close(0);
+    rig.check(&["#0 resume"]);
+    rig.answers = true;
+    rig.flush();
+    // The Close is answered after the replies, and not before the save.
+    let counts = [1, 2, 3, 4].map(|count| format!("#0 {{\"count\":{count}}}"));
+    rig.check(&[&counts[0], &counts[1], &counts[2], &counts[3], "#0 finish"]);
+}
+
+#[test]
+fn relaxed_replies_leave_at_once_and_are_saved_later() {
+    let mut rig = Rig::new(Durability::Relaxed);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.pass(0);
+    rig.log.clear();
+    rig.say(0);
+    rig.check(&["#0 {\"count\":1}"]);
+    assert_eq!(rig.engine.unsaved(), 1);
+    rig.pass(99);
+    assert_eq!(rig.engine.unsaved(), 1);
+    rig.pass(1);
+    assert_eq!(rig.engine.unsaved(), 0);
+}
+
+#[test]
+fn a_takeover_on_this_node_waits_for_what_is_owed() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.log.clear();
+    rig.say(0);
+    rig.open(1, V1, "a");
+    // Too late to be counted: the newcomer will be told one message.
+    rig.say(0);
+    rig.flush();
+    rig.check(&[
+        "#1 pause",
+        "#0 pause",
+        "#0 {\"count\":1}",
+        "#0 close 4001",
+        "#0 resume",
+        r##"#1 {"session":"a","count":1,"resumed":true}"##,
+        "#1 resume",
+    ]);
+}
+
+#[test]
+fn a_takeover_before_the_claim_is_answered_ends_the_elder_at_once() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "a");
+    rig.open(1, PLAIN, "a");
+    rig.open(2, PLAIN, "a");
+    rig.flush();
+    let ended = [
+        "#1 pause",
+        "#0 close 4001",
+        "#0 resume",
+        "#2 pause",
+        "#1 close 4001",
+        "#1 resume",
+    ];
+    rig.check(&[&["#0 pause"], ended.as_slice(), &["#2 resume"]].concat());
+}
+
+#[test]
+fn a_takeover_elsewhere_drops_what_the_store_refuses() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.log.clear();
+    // Another node claims, behind the engine's back.
+    let session = SessionId::parse("a").unwrap();
+    let key = SessionKey {
+        slot: 99,
+        generation: 99,
+    };
+    rig.store.claim(Claim {
+        key,
+        session: session.clone(),
+        token: 1,
+    });
+    rig.store.flush(rig.now);
+    rig.say(0);
+    rig.flush();
+    rig.check(&["#0 close 4001"]);
+
+    rig.open(1, PLAIN, "a");
+    rig.flush();
+    rig.log.clear();
+    rig.input(Input::Store(StoreEvent::TakenOver {
+        session: session.clone(),
+        epoch: 3,
+    }));
+    rig.check(&[]);
+    rig.input(Input::Store(StoreEvent::TakenOver { session, epoch: 4 }));
+    rig.check(&["#1 close 4001"]);
+}
+
+#[test]
+fn what_a_store_forgot_is_asked_again() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.answers = false;
+    rig.say(0);
+    rig.open(1, PLAIN, "b");
+    let asked = |rig: &mut Rig| {
+        let mut asked = Vec::new();
+        while let Some(command) = rig.engine.poll_store() {
+            asked.push(match command {
+                StoreCommand::Save(batch) => {
+                    let saves = batch
+                        .iter()
+                        .map(|Save { session, count, .. }| format!("{session}={count}"));
+                    saves.collect::<Vec<_>>().join(" ")
+                }
+                StoreCommand::Claim(claim) => format!("claim {}", claim.session),
+                StoreCommand::Sync => "sync".into(),
+            });
+        }
+        asked
+    };
+    assert_eq!(asked(&mut rig), ["a=1", "claim b"]);
+    rig.say(0);
+    assert_eq!(
+        asked(&mut rig),
+        [""; 0],
+        "one save of a session is on its way at a time"
+    );
+    rig.input(Input::Store(StoreEvent::Down {
+        reason: String::new(),
+    }));
+    assert!(!rig.engine.gate().sessions && !rig.engine.gate().ready);
+    assert_eq!(asked(&mut rig), [""; 0]);
+    rig.input(Input::Store(StoreEvent::Up));
+    assert_eq!(asked(&mut rig), ["a=2", "claim b"]);
+}
+
+#[test]
+fn open_sessions_are_renewed_when_a_store_returns() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.say(0);
+    rig.flush();
+    // It comes back empty.
+    rig.store = MemoryStore::new(Duration::from_secs(60));
+    rig.input(Input::Store(StoreEvent::Down {
+        reason: String::new(),
+    }));
+    rig.flush();
+    rig.pass(1);
+    rig.close(0);
+    rig.open(1, V1, "a");
+    rig.log.clear();
+    rig.flush();
+    rig.check(&[
+        r##"#1 {"session":"a","count":1,"resumed":true}"##,
+        "#1 resume",
+    ]);
+}
+
+#[test]
+fn the_heartbeat_reaches_all_in_slices_and_stops_at_the_shutdown() {
+    let mut config = Config {
+        heartbeat: Duration::from_secs(30),
+        ..Config::default()
+    };
+    config.limits.fanout_max = 2;
+    let mut rig = Rig::with(&config);
+    for slot in 0..5 {
+        rig.open(slot, PLAIN, "");
+    }
+    rig.pass(29_999);
+    rig.check(&[]);
+    rig.pass(1);
+    assert_eq!(rig.log.len(), 5);
+    assert!(rig.log[4].starts_with("#4 {\"ts\":\""), "{:?}", rig.log);
+    rig.log.clear();
+    rig.levels.unread = 1;
+    rig.shut_down();
+    rig.pass(2_400);
+    rig.check(&[]);
+}
+
+#[test]
+fn a_whole_shutdown_in_order() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, V1, "a");
+    rig.open(1, PLAIN, "");
+    rig.flush();
+    rig.log.clear();
+    rig.shut_down();
+    assert!(!rig.engine.gate().upgrades && !rig.engine.gate().ready);
+    rig.pass(100);
+    rig.check(&["#0 {\"shutdown\":true,\"drain_ms\":2500"]);
+    rig.say(0);
+    rig.say(1);
+    rig.flush();
+    rig.check(&["#1 {\"count\":1}", "#0 {\"count\":1}"]);
+    rig.levels.heard_at = Some(rig.now.instant);
+    rig.pass(249);
+    rig.check(&[]);
+    rig.pass(1);
+    let bye = |slot: u32, total| {
+        [
+            format!("#{slot} {{\"bye\":true,\"total\":{total}}}"),
+            format!("#{slot} close 1001"),
+        ]
+    };
+    let (first, second) = (bye(0, 1), bye(1, 1));
+    rig.check(&["#0 pause", "#1 pause", &first[0], &first[1], "#0 resume"]);
+    rig.pass(250);
+    rig.check(&[&second[0], &second[1], "#1 resume"]);
+    // Late messages are counted and saved before our side is closed, and not answered.
+    rig.say(0);
+    rig.say(0);
+    rig.close(0);
+    rig.check(&[]);
+    rig.flush();
+    rig.check(&["#0 finish"]);
+    rig.levels.sockets -= 1;
+    rig.close(1);
+    rig.levels.sockets -= 1;
+    rig.pass(1);
+    rig.check(&["#1 finish", "close listener", "stop"]);
+    let outcome = rig.engine.outcome();
+    assert_eq!(
+        (outcome.connections, outcome.notified, outcome.drained),
+        (2, 1, 2)
+    );
+    assert_eq!((outcome.byes, outcome.late, outcome.closed_1001), (2, 2, 2));
+    assert_eq!((outcome.saved, outcome.cut, outcome.exit_code()), (1, 0, 0));
+}
+
+#[test]
+fn a_dead_store_costs_the_replies_and_names_the_sessions() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "a");
+    rig.open(1, PLAIN, "b");
+    rig.flush();
+    rig.say(0);
+    rig.flush();
+    rig.log.clear();
+    rig.answers = false;
+    rig.say(0);
+    rig.shut_down();
+    rig.pass(7_999);
+    rig.check(&["#0 pause", "#1 pause"]);
+    rig.pass(501);
+    // The total is what the store has confirmed.
+    rig.check(&[
+        "#0 {\"bye\":true,\"total\":1}",
+        "#0 close 1001",
+        "#0 resume",
+        "#1 {\"bye\":true,\"total\":0}",
+        "#1 close 1001",
+        "#1 resume",
+    ]);
+    rig.close(0);
+    rig.check(&["#0 finish"]);
+    rig.pass(1_500);
+    rig.check(&["cut all", "close listener", "stop"]);
+    let outcome = rig.engine.outcome();
+    assert_eq!(outcome.unsaved, [("a".to_owned(), 2)]);
+    assert_eq!((outcome.cut, outcome.saved, outcome.exit_code()), (1, 1, 1));
+}
+
+#[test]
+fn a_second_request_skips_the_drain_and_a_third_ends_it() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "");
+    rig.shut_down();
+    rig.levels.unread = 1;
+    rig.pass(10);
+    rig.check(&[]);
+    rig.shut_down();
+    rig.pass(0);
+    rig.check(&[
+        "#0 pause",
+        "#0 {\"bye\":true,\"total\":0}",
+        "#0 close 1001",
+        "#0 resume",
+    ]);
+    rig.shut_down();
+    rig.check(&["cut all", "stop"]);
+    assert_eq!(rig.engine.shutdown.state(), State::Stopped);
+}
+
+#[test]
+fn goodbyes_are_spread() {
+    let config = Config {
+        heartbeat: Duration::ZERO,
+        shutdown: ShutdownBudget {
+            drain_quiet: Duration::ZERO,
+            ..ShutdownBudget::default()
+        },
+        ..Config::default()
+    };
+    let mut rig = Rig::with(&config);
+    for slot in 0..100 {
+        rig.open(slot, PLAIN, "");
+    }
+    rig.shut_down();
+    let mut said = Vec::new();
+    for _ in 0..6 {
+        rig.pass(if said.is_empty() { 0 } else { 100 });
+        said.push(rig.engine.outcome().byes);
+    }
+    assert_eq!(said, [1, 21, 41, 61, 81, 100]);
+}

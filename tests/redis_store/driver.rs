@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use sundown::clock;
-use sundown::engine::io::{Claim, Save, SessionId, SessionKey, StoreEvent};
+use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
+use sundown::error::Error;
 use sundown::store::SessionStore;
 use sundown::store::redis::RedisStore;
 
@@ -19,21 +20,27 @@ pub(crate) struct Driver {
     poll: Poll,
     events: Events,
     answers: VecDeque<StoreEvent>,
+    /// How far the store's clock is ahead of ours.
+    ahead: Duration,
 }
 
 impl Driver {
     pub(crate) fn open(url: &str) -> Self {
+        Self::try_open(url).unwrap()
+    }
+
+    pub(crate) fn try_open(url: &str) -> Result<Self, Error> {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let registry = poll.registry().try_clone().unwrap();
         let (ttl, now) = (Duration::from_secs(3_600), clock::now().instant);
-        let store = RedisStore::open(url, ttl, registry, Token(1), waker, 7, now);
-        Self {
-            store: store.unwrap(),
+        Ok(Self {
+            store: RedisStore::open(url, ttl, registry, Token(1), waker, 7, now)?,
             poll,
             events: Events::with_capacity(16),
             answers: VecDeque::new(),
-        }
+            ahead: Duration::ZERO,
+        })
     }
 
     /// Opens and waits until the store can be asked.
@@ -59,13 +66,13 @@ impl Driver {
 
     /// One turn of the loop, which waits for at most so long; whether anything was ready.
     pub(crate) fn turn(&mut self, wait_max: Duration) -> bool {
-        self.store.flush(clock::now());
+        self.store.flush(self.now());
         let due = self.store.poll_timeout().unwrap();
-        let wait = due.saturating_duration_since(clock::now().instant);
+        let wait = due.saturating_duration_since(self.now().instant);
         self.poll
             .poll(&mut self.events, Some(wait.min(wait_max)))
             .unwrap();
-        let now = clock::now();
+        let now = self.now();
         let ready = !self.events.is_empty();
         if ready {
             self.store.handle_ready(now);
@@ -78,6 +85,22 @@ impl Driver {
             self.answers.push_back(event);
         }
         ready
+    }
+
+    /// Whether this time has come.
+    pub(crate) fn is_due(&self, at: Instant) -> bool {
+        at <= self.now().instant
+    }
+
+    /// Lets time pass for the store, and none for us.
+    pub(crate) fn skip(&mut self, time: Duration) {
+        self.ahead += time;
+    }
+
+    fn now(&self) -> Now {
+        let mut now = clock::now();
+        now.instant += self.ahead;
+        now
     }
 
     /// The next event; fails when none comes.

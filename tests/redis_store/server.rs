@@ -64,15 +64,25 @@ impl RedisServer {
         self.child.wait().unwrap();
     }
 
-    /// After `kill`: again, on the same port.
+    /// After `kill`: again, on the same port. Someone else's connection may hold it for a moment.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.dir, self.port, &self.arguments).expect("the port is taken");
+        let attempts = std::iter::repeat_with(|| spawn(&self.dir, self.port, &self.arguments));
+        self.child = attempts.take(1_000).flatten().next().expect("port taken");
     }
 
     /// A command of an onlooker, with its answer.
     pub(crate) fn command(&self, words: &[&str]) -> redis::Value {
+        self.command_as("", words)
+    }
+
+    /// The same where a password is needed.
+    pub(crate) fn command_as(&self, password: &str, words: &[&str]) -> redis::Value {
         let client = redis::Client::open(format!("redis+unix://{}", self.socket().display()));
         let mut connection = client.unwrap().get_connection().unwrap();
+        if !password.is_empty() {
+            let mut auth = redis::cmd("AUTH");
+            auth.arg(password).exec(&mut connection).unwrap();
+        }
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query(&mut connection).unwrap()

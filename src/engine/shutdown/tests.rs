@@ -1,1 +1,363 @@
+//! The machine: its whole table and graph against the committed ones, each clamp of the deadlines,
+//! and 100,000 random histories against what must hold in all of them.
 
+use std::fmt::Write as _;
+use std::path::Path;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::*;
+use crate::clock;
+
+const EVENTS: [Event; 5] = [
+    Event::Begin,
+    Event::Hurry,
+    Event::Quit,
+    Event::Done,
+    Event::Due,
+];
+
+fn machine(state: State, delay: Duration, now: Instant) -> Shutdown {
+    let mut shutdown = Shutdown::new(ShutdownBudget {
+        delay,
+        ..ShutdownBudget::default()
+    });
+    shutdown.state = state;
+    if state != State::Serving {
+        shutdown.timeline.began = Some(now);
+    }
+    shutdown
+}
+
+fn states(now: Instant) -> [State; 8] {
+    [
+        State::Serving,
+        State::Delaying { deadline: now },
+        State::Notifying { deadline: now },
+        State::Draining {
+            deadline: now,
+            since: now,
+        },
+        State::Persisting { deadline: now },
+        State::Closing { deadline: now },
+        State::Sweeping { deadline: now },
+        State::Stopped,
+    ]
+}
+
+fn name(state: State) -> &'static str {
+    match state {
+        State::Serving => "Serving",
+        State::Delaying { .. } => "Delaying",
+        State::Notifying { .. } => "Notifying",
+        State::Draining { .. } => "Draining",
+        State::Persisting { .. } => "Persisting",
+        State::Closing { .. } => "Closing",
+        State::Sweeping { .. } => "Sweeping",
+        State::Stopped => "Stopped",
+    }
+}
+
+/// How far along a phase is: it only ever grows.
+fn rank(state: State) -> usize {
+    let now = clock::now().instant;
+    states(now)
+        .iter()
+        .position(|other| name(*other) == name(state))
+        .unwrap()
+}
+
+fn steps() -> Vec<(&'static str, Event, bool, &'static str, &'static [Action])> {
+    let now = clock::now().instant;
+    let mut steps = Vec::new();
+    for state in states(now) {
+        for event in EVENTS {
+            let delays: &[u64] = if (name(state), event) == ("Serving", Event::Begin) {
+                &[0, 1]
+            } else {
+                &[0]
+            };
+            for delay in delays {
+                let mut shutdown = machine(state, Duration::from_secs(*delay), now);
+                let actions = shutdown.step(event, now);
+                let next = name(shutdown.state);
+                steps.push((name(state), event, *delay > 0, next, actions));
+            }
+        }
+    }
+    steps
+}
+
+/// Compares with a committed file, or writes it: `SUNDOWN_BLESS=1 cargo test`.
+#[track_caller]
+fn check_snapshot(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(file);
+    if std::env::var_os("SUNDOWN_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        committed, text,
+        "docs/{file} differs: if that is meant, SUNDOWN_BLESS=1 writes it"
+    );
+}
+
+#[test]
+fn the_whole_table_is_the_committed_one() {
+    let mut table = String::from(
+        "# The shutdown machine: every phase, every event\n\n\
+         Made and checked by the tests of `src/engine/shutdown.rs`. An event that is not listed for\n\
+         a phase leaves it as it is.\n\n\
+         | phase | event | next phase | actions |\n|---|---|---|---|\n",
+    );
+    for (state, event, delayed, next, actions) in steps() {
+        if state == next && actions.is_empty() {
+            continue;
+        }
+        let condition = match (state, event) {
+            ("Serving", Event::Begin) if delayed => " (with a delay)",
+            _ => "",
+        };
+        let actions: Vec<_> = actions.iter().map(|action| format!("{action:?}")).collect();
+        let actions = actions.join(", ");
+        writeln!(
+            table,
+            "| {state} | {event:?}{condition} | {next} | {actions} |"
+        )
+        .unwrap();
+    }
+    check_snapshot("shutdown-table.md", &table);
+}
+
+#[test]
+fn the_graph_is_the_committed_one() {
+    let mut graph = String::from("digraph shutdown {\n");
+    let mut edges: Vec<(&str, &str, Vec<String>)> = Vec::new();
+    for (state, event, _, next, _) in steps() {
+        if state == next {
+            continue;
+        }
+        let label = format!("{event:?}");
+        match edges
+            .iter_mut()
+            .find(|(from, to, _)| (*from, *to) == (state, next))
+        {
+            Some((_, _, labels)) => labels.push(label),
+            None => edges.push((state, next, vec![label])),
+        }
+    }
+    for (from, to, labels) in edges {
+        writeln!(graph, "  {from} -> {to} [label=\"{}\"];", labels.join(", ")).unwrap();
+    }
+    graph.push_str("}\n");
+    check_snapshot("shutdown-graph.dot", &graph);
+}
+
+#[test]
+fn no_event_leads_back() {
+    let now = clock::now().instant;
+    for state in states(now) {
+        for event in EVENTS {
+            let mut shutdown = machine(state, Duration::ZERO, now);
+            shutdown.step(event, now);
+            assert!(rank(shutdown.state) >= rank(state), "{state:?} {event:?}");
+        }
+    }
+}
+
+/// With nothing ever done, each phase must end so many milliseconds after the signal.
+#[track_caller]
+fn check_deadlines(budget: ShutdownBudget, expected_ms: &[u64]) {
+    let began = clock::now().instant;
+    let mut shutdown = Shutdown::new(budget);
+    shutdown.handle_request(began);
+    let stuck = Census {
+        connections: 1,
+        untold: 1,
+        unsent: 1,
+        unread: 1,
+        unsaved: 1,
+        strangers: 1,
+        heard_at: None,
+    };
+    let mut ends = Vec::new();
+    while let Some(at) = shutdown.poll_timeout(&stuck) {
+        shutdown.handle_census(&stuck, at);
+        ends.push(at.duration_since(began).as_millis() as u64);
+    }
+    assert_eq!(shutdown.state(), State::Stopped);
+    assert_eq!(ends, expected_ms);
+}
+
+#[test]
+fn each_phase_has_its_ceiling_and_the_goodbyes_always_their_time() {
+    let default = ShutdownBudget::default();
+    let secs = Duration::from_secs;
+    check_deadlines(default, &[500, 2_500, 8_000, 9_500, 9_750]);
+    // The phases' own times count from the end of the delay.
+    check_deadlines(
+        ShutdownBudget {
+            delay: secs(3),
+            ..default
+        },
+        &[3_000, 3_500, 5_500, 9_000, 9_500, 9_750],
+    );
+    // Too little time for all: the goodbyes keep theirs.
+    check_deadlines(
+        ShutdownBudget {
+            timeout: secs(2),
+            ..default
+        },
+        &[500, 1_000, 1_000, 1_500, 1_750],
+    );
+    check_deadlines(
+        ShutdownBudget {
+            delay: secs(60),
+            ..default
+        },
+        &[9_000, 9_000, 9_000, 9_000, 9_500, 9_750],
+    );
+}
+
+#[test]
+fn an_idle_server_is_gone_in_the_same_instant() {
+    let now = clock::now().instant;
+    let mut shutdown = Shutdown::new(ShutdownBudget::default());
+    shutdown.handle_request(now);
+    let nobody = Census::default();
+    for _ in 0..5 {
+        assert!(shutdown.poll_timeout(&nobody).is_some_and(|at| at <= now));
+        shutdown.handle_census(&nobody, now);
+    }
+    assert_eq!(shutdown.state(), State::Stopped);
+}
+
+#[test]
+fn draining_waits_until_all_are_quiet() {
+    let now = clock::now().instant;
+    let ms = Duration::from_millis;
+    let mut shutdown = machine(
+        State::Draining {
+            deadline: now + ms(2_500),
+            since: now,
+        },
+        Duration::ZERO,
+        now,
+    );
+    let heard = Census {
+        connections: 1,
+        heard_at: Some(now + ms(100)),
+        ..Census::default()
+    };
+    assert_eq!(shutdown.poll_timeout(&heard), Some(now + ms(350)));
+    assert!(shutdown.handle_census(&heard, now + ms(349)).is_empty());
+    assert_eq!(
+        shutdown.handle_census(&heard, now + ms(350)),
+        [Action::Persist]
+    );
+}
+
+/// One random life of a server, against what must hold in each.
+fn check_history(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut ms = |below| Duration::from_millis(rng.random_range(0..below));
+    let budget = ShutdownBudget {
+        delay: ms(3_000),
+        timeout: Duration::from_millis(100) + ms(12_000),
+        notify: ms(1_000),
+        drain: ms(4_000),
+        drain_quiet: ms(500),
+        persist: ms(10_000),
+        close_spread: ms(2_000),
+    };
+    let mut shutdown = Shutdown::new(budget);
+    let mut now = clock::now().instant;
+    let mut heard_at = None;
+    let mut actions = Vec::new();
+    let mut steps = 0;
+    while shutdown.state() != State::Stopped {
+        steps += 1;
+        assert!(steps < 10_000, "seed {seed}: never stops");
+        let before = rank(shutdown.state());
+        if rng.random_bool(0.1) || steps > 200 && before == 0 {
+            actions.extend_from_slice(shutdown.handle_request(now));
+        }
+        if rng.random_bool(0.3) {
+            heard_at = Some(now);
+        }
+        let mut level = || {
+            if rng.random_bool(0.6) {
+                0
+            } else {
+                rng.random_range(1..5)
+            }
+        };
+        let census = Census {
+            connections: level(),
+            untold: level(),
+            unsent: level(),
+            unread: level(),
+            unsaved: level(),
+            strangers: level(),
+            heard_at,
+        };
+        loop {
+            let state = shutdown.state();
+            actions.extend_from_slice(shutdown.handle_census(&census, now));
+            if shutdown.state() == state {
+                break;
+            }
+        }
+        assert!(rank(shutdown.state()) >= before, "seed {seed}: went back");
+        if let Some(end) = shutdown.end() {
+            assert!(
+                now < end || shutdown.state() == State::Stopped,
+                "seed {seed}: outlived its end"
+            );
+        }
+        // As the loop does: no later than the machine has asked for, often earlier.
+        let due = shutdown
+            .poll_timeout(&census)
+            .unwrap_or(now + Duration::from_millis(50));
+        let wait = due.saturating_duration_since(now);
+        now += if rng.random_bool(0.5) {
+            wait
+        } else {
+            wait.mul_f64(rng.random())
+        };
+    }
+    let at = |action| actions.iter().position(|other| *other == action);
+    let once = |action| actions.iter().filter(|other| **other == action).count() == 1;
+    assert!(
+        once(Action::Stop) && once(Action::Unready),
+        "seed {seed}: {actions:?}"
+    );
+    assert_eq!(actions.last(), Some(&Action::Stop), "seed {seed}");
+    if let Some(goodbye) = at(Action::SayGoodbye) {
+        assert!(once(Action::SayGoodbye), "seed {seed}");
+        assert!(
+            at(Action::Persist).is_some_and(|persist| persist < goodbye),
+            "seed {seed}"
+        );
+        assert!(
+            at(Action::Notify).is_some_and(|notify| notify < goodbye),
+            "seed {seed}"
+        );
+    }
+    if let Some(listener) = at(Action::CloseListener) {
+        assert!(
+            at(Action::SayGoodbye).is_some_and(|goodbye| goodbye < listener),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn a_hundred_thousand_histories() {
+    for seed in 0..100_000 {
+        check_history(seed);
+    }
+}

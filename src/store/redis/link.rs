@@ -5,6 +5,7 @@
 //! fail after it.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
@@ -238,19 +239,24 @@ impl Link {
     }
 
     fn try_next_address(&mut self, reason: String) {
+        let Some(mut opening) = self.take_opening() else {
+            return self.fail(reason);
+        };
+        opening.stream.close(&self.registry);
+        self.pipeline.forget();
+        let failure = format!("{}: {reason}", opening.address);
+        opening.failures.push(failure);
+        self.try_addresses(opening.rest, opening.failures);
+    }
+
+    /// Takes the link out of its state of being opened, to be put into the next one.
+    fn take_opening(&mut self) -> Option<Opening> {
         let down = State::Down { retry_at: self.now };
-        match std::mem::replace(&mut self.state, down) {
-            State::Opening(mut opening) => {
-                opening.stream.close(&self.registry);
-                self.pipeline.forget();
-                opening
-                    .failures
-                    .push(format!("{}: {reason}", opening.address));
-                self.try_addresses(opening.rest, opening.failures);
-            }
+        match mem::replace(&mut self.state, down) {
+            State::Opening(opening) => Some(opening),
             other @ (State::Down { .. } | State::Resolving { .. } | State::Open(_)) => {
                 self.state = other;
-                self.fail(reason);
+                None
             }
         }
     }
@@ -288,22 +294,17 @@ impl Link {
         }
     }
 
+    /// The greeting is over, and the engine has been told so.
     fn open(&mut self, more_to_read: bool) {
-        let down = State::Down { retry_at: self.now };
-        match std::mem::replace(&mut self.state, down) {
-            State::Opening(opening) => {
-                self.announced = Announced::Up;
-                self.state = State::Open(Open {
-                    stream: opening.stream,
-                    since: self.now,
-                    heard_at: self.now,
-                    stalled: false,
-                    more_to_read,
-                });
-            }
-            other @ (State::Down { .. } | State::Resolving { .. } | State::Open(_)) => {
-                self.state = other;
-            }
+        if let Some(opening) = self.take_opening() {
+            self.announced = Announced::Up;
+            self.state = State::Open(Open {
+                stream: opening.stream,
+                since: self.now,
+                heard_at: self.now,
+                stalled: false,
+                more_to_read,
+            });
         }
     }
 
@@ -363,7 +364,7 @@ impl Link {
     /// The link is gone, or was never made: forgets what was asked, and tries again later.
     fn fail(&mut self, reason: String) {
         let down = State::Down { retry_at: self.now };
-        match std::mem::replace(&mut self.state, down) {
+        match mem::replace(&mut self.state, down) {
             State::Open(open) => {
                 // Only a link that has held shows that the way is free: one that Redis ends at the
                 // first request would otherwise be made again at full speed.

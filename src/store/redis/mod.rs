@@ -9,6 +9,8 @@ mod backoff;
 mod link;
 mod outbound;
 mod pipeline;
+mod reply;
+mod request;
 mod resolver;
 mod stream;
 mod target;

@@ -1,1 +1,226 @@
+//! What only shows from the inside: the sweep, the share of a turn, a full disk.
 
+use super::*;
+use crate::clock;
+use crate::engine::io::{SessionId, SessionKey};
+
+const TTL: Duration = Duration::from_secs(100);
+
+struct Fixture {
+    store: SqliteStore,
+    now: Now,
+    _dir: tempfile::TempDir,
+    _poll: mio::Poll,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let poll = mio::Poll::new().unwrap();
+    let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+    let mut store = SqliteStore::open(&dir.path().join("s.db"), TTL, waker).unwrap();
+    store.events.clear();
+    Fixture {
+        store,
+        now: clock::now(),
+        _dir: dir,
+        _poll: poll,
+    }
+}
+
+impl Fixture {
+    fn advance(&mut self, by: Duration) {
+        self.now.instant += by;
+        self.now.unix_ms += u64::try_from(by.as_millis()).unwrap();
+    }
+
+    fn save(&mut self, sessions: std::ops::Range<usize>, epoch: u64) {
+        let save = |i| Save {
+            key: SessionKey {
+                slot: 0,
+                generation: 0,
+            },
+            session: SessionId::parse(&format!("{i:0>100}")).unwrap(),
+            epoch,
+            count: 1,
+        };
+        self.store.save(sessions.map(save).collect());
+    }
+
+    /// The next epoch, the count, and whether it was found.
+    fn claim(&mut self, session: usize) -> (u64, u64, bool) {
+        let claim = Claim {
+            key: SessionKey {
+                slot: 0,
+                generation: 0,
+            },
+            session: SessionId::parse(&format!("{session:0>100}")).unwrap(),
+            token: 1,
+        };
+        self.store.claim(claim);
+        self.store.flush(self.now);
+        match self.store.events.pop_back() {
+            Some(StoreEvent::Claimed {
+                epoch,
+                count,
+                found,
+                ..
+            }) => (epoch, count, found),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn turn(&mut self) -> Vec<StoreEvent> {
+        self.store.handle_timeout(self.now);
+        self.store.flush(self.now);
+        self.store.events.drain(..).collect()
+    }
+
+    fn rows(&self) -> usize {
+        let sql = "SELECT count(*) FROM session";
+        let rows: i64 = self
+            .store
+            .conn
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap();
+        usize::try_from(rows).unwrap()
+    }
+}
+
+#[test]
+fn the_sweep_deletes_what_has_expired_in_slices() {
+    let mut f = fixture();
+    f.save(0..250, 1);
+    f.turn();
+    f.advance(TTL / 2);
+    f.save(0..30, 1);
+    f.turn();
+    f.advance(TTL / 2);
+    let mut rows = Vec::new();
+    for _ in 0..4 {
+        f.turn();
+        rows.push(f.rows());
+        f.advance(SWEEP_PERIOD_BUSY);
+    }
+    // The first slice meets the 30 that were saved again.
+    assert_eq!(rows, [180, 80, 30, 30]);
+    f.advance(TTL);
+    f.turn();
+    assert_eq!(f.rows(), 0);
+}
+
+#[test]
+fn whoever_still_saves_under_a_deleted_row_is_fenced_by_the_next_claim() {
+    let mut f = fixture();
+    f.save(0..1, 8);
+    f.turn();
+    f.advance(TTL);
+    f.turn();
+    assert_eq!(f.rows(), 0);
+    assert_eq!(f.claim(0), (9, 0, false));
+    f.save(0..1, 8);
+    let events = f.turn();
+    assert!(
+        matches!(&events[..], [StoreEvent::Saved { fenced, .. }] if *fenced == [0]),
+        "{events:?}"
+    );
+    // One that comes back after the floor has risen is not fenced by itself, only by a claim.
+    f.advance(TTL);
+    f.turn();
+    f.save(0..1, 9);
+    let events = f.turn();
+    assert!(
+        matches!(&events[..], [StoreEvent::Saved { fenced, .. }] if fenced.is_empty()),
+        "{events:?}"
+    );
+    assert_eq!(f.claim(0), (10, 1, true));
+}
+
+#[test]
+fn a_turn_takes_its_share_and_the_rest_comes_next() {
+    let mut f = fixture();
+    for i in 0..9 {
+        f.save(i * 512..(i + 1) * 512, 1);
+    }
+    f.save(0..ROWS_PER_TURN_MAX + 1, 1);
+    let mut answers = Vec::new();
+    while !f.store.asked.is_empty() {
+        answers.push(f.turn().len());
+        let due = f.store.poll_timeout().unwrap();
+        assert_eq!(due <= f.now.instant, !f.store.asked.is_empty());
+    }
+    assert_eq!(answers, [4, 4, 1, 1]);
+}
+
+#[test]
+fn a_full_disk_takes_the_store_down_until_there_is_room() {
+    let mut f = fixture();
+    f.save(0..10, 1);
+    f.turn();
+    let pages: i64 = {
+        let conn = &f.store.conn;
+        conn.pragma_query_value(None, "page_count", |row| row.get(0))
+            .unwrap()
+    };
+    let set_max = |f: &Fixture, pages: i64| {
+        let name = "max_page_count";
+        let set = f
+            .store
+            .conn
+            .pragma_update_and_check(None, name, pages, |row| row.get::<_, i64>(0));
+        set.unwrap();
+    };
+    set_max(&f, pages);
+    f.save(0..500, 1);
+    f.store.sync();
+    let events = f.turn();
+    let [StoreEvent::Down { reason }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert!(reason.starts_with("sqlite:/"), "{reason}");
+    assert!(reason.ends_with("database or disk is full"), "{reason}");
+    // All of the transaction is undone, and what is asked meanwhile is dropped.
+    assert_eq!(f.rows(), 10);
+    f.save(0..20, 1);
+    assert!(f.store.asked.is_empty());
+    // There is room for the probe, but not for the work: the pause grows from one fall to the next.
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        let probe_at = f.store.poll_timeout().unwrap();
+        pauses.push((probe_at - f.now.instant).as_millis());
+        f.now.instant = probe_at;
+        let events = f.turn();
+        assert!(matches!(&events[..], [StoreEvent::Up]), "{events:?}");
+        f.save(0..500, 1);
+        let events = f.turn();
+        assert!(
+            matches!(&events[..], [StoreEvent::Down { .. }]),
+            "{events:?}"
+        );
+    }
+    assert_eq!(pauses, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
+    set_max(&f, 1_000_000);
+    f.now.instant = f.store.poll_timeout().unwrap();
+    assert!(matches!(&f.turn()[..], [StoreEvent::Up]));
+    f.save(0..500, 1);
+    assert!(matches!(&f.turn()[..], [StoreEvent::Saved { .. }]));
+    assert_eq!(f.rows(), 500);
+    assert_eq!(f.store.down_pause, DOWN_PAUSE_MIN);
+}
+
+#[test]
+fn a_save_touches_no_index() {
+    let f = fixture();
+    let sql = "EXPLAIN INSERT INTO session
+               SELECT 'a', 1, 1, 1, 1, NULL, 0, 0, 0, 0 WHERE true
+               ON CONFLICT (id) DO UPDATE SET count = 1, expires_ms = 2 WHERE true";
+    let count = |sql: &str| {
+        let mut statement = f.store.conn.prepare(sql).unwrap();
+        let ops = statement
+            .query_map([], |row| row.get::<_, String>(1))
+            .unwrap();
+        ops.filter(|op| op.as_ref().is_ok_and(|op| op == "IdxInsert"))
+            .count()
+    };
+    // Three to insert a row (the table and two indexes), one to change it.
+    assert_eq!(count(sql), 4);
+}

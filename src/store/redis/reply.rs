@@ -1,0 +1,156 @@
+//! What Redis says, understood: values to answers, errors to reasons. Pure.
+//!
+//! Must never panic on any value, nor let a password, or an echo of one, into a reason.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of all the values that Redis may send, one makes sense and the rest do not"
+)]
+
+use std::io::{self, Read};
+
+use redis::{PushKind, ServerError, Value};
+
+use super::target::Login;
+use crate::engine::io::{SessionId, StoreEvent};
+
+/// Bytes for the parser, which must hear `WouldBlock` at their end: `Ok(0)` would be the end of the
+/// stream, for good.
+pub(super) struct Chunk<'a> {
+    pub(super) bytes: &'a [u8],
+    /// The parser has asked for more than there was.
+    pub(super) starved: bool,
+}
+
+impl<'a> Chunk<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            starved: false,
+        }
+    }
+}
+
+impl Read for Chunk<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            self.starved = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.bytes.read(buffer)
+    }
+}
+
+/// The answer to HELLO: whether this is a Redis that can keep sessions. Asked now, and not found
+/// out at the first save with clients waiting for it.
+pub(super) fn check_hello(value: &Value) -> Result<(), String> {
+    let Value::Map(fields) = value else {
+        return Err("an answer to HELLO that makes no sense".to_owned());
+    };
+    for (name, value) in fields {
+        match (text(name), text(value)) {
+            (Some("role"), Some("replica" | "slave")) => {
+                return Err("a replica, which cannot be written to".to_owned());
+            }
+            (Some("mode"), Some(mode @ ("cluster" | "sentinel"))) => {
+                return Err(format!("a Redis in {mode} mode, which is not supported"));
+            }
+            (_, _) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The answer to SCRIPT LOAD: the script's hash.
+pub(super) fn loaded(value: &Value) -> Result<String, String> {
+    match text(value) {
+        Some(hash) => Ok(hash.to_owned()),
+        None => Err("an answer to SCRIPT LOAD that makes no sense".to_owned()),
+    }
+}
+
+/// The answer to a claim: epoch, count, found.
+pub(super) fn granted(value: &Value) -> Result<(u64, u64, bool), String> {
+    let fields = match value {
+        Value::Array(fields) => fields.iter().map(number).collect(),
+        _ => None::<Vec<u64>>,
+    };
+    match fields.as_deref() {
+        Some(&[epoch, count, found]) => Ok((epoch, count, found == 1)),
+        Some(_) | None => Err("an answer to a claim that makes no sense".to_owned()),
+    }
+}
+
+/// The answer to a save: the positions in the batch that were refused, ascending.
+pub(super) fn refused(value: &Value, batch_len: usize) -> Result<Vec<usize>, String> {
+    let positions = match value {
+        Value::Array(positions) => positions.iter().map(number).collect(),
+        _ => None::<Vec<u64>>,
+    };
+    let fenced: Option<Vec<usize>> = positions
+        .and_then(|all| all.into_iter().map(|n| usize::try_from(n).ok()).collect())
+        .filter(|all: &Vec<_>| all.is_sorted_by(|a, b| a < b))
+        .filter(|all| all.last().is_none_or(|last| *last < batch_len));
+    fenced.ok_or_else(|| "an answer to a save that makes no sense".to_owned())
+}
+
+/// A push on our channel: news of a claim. Anything else is somebody else's message.
+pub(super) fn news(kind: &PushKind, data: &[Value], channel: &str) -> Option<StoreEvent> {
+    let [heard_on, payload] = data else {
+        return None;
+    };
+    if *kind != PushKind::Message || text(heard_on) != Some(channel) {
+        return None;
+    }
+    let (session, epoch) = text(payload)?.rsplit_once(' ')?;
+    Some(StoreEvent::TakenOver {
+        session: SessionId::parse(session).ok()?,
+        epoch: epoch.parse().ok()?,
+    })
+}
+
+/// Redis before version 6 does not know HELLO; what stands in for Redis may know no 3 of it.
+pub(super) fn speaks_only_resp2(error: &ServerError) -> bool {
+    error.code() == "NOPROTO" || is_unknown_command(error)
+}
+
+/// A server error for the log: one line, and without the password that it may quote.
+pub(super) fn reason(error: &ServerError, login: &Login) -> String {
+    if is_unknown_command(error) {
+        // Redis quotes the arguments here, cut off somewhere.
+        return format!("{} unknown command", error.code());
+    }
+    let mut reason = format!("{} {}", error.code(), error.details().unwrap_or_default());
+    if let Some(password) = &login.password {
+        reason = reason.replace(password.as_str(), "…");
+    }
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let reason: String = reason.chars().map(clean).take(REASON_CHARS_MAX).collect();
+    match reason.trim() {
+        "" => "an error without a word".to_owned(),
+        reason => reason.to_owned(),
+    }
+}
+
+fn is_unknown_command(error: &ServerError) -> bool {
+    let details = error.details().unwrap_or_default();
+    details.to_ascii_lowercase().starts_with("unknown command")
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::SimpleString(text) => Some(text),
+        Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// Enough for every message of Redis itself.
+const REASON_CHARS_MAX: usize = 200;

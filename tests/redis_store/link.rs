@@ -1,0 +1,169 @@
+//! What may happen to a link, and what the engine hears of it.
+
+use std::time::Duration;
+
+use sundown::engine::io::StoreEvent;
+use sundown::store::SessionStore;
+
+use crate::driver::{Driver, claim, save};
+use crate::server::RedisServer;
+
+#[test]
+fn lost_scripts_are_loaded_again_with_requests_under_way() {
+    let redis = RedisServer::start(&[]);
+    let mut store = Driver::up(&redis.url());
+    store.claim("s", 1);
+    redis.command(&["SCRIPT", "FLUSH"]);
+    for count in 1..=50 {
+        store.store.save(vec![save("s", 1, count)]);
+    }
+    store.store.claim(claim("s", 2));
+    store.store.save(vec![save("s", 1, 99), save("s", 2, 51)]);
+    for _ in 1..=50 {
+        let event = store.next();
+        assert!(matches!(&event, StoreEvent::Saved { fenced, .. } if fenced.is_empty()));
+    }
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        match store.next() {
+            StoreEvent::Claimed { epoch, count, .. } => told.push(format!("{epoch} {count}")),
+            StoreEvent::Saved { fenced, .. } => told.push(format!("{fenced:?}")),
+            StoreEvent::TakenOver { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told, ["2 50", "[0]"]);
+}
+
+#[test]
+fn a_frozen_redis_stalls_and_then_answers_everything() {
+    let redis = RedisServer::start(&[]);
+    let mut store = Driver::up(&redis.url());
+    redis.freeze();
+    store.store.claim(claim("s", 1));
+    store.store.save(vec![save("s", 1, 5)]);
+    assert!(matches!(store.next(), StoreEvent::Stalled));
+    store.store.sync();
+    redis.thaw();
+    assert!(matches!(store.next(), StoreEvent::Claimed { epoch: 1, .. }));
+    assert!(matches!(store.next(), StoreEvent::Saved { .. }));
+    assert!(matches!(store.next(), StoreEvent::Synced));
+    assert!(matches!(store.next(), StoreEvent::Resumed));
+}
+
+#[test]
+fn a_freeze_is_noticed_without_requests() {
+    let redis = RedisServer::start(&[]);
+    let mut store = Driver::up(&redis.url());
+    redis.freeze();
+    assert!(matches!(store.next(), StoreEvent::Stalled));
+    redis.thaw();
+    assert!(matches!(store.next(), StoreEvent::Resumed));
+    // An idle link that answers its PINGs has nothing to say.
+    for _ in 0..20 {
+        store.skip(Duration::from_secs(1));
+        store.turn(Duration::ZERO);
+        while !store.turn(Duration::from_secs(5)) {}
+    }
+    assert!(store.heard().is_none());
+}
+
+#[test]
+fn a_redis_that_stays_frozen_is_given_up_and_found_again() {
+    let redis = RedisServer::start(&[]);
+    let mut store = Driver::up(&redis.url());
+    redis.freeze();
+    store.store.claim(claim("s", 1));
+    store.turn(Duration::ZERO);
+    store.skip(Duration::from_secs(2));
+    assert!(matches!(store.next(), StoreEvent::Stalled));
+    store.skip(Duration::from_secs(12));
+    store.turn(Duration::ZERO);
+    assert!(store.heard().is_none(), "14 s are not yet 15");
+    store.skip(Duration::from_secs(1));
+    let reason = store.wait_down();
+    assert!(reason.contains("15 s"), "{reason}");
+    // The kernel still connects, for a Redis that says nothing: that is no Up.
+    for _ in 0..10 {
+        store.skip(Duration::from_secs(5));
+        store.turn(Duration::from_millis(20));
+    }
+    assert!(store.heard().is_none());
+    redis.thaw();
+    store.skip(Duration::from_secs(2));
+    store.wait_up();
+    // The claim that was given up may have been granted; the same token finds out.
+    assert_eq!(store.claim("s", 1), (1, 0, false));
+}
+
+#[test]
+fn a_killed_redis_is_down_once_and_up_once_it_is_back() {
+    let mut redis = RedisServer::start(&[]);
+    let mut store = Driver::up(&redis.url());
+    for round in 1..=3 {
+        store.claim("s", round);
+        redis.kill();
+        store.store.claim(claim("lost", round));
+        store.wait_down();
+        store.store.claim(claim("dropped", round));
+        store.store.save(vec![save("dropped", 1, 1)]);
+        store.store.sync();
+        for _ in 0..10 {
+            store.skip(Duration::from_secs(2));
+            store.turn(Duration::from_millis(20));
+        }
+        assert!(store.heard().is_none(), "nothing is said while it is down");
+        redis.restart();
+        store.skip(Duration::from_secs(2));
+        store.wait_up();
+    }
+    assert_eq!(
+        store.claim("s", 9),
+        (1, 0, false),
+        "this Redis keeps nothing"
+    );
+}
+
+#[test]
+fn a_kernel_that_takes_no_more_costs_neither_time_nor_answers() {
+    let redis = RedisServer::start(&[]);
+    let mut store = Driver::up(&redis.url());
+    let batch: Vec<_> = (0..512)
+        .map(|n| save(&format!("{n:0>128}"), 1, 1))
+        .collect();
+    redis.freeze();
+    for _ in 0..200 {
+        store.store.save(batch.clone()); // 29 MB in all
+    }
+    for token in 0..40_000 {
+        store.store.claim(claim("s", token)); // More answers than one turn reads
+    }
+    let mut turns = 0;
+    loop {
+        store.turn(Duration::from_secs(5));
+        turns += 1;
+        if let Some(event) = store.heard() {
+            assert!(matches!(event, StoreEvent::Stalled), "{event:?}");
+            break;
+        }
+    }
+    assert!(turns < 50, "{turns} turns to wait for one second");
+    redis.thaw();
+    let (mut saved, mut claimed, mut resumed) = (0, 0, 0);
+    while saved < 200 || claimed < 40_000 || resumed == 0 {
+        match store.next() {
+            StoreEvent::Saved { fenced, .. } => {
+                assert_eq!((fenced, claimed), (vec![], 0));
+                saved += 1;
+            }
+            StoreEvent::Claimed { epoch, .. } => {
+                claimed += 1;
+                assert_eq!(epoch, claimed);
+            }
+            StoreEvent::Resumed => resumed += 1,
+            // A slow machine may take more than a second for the backlog.
+            StoreEvent::TakenOver { .. } | StoreEvent::Stalled => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
