@@ -2,8 +2,6 @@
 //! code 1, and the report names each lost session with its count.
 //! Method: SIGSTOP to redis-server, messages, SIGTERM to the server.
 
-use rustix::process::Signal;
-
 use crate::support::client::{Client, Event};
 use crate::support::redis::Redis;
 use crate::support::said::Said;
@@ -134,22 +132,44 @@ fn a_thaw_in_time_saves_everything() {
     assert_eq!(Client::v1(&second, "thawed").1.count, 5);
 }
 
-/// A Redis that is frozen from before the start does not keep the server from leaving.
+/// A Redis that is frozen from before the start does not keep the server from serving those who
+/// need no store, nor from leaving.
 #[test]
 fn frozen_before_the_start() {
     let redis = Redis::start();
     redis.freeze();
-    let mut server = Server::start(&redis.url(), &[]);
+    let mut server = Server::start_unready(&redis.url());
     assert_eq!(server.readiness(), 503);
-    // A client that waits for its claim, and so for its hello.
+    let mut nobody = Client::plain(&server, "/ws/chat/");
+    assert_eq!(nobody.say("not kept anyway"), 1);
+    let signalled_at = now();
+    server.terminate();
+    assert_eq!(farewell(&mut nobody), (1, 1001));
+    let exit = server.exit();
+    let took = exit.at.duration_since(signalled_at);
+    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+    assert_eq!(exit.code, Some(0));
+}
+
+/// Clients whose sessions were asked for when Redis froze: they wait for it without an answer, and
+/// the shutdown does not wait for them.
+#[test]
+fn sessions_that_never_opened() {
+    let redis = Redis::start();
+    let mut first = Server::start(&redis.url(), &[]);
+    let (mut client, _) = Client::v1(&first, "waits");
+    assert_eq!(client.say("kept"), 1);
+    first.stop();
+    let mut second = Server::start(&redis.url(), &[]);
+    redis.freeze();
     let head = crate::support::http::upgrade("/ws/chat/?session=waits", &[]);
-    let mut waits = Client::dial(server.address, &head).expect("101");
+    let mut waits = Client::dial(second.address, &head).expect("101");
     waits.text("queued");
     waits.stream.flush();
     let signalled_at = now();
-    server.signal(Signal::TERM);
+    second.terminate();
     assert_eq!(waits.until_close().0, 1001);
-    let exit = server.exit();
-    let took = exit.at.duration_since(signalled_at);
+    assert_eq!(waits.until_end(), End::Eof);
+    let took = second.exit().at.duration_since(signalled_at);
     assert!(took < SHUTDOWN_MAX, "it took {took:?}");
 }

@@ -5,8 +5,10 @@
 //! on the same port and files.
 
 use crate::support::client::Client;
+use crate::support::http;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
+use crate::support::stream::End;
 use crate::support::{eventually, ms};
 
 #[test]
@@ -48,20 +50,25 @@ fn acked_replies_wait_and_none_is_lost() {
     }
 }
 
+/// Who needs the store is sent to another instance; who does not is served.
 #[test]
-fn a_session_opened_while_it_is_away_opens_when_it_returns() {
+fn newcomers_with_a_session_are_refused_while_it_is_away() {
     let mut redis = Redis::durable();
     let server = Server::start(&redis.url(), &[]);
     redis.kill();
     eventually("readiness 503", || server.readiness() == 503);
-    let head = crate::support::http::upgrade("/ws/chat/?session=early", &[]);
-    let mut early = Client::dial(server.address, &head).expect("101");
-    (0..10).for_each(|_| early.text("hello?"));
-    early.stream.flush();
+    let head = http::upgrade("/ws/chat/?session=early", &[]);
+    let Err(refusal) = Client::dial(server.address, &head) else {
+        panic!("it was let in")
+    };
+    assert_eq!((refusal.status, &refusal.end), (503, &Some(End::Eof)));
+    assert!(refusal.header("Retry-After").is_some(), "{refusal:?}");
+    let mut nobody = Client::plain(&server, "/ws/chat/");
+    assert_eq!(nobody.say("not kept anyway"), 1);
     redis.restart();
-    for n in 1..=10 {
-        assert_eq!(early.count(), n);
-    }
+    eventually("readiness 200", || server.readiness() == 200);
+    let (mut client, _) = Client::v1(&server, "early");
+    assert_eq!(client.say("in time"), 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use crate::support::client::Client;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
-use crate::support::{eventually, ms, pause};
+use crate::support::{ms, pause};
 
 #[track_caller]
 fn check(url: &str) {
@@ -18,7 +18,6 @@ fn check(url: &str) {
         .find(|line| line.starts_with("store "));
     let line = line.expect("the start-up line of the store");
     assert!(!line.contains("secret"), "{line}");
-    eventually("readiness 200", || first.readiness() == 200);
     let (mut client, _) = Client::v1(&first, "named");
     assert_eq!(client.say("one"), 1);
     client.leave();
@@ -35,13 +34,8 @@ fn with_a_password() {
 
 #[test]
 fn with_a_user_and_a_password() {
-    let user = [
-        "--user",
-        "default off",
-        "--user",
-        "bob on >secret ~* &* +@all",
-    ];
-    let redis = Redis::with(&user);
+    let users = "--user default off --user bob on >secret ~* &* +@all";
+    let redis = Redis::with(&users.split(' ').collect::<Vec<_>>());
     check(&format!("redis://bob:secret@127.0.0.1:{}", redis.port()));
 }
 
@@ -67,7 +61,7 @@ fn over_a_unix_socket() {
 fn with_a_wrong_password_it_is_never_ready() {
     let redis = Redis::with(&["--requirepass", "secret"]);
     let url = format!("redis://:wrong@127.0.0.1:{}", redis.port());
-    let mut server = Server::start(&url, &[]);
+    let mut server = Server::start_unready(&url);
     for _ in 0..20 {
         assert_eq!(server.readiness(), 503);
         pause(ms(20));

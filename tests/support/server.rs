@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{PATIENCE, http};
+use super::{PATIENCE, eventually, http};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sundown");
 
@@ -75,7 +75,7 @@ pub(crate) struct Unsaved {
 }
 
 impl Server {
-    /// Starts it with this store and these flags, and waits until it is ready.
+    /// Starts it with this store and these flags, and waits until it is ready for clients.
     #[track_caller]
     pub(crate) fn start(store: &str, flags: &[&str]) -> Self {
         Self::launch(Command::new(BINARY), store, flags)
@@ -84,6 +84,19 @@ impl Server {
     /// The same through another program that ends in the binary.
     #[track_caller]
     pub(crate) fn launch(command: Command, store: &str, flags: &[&str]) -> Self {
+        let server = Self::listening(command, store, flags);
+        eventually("readiness 200", || server.readiness() == 200);
+        server
+    }
+
+    /// Starts it with a store that does not answer, and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start_unready(store: &str) -> Self {
+        Self::listening(Command::new(BINARY), store, &[])
+    }
+
+    #[track_caller]
+    fn listening(command: Command, store: &str, flags: &[&str]) -> Self {
         let (process, dir) = Self::spawn(command, store, flags);
         let bound = |intro: &str| {
             let found = process
