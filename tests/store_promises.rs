@@ -232,19 +232,20 @@ fn answers_come_in_the_order_of_the_requests() {
         f.store.flush(f.now);
         let mut seen = Vec::new();
         while let Some(event) = f.store.poll_event() {
-            seen.push(match event {
-                StoreEvent::Claimed {
-                    key,
-                    epoch,
-                    count,
-                    found,
-                } => format!("claim {} {epoch} {count} {found}", key.slot),
-                StoreEvent::Saved { batch, fenced } => {
-                    let slots: Vec<_> = batch.iter().map(|save| save.key.slot).collect();
-                    format!("save {slots:?} {fenced:?}")
-                }
-                other => format!("{other:?}"),
-            });
+            if let StoreEvent::Claimed {
+                key,
+                epoch,
+                count,
+                found,
+            } = event
+            {
+                seen.push(format!("claim {} {epoch} {count} {found}", key.slot));
+            } else if let StoreEvent::Saved { batch, fenced } = event {
+                let slots: Vec<_> = batch.iter().map(|save| save.key.slot).collect();
+                seen.push(format!("save {slots:?} {fenced:?}"));
+            } else {
+                seen.push(format!("{event:?}"));
+            }
         }
         let expected = [
             "claim 1 1 0 false",

@@ -18,19 +18,19 @@ use rusqlite::Connection;
 
 use crate::error::Error;
 
-/// A WAL of this size is moved into the database: 1,024 pages.
+/// A WAL of this size is moved into the database: 4,000 pages, more or less.
 const WAL_BYTES: u64 = 4 << 20;
 
 /// Pages that may be written before the size of the WAL is looked at again.
-const PAGES_PER_LOOK: usize = 256;
+const PAGES_PER_LOOK: usize = 1_000;
 
 /// When a trim leaves the WAL large, because somebody reads, the next is not before this.
 const TRIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Passes next to the writers, each over what was written during the one before. The last pass
 /// keeps writers out and should be short: under so many pages left, it is.
-const PASSES_MAX: usize = 8;
-const LAST_PASS_PAGES: i64 = 64;
+const PASSES_MAX: usize = 4;
+const LAST_PASS_PAGES: i64 = 256;
 
 /// How long the last pass waits for the write lock, and then for readers, with writers kept out.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -123,14 +123,12 @@ impl Checkpointer {
         self.syncs_waiting = 0;
     }
 
-    /// How many syncs are done since the last time.
-    pub(super) fn collect(&mut self, now: Instant) -> usize {
-        let Some(job) = self.running else {
-            return 0;
-        };
+    /// Whether a job is done, and how many syncs it answers.
+    pub(super) fn collect(&mut self, now: Instant) -> Option<usize> {
+        let job = self.running?;
         match self.done.try_recv() {
             Ok(()) => {}
-            Err(TryRecvError::Empty) => return 0,
+            Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => {
                 // Not with the code below; if it does, what is committed is safe from a crash of
                 // the process all the same, and nobody must wait for ever.
@@ -144,7 +142,7 @@ impl Checkpointer {
         }
         let synced = std::mem::take(&mut self.syncs_running);
         self.start_sync();
-        synced
+        Some(synced)
     }
 
     fn start_sync(&mut self) {
@@ -205,17 +203,19 @@ fn work(
 /// the WAL. Under steady writes the first alone would never come to an end, and the WAL never to
 /// its start.
 fn trim(conn: &Connection) -> rusqlite::Result<()> {
-    let mut pages_before = 0;
+    let (mut pages_before, mut new_before) = (0, i64::MAX);
     for _ in 0..PASSES_MAX {
         let pass = checkpoint(conn, "PASSIVE")?;
         if pass.blocked || pass.copied < pass.pages {
             // Somebody reads an old state: the WAL cannot be emptied, and nobody should wait.
             return Ok(());
         }
-        if pass.pages - pages_before <= LAST_PASS_PAGES {
+        let new = pass.pages - pages_before;
+        if new <= LAST_PASS_PAGES || new > new_before / 2 {
+            // Little is left, or the writers are as fast as we are and it will not become less.
             break;
         }
-        pages_before = pass.pages;
+        (pages_before, new_before) = (pass.pages, new);
     }
     let last = checkpoint(conn, "TRUNCATE")?;
     if last.blocked {

@@ -367,8 +367,16 @@ impl SqliteStore {
 
     /// What the checkpointer has done meanwhile.
     fn collect(&mut self, now: Now) {
-        for _ in 0..self.checkpointer.collect(now.instant) {
+        let Some(syncs) = self.checkpointer.collect(now.instant) else {
+            return;
+        };
+        for _ in 0..syncs {
             self.events.push_back(StoreEvent::Synced);
+        }
+        // It may have been our own checkpoint that had the lock.
+        match self.state {
+            State::Locked { .. } => self.carry_out(now),
+            State::Working { .. } | State::Down { .. } => {}
         }
     }
 }
