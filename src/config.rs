@@ -104,8 +104,8 @@ impl Config {
             ("--close-spread", budget.close_spread, optional),
             ("--handshake-timeout", limits.handshake_timeout, required),
             ("--idle-timeout", limits.idle_timeout, optional),
-            ("linger_timeout", limits.linger_timeout, optional),
-            ("close_timeout", limits.close_timeout, optional),
+            ("linger_timeout", limits.linger_timeout, required),
+            ("close_timeout", limits.close_timeout, required),
         ] {
             if value < min {
                 return refuse(name, format_duration(value), "at least 1ms");

@@ -16,7 +16,6 @@ use crate::engine::Engine;
 use crate::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent,
 };
-use crate::engine::message::Message;
 use crate::engine::shutdown::{Outcome, Trigger};
 use crate::error::Error;
 use crate::metrics::{Gauges, Metrics};
@@ -94,9 +93,11 @@ impl EventLoop {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        // From the present, not from the last turn, which may be long ago for an embedder.
+        let now = clock::now().instant;
         let due = self
             .poll_timeout()
-            .map(|at| at.saturating_duration_since(self.now.instant));
+            .map(|at| at.saturating_duration_since(now));
         let timeout = timeout.into_iter().chain(due).min();
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
@@ -108,7 +109,7 @@ impl EventLoop {
 
     /// The earliest deadline; the present if there is work that no event will tell of.
     fn poll_timeout(&self) -> Option<Instant> {
-        if self.connections.ready_len() > 0 || self.may_accept() {
+        if self.connections.reads_len() > 0 || self.may_accept() {
             return Some(self.now.instant);
         }
         let admin = self.admin.as_ref().and_then(Listener::poll_timeout);
@@ -157,18 +158,22 @@ impl EventLoop {
         }
     }
 
-    fn dispatch_store_events(&mut self) {
+    /// Whether there was any.
+    fn dispatch_store_events(&mut self) -> bool {
+        let mut any = false;
         while let Some(event) = self.store.poll_event() {
             log_store_event(&event);
             self.handle_input(Input::Store(event));
+            any = true;
         }
+        any
     }
 
     /// Gives each connection that has input one read, until this turn's budget is used up; the rest
     /// keeps its place.
     fn serve_ready(&mut self) {
         let mut budget = self.limits.turn_bytes_max;
-        for _ in 0..self.connections.ready_len() {
+        for _ in 0..self.connections.reads_len() {
             if budget == 0 {
                 return;
             }
@@ -202,20 +207,7 @@ impl EventLoop {
             Event::Request(head) => self.handle_request(conn, &head),
             Event::Message(message) => {
                 self.metrics.messages_received += 1;
-                let message = match &message {
-                    tungstenite::Message::Text(text) => Message::Text(text.as_str()),
-                    other @ (tungstenite::Message::Binary(_)
-                    | tungstenite::Message::Ping(_)
-                    | tungstenite::Message::Pong(_)
-                    | tungstenite::Message::Close(_)
-                    | tungstenite::Message::Frame(_)) => {
-                        debug_assert!(other.is_binary(), "net passes on data messages only");
-                        let tungstenite::Message::Binary(bytes) = other else {
-                            return;
-                        };
-                        Message::Binary(bytes)
-                    }
-                };
+                let message = message.as_message();
                 self.handle_input(Input::Message { conn, message });
             }
             Event::PeerClosed { by_frame } => {
@@ -369,8 +361,8 @@ impl EventLoop {
                 }
             }
             self.store.flush(self.now);
-            self.dispatch_store_events();
-            if !asked {
+            let answered = self.dispatch_store_events();
+            if !asked && !answered {
                 break;
             }
         }
@@ -389,7 +381,8 @@ impl EventLoop {
             match output {
                 Output::Send { conn, message } => {
                     let payload = message.payload(&mut self.scratch);
-                    if self.connections.send(conn, payload, message.is_binary()) {
+                    let (binary, reserved) = (message.is_binary(), message.is_reserved());
+                    if self.connections.send(conn, payload, binary, reserved) {
                         self.metrics.messages_sent += 1;
                     } else {
                         self.metrics.too_slow += 1;
@@ -400,9 +393,9 @@ impl EventLoop {
                 Output::Close {
                     conn,
                     reason,
-                    within,
+                    bounded,
                 } => {
-                    self.connections.close(conn, &reason, within.is_some(), now);
+                    self.connections.close(conn, &reason, bounded, now);
                 }
                 Output::Finish { conn } => self.connections.finish(conn, now),
                 Output::Pause { conn } => self.connections.set_paused(conn, true),

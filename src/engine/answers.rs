@@ -39,6 +39,7 @@ impl Engine {
                     } else {
                         self.sessions.handle_saved(save);
                         self.saved(save.key);
+                        self.plan_save(save.key, now);
                     }
                 }
             }

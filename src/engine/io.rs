@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::message::{Message, ServerMessage};
 use super::shutdown::Trigger;
@@ -246,8 +246,8 @@ pub enum Output {
         conn: ConnId,
         /// Why.
         reason: CloseReason,
-        /// How long the peer may take to answer; `None`: until the shutdown ends.
-        within: Option<Duration>,
+        /// The peer must answer within `close_timeout`; otherwise it may until the shutdown ends.
+        bounded: bool,
     },
     /// The peer has closed and nothing more is owed to it: answer its Close, send what is queued,
     /// and close.

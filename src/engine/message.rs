@@ -54,6 +54,26 @@ impl ServerMessage {
         matches!(self, Self::Binary(_))
     }
 
+    /// Whether room is reserved for it in every outbound buffer, however slowly the peer reads: a
+    /// client is told of a shutdown, and is bidden goodbye, whatever waits for it already.
+    pub fn is_reserved(&self) -> bool {
+        matches!(self, Self::Notice { .. } | Self::Goodbye { .. })
+    }
+
+    /// About how many bytes it holds, for accounts of what waits.
+    pub fn weight(&self) -> usize {
+        let held = match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::Count(_)
+            | Self::Timestamp(_)
+            | Self::Hello { .. }
+            | Self::Notice { .. }
+            | Self::Goodbye { .. } => 0,
+        };
+        held + size_of::<Self>()
+    }
+
     /// Writes the payload into `scratch`, which is cleared, or lends what it holds.
     pub fn payload<'a>(&'a self, scratch: &'a mut String) -> &'a [u8] {
         scratch.clear();

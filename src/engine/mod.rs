@@ -42,8 +42,8 @@ pub struct Engine {
     durability: Durability,
     heartbeat: Duration,
     refresh_every: Duration,
-    close_timeout: Duration,
     held_replies_max: usize,
+    held_bytes_max: usize,
     fanout_max: usize,
     rng: StdRng,
     clients: Clients,
@@ -107,8 +107,8 @@ impl Engine {
             durability: config.durability,
             heartbeat,
             refresh_every,
-            close_timeout: config.limits.close_timeout,
             held_replies_max: config.limits.held_replies_max,
+            held_bytes_max: config.limits.outbound_bytes_max / 2,
             fanout_max: config.limits.fanout_max,
             rng: StdRng::from_seed(seed),
             clients: Clients::default(),
@@ -205,7 +205,7 @@ impl Engine {
         Gate {
             ready: self.store == StoreState::Up && !self.parting.unready,
             upgrades: !self.parting.upgrades_refused,
-            sessions: self.store != StoreState::Down,
+            sessions: self.store == StoreState::Up,
         }
     }
 
@@ -268,10 +268,13 @@ impl Engine {
         match client.stage {
             Stage::Open => {}
             Stage::Bidden => {
-                self.parting.tally.late += 1;
-                match client.session {
-                    Some(key) => drop(self.sessions.count(key)),
-                    None => client.count += 1,
+                let counted = match client.session {
+                    Some(key) => self.sessions.count(key).is_some(),
+                    None => true,
+                };
+                self.parting.tally.late += u64::from(counted);
+                if let Some(key) = client.session {
+                    self.plan_save(key, now);
                 }
                 return;
             }
@@ -303,7 +306,14 @@ impl Engine {
         if let Some(reason) = close {
             self.close_after_replies(conn, reason);
         }
-        if session.is_some() && self.durability == Durability::Relaxed && !self.save_due {
+        if let Some(key) = session {
+            self.plan_save(key, now);
+        }
+    }
+
+    /// `relaxed`: what is not saved goes out with the next save.
+    fn plan_save(&mut self, key: SessionKey, now: Now) {
+        if self.durability == Durability::Relaxed && !self.sessions.is_saved(key) {
             self.timers
                 .set_if_unset(Timer::Save, now.instant + SAVE_EVERY);
         }
@@ -381,11 +391,10 @@ impl Engine {
     }
 
     fn push_close(&mut self, conn: ConnId, reason: CloseReason) {
-        let within = Some(self.close_timeout);
         self.outputs.push_back(Output::Close {
             conn,
             reason,
-            within,
+            bounded: true,
         });
     }
 
@@ -398,11 +407,19 @@ impl Engine {
             Stage::Waiting => true,
             Stage::Open => {
                 let session = client.session.and_then(|key| self.sessions.get(key));
-                let max = self.held_replies_max;
+                // On release they leave in one go, which must not make the peer a slow reader.
+                let (max, bytes_max) = (self.held_replies_max, self.held_bytes_max);
                 self.parting.reading_stopped
                     || session.is_some_and(|session| {
                         let held_max = if client.paused { max / 2 } else { max };
-                        session.epoch().is_none() || session.held_len() >= held_max
+                        let bytes_max = if client.paused {
+                            bytes_max / 2
+                        } else {
+                            bytes_max
+                        };
+                        session.epoch().is_none()
+                            || session.held_len() >= held_max
+                            || session.held_bytes() >= bytes_max
                     })
             }
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => false,

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::Engine;
 use super::clients::Stage;
 use super::fanout::Fanout;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol};
 use super::message::ServerMessage;
 use super::shutdown::{Action, Census, Outcome, Trigger};
 use super::timers::Timer;
+use super::{Engine, StoreState};
 
 /// What a shutdown has come to.
 #[derive(Debug, Default)]
@@ -112,7 +112,9 @@ impl Engine {
     }
 
     pub(super) fn census(&self, levels: &Levels) -> Census {
-        let syncing = usize::from(self.parting.sync != Sync::Idle);
+        // A store that is away has nothing to sync for sessions that are all saved.
+        let worth_it = self.store == StoreState::Up || self.sessions.unsaved_len() > 0;
+        let syncing = usize::from(self.parting.sync != Sync::Idle && worth_it);
         Census {
             connections: self.clients.len(),
             untold: usize::from(matches!(self.fanout, Some((Fanout::Notice, _)))),
@@ -170,7 +172,10 @@ impl Engine {
 
     /// A client whose session came only now, in the middle of a shutdown, is told at once.
     pub(super) fn tell_latecomer(&mut self, conn: ConnId, now: Now) {
-        if self.parting.upgrades_refused && self.fanout.is_none() {
+        let walk_has_passed = self
+            .fanout
+            .is_none_or(|(_, cursor)| (conn.slot as usize) < cursor);
+        if self.parting.upgrades_refused && walk_has_passed {
             self.send_notice(conn.slot as usize, now);
         }
     }
@@ -228,7 +233,8 @@ impl Engine {
             return;
         };
         match client.stage {
-            Stage::Waiting | Stage::Open => {}
+            Stage::Open => {}
+            Stage::Waiting => return self.send_away(conn),
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => return self.hurry_close(conn),
         }
         // The total is what the store holds: replies that it never confirmed are not sent either.
@@ -241,11 +247,7 @@ impl Engine {
             }
             None => client.count,
         };
-        let text = format!("server shutdown; retry-after-ms={}", self.reconnect_ms());
-        let reason = CloseReason {
-            code: 1001,
-            text: text.into(),
-        };
+        let reason = self.going_away();
         self.outputs.push_back(Output::Send {
             conn,
             message: ServerMessage::Goodbye { total },
@@ -253,13 +255,39 @@ impl Engine {
         self.outputs.push_back(Output::Close {
             conn,
             reason,
-            within: None,
+            bounded: false,
         });
         self.parting.tally.byes += 1;
         if let Some(client) = self.clients.get_mut(conn) {
             client.stage = Stage::Bidden;
         }
         self.update_pause(conn);
+    }
+
+    /// A client whose session the store has not granted: nobody knows its total, and nothing of
+    /// it was read. It gets the Close alone, and finds the truth in its next hello.
+    fn send_away(&mut self, conn: ConnId) {
+        let reason = self.going_away();
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.stage = Stage::Closing;
+            if let Some(key) = client.session.take() {
+                self.sessions.close(key);
+            }
+        }
+        self.outputs.push_back(Output::Close {
+            conn,
+            reason,
+            bounded: false,
+        });
+        self.update_pause(conn);
+    }
+
+    fn going_away(&mut self) -> CloseReason {
+        let text = format!("server shutdown; retry-after-ms={}", self.reconnect_ms());
+        CloseReason {
+            code: 1001,
+            text: text.into(),
+        }
     }
 
     /// A client that was about to be closed for another reason gets that Close now, whatever its

@@ -47,6 +47,7 @@ pub(super) struct Session {
     /// the next, so that a slow store cannot pile up requests.
     in_flight: bool,
     held: VecDeque<(u64, ServerMessage)>,
+    held_bytes: usize,
     dirty: bool,
 }
 
@@ -122,6 +123,7 @@ impl Sessions {
             saved: 0,
             in_flight: false,
             held: VecDeque::new(),
+            held_bytes: 0,
             dirty: false,
         });
         self.claiming.insert(key.slot);
@@ -162,6 +164,7 @@ impl Sessions {
     /// Keeps a reply until the store has the present count.
     pub(super) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
         if let Some(session) = get_mut(&mut self.slab, key) {
+            session.held_bytes += message.weight();
             session.held.push_back((session.count, message));
         }
     }
@@ -174,6 +177,7 @@ impl Sessions {
             return None;
         }
         let (_, message) = session.held.pop_front()?;
+        session.held_bytes -= message.weight();
         if session.held.is_empty() && session.held.capacity() > 64 {
             session.held = VecDeque::new();
         }
@@ -184,6 +188,7 @@ impl Sessions {
     pub(super) fn drop_held(&mut self, key: SessionKey) {
         if let Some(session) = get_mut(&mut self.slab, key) {
             session.held = VecDeque::new();
+            session.held_bytes = 0;
         }
     }
 
@@ -428,6 +433,11 @@ impl Session {
     /// The connection that it belongs to.
     pub(super) fn owner(&self) -> Option<ConnId> {
         self.owner
+    }
+
+    /// About how many bytes those are.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// How many replies wait for a save.

@@ -140,6 +140,11 @@ impl Census {
     fn is_idle(&self) -> bool {
         self.unread == 0 && self.unsent == 0 && self.unsaved == 0
     }
+
+    /// Everyone is gone, and what the last of them left behind is saved.
+    fn is_swept(&self) -> bool {
+        self.strangers == 0 && self.unsaved == 0
+    }
 }
 
 /// When each phase began: what the report tells.
@@ -227,7 +232,7 @@ impl Shutdown {
             State::Draining { since, .. } if census.connections > 0 => {
                 census.is_idle().then(|| self.quiet_at(since, census))
             }
-            State::Sweeping { settled, .. } => (census.strangers == 0).then_some(settled),
+            State::Sweeping { settled, .. } => census.is_swept().then_some(settled),
             State::Serving
             | State::Delaying { .. }
             | State::Notifying { .. }
@@ -283,7 +288,7 @@ impl Shutdown {
             }
             State::Persisting { .. } => census.unsaved == 0,
             State::Closing { .. } => census.connections == 0,
-            State::Sweeping { settled, .. } => census.strangers == 0 && now >= settled,
+            State::Sweeping { settled, .. } => census.is_swept() && now >= settled,
         }
     }
 

@@ -189,6 +189,11 @@ impl Connection {
         }
     }
 
+    /// Whether it is over, and only lingers.
+    pub(super) fn is_lingering(&self) -> bool {
+        matches!(self.phase, Phase::Lingering { .. })
+    }
+
     /// The WebSocket, while there is one.
     pub(super) fn websocket(&mut self) -> Option<&mut WebSocket> {
         match &mut self.phase {

@@ -26,6 +26,8 @@ pub(crate) struct Connections {
     pub(super) limits: Limits,
     /// Connections with input to process, in the order in which it came.
     pub(super) ready: VecDeque<u32>,
+    /// Connections that are over, and still have something to be read and dropped.
+    pub(super) leaving: VecDeque<u32>,
     /// Connections with output to flush in this turn.
     pub(super) dirty: Vec<u32>,
     /// Connections whose output the kernel has not taken.
@@ -48,6 +50,7 @@ impl Connections {
             next_generation: 0,
             limits,
             ready: VecDeque::new(),
+            leaving: VecDeque::new(),
             dirty: Vec::new(),
             unsent: SlotSet::default(),
             dead: Vec::new(),
@@ -67,6 +70,11 @@ impl Connections {
     /// Connections with output that the kernel has not taken.
     pub(crate) fn unsent_len(&self) -> usize {
         self.unsent.len()
+    }
+
+    /// How many reads are waiting to be made.
+    pub(crate) fn reads_len(&self) -> usize {
+        self.ready.len() + self.leaving.len()
     }
 
     /// Connections with input to process.
@@ -169,7 +177,11 @@ impl Connections {
             && !connection.paused
         {
             connection.listed = true;
-            self.ready.push_back(slot);
+            if connection.is_lingering() {
+                self.leaving.push_back(slot);
+            } else {
+                self.ready.push_back(slot);
+            }
         }
     }
 

@@ -53,7 +53,9 @@ pub struct Upgrade {
 /// Decides on a request to the listener for clients.
 pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
     let path = head.uri().path();
-    let upgrade = head.headers().contains_key("upgrade");
+    // Any other protocol that is offered (h2c, say) may be ignored: RFC 9110, section 7.8.
+    let upgrade =
+        lists(head.headers(), "upgrade").any(|offer| offer.eq_ignore_ascii_case("websocket"));
     if !upgrade && let Some(decision) = health(head, rules.ready) {
         return decision;
     }
@@ -194,16 +196,21 @@ fn session_of(head: &Head) -> Result<Option<SessionId>, Answer> {
 }
 
 fn protocol_of(headers: &HeaderMap) -> Protocol {
-    let offers = headers.get_all("sec-websocket-protocol").iter();
-    let offered = offers
-        .filter_map(|offer| offer.to_str().ok())
-        .flat_map(|offer| offer.split(','))
-        .any(|offer| offer.trim() == SUBPROTOCOL);
+    let offered = lists(headers, "sec-websocket-protocol").any(|offer| offer == SUBPROTOCOL);
     if offered {
         Protocol::V1
     } else {
         Protocol::Plain
     }
+}
+
+/// The members of a header field that holds a list, or of several such fields.
+fn lists<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 #[cfg(test)]
@@ -281,6 +288,11 @@ mod tests {
         check("/healthz", "", 200);
         check("/readyz", "", 200);
         check("/metrics", "", 404);
+        check(
+            "/readyz",
+            "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n",
+            200,
+        );
     }
 
     #[test]

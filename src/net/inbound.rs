@@ -9,7 +9,7 @@ use super::connection::{Phase, ReadOutcome};
 use super::connections::Connections;
 use super::handshake;
 use super::http::{self, Head};
-use super::websocket::Received;
+use super::websocket::{Payload, Received};
 use crate::engine::io::{CloseReason, ConnId};
 
 /// What a connection has brought.
@@ -18,7 +18,7 @@ pub(crate) enum Event {
     /// A request head is complete; `decide` on it.
     Request(Box<Head>),
     /// A data message.
-    Message(tungstenite::Message),
+    Message(Payload),
     /// The peer has closed its side: by a Close frame, or by a bare FIN.
     PeerClosed { by_frame: bool },
     /// The connection is over; the engine can forget it.
@@ -28,7 +28,7 @@ pub(crate) enum Event {
 impl Connections {
     /// The next connection with input, for one read.
     pub(crate) fn next_ready(&mut self) -> Option<ConnId> {
-        while let Some(slot) = self.ready.pop_front() {
+        while let Some(slot) = self.ready.pop_front().or_else(|| self.leaving.pop_front()) {
             if let Some(connection) = self.slab.get_mut(slot as usize) {
                 connection.listed = false;
                 return Some(ConnId {

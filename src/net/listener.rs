@@ -25,6 +25,8 @@ pub(crate) struct Listener {
     ready: bool,
     /// Out of descriptors: try again then.
     retry_at: Option<Instant>,
+    /// The last attempt failed, and the log has been told.
+    failing: bool,
 }
 
 /// How long to wait when the process or the system is out of descriptors or memory.
@@ -52,6 +54,7 @@ impl Listener {
             addr,
             ready: true,
             retry_at: None,
+            failing: false,
         })
     }
 
@@ -88,6 +91,7 @@ impl Listener {
         while self.ready {
             match self.socket.accept() {
                 Ok((socket, _)) => {
+                    self.failing = false;
                     // Replies are small and awaited: never wait for more to send with them.
                     if let Err(error) = socket.set_nodelay(true) {
                         log::trace!("TCP_NODELAY: {error}");
@@ -95,13 +99,18 @@ impl Listener {
                     return Some(socket);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready = false,
-                Err(error) if out_of_resources(&error) => {
-                    log::warn!("cannot accept: {error}; trying again every {RETRY_AFTER:?}");
+                // The connection was gone before we took it: on to the next.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Out of descriptors, mostly. Trying on at once would spin.
+                Err(error) => {
+                    if !self.failing {
+                        log::warn!("cannot accept: {error}; trying again every {RETRY_AFTER:?}");
+                    }
+                    self.failing = true;
                     self.ready = false;
                     self.retry_at = Some(now + RETRY_AFTER);
                 }
-                // The connection was gone before we took it: on to the next.
-                Err(_) => {}
             }
         }
         None
@@ -143,13 +152,4 @@ fn refuse_handshakes(socket: SockRef<'_>) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn refuse_handshakes(socket: SockRef<'_>) -> io::Result<()> {
     socket.listen(0)
-}
-
-fn out_of_resources(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    matches!(
-        errno,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-    )
 }

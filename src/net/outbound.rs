@@ -35,10 +35,17 @@ impl Connections {
         }
     }
 
-    /// Queues a message. `false`: the peer reads too slowly, and must be closed for it.
+    /// Queues a message; `reserved` ones go out whatever waits already. `false`: the peer reads too
+    /// slowly, and must be closed for it.
     #[must_use]
-    pub(crate) fn send(&mut self, conn: ConnId, payload: &[u8], binary: bool) -> bool {
-        if !self.keeps_up(conn) {
+    pub(crate) fn send(
+        &mut self,
+        conn: ConnId,
+        payload: &[u8],
+        binary: bool,
+        reserved: bool,
+    ) -> bool {
+        if !reserved && !self.keeps_up(conn) {
             return false;
         }
         if let Some(connection) = self.get_mut(conn)
@@ -122,7 +129,10 @@ impl Connections {
             connection.dirty = false;
             connection.flush();
             if connection.unsent() > 0 {
-                self.unsent.insert(slot);
+                // Nobody waits for those who are no clients any more.
+                if !connection.is_lingering() {
+                    self.unsent.insert(slot);
+                }
                 continue;
             }
             self.unsent.remove(slot);
@@ -146,6 +156,7 @@ impl Connections {
             connection.stash = Vec::new();
             connection.paused = false;
             connection.readable = true;
+            self.unsent.remove(conn.slot);
             self.enlist(conn.slot);
             self.mark_dirty(conn.slot);
             self.lingerings.push(conn, now);

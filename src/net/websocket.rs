@@ -10,8 +10,10 @@ use tungstenite::error::Error;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Bytes, Message, Utf8Bytes};
 
 use crate::engine::io::CloseReason;
+use crate::engine::message;
 
 /// The protocol's state for one connection.
 #[derive(Debug)]
@@ -23,13 +25,32 @@ pub struct WebSocket {
 #[derive(Debug)]
 pub enum Received {
     /// A whole data message.
-    Message(tungstenite::Message),
+    Message(Payload),
     /// The peer's Close frame: nothing more will come.
     Closed,
     /// A broken rule: the connection is to be closed with this reason.
     Failed(CloseReason),
     /// The input is used up.
     Nothing,
+}
+
+/// A data message, in the buffer that it was received into.
+#[derive(Debug)]
+pub enum Payload {
+    /// A text message.
+    Text(Utf8Bytes),
+    /// A binary message.
+    Binary(Bytes),
+}
+
+impl Payload {
+    /// As the engine takes it.
+    pub fn as_message(&self) -> message::Message<'_> {
+        match self {
+            Self::Text(text) => message::Message::Text(text.as_str()),
+            Self::Binary(bytes) => message::Message::Binary(bytes),
+        }
+    }
 }
 
 /// tungstenite reads this much at a time, from memory: small, since each connection holds it.
@@ -52,12 +73,11 @@ impl WebSocket {
     pub fn receive(&mut self, input: &mut &[u8], output: &mut Vec<u8>) -> Received {
         loop {
             return match self.context.read(&mut Memory { input, output }) {
-                Ok(message) if message.is_text() || message.is_binary() => {
-                    Received::Message(message)
-                }
-                Ok(message) if message.is_close() => Received::Closed,
-                // Pings and pongs: tungstenite has queued the answer.
-                Ok(_) => continue,
+                Ok(Message::Text(text)) => Received::Message(Payload::Text(text)),
+                Ok(Message::Binary(bytes)) => Received::Message(Payload::Binary(bytes)),
+                Ok(Message::Close(_)) => Received::Closed,
+                // tungstenite has queued the answer to a ping.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     Received::Nothing
                 }
@@ -193,7 +213,7 @@ mod tests {
             loop {
                 match socket.receive(&mut input, &mut output) {
                     Received::Nothing => break,
-                    Received::Message(message) => received.push(message.to_string()),
+                    Received::Message(payload) => received.push(in_words(&payload)),
                     Received::Closed => {
                         received.push("closed".into());
                         return (received, output);
@@ -206,6 +226,13 @@ mod tests {
             }
         }
         (received, output)
+    }
+
+    fn in_words(payload: &Payload) -> String {
+        match payload.as_message() {
+            message::Message::Text(text) => text.to_owned(),
+            message::Message::Binary(bytes) => format!("{bytes:?}"),
+        }
     }
 
     #[track_caller]
