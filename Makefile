@@ -1,0 +1,31 @@
+# What a newcomer needs: a Rust toolchain, a C compiler and make. `make help` lists the targets.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-graceful-shutdown lint doc ci
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
+
+run: ## build the release binary and serve on 127.0.0.1:8000
+	$(CARGO) run --release
+
+build: ## build the release binary: target/release/sundown
+	$(CARGO) build --release
+
+test: ## run all tests, on real sockets and a Redis of their own
+	./scripts/ensure-redis.sh
+	$(CARGO) test
+
+test-graceful-shutdown: ## 200 clients, a real SIGTERM, and the timeline as the clients saw it
+	$(CARGO) test --test graceful_shutdown -- --nocapture
+
+lint: ## format and clippy, with warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+doc: ## the documentation of the library, with warnings as errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+ci: lint test test-graceful-shutdown doc ## all that CI runs

@@ -1,0 +1,271 @@
+//! Goal: every request gets the status that it deserves and a clean end, and none that is cut,
+//! long, or garbage harms the next.
+//! Method: raw request bytes; cases are data.
+
+use crate::support::client::Client;
+use crate::support::frame::{TEXT, masked};
+use crate::support::http::{self, Response, exchange, get, request, upgrade};
+use crate::support::server::Server;
+use crate::support::stream::{End, Stream};
+use crate::support::{PATIENCE, now};
+
+/// The answer to these bytes has this status and ends cleanly.
+#[track_caller]
+fn check(server: &Server, bytes: &[u8], status: &[u16]) -> Response {
+    let response = exchange(server.address, bytes);
+    let what = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+    assert!(status.contains(&response.status), "{what}: {response:?}");
+    assert_eq!(response.end, Some(End::Eof), "{what}");
+    response
+}
+
+#[test]
+fn health_and_readiness() {
+    let server = Server::start("memory:", &[]);
+    for address in [server.address, server.admin] {
+        for path in ["/healthz", "/readyz", "/healthz?from=balancer"] {
+            let response = get(address, path);
+            assert_eq!(
+                (response.status, response.end),
+                (200, Some(End::Eof)),
+                "{path}"
+            );
+            let body: serde_json::Value = serde_json::from_str(&response.body).expect("JSON");
+            assert!(body.is_object(), "{body}");
+        }
+        for path in [
+            "/",
+            "/healthz/",
+            "/health",
+            "/ws",
+            "/ws/chat/more",
+            "/favicon.ico",
+        ] {
+            assert_eq!(get(address, path).status, 404, "{path}");
+        }
+        for (method, path) in [
+            ("POST", "/healthz"),
+            ("DELETE", "/readyz"),
+            ("PUT", "/healthz"),
+        ] {
+            let response = request(address, method, path);
+            assert_eq!(response.status, 405, "{method} {path}");
+            // RFC 9110, section 15.5.6.
+            let allowed = response.header("Allow").unwrap_or_default();
+            assert!(allowed.contains("GET"), "{method} {path}: Allow: {allowed}");
+        }
+    }
+    let metrics = get(server.admin, "/metrics");
+    assert_eq!(metrics.status, 200);
+    let kind = metrics.header("Content-Type").unwrap_or_default();
+    assert!(kind.starts_with("text/plain"), "{kind}");
+    assert!(metrics.body.contains("# TYPE sundown_"), "{}", metrics.body);
+    assert_eq!(
+        get(server.address, "/metrics").status,
+        404,
+        "not for the public"
+    );
+}
+
+#[test]
+fn upgrades_that_are_none() {
+    let server = Server::start("memory:", &[]);
+    let good = upgrade("/ws/chat/", &[]);
+    check(&server, upgrade("/other", &[]).as_bytes(), &[404]);
+    check(
+        &server,
+        b"GET /ws/chat/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        &[400, 426],
+    );
+    check(&server, good.replace("GET", "POST").as_bytes(), &[400, 405]);
+    check(
+        &server,
+        good.replace("HTTP/1.1", "HTTP/1.0").as_bytes(),
+        &[400, 426, 505],
+    );
+    check(
+        &server,
+        good.replace("Upgrade: websocket", "Upgrade: h2c")
+            .as_bytes(),
+        &[400, 426],
+    );
+    check(
+        &server,
+        good.replace("Sec-WebSocket-Key", "X-Key").as_bytes(),
+        &[400],
+    );
+    check(
+        &server,
+        good.replace(http::KEY, "c2hvcnQ=").as_bytes(),
+        &[400],
+    );
+    for version in ["8", "14", "x"] {
+        let old = good.replace("Version: 13", &format!("Version: {version}"));
+        let response = check(&server, old.as_bytes(), &[426]);
+        assert_eq!(
+            response.header("Sec-WebSocket-Version"),
+            Some("13"),
+            "RFC 6455, 4.4"
+        );
+    }
+    // Names and tokens are matched as the RFCs say: without case, in lists.
+    let shouting = good.replace("Upgrade: websocket", "UPGRADE: WebSocket");
+    let listed = shouting.replace("Connection: Upgrade", "connection: keep-alive, upgrade");
+    assert!(Client::dial(server.address, &listed).is_ok());
+}
+
+#[test]
+fn session_ids() {
+    let server = Server::start("memory:", &[]);
+    let longest = "x".repeat(128);
+    for id in ["a", "A.z_~-9", "-", &longest] {
+        let head = upgrade(&format!("/ws/chat/?session={id}"), &[]);
+        assert!(Client::dial(server.address, &head).is_ok(), "{id}");
+    }
+    let too_long = "x".repeat(129);
+    for id in ["", "a/b", "a%20b", "a+b", "%41", "a'b", "ü", &too_long] {
+        check(
+            &server,
+            upgrade(&format!("/ws/chat/?session={id}"), &[]).as_bytes(),
+            &[400],
+        );
+    }
+    let head = upgrade("/ws/chat/?color=blue&session=a&x", &[]);
+    assert!(Client::dial(server.address, &head).is_ok());
+}
+
+#[test]
+fn origins() {
+    let flags = [
+        "--allowed-origins",
+        "https://example.org,https://www.example.org:8443",
+    ];
+    let server = Server::start("memory:", &flags);
+    let head = |origin: &str| upgrade("/ws/chat/", &[&format!("Origin: {origin}")]);
+    for foreign in [
+        "https://evil.example",
+        "http://example.org",
+        "https://example.org.evil.example",
+        "https://example.org:8443",
+        "null",
+    ] {
+        check(&server, head(foreign).as_bytes(), &[403]);
+    }
+    for own in ["https://example.org", "https://www.example.org:8443"] {
+        assert!(Client::dial(server.address, &head(own)).is_ok(), "{own}");
+    }
+    // Not a browser: the check protects visitors of other pages.
+    assert!(Client::dial(server.address, &upgrade("/ws/chat/", &[])).is_ok());
+    let open = Server::start("memory:", &[]);
+    assert!(Client::dial(open.address, &head("https://evil.example")).is_ok());
+}
+
+#[test]
+fn heads_over_16_kib_are_431() {
+    let server = Server::start("memory:", &[]);
+    let filler = format!("X-Filler: {}", "x".repeat(16 << 10));
+    check(&server, upgrade("/ws/chat/", &[&filler]).as_bytes(), &[431]);
+    let path = format!("GET /{} HTTP/1.1\r\n", "x".repeat(20_000));
+    check(&server, path.as_bytes(), &[414, 431]);
+    let lines = vec!["X-Line: 1"; 2_000];
+    check(&server, upgrade("/ws/chat/", &lines).as_bytes(), &[431]);
+    // A flood that goes on is not cut off from its answer by a reset.
+    let flood = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(4 << 20));
+    for _ in 0..10 {
+        check(&server, flood.as_bytes(), &[431]);
+    }
+    // Just below it is fine, in however many lines a browser might send.
+    let filler = format!("X-Filler: {}", "x".repeat(15_000));
+    assert!(Client::dial(server.address, &upgrade("/ws/chat/", &[&filler])).is_ok());
+    let lines = vec!["X-Line: 1"; 60];
+    assert!(Client::dial(server.address, &upgrade("/ws/chat/", &lines)).is_ok());
+}
+
+#[test]
+fn garbage_is_400() {
+    let server = Server::start("memory:", &[]);
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"hello\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\n: no name\r\n\r\n",
+        b"\0\0\0\0\0\0\0\0",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        check(&server, bytes, &[400, 505]);
+    }
+    let noise: Vec<u8> = (0..1 << 20)
+        .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    check(&server, &noise, &[400]);
+    assert_eq!(get(server.address, "/healthz").status, 200);
+}
+
+/// The request head and the first frame, cut in two at every byte.
+#[test]
+fn a_handshake_cut_at_every_byte() {
+    let server = Server::start("memory:", &[]);
+    let bytes = [
+        upgrade("/ws/chat/", &[]).into_bytes(),
+        masked(TEXT, b"first"),
+    ]
+    .concat();
+    let mut streams = Vec::new();
+    for cut in 0..bytes.len() {
+        let mut stream = Stream::connect(server.address);
+        stream.queue(&bytes[..cut]);
+        stream.flush();
+        streams.push(stream);
+    }
+    server.turns();
+    for (cut, mut stream) in streams.into_iter().enumerate() {
+        stream.queue(&bytes[cut..]);
+        let response = http::answer(&mut stream, PATIENCE).expect("an answer");
+        assert_eq!(response.status, 101, "cut at {cut}");
+        let mut client = Client::over(stream);
+        assert_eq!(client.count(), 1, "cut at {cut}");
+        client.leave();
+    }
+}
+
+/// One byte at a time.
+#[test]
+fn a_handshake_in_single_bytes() {
+    let server = Server::start("memory:", &[]);
+    let mut stream = Stream::connect(server.address);
+    let head = upgrade("/ws/chat/", &[]);
+    for (at, byte) in head.bytes().enumerate() {
+        stream.queue(&[byte]);
+        stream.flush();
+        if at % 10 == 0 {
+            server.turns();
+        }
+    }
+    let response = http::answer(&mut stream, PATIENCE).expect("an answer");
+    assert_eq!(response.status, 101);
+}
+
+/// The client hangs up at every byte: a clean end, an error perhaps, and the server lives.
+#[test]
+fn a_handshake_that_ends_at_every_byte() {
+    let server = Server::start("memory:", &[]);
+    let head = upgrade("/ws/chat/", &[]);
+    for cut in 0..head.len() {
+        let mut stream = Stream::connect(server.address);
+        stream.queue(&head.as_bytes()[..cut]);
+        stream.finish();
+        let deadline = now() + PATIENCE;
+        while stream.end().is_none() && now() < deadline {
+            stream.pump(deadline);
+        }
+        assert_eq!(stream.end(), Some(End::Eof), "cut at {cut}");
+        let answer = String::from_utf8_lossy(stream.unread()).into_owned();
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "cut at {cut}: {answer}"
+        );
+    }
+    assert_eq!(get(server.address, "/healthz").status, 200);
+}

@@ -1,0 +1,236 @@
+//! Goal: each limit does what it says to the one who reaches it, and to nobody else.
+//! Method: a server with a small limit, a client that reaches it, and a witness who must not
+//! notice.
+
+use std::process::Command;
+
+use crate::support::client::{Client, Event};
+use crate::support::frame::{BINARY, masked};
+use crate::support::http::{self, get, upgrade};
+use crate::support::server::{self, Server};
+use crate::support::stream::{End, Stream};
+use crate::support::{PATIENCE, eventually, ms, now, pause};
+
+#[test]
+fn a_slow_handshake_is_cut() {
+    let server = Server::start("memory:", &["--handshake-timeout", "500ms"]);
+    let mut witness = Client::plain(&server, "/ws/chat/");
+    let begun = now();
+    let mut silent = Stream::connect(server.address);
+    let mut half = Stream::connect(server.address);
+    half.queue(b"GET /ws/chat/ HTTP/1.1\r\n");
+    // Bytes that trickle in do not buy time.
+    let mut trickling = Stream::connect(server.address);
+    trickling.queue(b"GET /ws/chat/ HTTP/1.1\r\nX-Slow: ");
+    while trickling.end().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "it trickles for ever");
+        trickling.queue(b"x");
+        trickling.pump(now() + ms(20));
+        pause(ms(20));
+    }
+    assert!(
+        begun.elapsed() >= ms(500),
+        "cut after {:?}",
+        begun.elapsed()
+    );
+    for stream in [&mut silent, &mut half] {
+        let deadline = now() + PATIENCE;
+        while stream.end().is_none() && now() < deadline {
+            stream.pump(deadline);
+        }
+        assert_eq!(stream.end(), Some(End::Eof));
+        let answer = String::from_utf8_lossy(stream.unread()).into_owned();
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
+            "{answer}"
+        );
+    }
+    assert_eq!(witness.say("unaffected"), 1);
+}
+
+#[test]
+fn an_idle_peer_is_pinged_and_then_cut() {
+    let server = Server::start("memory:", &["--idle-timeout", "800ms"]);
+    let mut answering = Client::plain(&server, "/ws/chat/");
+    // Whoever answers stays, for many times as long.
+    let answering = std::thread::spawn(move || {
+        let begun = now();
+        while begun.elapsed() < ms(4_000) {
+            match answering.next(ms(100)) {
+                None | Some(Event::Ping(_)) => {}
+                Some(other) => panic!("nobody asked for {other:?}"),
+            }
+        }
+        answering.say("still here")
+    });
+    let mut silent = Client::plain(&server, "/ws/chat/");
+    silent.answers_ping = false;
+    let begun = now();
+    assert!(matches!(silent.meet(), Event::Ping(_)));
+    assert!(
+        begun.elapsed() >= ms(350),
+        "pinged after {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(silent.until_close(), (1001, "idle timeout".to_owned()));
+    assert!(
+        begun.elapsed() >= ms(750),
+        "cut after {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(silent.until_end(), End::Eof);
+    assert_eq!(answering.join().expect("it stays"), 1);
+}
+
+#[test]
+fn a_reader_too_slow_is_cut_and_others_are_not() {
+    let flags = ["--app", "echo", "--max-outbound-bytes", "65536"];
+    let server = Server::start("memory:", &flags);
+    let mut witness = Client::plain(&server, "/");
+    let mut slow = Client::plain(&server, "/");
+    let before = server.resident_kib();
+    // Sends until the server has had enough: the kernel's buffers come first.
+    let frame = masked(BINARY, &vec![7; 64 << 10]);
+    let begun = now();
+    while !get(server.admin, "/metrics")
+        .body
+        .contains("\nsundown_slow_readers_total 1\n")
+    {
+        assert!(begun.elapsed() < PATIENCE, "it takes everything");
+        slow.stream.queue(&frame);
+        slow.stream.flush();
+        witness.text("unaffected");
+        assert_eq!(witness.meet(), Event::Text("unaffected".to_owned()));
+    }
+    let grown = server.resident_kib().saturating_sub(before);
+    assert!(grown < 8 << 10, "it grew by {grown} KiB");
+    // Told to go while it was not listening; now it listens.
+    let (code, reason) = slow.until_close();
+    assert!(matches!(code, 1008 | 1013), "{code} {reason}");
+    assert_eq!(slow.until_end(), End::Eof);
+    witness.leave();
+}
+
+/// One message is always taken, however large the limit on messages is compared with the other.
+#[test]
+fn one_large_message_is_not_a_slow_reader() {
+    let flags = ["--app", "echo", "--max-outbound-bytes", "65536"];
+    let server = Server::start("memory:", &flags);
+    let mut client = Client::plain(&server, "/");
+    let message = vec![7; 1 << 20];
+    client.binary(&message);
+    assert_eq!(client.meet(), Event::Binary(message));
+    client.leave();
+}
+
+#[test]
+fn one_connection_too_many_is_503() {
+    let server = Server::start("memory:", &["--max-connections", "3"]);
+    let mut inside: Vec<_> = (0..3)
+        .map(|_| Client::plain(&server, "/ws/chat/"))
+        .collect();
+    for _ in 0..10 {
+        let refusal = Client::dial(server.address, &upgrade("/ws/chat/", &[]));
+        let Err(refusal) = refusal else {
+            panic!("a fourth was let in")
+        };
+        assert_eq!((refusal.status, refusal.end), (503, Some(End::Eof)));
+    }
+    assert_eq!(get(server.admin, "/healthz").status, 200);
+    for client in &mut inside {
+        assert_eq!(client.say("unaffected"), 1);
+    }
+    inside.remove(0).leave();
+    eventually("room for one", || {
+        Client::dial(server.address, &upgrade("/ws/chat/", &[])).is_ok_and(|new| {
+            inside.push(new);
+            true
+        })
+    });
+}
+
+/// No descriptor is left for `accept`: the loop backs off, serves those whom it has, and takes
+/// the others when there is room.
+#[test]
+fn no_descriptors_left_is_no_spin() {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\"", server::BINARY]);
+    let server = Server::launch(shell, "memory:", &["--max-connections", "1000"]);
+    let mut inside = Vec::new();
+    // Fills it up: the kernel completes these connections, whether they are accepted or not.
+    let mut knocking: Vec<_> = (0..80).map(|_| Stream::connect(server.address)).collect();
+    for stream in &mut knocking {
+        stream.queue(upgrade("/ws/chat/", &[]).as_bytes());
+        stream.flush();
+    }
+    let mut waiting = Vec::new();
+    for mut stream in knocking {
+        match http::answer(&mut stream, ms(100)) {
+            Some(response) if response.status == 101 => inside.push(Client::over(stream)),
+            Some(response) => assert_eq!(response.status, 503),
+            None => waiting.push(stream),
+        }
+    }
+    assert!(
+        !waiting.is_empty(),
+        "40 descriptors were enough for 80 clients"
+    );
+
+    let (before, begun) = (server.cpu_time(), now());
+    pause(ms(1_000));
+    let (used, window) = (server.cpu_time().saturating_sub(before), begun.elapsed());
+    assert!(used < window / 5, "it used {used:?} in {window:?}");
+    for client in &mut inside {
+        assert_eq!(client.say("unaffected"), 1);
+    }
+    // Everyone has their turn as the others leave.
+    let deadline = now() + PATIENCE;
+    while let Some(client) = inside.pop() {
+        client.leave();
+        for mut stream in std::mem::take(&mut waiting) {
+            match http::answer(&mut stream, ms(1)) {
+                Some(response) => {
+                    assert_eq!(response.status, 101);
+                    inside.push(Client::over(stream));
+                }
+                None => waiting.push(stream),
+            }
+        }
+        assert!(now() < deadline, "{} still wait", waiting.len());
+    }
+    for mut stream in waiting {
+        let response = http::answer(&mut stream, PATIENCE).expect("room, and so an answer");
+        assert_eq!(response.status, 101);
+    }
+    assert_eq!(get(server.address, "/healthz").status, 200);
+}
+
+/// A blasting client gets its share and no more.
+#[test]
+fn blasting_clients_starve_nobody() {
+    let server = Server::start("memory:", &["--heartbeat", "0s"]);
+    let address = server.address;
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
+    let blast = move || {
+        let mut clients: Vec<_> = (0..10)
+            .map(|_| Client::dial(address, &upgrade("/ws/chat/", &[])).expect("101"))
+            .collect();
+        while is_over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            for client in &mut clients {
+                while client.stream.unwritten() < 8 << 10 {
+                    client.text("without pause");
+                }
+                while client.next(ms(0)).is_some() {}
+                client.stream.pump(now());
+            }
+        }
+    };
+    let blaster = std::thread::spawn(blast);
+    let mut witness = Client::plain(&server, "/ws/chat/");
+    for n in 1..=30 {
+        assert_eq!(witness.say("my turn"), n);
+        assert_eq!(server.readiness(), 200);
+    }
+    drop(over);
+    blaster.join().expect("the blaster only blasts");
+}

@@ -1,0 +1,175 @@
+//! Goal: a frozen Redis does not hold up the exit, and what it cost is said: out within 10 s, exit
+//! code 1, and the report names each lost session with its count.
+//! Method: SIGSTOP to redis-server, messages, SIGTERM to the server.
+
+use crate::support::client::{Client, Event};
+use crate::support::redis::Redis;
+use crate::support::said::Said;
+use crate::support::server::{Server, Unsaved};
+use crate::support::stream::End;
+use crate::support::{SHUTDOWN_MAX, now};
+
+/// Reads to the end: the goodbye's total, and the code of the Close.
+#[track_caller]
+fn farewell(client: &mut Client) -> (u64, u16) {
+    let mut bye = None;
+    loop {
+        match client.meet() {
+            Event::Text(text) => {
+                if let Said::Bye(total) = Said::parse(&text) {
+                    bye = Some(total);
+                }
+            }
+            Event::Close(code, _) => {
+                assert_eq!(client.until_end(), End::Eof);
+                return (bye.expect("a goodbye before the Close"), code);
+            }
+            Event::End(end) => panic!("ended without a Close: {end:?}"),
+            Event::Binary(_) | Event::Ping(_) | Event::Pong(_) => {}
+        }
+    }
+}
+
+#[test]
+fn what_could_not_be_saved_is_named() {
+    let redis = Redis::start();
+    let mut server = Server::start(&redis.url(), &[]);
+    let (mut a, _) = Client::v1(&server, "a");
+    let (mut b, _) = Client::v1(&server, "b");
+    let (mut safe, _) = Client::v1(&server, "safe");
+    for n in 1..=3 {
+        assert_eq!(a.say("saved"), n);
+        assert_eq!(safe.say("saved"), n);
+    }
+    redis.freeze();
+    (0..4).for_each(|_| a.text("not saved"));
+    b.text("not saved");
+    a.stream.flush();
+    b.stream.flush();
+
+    let signalled_at = now();
+    server.terminate();
+    // Acknowledged is what the store has: the rest has no reply, and the goodbye says so.
+    assert_eq!(farewell(&mut a), (3, 1001));
+    assert_eq!(farewell(&mut b), (0, 1001));
+    assert_eq!(farewell(&mut safe), (3, 1001));
+    let exit = server.exit();
+    let took = exit.at.duration_since(signalled_at);
+    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+    let mut report = exit.report();
+    assert_eq!(exit.code, Some(1), "{report:?}");
+    report.unsaved.sort();
+    let lost = |session: &str, count| Unsaved {
+        session: session.to_owned(),
+        count,
+    };
+    assert_eq!(report.unsaved, [lost("a", 7), lost("b", 1)]);
+}
+
+#[test]
+fn relaxed_mode_names_them_too() {
+    let redis = Redis::start();
+    let mut server = Server::start(&redis.url(), &["--durability", "relaxed"]);
+    let (mut client, _) = Client::v1(&server, "relaxed");
+    redis.freeze();
+    for n in 1..=5 {
+        assert_eq!(client.say("answered at once"), n);
+    }
+    let signalled_at = now();
+    server.terminate();
+    assert_eq!(farewell(&mut client).1, 1001);
+    let exit = server.exit();
+    let took = exit.at.duration_since(signalled_at);
+    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+    let report = exit.report();
+    assert_eq!(exit.code, Some(1), "{report:?}");
+    assert_eq!(
+        report.unsaved,
+        [Unsaved {
+            session: "relaxed".to_owned(),
+            count: 5
+        }]
+    );
+}
+
+#[test]
+fn with_nothing_unsaved_nothing_is_lost() {
+    let redis = Redis::start();
+    let mut server = Server::start(&redis.url(), &[]);
+    let (mut client, _) = Client::v1(&server, "saved");
+    let mut nobody = Client::plain(&server, "/ws/chat/");
+    assert_eq!(client.say("saved"), 1);
+    assert_eq!(nobody.say("not kept anyway"), 1);
+    redis.freeze();
+    let signalled_at = now();
+    server.terminate();
+    assert_eq!(farewell(&mut client), (1, 1001));
+    assert_eq!(farewell(&mut nobody), (1, 1001));
+    let exit = server.exit();
+    let took = exit.at.duration_since(signalled_at);
+    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+    let report = exit.report();
+    assert_eq!(exit.code, Some(0), "{report:?}");
+    assert_eq!(report.unsaved, []);
+}
+
+/// It thaws in the middle of the shutdown: everything is saved after all.
+#[test]
+fn a_thaw_in_time_saves_everything() {
+    let redis = Redis::start();
+    let mut server = Server::start(&redis.url(), &[]);
+    let (mut client, _) = Client::v1(&server, "thawed");
+    redis.freeze();
+    (0..5).for_each(|_| client.text("on its way"));
+    client.stream.flush();
+    server.terminate();
+    assert!(matches!(client.hear(), Said::Notice(_)));
+    redis.thaw();
+    assert_eq!(farewell(&mut client), (5, 1001));
+    let exit = server.exit();
+    assert_eq!(exit.code, Some(0));
+    let second = Server::start(&redis.url(), &[]);
+    assert_eq!(Client::v1(&second, "thawed").1.count, 5);
+}
+
+/// A Redis that is frozen from before the start does not keep the server from serving those who
+/// need no store, nor from leaving.
+#[test]
+fn frozen_before_the_start() {
+    let redis = Redis::start();
+    redis.freeze();
+    let mut server = Server::start_unready(&redis.url());
+    assert_eq!(server.readiness(), 503);
+    let mut nobody = Client::plain(&server, "/ws/chat/");
+    assert_eq!(nobody.say("not kept anyway"), 1);
+    let signalled_at = now();
+    server.terminate();
+    assert_eq!(farewell(&mut nobody), (1, 1001));
+    let exit = server.exit();
+    let took = exit.at.duration_since(signalled_at);
+    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+    assert_eq!(exit.code, Some(0));
+}
+
+/// Clients whose sessions were asked for when Redis froze: they wait for it without an answer, and
+/// the shutdown does not wait for them.
+#[test]
+fn sessions_that_never_opened() {
+    let redis = Redis::start();
+    let mut first = Server::start(&redis.url(), &[]);
+    let (mut client, _) = Client::v1(&first, "waits");
+    assert_eq!(client.say("kept"), 1);
+    first.stop();
+    let mut second = Server::start(&redis.url(), &[]);
+    redis.freeze();
+    let head = crate::support::http::upgrade("/ws/chat/?session=waits", &[]);
+    let mut waits = Client::dial(second.address, &head).expect("101");
+    waits.text("queued");
+    waits.stream.flush();
+    let signalled_at = now();
+    second.terminate();
+    assert_eq!(waits.until_close().0, 1001);
+    assert_eq!(waits.until_end(), End::Eof);
+    let took = second.exit().at.duration_since(signalled_at);
+    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+}

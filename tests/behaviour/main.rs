@@ -1,0 +1,25 @@
+//! What users see: the built binary, real sockets, real signals, Debian's redis-server. One
+//! behaviour in each module, named for it.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod barrier;
+mod edges_frames;
+mod edges_http;
+mod edges_limits;
+mod frozen_redis;
+mod kill9;
+mod never_a_reset;
+mod redis_restart;
+mod redis_url;
+mod resume;
+mod shutdown_on_every_store;
+mod signals;
+mod takeover;
+mod wire;

@@ -1,0 +1,231 @@
+//! Goal: a client that connects in the middle of a shutdown is answered, 101 before it and 503 in
+//! it, and never sees a reset, until the process is gone and the connection is refused.
+//! Method: several threads that each connect every 5 ms, from before the signal to the end, while
+//! one client keeps the drain busy and another holds up the closing.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use crate::support::client::Client;
+use crate::support::crowd::{Crowd, Guest, Habit};
+use crate::support::http;
+use crate::support::server::Server;
+use crate::support::stream::{End, Stream};
+use crate::support::{PATIENCE, eventually, ms, now, pause};
+
+#[derive(Debug, Default)]
+struct Answers {
+    welcomed: u32,
+    refused: u32,
+    /// Everything that must not be.
+    broken: Vec<String>,
+}
+
+/// Connects every 5 ms until the connection is refused.
+fn knock(address: SocketAddr) -> Answers {
+    let mut answers = Answers::default();
+    let begun = now();
+    loop {
+        let mut stream = match Stream::try_connect(address) {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return answers,
+            Err(error) => {
+                answers.broken.push(format!("connect: {error}"));
+                continue;
+            }
+        };
+        stream.queue(http::upgrade("/ws/chat/", &[]).as_bytes());
+        match http::answer(&mut stream, PATIENCE) {
+            None => answers
+                .broken
+                .push(format!("{:?} without an answer", stream.end())),
+            Some(response) if response.status == 101 => answers.welcome(Client::over(stream)),
+            Some(response) => {
+                let polite = response.status == 503
+                    && response.end == Some(End::Eof)
+                    && response.header("Connection") == Some("close")
+                    && response
+                        .header("Retry-After")
+                        .is_some_and(|at| at.parse::<u64>().is_ok());
+                if polite {
+                    answers.refused += 1;
+                } else {
+                    answers.broken.push(format!("{response:?}"));
+                }
+            }
+        }
+        assert!(begun.elapsed() < PATIENCE, "the server is never gone");
+        pause(ms(5));
+    }
+}
+
+impl Answers {
+    /// Inside: says a word and leaves, or is sent away with the others.
+    fn welcome(&mut self, mut client: Client) {
+        client.text("hello");
+        client.close(1000);
+        let end = client.until_end();
+        if end == End::Eof {
+            self.welcomed += 1;
+        } else {
+            self.broken.push(format!("{end:?} after 101"));
+        }
+    }
+}
+
+#[track_caller]
+fn check(flags: &[&str]) {
+    let mut server = Server::start("memory:", flags);
+    let guest = |habit| Guest {
+        habit,
+        session: None,
+        v1: false,
+    };
+    let crowd = Crowd::gather(
+        server.address,
+        vec![guest(Habit::Steady), guest(Habit::NeverReading)],
+    );
+    let address = server.address;
+    let knockers: Vec<_> = (0..4)
+        .map(|_| std::thread::spawn(move || knock(address)))
+        .collect();
+    eventually("ready", || server.readiness() == 200);
+    server.terminate();
+    let exit = server.exit();
+    assert_eq!(exit.code, Some(0));
+    let (mut welcomed, mut refused) = (0, 0);
+    for knocker in knockers {
+        let answers = knocker.join().expect("a knocker only notes");
+        assert!(answers.broken.is_empty(), "{answers:?}");
+        welcomed += answers.welcomed;
+        refused += answers.refused;
+    }
+    assert!(
+        welcomed > 0 && refused > 0,
+        "{welcomed} welcomed, {refused} refused"
+    );
+    for one in crowd.disperse() {
+        one.assert_farewell();
+    }
+}
+
+/// Most of the time goes by in Draining and Closing, and the end comes by the deadline.
+#[test]
+fn through_a_long_shutdown() {
+    check(&[
+        "--drain-timeout",
+        "1s",
+        "--persist-timeout",
+        "2s",
+        "--shutdown-timeout",
+        "3s",
+    ]);
+}
+
+/// The end of the listener is where resets come from: many ends in a row.
+#[test]
+fn at_many_ends() {
+    for _ in 0..15 {
+        check(&[
+            "--notify-timeout",
+            "50ms",
+            "--drain-timeout",
+            "60ms",
+            "--drain-quiet",
+            "10ms",
+            "--persist-timeout",
+            "300ms",
+            "--shutdown-timeout",
+            "700ms",
+        ]);
+    }
+}
+
+/// Those who were connected, or half through their request, when the listener closed.
+#[test]
+fn with_connections_that_say_nothing_at_the_end() {
+    for _ in 0..15 {
+        let mut server = Server::start("memory:", &[]);
+        let mut silent: Vec<_> = (0..20).map(|_| Stream::connect(server.address)).collect();
+        for half in silent.iter_mut().step_by(2) {
+            half.queue(b"GET /ws/chat/ HTTP/1.1\r\n");
+            half.flush();
+        }
+        server.terminate();
+        assert_eq!(server.exit().code, Some(0));
+        for stream in &mut silent {
+            let deadline = now() + PATIENCE;
+            while stream.end().is_none() && now() < deadline {
+                stream.pump(deadline);
+            }
+            assert_eq!(stream.end(), Some(End::Eof));
+        }
+    }
+}
+
+/// Health, readiness and metrics answer until the end, on both listeners.
+#[test]
+fn operators_are_answered_throughout() {
+    let flags = [
+        "--drain-timeout",
+        "1s",
+        "--persist-timeout",
+        "2s",
+        "--shutdown-timeout",
+        "3s",
+    ];
+    let mut server = Server::start("memory:", &flags);
+    let guest = Guest {
+        habit: Habit::NeverReading,
+        session: None,
+        v1: false,
+    };
+    let crowd = Crowd::gather(server.address, vec![guest]);
+    server.terminate();
+    let (mut rounds, begun) = (0, now());
+    loop {
+        let status = |address, path: &str| -> Option<u16> {
+            let mut stream = match Stream::try_connect(address) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{path}");
+                    return None;
+                }
+            };
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.queue(request.as_bytes());
+            let response = http::answer(&mut stream, PATIENCE);
+            let response = response.unwrap_or_else(|| panic!("{path}: {:?}", stream.end()));
+            assert_eq!(response.end, Some(End::Eof), "{path}");
+            Some(response.status)
+        };
+        // Until the signal has been read, readiness is still 200.
+        match status(server.address, "/readyz") {
+            Some(200 | 503) => {}
+            None => break,
+            Some(other) => panic!("readyz says {other}"),
+        }
+        let healthy = status(server.address, "/healthz");
+        let admin = [
+            status(server.admin, "/healthz"),
+            status(server.admin, "/metrics"),
+        ];
+        if healthy.is_none() || admin.contains(&None) {
+            break;
+        }
+        assert_eq!((healthy, admin), (Some(200), [Some(200); 2]));
+        rounds += 1;
+        pause(ms(20));
+    }
+    // The never reading client held the closing up until the cut, 500 ms before the deadline.
+    assert!(
+        begun.elapsed() > ms(2_000) && rounds > 10,
+        "{rounds} in {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(server.exit().code, Some(0));
+    crowd
+        .disperse()
+        .iter()
+        .for_each(|one| one.assert_farewell());
+}

@@ -1,0 +1,205 @@
+//! Goal: signals do what they say: the second goes straight to Persisting, the third ends it, one
+//! during the start counts, and with nobody there the end is immediate.
+//! Method: each signal is sent when the state it is meant for has been seen.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::support::client::Client;
+use crate::support::crowd::{Crowd, Guest, Habit};
+use crate::support::redis::Redis;
+use crate::support::said::Said;
+use crate::support::server::{BINARY, Exit, Server};
+use crate::support::store::Store;
+use crate::support::stream::End;
+use crate::support::{PATIENCE, eventually, ms, pause};
+
+/// A drain that a steady client would hold open for 6 s.
+const LONG_DRAIN: [&str; 4] = ["--drain-timeout", "6s", "--drain-quiet", "5s"];
+
+#[test]
+fn the_second_goes_straight_to_persisting() {
+    for second in [Signal::TERM, Signal::INT] {
+        let store = Store::sqlite();
+        let mut server = Server::start(&store.url(), &LONG_DRAIN);
+        let (mut client, _) = Client::v1(&server, "hurried");
+        assert_eq!(client.say("one"), 1);
+        server.terminate();
+        assert!(matches!(client.hear(), Said::Notice(_)));
+        assert_eq!(client.say("two"), 2);
+        server.signal(second);
+        assert_eq!(client.hear(), Said::Bye(2));
+        assert_eq!(client.until_close().0, 1001);
+        assert_eq!(client.until_end(), End::Eof);
+        let exit = server.exit();
+        let report = exit.report();
+        assert_eq!(exit.code, Some(0), "{report:?}");
+        assert!(report.phases_ms.draining < 5_000, "{report:?}");
+        let next = Server::start(&store.url(), &[]);
+        assert_eq!(Client::v1(&next, "hurried").1.count, 2);
+    }
+}
+
+#[test]
+fn the_third_ends_it_at_once() {
+    let store = Store::sqlite();
+    let mut server = Server::start(&store.url(), &LONG_DRAIN);
+    let (mut client, _) = Client::v1(&server, "cut");
+    client.answers_close = false;
+    assert_eq!(client.say("one"), 1);
+    server.terminate();
+    assert!(matches!(client.hear(), Said::Notice(_)));
+    server.terminate();
+    // It waits for our Close now, until 9.5 s.
+    assert_eq!(client.until_close().0, 1001);
+    server.terminate();
+    let exit = server.exit();
+    let report = exit.report();
+    assert_eq!(exit.code, Some(0), "{report:?}");
+    assert!(report.total_ms < 5_000, "{report:?}");
+    assert_eq!(report.cut, 1, "{report:?}");
+    let next = Server::start(&store.url(), &[]);
+    assert_eq!(Client::v1(&next, "cut").1.count, 1);
+}
+
+/// Even with a Redis that never answers: it exits, and says what it cost.
+#[test]
+fn the_third_ends_a_persisting_that_cannot_end() {
+    let redis = Redis::start();
+    let mut server = Server::start(&redis.url(), &[]);
+    let (mut client, _) = Client::v1(&server, "lost");
+    assert_eq!(client.say("saved"), 1);
+    redis.freeze();
+    client.text("not saved");
+    client.stream.flush();
+    server.terminate();
+    assert!(matches!(client.hear(), Said::Notice(_)));
+    server.terminate();
+    // Signals coalesce: the second must have been seen before the third is sent.
+    server.turns();
+    server.terminate();
+    let exit = server.exit();
+    let report = exit.report();
+    assert_eq!(exit.code, Some(1), "{report:?}");
+    assert!(report.total_ms < 5_000, "{report:?}");
+    assert_eq!(report.unsaved.len(), 1, "{report:?}");
+}
+
+/// Signals are registered before anything else, so that one in the middle of the start counts.
+#[test]
+fn one_during_the_start_counts() {
+    for _ in 0..10 {
+        let (mut process, _dir) = Server::spawn(Command::new(BINARY), "sqlite:start.db", &[]);
+        let status = format!("/proc/{}/status", process.pid().as_raw_nonzero());
+        // proc(5): a mask of the signals that have a handler, SIGTERM's bit is 14.
+        let handled = || {
+            let status = std::fs::read_to_string(&status).expect("a child that was not reaped");
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let mask = mask.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap_or(0));
+            mask & (1 << 14) != 0
+        };
+        let deadline = crate::support::now() + PATIENCE;
+        while !handled() {
+            assert!(crate::support::now() < deadline, "no handler for SIGTERM");
+        }
+        process.signal(Signal::TERM);
+        let (status, at) = process.wait(PATIENCE);
+        let exit = Exit {
+            code: status.code(),
+            at,
+            stdout: process.stdout.all(),
+        };
+        assert_eq!(exit.code, Some(0), "{:?}", exit.stdout);
+        assert_eq!(exit.report().connections, 0);
+    }
+}
+
+/// Nobody to wait for: no phase lasts as long as it might.
+#[test]
+fn with_nobody_there_it_is_over_at_once() {
+    for store in [Store::Memory, Store::sqlite(), Store::redis()] {
+        let mut server = Server::start(
+            &store.url(),
+            &["--drain-quiet", "4s", "--drain-timeout", "5s"],
+        );
+        eventually("ready", || server.readiness() == 200);
+        let report = server.stop();
+        assert!(report.total_ms < 2_000, "{report:?}");
+        assert_eq!(
+            (report.connections, report.byes, report.cut),
+            (0, 0, 0),
+            "{report:?}"
+        );
+    }
+}
+
+/// A quiet client does not hold it up to any ceiling either.
+#[test]
+fn with_quiet_clients_it_is_over_soon() {
+    let mut server = Server::start("memory:", &[]);
+    let guest = |_| Guest {
+        habit: Habit::Idle,
+        session: None,
+        v1: true,
+    };
+    let crowd = Crowd::gather(server.address, (0..20).map(guest).collect());
+    let report = server.stop();
+    crowd
+        .disperse()
+        .iter()
+        .for_each(|one| one.assert_farewell());
+    assert!(report.phases_ms.draining < 2_500, "{report:?}");
+    assert!(report.total_ms < 5_000, "{report:?}");
+}
+
+#[test]
+fn a_delay_lets_balancers_notice_first() {
+    let flags = ["--shutdown-delay", "2s", "--heartbeat", "0s"];
+    let mut server = Server::start("memory:", &flags);
+    let (mut old, _) = Client::v1(&server, "old");
+    server.terminate();
+    eventually("readiness 503", || server.readiness() == 503);
+    assert_eq!(
+        crate::support::http::get(server.admin, "/readyz").status,
+        503
+    );
+    assert_eq!(
+        crate::support::http::get(server.address, "/healthz").status,
+        200
+    );
+    // Everything else goes on as before: no notice, upgrades are taken, messages are answered.
+    assert_eq!(old.say("one"), 1);
+    let (mut new, _) = Client::v1(&server, "new");
+    assert_eq!(new.say("one"), 1);
+    old.hears_nothing_more();
+    for client in [&mut old, &mut new] {
+        assert!(matches!(client.hear(), Said::Notice(_)));
+        assert_eq!(client.hear(), Said::Bye(1));
+        assert_eq!(client.until_close().0, 1001);
+        assert_eq!(client.until_end(), End::Eof);
+    }
+    let exit = server.exit();
+    let report = exit.report();
+    assert_eq!(exit.code, Some(0), "{report:?}");
+    assert!((2_000..10_000).contains(&report.total_ms), "{report:?}");
+}
+
+/// Background work stops at the notice: no heartbeat follows it.
+#[test]
+fn the_heartbeat_stops_at_the_notice() {
+    let mut server = Server::start("memory:", &["--heartbeat", "20ms"]);
+    let (mut client, _) = Client::v1(&server, "beaten");
+    while !matches!(client.hear(), Said::Time(_)) {}
+    server.terminate();
+    while !matches!(client.hear(), Said::Notice(_)) {}
+    // Speaks for a while, so that the drain outlasts many beats.
+    for n in 1..=10 {
+        assert_eq!(client.say("still here"), n);
+        pause(ms(50));
+    }
+    assert_eq!(client.hear(), Said::Bye(10));
+    assert_eq!(client.until_close().0, 1001);
+    assert_eq!(client.until_end(), End::Eof);
+    assert_eq!(server.exit().code, Some(0));
+}

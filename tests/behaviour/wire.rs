@@ -1,0 +1,275 @@
+//! Goal: clients get the messages of the wire contract, to the letter, and nothing more.
+//! Method: one client at a time, which speaks and listens; a ping proves that nothing is left.
+
+use crate::support::client::{Client, Event};
+use crate::support::frame::{BINARY, PING, TEXT};
+use crate::support::said::Said;
+use crate::support::server::Server;
+use crate::support::stream::{End, Stream};
+use crate::support::{http, now};
+
+const FIN: u8 = 0x80;
+const CONTINUATION: u8 = 0;
+
+#[test]
+fn a_plain_client_gets_counts_and_nothing_more() {
+    let server = Server::start("memory:", &[]);
+    for path in [
+        "/ws/chat/",
+        "/ws/chat",
+        "/ws/chat/?session=p1",
+        "/ws/chat?session=p2",
+    ] {
+        let mut client = Client::plain(&server, path);
+        client.hears_nothing_more();
+        for n in 1..=5 {
+            assert_eq!(client.say("hello"), n);
+        }
+        client.binary(&[0, 159, 146, 150]);
+        assert_eq!(client.count(), 6);
+        client.text("");
+        assert_eq!(client.count(), 7);
+        client.hears_nothing_more();
+        client.leave();
+    }
+}
+
+#[test]
+fn fragments_are_one_message() {
+    let server = Server::start("memory:", &["--app", "echo"]);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    // A ping between the fragments is answered at once (RFC 6455, section 5.4), and a character
+    // may be cut anywhere.
+    client.frame(TEXT & !FIN, b"gr\xc3");
+    client.frame(PING, b"between");
+    client.frame(CONTINUATION, b"\xbc");
+    client.frame(CONTINUATION | FIN, b"\xc3\x9fe");
+    assert_eq!(client.meet(), Event::Pong(b"between".to_vec()));
+    assert_eq!(client.meet(), Event::Text("grüße".to_owned()));
+    client.frame(BINARY & !FIN, &[1]);
+    client.frame(CONTINUATION | FIN, &[2, 255]);
+    assert_eq!(client.meet(), Event::Binary(vec![1, 2, 255]));
+    client.leave();
+
+    let server = Server::start("memory:", &[]);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    client.frame(TEXT & !FIN, b"one ");
+    client.frame(CONTINUATION | FIN, b"message");
+    assert_eq!(client.count(), 1);
+    client.hears_nothing_more();
+}
+
+#[test]
+fn pings_are_answered_and_not_counted() {
+    let server = Server::start("memory:", &[]);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    for payload in [&b""[..], b"ping", &[7; 125]] {
+        client.frame(PING, payload);
+        assert_eq!(client.meet(), Event::Pong(payload.to_vec()));
+    }
+    assert_eq!(client.say("after the pings"), 1);
+    client.leave();
+}
+
+#[test]
+fn messages_of_every_length_encoding_arrive_whole() {
+    let server = Server::start("memory:", &["--app", "echo"]);
+    let mut client = Client::plain(&server, "/");
+    for len in [0, 1, 125, 126, 127, 65_535, 65_536, 300_000] {
+        let bytes: Vec<u8> = (0..len).map(|at: u32| at.to_le_bytes()[0]).collect();
+        client.binary(&bytes);
+        assert_eq!(client.meet(), Event::Binary(bytes));
+    }
+    client.leave();
+}
+
+#[test]
+fn a_frame_cut_at_every_byte_is_read_whole() {
+    let server = Server::start("memory:", &["--app", "echo"]);
+    let mut client = Client::plain(&server, "/");
+    let mut other = Client::plain(&server, "/");
+    let frame = crate::support::frame::masked(TEXT, &[b'x'; 130]);
+    for cut in 1..frame.len() {
+        client.stream.queue(&frame[..cut]);
+        client.stream.flush();
+        // The server has read the first part when it answers what came after it.
+        other.text("turn");
+        assert_eq!(other.meet(), Event::Text("turn".to_owned()));
+        client.stream.queue(&frame[cut..]);
+        assert_eq!(client.meet(), Event::Text("x".repeat(130)), "cut at {cut}");
+    }
+}
+
+#[test]
+fn the_heartbeat_is_a_timestamp() {
+    let server = Server::start("memory:", &["--heartbeat", "200ms"]);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    let begun = now();
+    let mut times = Vec::new();
+    while times.len() < 3 {
+        match client.hear() {
+            Said::Time(time) => times.push(time),
+            other @ (Said::Count(_) | Said::Bye(_) | Said::Hello(_) | Said::Notice(_)) => {
+                panic!("nobody asked for {other:?}")
+            }
+        }
+    }
+    assert!(
+        begun.elapsed().as_millis() >= 350,
+        "three in {:?}",
+        begun.elapsed()
+    );
+    for time in &times {
+        // 2026-11-22T13:19:00.000Z, to the letter.
+        let shape: String = time
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
+        assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{time}");
+    }
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+fn the_heartbeat_can_be_off() {
+    let server = Server::start("memory:", &["--heartbeat", "0s"]);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    assert_eq!(client.say("one"), 1);
+    client.hears_nothing_more();
+}
+
+#[test]
+fn v1_clients_get_a_hello_first() {
+    let server = Server::start("memory:", &[]);
+    let (mut client, hello) = Client::v1(&server, "A.z_~-9");
+    assert_eq!(
+        (hello.session.as_str(), hello.count, hello.resumed),
+        ("A.z_~-9", 0, false)
+    );
+    assert_eq!(client.say("one"), 1);
+    client.hears_nothing_more();
+    client.leave();
+    let (client, hello) = Client::v1(&server, "A.z_~-9");
+    assert_eq!((hello.count, hello.resumed), (1, true));
+    client.leave();
+}
+
+#[test]
+fn v1_clients_without_a_session_get_a_uuid() {
+    let server = Server::start("memory:", &[]);
+    let (mut client, hello) = Client::v1_at(&server, "/ws/chat/");
+    assert_eq!((hello.count, hello.resumed), (0, false));
+    assert_uuid_v4(&hello.session);
+    assert_eq!(client.say("one"), 1);
+    client.leave();
+    let (_other, another) = Client::v1_at(&server, "/ws/chat/");
+    assert_ne!(hello.session, another.session);
+    // It is a session like any other.
+    let (_client, again) = Client::v1(&server, &hello.session);
+    assert_eq!((again.count, again.resumed), (1, true));
+}
+
+fn assert_uuid_v4(text: &str) {
+    let groups: Vec<usize> = text.split('-').map(str::len).collect();
+    assert_eq!(groups, [8, 4, 4, 4, 12], "{text}");
+    let hex = |c: char| c == '-' || c.is_ascii_digit() || ('a'..='f').contains(&c);
+    assert!(text.chars().all(hex), "{text}");
+    assert_eq!(&text[14..15], "4", "the version in {text}");
+    assert!("89ab".contains(&text[19..20]), "the variant in {text}");
+}
+
+#[test]
+fn the_subprotocol_is_agreed_on_by_name() {
+    let server = Server::start("memory:", &[]);
+    let shake = |lines: &[&str]| {
+        let mut stream = Stream::connect(server.address);
+        stream.queue(http::upgrade("/ws/chat/", lines).as_bytes());
+        http::answer(&mut stream, crate::support::PATIENCE).expect("an answer")
+    };
+    let response = shake(&["Sec-WebSocket-Protocol: chat, sundown.v1"]);
+    assert_eq!(
+        response.header("Sec-WebSocket-Protocol"),
+        Some("sundown.v1")
+    );
+    let response = shake(&[
+        "Sec-WebSocket-Protocol: chat",
+        "Sec-WebSocket-Protocol: sundown.v1",
+    ]);
+    assert_eq!(
+        response.header("Sec-WebSocket-Protocol"),
+        Some("sundown.v1")
+    );
+    // What was not offered, or is not known, is not answered (RFC 6455, section 4.2.2).
+    assert_eq!(shake(&[]).header("Sec-WebSocket-Protocol"), None);
+    let response = shake(&["Sec-WebSocket-Protocol: chat"]);
+    assert_eq!(
+        (response.status, response.header("Sec-WebSocket-Protocol")),
+        (101, None)
+    );
+    // No extension is spoken.
+    let response = shake(&["Sec-WebSocket-Extensions: permessage-deflate"]);
+    assert_eq!(
+        (response.status, response.header("Sec-WebSocket-Extensions")),
+        (101, None)
+    );
+}
+
+#[test]
+fn v1_clients_get_one_notice_at_shutdown() {
+    let mut server = Server::start("memory:", &["--drain-timeout", "2s"]);
+    let (mut client, _) = Client::v1(&server, "noticed");
+    assert_eq!(client.say("one"), 1);
+    server.terminate();
+    let Said::Notice(notice) = client.hear() else {
+        panic!("no notice")
+    };
+    assert!(notice.shutdown);
+    assert!((1..=2_000).contains(&notice.drain_ms), "{notice:?}");
+    // Still read, processed and answered.
+    assert_eq!(client.say("two"), 2);
+    assert_eq!(client.hear(), Said::Bye(2));
+    assert_eq!(client.until_close().0, 1001);
+    assert_eq!(client.until_end(), End::Eof);
+    assert_eq!(server.exit().code, Some(0));
+}
+
+#[test]
+fn echo_sends_back_text_and_binary_on_any_path() {
+    let server = Server::start("memory:", &["--app", "echo"]);
+    for path in ["/", "/ws/chat/", "/any/other?and=query"] {
+        let mut client = Client::plain(&server, path);
+        client.text("grüße");
+        assert_eq!(client.meet(), Event::Text("grüße".to_owned()));
+        client.binary(&[0, 255]);
+        assert_eq!(client.meet(), Event::Binary(vec![0, 255]));
+        client.hears_nothing_more();
+        client.leave();
+    }
+}
+
+#[test]
+fn a_close_is_answered_with_its_code() {
+    let server = Server::start("memory:", &[]);
+    for code in [1000, 1001, 3000, 4999] {
+        let mut client = Client::plain(&server, "/ws/chat/");
+        client.close(code);
+        assert_eq!(client.until_close().0, code);
+        assert_eq!(client.until_end(), End::Eof);
+    }
+    let mut client = Client::plain(&server, "/ws/chat/");
+    client.frame(crate::support::frame::CLOSE, b"");
+    assert!(matches!(client.until_close().0, 1000 | 1005));
+}
+
+#[test]
+fn replies_that_are_due_leave_before_the_close_is_answered() {
+    let server = Server::start("memory:", &[]);
+    let mut client = Client::plain(&server, "/ws/chat/?session=due");
+    (0..100).for_each(|_| client.text("due"));
+    client.close(1000);
+    for n in 1..=100 {
+        assert_eq!(client.count(), n);
+    }
+    assert_eq!(client.until_close().0, 1000);
+    assert_eq!(client.until_end(), End::Eof);
+}

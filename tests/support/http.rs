@@ -1,0 +1,101 @@
+//! The HTTP that a client needs: one request, and the whole answer until the server's FIN.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::stream::{End, Stream};
+use super::{PATIENCE, now};
+
+/// The sample key of RFC 6455, section 1.3, and the answer that it demands.
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// An answer, read to the end of the connection (or, for a 101, to the end of the head).
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    pub(crate) end: Option<End>,
+    head: String,
+}
+
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+}
+
+/// The head of an upgrade request, with more header lines if there are any.
+pub(crate) fn upgrade(path: &str, more: &[&str]) -> String {
+    let mut head = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n"
+    );
+    for line in more {
+        head.push_str(line);
+        head.push_str("\r\n");
+    }
+    head + "\r\n"
+}
+
+#[track_caller]
+pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
+    request(address, "GET", path)
+}
+
+#[track_caller]
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> Response {
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    exchange(address, head.as_bytes())
+}
+
+/// Sends these bytes on a new connection and reads the answer.
+#[track_caller]
+pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Response {
+    let mut stream = Stream::connect(address);
+    stream.queue(bytes);
+    answer(&mut stream, PATIENCE).expect("an answer")
+}
+
+/// Reads an answer; `None` if the connection ended, or the time passed, without one.
+pub(crate) fn answer(stream: &mut Stream, within: Duration) -> Option<Response> {
+    let deadline = now() + within;
+    let head = loop {
+        if let Some(len) = head_len(stream.unread()) {
+            let head = String::from_utf8_lossy(&stream.unread()[..len]).into_owned();
+            stream.take(len);
+            break head;
+        }
+        if stream.end().is_some() || now() >= deadline {
+            return None;
+        }
+        stream.pump(deadline);
+    };
+    let status = head
+        .get(9..12)
+        .and_then(|code| code.parse().ok())
+        .expect("an HTTP status line");
+    let mut body = String::new();
+    if status != 101 {
+        while stream.end().is_none() && now() < deadline {
+            stream.pump(deadline);
+        }
+        body = String::from_utf8_lossy(stream.unread()).into_owned();
+    }
+    Some(Response {
+        status,
+        body,
+        end: stream.end(),
+        head,
+    })
+}
+
+fn head_len(bytes: &[u8]) -> Option<usize> {
+    bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map(|at| at + 4)
+}

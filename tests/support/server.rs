@@ -1,0 +1,239 @@
+//! The built binary: started on free ports, signalled by pid, and read to its report.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{PATIENCE, eventually, http};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sundown");
+
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    /// Where WebSocket clients connect.
+    pub(crate) address: SocketAddr,
+    /// The admin listener.
+    pub(crate) admin: SocketAddr,
+    /// Its working directory: no file of its defaults lands in the repository.
+    _dir: TempDir,
+}
+
+/// What a server leaves behind.
+pub(crate) struct Exit {
+    /// None if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) at: Instant,
+    pub(crate) stdout: Vec<String>,
+}
+
+/// The last line on stdout.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) signal: String,
+    pub(crate) connections: u64,
+    pub(crate) notified: u64,
+    pub(crate) drained: u64,
+    pub(crate) saved: u64,
+    pub(crate) spilled: u64,
+    pub(crate) byes: u64,
+    pub(crate) late: u64,
+    pub(crate) closed_1001: u64,
+    pub(crate) cut: u64,
+    pub(crate) phases_ms: PhasesMs,
+    pub(crate) total_ms: u64,
+    pub(crate) unsaved: Vec<Unsaved>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PhasesMs {
+    pub(crate) delaying: u64,
+    pub(crate) notifying: u64,
+    pub(crate) draining: u64,
+    pub(crate) persisting: u64,
+    pub(crate) closing: u64,
+    /// The accept queue and the strangers.
+    pub(crate) sweeping: u64,
+}
+
+impl PhasesMs {
+    pub(crate) fn sum(&self) -> u64 {
+        let before = self.delaying + self.notifying + self.draining;
+        before + self.persisting + self.closing + self.sweeping
+    }
+}
+
+/// A session that was lost, and the count that it had.
+#[derive(Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Unsaved {
+    pub(crate) session: String,
+    pub(crate) count: u64,
+}
+
+impl Server {
+    /// Starts it with this store and these flags, and waits until it is ready for clients.
+    #[track_caller]
+    pub(crate) fn start(store: &str, flags: &[&str]) -> Self {
+        Self::launch(Command::new(BINARY), store, flags)
+    }
+
+    /// The same through another program that ends in the binary.
+    #[track_caller]
+    pub(crate) fn launch(command: Command, store: &str, flags: &[&str]) -> Self {
+        let server = Self::listening(command, store, flags);
+        eventually("readiness 200", || server.readiness() == 200);
+        server
+    }
+
+    /// Starts it with a store that does not answer, and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start_unready(store: &str) -> Self {
+        Self::listening(Command::new(BINARY), store, &[])
+    }
+
+    #[track_caller]
+    fn listening(command: Command, store: &str, flags: &[&str]) -> Self {
+        let (process, dir) = Self::spawn(command, store, flags);
+        let bound = |intro: &str| {
+            let found = process
+                .stdout
+                .wait_for(PATIENCE, |line| authority(line, intro));
+            found.unwrap_or_else(|| panic!("the server never said `{intro}…`"))
+        };
+        let address = bound("listening on ws://");
+        let admin = bound("admin on http://");
+        let ready = process
+            .stdout
+            .wait_for(PATIENCE, |line| (line == "ready").then_some(()));
+        assert!(ready.is_some(), "the server never said `ready`");
+        Self {
+            process,
+            address,
+            admin,
+            _dir: dir,
+        }
+    }
+
+    /// Starts it and waits for nothing.
+    #[track_caller]
+    pub(crate) fn spawn(mut command: Command, store: &str, flags: &[&str]) -> (Process, TempDir) {
+        let dir = TempDir::new().expect("a temporary directory");
+        command
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--store",
+                store,
+            ])
+            .args(flags)
+            .current_dir(dir.path())
+            .env_clear();
+        (Process::spawn(command), dir)
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    #[track_caller]
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for the exit that was asked for.
+    #[track_caller]
+    pub(crate) fn exit(&mut self) -> Exit {
+        self.exit_within(PATIENCE)
+    }
+
+    #[track_caller]
+    pub(crate) fn exit_within(&mut self, within: Duration) -> Exit {
+        let (status, at) = self.process.wait(within);
+        Exit {
+            code: status.code(),
+            at,
+            stdout: self.process.stdout.all(),
+        }
+    }
+
+    /// SIGTERM, and the report of a shutdown in which nothing was lost.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> Report {
+        self.terminate();
+        let exit = self.exit();
+        let report = exit.report();
+        assert_eq!(exit.code, Some(0), "{report:?}");
+        report
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    #[track_caller]
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.process.wait(PATIENCE);
+    }
+
+    /// Returns when what was sent to the server before has been seen by its loop: a request that
+    /// arrives later has been answered, and another after it.
+    #[track_caller]
+    pub(crate) fn turns(&self) {
+        for _ in 0..2 {
+            assert_eq!(http::get(self.address, "/healthz").status, 200);
+        }
+    }
+
+    /// The status of `/readyz`.
+    #[track_caller]
+    pub(crate) fn readiness(&self) -> u16 {
+        http::get(self.address, "/readyz").status
+    }
+
+    /// Processor time that it has used so far, from `/proc/PID/stat` (proc(5): `utime` and
+    /// `stime`, in ticks of which Linux shows 100 a second).
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = self.proc("stat");
+        let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks = |at: usize| fields[at].parse::<u64>().expect("a number of ticks");
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+
+    /// Memory in use, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let digits = line
+            .expect("VmRSS in /proc/PID/status")
+            .trim()
+            .trim_end_matches(" kB");
+        digits.parse().expect("a number of KiB")
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.process.pid().as_raw_nonzero());
+        std::fs::read_to_string(path).expect("the process lives")
+    }
+}
+
+impl Exit {
+    #[track_caller]
+    pub(crate) fn report(&self) -> Report {
+        let line = self.stdout.last().expect("something on stdout");
+        match serde_json::from_str(line) {
+            Ok(report) => report,
+            Err(error) => panic!("the last line is no report: {error}: {line}"),
+        }
+    }
+}
+
+fn authority(line: &str, intro: &str) -> Option<SocketAddr> {
+    let rest = line.strip_prefix(intro)?;
+    rest.split('/').next()?.parse().ok()
+}
