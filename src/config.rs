@@ -307,8 +307,8 @@ impl Default for ShutdownBudget {
 /// Bounds on what peers can make the server do or hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time, of any kind, on the WebSocket listener; the next is answered 503.
-    /// Default 10 000. Each needs a file descriptor.
+    /// WebSocket connections at a time; the next is answered 503. Default 10 000. Each needs a file
+    /// descriptor, and so do up to [`Limits::STRANGERS_MAX`] sockets that are no clients yet.
     pub connections_max: usize,
     /// Bytes in a message, fragments together; more is closed with 1009. Default 1 MiB. Each
     /// connection can make the server hold this much.
@@ -370,6 +370,11 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+impl Limits {
+    /// Sockets beyond `connections_max` that may be in a handshake, ask for health, or linger.
+    pub const STRANGERS_MAX: usize = 128;
 }
 
 impl Default for Limits {

@@ -13,7 +13,9 @@ use mio::{Events, Poll, Waker};
 use crate::clock;
 use crate::config::Limits;
 use crate::engine::Engine;
-use crate::engine::io::{CloseReason, ConnId, Input, Levels, Now, Output, StoreCommand};
+use crate::engine::io::{
+    CloseReason, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent,
+};
 use crate::engine::message::Message;
 use crate::engine::shutdown::{Outcome, Trigger};
 use crate::error::Error;
@@ -61,9 +63,6 @@ pub(crate) struct Requests {
     pub(crate) shutdowns: AtomicU32,
 }
 
-/// Sockets beyond `connections_max` that may be in a handshake, ask for health, or linger.
-pub(crate) const STRANGERS_MAX: usize = 128;
-
 /// Store answers may ask for more of the store (a claim that waited for a save): so often in one
 /// turn, then in the next.
 const STORE_ROUNDS_MAX: usize = 4;
@@ -82,6 +81,11 @@ impl EventLoop {
         self.connections.reap(self.poll.registry());
         self.metrics.turns += 1;
         Ok(!self.stopped)
+    }
+
+    /// Whether readiness is 200.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.engine.gate().ready
     }
 
     /// How it ended.
@@ -155,6 +159,7 @@ impl EventLoop {
 
     fn dispatch_store_events(&mut self) {
         while let Some(event) = self.store.poll_event() {
+            log_store_event(&event);
             self.handle_input(Input::Store(event));
         }
     }
@@ -274,7 +279,7 @@ impl EventLoop {
     }
 
     fn has_room(&self) -> bool {
-        self.connections.len() < self.limits.connections_max + STRANGERS_MAX
+        self.connections.len() < self.limits.connections_max + Limits::STRANGERS_MAX
     }
 
     fn may_accept(&self) -> bool {
@@ -308,6 +313,14 @@ impl EventLoop {
         if self.sweeping {
             self.connections.dismiss_strangers(&going(), now);
         }
+    }
+
+    /// Closes the way in: nobody new gets into the queues, and whoever waits there is taken out.
+    fn sweep(&mut self) {
+        self.sweeping = true;
+        self.listener.shut_queue();
+        self.admin.iter_mut().for_each(Listener::shut_queue);
+        self.accept();
     }
 
     fn handle_timers(&mut self) {
@@ -395,14 +408,12 @@ impl EventLoop {
                 Output::Finish { conn } => self.connections.finish(conn, now),
                 Output::Pause { conn } => self.connections.set_paused(conn, true),
                 Output::Resume { conn } => self.connections.set_paused(conn, false),
-                Output::CloseListener => {
-                    self.sweeping = true;
-                    self.listener.shut_queue();
-                    self.admin.iter_mut().for_each(Listener::shut_queue);
-                    self.accept();
-                }
+                Output::CloseListener => self.sweep(),
                 Output::CutAll => self.connections.cut_all(),
-                Output::Stop => self.stopped = true,
+                Output::Stop => {
+                    self.sweep();
+                    self.stopped = true;
+                }
             }
         }
     }
@@ -410,6 +421,20 @@ impl EventLoop {
 
 /// A read costs at least this much of a turn's budget, however little it brings.
 const READ_COST_BYTES: usize = 256;
+
+/// What an operator acts on: a store that goes or comes back.
+fn log_store_event(event: &StoreEvent) {
+    match event {
+        StoreEvent::Up => log::info!("the store is up"),
+        StoreEvent::Down { reason } => log::warn!("the store is down: {reason}"),
+        StoreEvent::Stalled => log::warn!("the store does not answer in good time"),
+        StoreEvent::Resumed => log::info!("the store answers again"),
+        StoreEvent::Claimed { .. }
+        | StoreEvent::Saved { .. }
+        | StoreEvent::Synced
+        | StoreEvent::TakenOver { .. } => {}
+    }
+}
 
 fn going() -> Answer {
     Answer::unavailable("try another instance")

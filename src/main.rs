@@ -10,7 +10,7 @@ use cli::args::{self, Command};
 use cli::settings::{App, Settings};
 use cli::{descriptors, healthcheck, help, logger, output};
 use sundown::signals::Signals;
-use sundown::{Chat, Echo, Error, Server};
+use sundown::{Chat, Echo, Error, Outcome, Server};
 
 /// `EX_USAGE` of sysexits.h.
 const BAD_CONFIGURATION: u8 = 64;
@@ -67,12 +67,25 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     // Not before: a server that cannot start says so in one line and nothing else.
     descriptors::provide(connections);
     announce(&server, path);
-    let outcome = server.run()?;
+    let outcome = run(server)?;
     output::Stdout::new().line(&outcome.report_json());
     Ok(outcome.exit_code())
 }
 
-/// The start-up lines; after `ready`, connections are answered.
+/// Serves, and says `ready` when the store has answered for the first time. Every socket is closed
+/// when it returns.
+fn run(mut server: Server) -> Result<Outcome, Error> {
+    let mut told = false;
+    while server.turn(None)? {
+        if !told && server.is_ready() {
+            told = true;
+            output::Stdout::new().line("ready");
+        }
+    }
+    Ok(server.outcome())
+}
+
+/// The start-up lines: connections are accepted from here on.
 fn announce(server: &Server, path: &str) {
     let mut stdout = output::Stdout::new();
     stdout.line(&format!("listening on ws://{}{path}", server.local_addr()));
@@ -80,7 +93,6 @@ fn announce(server: &Server, path: &str) {
         stdout.line(&format!("admin on http://{admin}"));
     }
     stdout.line(&format!("store {}", server.store_description()));
-    stdout.line("ready");
 }
 
 fn exit_code(error: &Error) -> u8 {

@@ -112,6 +112,11 @@ impl Server {
         self.event_loop.admin.as_ref().map(Listener::local_addr)
     }
 
+    /// Whether `GET /readyz` is answered 200: the store answers, and no shutdown has begun.
+    pub fn is_ready(&self) -> bool {
+        self.event_loop.is_ready()
+    }
+
     /// Where sessions are kept, for people, without secrets.
     pub fn store_description(&self) -> String {
         self.event_loop.store.describe()

@@ -89,6 +89,7 @@ const BAD_ARGUMENTS: &[(&[&str], &str)] = &[
     (&["--app", "ping\npong"], "--app"),
     (&["--store", "redis:/user:secret@h"], "--store (not shown"),
     (&["--store", "secret"], "--store (not shown"),
+    (&["--store", "redis://:secret@h:x"], "--store (not shown"),
     (&["--store", "sqlite:"], "--store"),
     (&["--spill", "redis://:secret@h"], "--spill"),
     (&["--durability", "strong"], "--durability"),

@@ -285,13 +285,15 @@ fn a_damaged_file_takes_the_store_down_and_its_repair_brings_it_up() {
     node.store.sync();
     assert_eq!(node.turn(), ["down"]);
     // Down is said once, and what is asked meanwhile is not answered, not even later.
-    for _ in 0..20 {
+    let mut longest = Duration::ZERO;
+    while longest < Duration::from_secs(2) {
         node.save("a", 1, 3);
-        node.now.instant = node.store.poll_timeout().unwrap();
+        let probe_at = node.store.poll_timeout().unwrap();
+        longest = longest.max(probe_at - node.now.instant);
+        node.now.instant = probe_at;
         assert_eq!(node.turn(), [""; 0]);
     }
-    let pause = node.store.poll_timeout().unwrap() - node.now.instant;
-    assert_eq!(pause, Duration::from_secs(2));
+    assert_eq!(longest, Duration::from_secs(2));
     other
         .execute_batch("ALTER TABLE broken RENAME TO session")
         .unwrap();
@@ -385,23 +387,35 @@ fn a_sync_is_done_even_while_somebody_reads_an_old_state() {
 
 #[test]
 fn the_wal_stays_small_under_steady_writes() {
-    const COMMITS: u64 = 20_000;
+    const COMMITS_MIN: u64 = 20_000;
     let (_dir, path) = temporary();
     let mut node = Node::open(&path);
-    let (mut largest, mut emptied, mut before) = (0, 0, 0);
-    for count in 1..=COMMITS {
-        node.save(&format!("s{}", count % 1_000), 1, count);
-        let expected = format!("saved s{} {count}", count % 1_000);
+    let started = clock::now().instant;
+    let (mut largest, mut written, mut emptied, mut before, mut count) = (0, 0, 0, 0, 0);
+    // How often it is emptied is the disk's business; that it is, without a pause, is ours.
+    while count < COMMITS_MIN || emptied < 5 || largest >= written / 2 {
+        count += 1;
+        let sessions = (0..5).map(|i| (count + i * 200) % 1_000);
+        let batch: Vec<_> = sessions.map(|i| save(&format!("s{i}"), 1, count)).collect();
+        let expected = format!("saved {} {count}", batch[0].session);
+        node.store.save(batch);
         assert_eq!(node.run_until_event(), [expected]);
         let bytes = wal_bytes(&path);
         largest = bytes.max(largest);
+        written += if bytes < before {
+            bytes
+        } else {
+            bytes - before
+        };
         emptied += u32::from(bytes < before);
         before = bytes;
+        let elapsed = node.now.instant - started;
+        assert!(
+            elapsed < Duration::from_secs(120),
+            "emptied {emptied} times"
+        );
     }
-    println!("largest {largest} bytes, emptied {emptied} times");
-    // Each commit adds a page at least: unbounded, this would be 80 MiB and more.
-    assert!(largest < 40 * MIB, "{largest} bytes");
-    assert!(emptied >= 2, "{emptied} times");
+    println!("{written} bytes, at most {largest} at a time, emptied {emptied} times");
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn a_save_under_an_older_epoch_is_refused() {
 fn within_an_epoch_the_count_never_goes_down() {
     check(|f| {
         f.claim("a", 1);
-        for count in [5, 9, 7, 0, 9] {
+        for count in [5, 9, 7, 0] {
             assert!(f.save("a", 1, count));
         }
         assert_eq!(f.claim("a", 2), (2, 9, true));

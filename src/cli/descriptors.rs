@@ -2,9 +2,11 @@
 //! never stop the start: a limit that is too low shows as refused connections, not as none.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sundown::Limits;
 
-/// For what is no connection: listeners, the store, signals, the poll, standard streams.
-const HEADROOM: u64 = 64;
+/// For what is no client: handshakes and health checks, listeners, the store, signals, the poll,
+/// standard streams.
+const HEADROOM: u64 = Limits::STRANGERS_MAX as u64 + 64;
 
 /// What there is to do about a limit (`None` is no limit).
 #[derive(Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sundown::config::{Config, Durability, StoreConfig};
+use sundown::store::redis::RedisStore;
 
 /// What the command line decides: the library's configuration and the application to serve.
 #[derive(Clone, Debug)]
@@ -183,7 +184,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
                outlive the container, clients that come back begin at 0.",
         expected: "memory:, sqlite:PATH, redis://…, rediss://… or redis+unix://…",
         secret: true,
-        apply: |s, text| put(&mut s.config.store, text.parse().ok()),
+        apply: |s, text| put(&mut s.config.store, store(text)),
     },
     Setting {
         name: "durability",
@@ -350,6 +351,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
 fn put<T>(field: &mut T, value: Option<T>) -> Option<()> {
     *field = value?;
     Some(())
+}
+
+/// Only what can be opened, so that a Redis URL with a mistake is refused under its setting's name.
+fn store(text: &str) -> Option<StoreConfig> {
+    let store = text.parse().ok()?;
+    match &store {
+        StoreConfig::Redis(url) => RedisStore::check_url(url).ok()?,
+        StoreConfig::Memory | StoreConfig::Sqlite(_) => {}
+    }
+    Some(store)
 }
 
 fn duration(text: &str) -> Option<Duration> {

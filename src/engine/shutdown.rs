@@ -384,7 +384,10 @@ impl Shutdown {
     /// A phase's own deadline, early enough that the goodbyes still have their time.
     fn clamped(&self, began: Instant, phase: Duration) -> Instant {
         let goodbyes = self.budget.close_spread.min(self.budget.timeout / 4);
-        let latest = self.budget.timeout.saturating_sub(self.cut_margin() + goodbyes);
+        let latest = self
+            .budget
+            .timeout
+            .saturating_sub(self.cut_margin() + goodbyes);
         began + (self.budget.delay + phase).min(latest)
     }
 

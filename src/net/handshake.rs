@@ -316,6 +316,10 @@ mod tests {
             "{response}"
         );
         let foreign = request.replace("sundown.v1", "sundown.v2");
-        assert!(!ask(&foreign, &[], true, true).1.contains("sec-websocket-protocol"));
+        assert!(
+            !ask(&foreign, &[], true, true)
+                .1
+                .contains("sec-websocket-protocol")
+        );
     }
 }

@@ -10,7 +10,7 @@ use super::connections::Connections;
 use super::handshake;
 use super::http::{self, Head};
 use super::websocket::Received;
-use crate::engine::io::ConnId;
+use crate::engine::io::{CloseReason, ConnId};
 
 /// What a connection has brought.
 #[derive(Debug)]
@@ -105,6 +105,11 @@ impl Connections {
                 let answered = connection.outbound.len() > unsent;
                 if answered {
                     self.mark_dirty(conn.slot);
+                    // Pongs are queued like everything else, and bounded like it.
+                    if !self.keeps_up(conn) {
+                        self.fail(conn, &CloseReason::TOO_SLOW, now);
+                        return Some(Event::Gone);
+                    }
                 }
                 self.received(conn, received, now)
             }

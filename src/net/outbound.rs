@@ -35,26 +35,32 @@ impl Connections {
         }
     }
 
-    /// Queues a message. `false`: the peer reads too slowly, and was closed for it.
+    /// Queues a message. `false`: the peer reads too slowly, and must be closed for it.
     #[must_use]
     pub(crate) fn send(&mut self, conn: ConnId, payload: &[u8], binary: bool) -> bool {
+        if !self.keeps_up(conn) {
+            return false;
+        }
+        if let Some(connection) = self.get_mut(conn)
+            && connection.websocket().is_some()
+        {
+            websocket::encode_message(payload, binary, &mut connection.outbound);
+            self.mark_dirty(conn.slot);
+        }
+        true
+    }
+
+    /// Whether no more than `outbound_bytes_max` waits for a peer. A fast reader's burst within
+    /// one turn is no fault: what waits is offered to the kernel first.
+    pub(super) fn keeps_up(&mut self, conn: ConnId) -> bool {
         let limit = self.limits.outbound_bytes_max;
         let Some(connection) = self.get_mut(conn) else {
             return true;
         };
-        if connection.websocket().is_none() {
-            return true;
-        }
         if connection.unsent() > limit {
-            // A fast reader's burst within one turn is no fault: offer it to the kernel first.
             connection.flush();
         }
-        if connection.unsent() > limit {
-            return false;
-        }
-        websocket::encode_message(payload, binary, &mut connection.outbound);
-        self.mark_dirty(conn.slot);
-        true
+        connection.websocket().is_none() || connection.unsent() <= limit
     }
 
     /// Queues a Close frame: there is room for it, whatever waits already. What the peer sends is

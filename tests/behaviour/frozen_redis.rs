@@ -159,6 +159,7 @@ fn sessions_that_never_opened() {
     let mut first = Server::start(&redis.url(), &[]);
     let (mut client, _) = Client::v1(&first, "waits");
     assert_eq!(client.say("kept"), 1);
+    client.leave();
     first.stop();
     let mut second = Server::start(&redis.url(), &[]);
     redis.freeze();

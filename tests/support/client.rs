@@ -161,6 +161,8 @@ impl Client {
         if self.answers_close && !self.closed {
             self.frame(CLOSE, payload.get(..2).unwrap_or_default());
             self.closed = true;
+            // Often the last thing that is asked of a client: it must not wait for the next.
+            self.stream.write();
         }
         Event::Close(
             code,

@@ -16,7 +16,7 @@ pub(crate) enum Habit {
     Steady,
     /// Three messages, then only listens.
     Idle,
-    /// Sends without a pause, and reads, until its own Close is out.
+    /// Sends a kilobyte after the other without a pause, and reads, until its own Close is out.
     Blasting,
     /// Sends, and reads nothing until the server is gone.
     NeverReading,
@@ -165,12 +165,16 @@ fn shake_hands(address: SocketAddr, guest: &Guest) -> Client {
 }
 
 fn converse(client: &mut Client, seen: &mut Seen, ready: &Sender<()>) {
+    let kilobyte = "x".repeat(1_000);
+    if seen.guest.habit == Habit::Blasting {
+        client.stream.shrink_backlog();
+    }
     let mut in_stride = false;
     let mut next_at = now();
     while seen.end.is_none() {
         if seen.guest.habit == Habit::Blasting {
-            while !client.has_closed() && client.stream.unwritten() < 8 << 10 {
-                client.text("without pause");
+            while !client.has_closed() && client.stream.unwritten() < 32 << 10 {
+                client.text(&kilobyte);
             }
             seen.listen(client, ms(1));
         } else {

@@ -54,6 +54,13 @@ impl Stream {
             .expect("a socket takes a buffer size");
     }
 
+    /// A send buffer of 64 KiB: what waits in it is sent and not received, and its default holds
+    /// megabytes.
+    pub(crate) fn shrink_backlog(&self) {
+        rustix::net::sockopt::set_socket_send_buffer_size(&self.socket, 64 << 10)
+            .expect("a socket takes a buffer size");
+    }
+
     /// Queues bytes; `pump` writes them.
     pub(crate) fn queue(&mut self, bytes: &[u8]) {
         self.outbound.extend_from_slice(bytes);
@@ -146,7 +153,8 @@ impl Stream {
         }
     }
 
-    fn write(&mut self) {
+    /// Writes what the kernel takes now.
+    pub(crate) fn write(&mut self) {
         if self.unwritten() == 0 || self.end.is_some() {
             return;
         }

@@ -301,7 +301,10 @@ impl SqliteStore {
             }
             Err(error) => {
                 log::debug!("{}: still down: {error}", self.describe());
-                self.checkpointer.trim();
+                if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+                    // The WAL may be what fills it.
+                    self.checkpointer.trim();
+                }
                 self.pause_down(now);
             }
         }

@@ -10,7 +10,7 @@ struct Fixture {
     store: SqliteStore,
     now: Now,
     _dir: tempfile::TempDir,
-    _poll: mio::Poll,
+    poll: mio::Poll,
 }
 
 fn fixture() -> Fixture {
@@ -23,7 +23,7 @@ fn fixture() -> Fixture {
         store,
         now: clock::now(),
         _dir: dir,
-        _poll: poll,
+        poll,
     }
 }
 
@@ -205,6 +205,43 @@ fn a_full_disk_takes_the_store_down_until_there_is_room() {
     assert!(matches!(&f.turn()[..], [StoreEvent::Saved { .. }]));
     assert_eq!(f.rows(), 500);
     assert_eq!(f.store.down_pause, DOWN_PAUSE_MIN);
+}
+
+#[test]
+fn a_sync_from_before_the_fall_is_not_answered_after_it() {
+    let mut f = fixture();
+    f.save(0..10, 1);
+    f.store.sync();
+    f.store.flush(f.now);
+    let rename = |f: &Fixture, from: &str, to: &str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        f.store.conn.execute_batch(&sql).unwrap();
+    };
+    rename(&f, "session", "broken");
+    f.save(0..10, 1);
+    f.store.flush(f.now);
+    // It may have been answered before.
+    let mut events = f.store.events.drain(..);
+    assert!(matches!(events.next_back(), Some(StoreEvent::Down { .. })));
+    drop(events);
+    rename(&f, "broken", "session");
+    f.now.instant = f.store.poll_timeout().unwrap();
+    assert!(matches!(&f.turn()[..], [StoreEvent::Up]));
+    for count in 1..=2 {
+        f.save(0..1, count);
+        f.store.sync();
+        f.store.flush(f.now);
+        assert!(matches!(
+            f.store.poll_event(),
+            Some(StoreEvent::Saved { .. })
+        ));
+        let mut ready = mio::Events::with_capacity(1);
+        while f.store.events.is_empty() {
+            f.poll.poll(&mut ready, None).unwrap();
+            f.store.handle_ready(f.now);
+        }
+        assert!(matches!(&f.turn()[..], [StoreEvent::Synced]));
+    }
 }
 
 #[test]
