@@ -409,7 +409,7 @@ impl EventLoop {
                 Output::Pause { conn } => self.connections.set_paused(conn, true),
                 Output::Resume { conn } => self.connections.set_paused(conn, false),
                 Output::CloseListener => self.sweep(),
-                Output::CutAll => self.connections.cut_all(),
+                Output::Cut { conn } => self.connections.cut(conn),
                 Output::Stop => {
                     self.sweep();
                     self.stopped = true;

@@ -267,8 +267,11 @@ pub enum Output {
     },
     /// Empty the accept queue, close the listener, and send every stranger away.
     CloseListener,
-    /// Cut every socket that is left.
-    CutAll,
+    /// Cut this connection: its peer has had its time.
+    Cut {
+        /// Whom.
+        conn: ConnId,
+    },
     /// Nothing is left to do: end the loop.
     Stop,
 }

@@ -136,10 +136,7 @@ impl Engine {
                     self.save_due = true;
                 }
                 Action::SayGoodbye => self.begin_farewell(now),
-                Action::CutPeers => {
-                    self.parting.tally.cut += self.clients.len();
-                    self.outputs.push_back(Output::CutAll);
-                }
+                Action::CutPeers => self.cut_peers(),
                 Action::CloseListener => self.outputs.push_back(Output::CloseListener),
                 Action::Stop => self.outputs.push_back(Output::Stop),
             }
@@ -275,6 +272,16 @@ impl Engine {
             self.push_close(conn, *reason);
         }
         self.finish_if_saved(conn);
+    }
+
+    fn cut_peers(&mut self) {
+        for slot in 0..self.clients.slots_end() {
+            if let Some((conn, _)) = self.clients.at(slot) {
+                self.parting.tally.cut += 1;
+                self.outputs.push_back(Output::Cut { conn });
+                self.gone(conn);
+            }
+        }
     }
 
     fn reconnect_ms(&mut self) -> u64 {

@@ -148,7 +148,7 @@ fn in_words(output: &Output) -> String {
         Output::Pause { conn } => format!("#{} pause", conn.slot),
         Output::Resume { conn } => format!("#{} resume", conn.slot),
         Output::CloseListener => "close listener".into(),
-        Output::CutAll => "cut all".into(),
+        Output::Cut { conn } => format!("#{} cut", conn.slot),
         Output::Stop => "stop".into(),
     }
 }
@@ -470,7 +470,7 @@ fn a_dead_store_costs_the_replies_and_names_the_sessions() {
     rig.close(0);
     rig.check(&["#0 finish"]);
     rig.pass(1_500);
-    rig.check(&["cut all", "close listener", "stop"]);
+    rig.check(&["#1 cut", "close listener", "stop"]);
     let outcome = rig.engine.outcome();
     assert_eq!(outcome.unsaved, [("a".to_owned(), 2)]);
     assert_eq!((outcome.cut, outcome.saved, outcome.exit_code()), (1, 1, 1));
@@ -493,7 +493,7 @@ fn a_second_request_skips_the_drain_and_a_third_ends_it() {
         "#0 resume",
     ]);
     rig.shut_down();
-    rig.check(&["cut all", "stop"]);
+    rig.check(&["#0 cut", "stop"]);
     assert_eq!(rig.engine.shutdown.state(), State::Stopped);
 }
 

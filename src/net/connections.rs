@@ -131,9 +131,9 @@ impl Connections {
         }
     }
 
-    /// Cuts every connection that is left, without more ado.
-    pub(crate) fn cut_all(&mut self) {
-        for conn in self.all() {
+    /// Cuts a connection, without more ado.
+    pub(crate) fn cut(&mut self, conn: ConnId) {
+        if self.get_mut(conn).is_some() {
             self.kill(conn.slot);
         }
     }

@@ -5,13 +5,14 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, channel};
 
 use crate::support::client::Client;
 use crate::support::crowd::{Crowd, Guest, Habit};
 use crate::support::http;
 use crate::support::server::Server;
 use crate::support::stream::{End, Stream};
-use crate::support::{PATIENCE, eventually, ms, now, pause};
+use crate::support::{PATIENCE, ms, now, pause};
 
 #[derive(Debug, Default)]
 struct Answers {
@@ -21,8 +22,8 @@ struct Answers {
     broken: Vec<String>,
 }
 
-/// Connects every 5 ms until the connection is refused.
-fn knock(address: SocketAddr) -> Answers {
+/// Connects every 5 ms until the connection is refused; says so once it has been let in.
+fn knock(address: SocketAddr, inside: &Sender<()>) -> Answers {
     let mut answers = Answers::default();
     let begun = now();
     loop {
@@ -39,7 +40,11 @@ fn knock(address: SocketAddr) -> Answers {
             None => answers
                 .broken
                 .push(format!("{:?} without an answer", stream.end())),
-            Some(response) if response.status == 101 => answers.welcome(Client::over(stream)),
+            Some(response) if response.status == 101 => {
+                answers.welcome(Client::over(stream));
+                // Nobody listens any more after the first time.
+                drop(inside.send(()));
+            }
             Some(response) => {
                 let polite = response.status == 503
                     && response.end == Some(End::Eof)
@@ -86,15 +91,24 @@ fn check(flags: &[&str]) {
         vec![guest(Habit::Steady), guest(Habit::NeverReading)],
     );
     let address = server.address;
-    let knockers: Vec<_> = (0..4)
-        .map(|_| std::thread::spawn(move || knock(address)))
-        .collect();
-    eventually("ready", || server.readiness() == 200);
+    let knocker = |()| {
+        let (inside, is_inside) = channel();
+        (
+            std::thread::spawn(move || knock(address, &inside)),
+            is_inside,
+        )
+    };
+    let knockers = [(); 4].map(knocker);
+    for (_, is_inside) in &knockers {
+        is_inside
+            .recv_timeout(PATIENCE)
+            .expect("everyone is let in at first");
+    }
     server.terminate();
     let exit = server.exit();
     assert_eq!(exit.code, Some(0));
     let (mut welcomed, mut refused) = (0, 0);
-    for knocker in knockers {
+    for (knocker, _) in knockers {
         let answers = knocker.join().expect("a knocker only notes");
         assert!(answers.broken.is_empty(), "{answers:?}");
         welcomed += answers.welcomed;

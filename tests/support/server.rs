@@ -85,7 +85,12 @@ impl Server {
     #[track_caller]
     pub(crate) fn launch(command: Command, store: &str, flags: &[&str]) -> Self {
         let server = Self::listening(command, store, flags);
-        eventually("readiness 200", || server.readiness() == 200);
+        let ready = server
+            .process
+            .stdout
+            .wait_for(PATIENCE, |line| (line == "ready").then_some(()));
+        assert!(ready.is_some(), "the server never said `ready`");
+        assert_eq!(server.readiness(), 200, "once it has said so");
         server
     }
 
@@ -106,10 +111,6 @@ impl Server {
         };
         let address = bound("listening on ws://");
         let admin = bound("admin on http://");
-        let ready = process
-            .stdout
-            .wait_for(PATIENCE, |line| (line == "ready").then_some(()));
-        assert!(ready.is_some(), "the server never said `ready`");
         Self {
             process,
             address,
