@@ -21,7 +21,7 @@ fn check(url: &str, described: &str) {
     let mut store = Driver::up(url);
     assert_eq!(store.store.describe(), described);
     store.claim("s", 1);
-    assert_eq!(store.save(&[("s", 1, 5)]), []);
+    assert_eq!(store.save(&[("s", 1, 5)]), [0_usize; 0]);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn tls_in_child(task: &str) {
             let sessions: Vec<String> = (0..512).map(|n| format!("{n:0>128}")).collect();
             let batch: Vec<_> = sessions.iter().map(|id| (id.as_str(), 1, 1)).collect();
             for _ in 0..20 {
-                assert_eq!(store.save(&batch), []);
+                assert_eq!(store.save(&batch), [0_usize; 0]);
             }
         }
         "down" => {
