@@ -46,7 +46,7 @@ pub(crate) struct EventLoop {
     pub(crate) allowed_origins: Vec<String>,
     /// The clock at the beginning of the turn.
     pub(crate) now: Now,
-    /// The listener is being closed: who comes now is answered 503 unheard.
+    /// The accept queues are shut: whoever is still in one is a stranger to wait for.
     pub(crate) sweeping: bool,
     /// The engine has nothing left to do.
     pub(crate) stopped: bool,
@@ -310,16 +310,15 @@ impl EventLoop {
             self.connections
                 .insert(socket, Entrance::Admin, self.poll.registry(), now);
         }
-        if self.sweeping {
-            self.connections.dismiss_strangers(&going(), now);
-        }
     }
 
-    /// Closes the way in: nobody new gets into the queues, and whoever waits there is taken out.
-    fn sweep(&mut self) {
-        self.sweeping = true;
-        self.listener.shut_queue();
-        self.admin.iter_mut().for_each(Listener::shut_queue);
+    /// Closes the way in: nobody new gets into the queues, and whoever is there is taken out.
+    fn shut_queues(&mut self) {
+        if !self.sweeping {
+            self.sweeping = true;
+            self.listener.shut_queue();
+            self.admin.iter_mut().for_each(Listener::shut_queue);
+        }
         self.accept();
     }
 
@@ -408,10 +407,11 @@ impl EventLoop {
                 Output::Finish { conn } => self.connections.finish(conn, now),
                 Output::Pause { conn } => self.connections.set_paused(conn, true),
                 Output::Resume { conn } => self.connections.set_paused(conn, false),
-                Output::CloseListener => self.sweep(),
+                Output::CloseListener => self.shut_queues(),
                 Output::Cut { conn } => self.connections.cut(conn),
                 Output::Stop => {
-                    self.sweep();
+                    self.shut_queues();
+                    self.connections.dismiss_strangers(&going(), now);
                     self.stopped = true;
                 }
             }

@@ -69,10 +69,12 @@ pub enum State {
         /// When the rest is cut.
         deadline: Instant,
     },
-    /// The listener is closed; whoever waited in its queue is answered.
+    /// The accept queue is shut; whoever is in it, or half through its handshake, is answered.
     Sweeping {
         /// When the rest is cut.
         deadline: Instant,
+        /// When those who were half through are in the queue.
+        settled: Instant,
     },
     /// Listener and sockets are gone.
     Stopped,
@@ -162,6 +164,10 @@ pub struct Timeline {
 /// How long strangers may take to read their answer, once the listener is closed.
 const SWEEP_TIME: Duration = Duration::from_millis(250);
 
+/// How long a TCP handshake may take that was half through when the queue was shut: a few round
+/// trips within a data centre.
+const SETTLE_TIME: Duration = Duration::from_millis(10);
+
 /// The machine.
 #[derive(Debug)]
 pub struct Shutdown {
@@ -221,13 +227,13 @@ impl Shutdown {
             State::Draining { since, .. } if census.connections > 0 => {
                 census.is_idle().then(|| self.quiet_at(since, census))
             }
+            State::Sweeping { settled, .. } => (census.strangers == 0).then_some(settled),
             State::Serving
             | State::Delaying { .. }
             | State::Notifying { .. }
             | State::Draining { .. }
             | State::Persisting { .. }
             | State::Closing { .. }
-            | State::Sweeping { .. }
             | State::Stopped => self
                 .timeline
                 .began
@@ -264,7 +270,7 @@ impl Shutdown {
             | State::Draining { deadline, .. }
             | State::Persisting { deadline }
             | State::Closing { deadline }
-            | State::Sweeping { deadline } => Some(deadline),
+            | State::Sweeping { deadline, .. } => Some(deadline),
         }
     }
 
@@ -277,7 +283,7 @@ impl Shutdown {
             }
             State::Persisting { .. } => census.unsaved == 0,
             State::Closing { .. } => census.connections == 0,
-            State::Sweeping { .. } => census.strangers == 0,
+            State::Sweeping { settled, .. } => census.strangers == 0 && now >= settled,
         }
     }
 
@@ -378,6 +384,7 @@ impl Shutdown {
         let last = began + self.budget.timeout.saturating_sub(self.cut_margin() / 2);
         State::Sweeping {
             deadline: (now + SWEEP_TIME).min(last),
+            settled: (now + SETTLE_TIME).min(last),
         }
     }
 

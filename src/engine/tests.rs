@@ -432,7 +432,7 @@ fn a_whole_shutdown_in_order() {
     rig.levels.sockets -= 1;
     rig.close(1);
     rig.levels.sockets -= 1;
-    rig.pass(1);
+    rig.pass(10);
     rig.check(&["#1 finish", "close listener", "stop"]);
     let outcome = rig.engine.outcome();
     assert_eq!(

@@ -2,8 +2,9 @@
 //! without resetting those who wait in its queue.
 //!
 //! A plain close resets every connection that the kernel has completed and we have not accepted.
-//! So it first shuts the queue (`listen` with a backlog of 0: later SYNs are dropped, and retried
-//! by the peer), then accepts until there is none left.
+//! So the queue is shut first: SYNs are dropped from then on, and retried by the peer until the
+//! port is closed and refuses them. Handshakes that were half through still complete, and are
+//! accepted like any other, until there is none left.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use crate::error::Error;
 
@@ -105,13 +107,42 @@ impl Listener {
         None
     }
 
-    /// Takes no new connections: those that are complete already can still be accepted.
+    /// Takes no new connections: those that are complete, or half through, can still be accepted.
     pub(crate) fn shut_queue(&mut self) {
-        if let Err(error) = rustix::net::listen(&self.socket, 0) {
-            log::warn!("listen with a backlog of 0: {error}");
+        if let Err(error) = refuse_handshakes(SockRef::from(&self.socket)) {
+            log::warn!("cannot shut the accept queue: {error}");
         }
         self.ready = true;
     }
+}
+
+/// Has the kernel drop every SYN for this listener.
+///
+/// A backlog of 0 would not do: it still lets one connection in, and leaves those who are half
+/// through to be reset. The filter sees the segment from its TCP header on (RFC 9293, section 3.1):
+/// byte 13 holds the flags, of which SYN without ACK begins a handshake.
+#[cfg(target_os = "linux")]
+fn refuse_handshakes(socket: SockRef<'_>) -> io::Result<()> {
+    use socket2::SockFilter;
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    socket.attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+/// The next best thing: room for one in the queue.
+#[cfg(not(target_os = "linux"))]
+fn refuse_handshakes(socket: SockRef<'_>) -> io::Result<()> {
+    socket.listen(0)
 }
 
 fn out_of_resources(error: &io::Error) -> bool {

@@ -67,11 +67,8 @@ impl Driver {
     /// One turn of the loop, which waits for at most so long; whether anything was ready.
     pub(crate) fn turn(&mut self, wait_max: Duration) -> bool {
         self.store.flush(self.now());
-        let due = self.store.poll_timeout().unwrap();
-        let wait = due.saturating_duration_since(self.now().instant);
-        self.poll
-            .poll(&mut self.events, Some(wait.min(wait_max)))
-            .unwrap();
+        let wait = self.wait().min(wait_max);
+        self.poll.poll(&mut self.events, Some(wait)).unwrap();
         let now = self.now();
         let ready = !self.events.is_empty();
         if ready {
@@ -87,9 +84,10 @@ impl Driver {
         ready
     }
 
-    /// Whether this time has come.
-    pub(crate) fn is_due(&self, at: Instant) -> bool {
-        at <= self.now().instant
+    /// How long the store has nothing to do by itself.
+    pub(crate) fn wait(&self) -> Duration {
+        let due = self.store.poll_timeout().unwrap();
+        due.saturating_duration_since(self.now().instant)
     }
 
     /// Lets time pass for the store, and none for us.
@@ -103,9 +101,21 @@ impl Driver {
         now
     }
 
-    /// The next event; fails when none comes.
+    /// The next event but for the two that a busy machine can cause at any time; fails when none
+    /// comes.
     #[track_caller]
     pub(crate) fn next(&mut self) -> StoreEvent {
+        loop {
+            match self.next_of_all() {
+                StoreEvent::Stalled | StoreEvent::Resumed => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// The next event of any kind; fails when none comes.
+    #[track_caller]
+    pub(crate) fn next_of_all(&mut self) -> StoreEvent {
         let deadline = clock::now().instant + PATIENCE;
         loop {
             if let Some(event) = self.answers.pop_front() {

@@ -50,6 +50,17 @@ impl Fake {
         }
     }
 
+    /// From the connection to `Up`.
+    #[track_caller]
+    fn greet(&mut self, store: &mut Driver) {
+        self.peer = None;
+        self.expect(store, "\r\nsundown\r\n");
+        self.say(store, HELLO.as_bytes());
+        self.expect(store, "\r\nsundown:claimed:0\r\n");
+        self.say(store, GREETING.as_bytes());
+        store.wait_up();
+    }
+
     /// Sends, and turns the store until the bytes have made it ready.
     fn say(&mut self, store: &mut Driver, text: &[u8]) {
         if text.is_empty() {
@@ -109,32 +120,72 @@ fn a_peer_that_says_nothing_or_nonsense_is_no_redis() {
     fake.expect(&mut store, "\r\nsundown\r\n");
     fake.say(&mut store, b"HTTP/1.1 400 Bad Request\r\n\r\n");
     assert!(store.heard().is_none(), "still down");
-    fake.peer = None;
     store.skip(Duration::from_secs(2));
-    fake.expect(&mut store, "\r\nsundown\r\n");
-    fake.say(&mut store, HELLO.as_bytes());
-    fake.expect(&mut store, "\r\nsundown:claimed:0\r\n");
-    fake.say(&mut store, GREETING.as_bytes());
-    store.wait_up();
+    fake.greet(&mut store);
 }
 
 #[test]
 fn an_error_to_a_request_ends_the_link_after_the_answers_before_it() {
     let (mut fake, mut store) = Fake::listen();
-    fake.expect(&mut store, "\r\nsundown\r\n");
-    fake.say(&mut store, HELLO.as_bytes());
-    fake.expect(&mut store, "\r\nsundown:claimed:0\r\n");
-    fake.say(&mut store, GREETING.as_bytes());
-    store.wait_up();
+    fake.greet(&mut store);
     store.store.claim(claim("a", 1));
     store.store.claim(claim("b", 2));
     fake.expect(&mut store, "\r\nb\r\n");
-    fake.say(
-        &mut store,
-        b"*3\r\n:1\r\n:0\r\n:0\r\n-OOM command not allowed\r\n",
-    );
+    fake.say(&mut store, b"*3\r\n:1\r\n:0\r\n:0\r\n-OOM not allowed\r\n");
     assert!(matches!(store.next(), StoreEvent::Claimed { epoch: 1, .. }));
-    assert_eq!(store.wait_down(), "OOM command not allowed");
-    // The Down of a link that has just come up is one of a series: it comes again, more slowly.
+    assert_eq!(store.wait_down(), "OOM not allowed");
     assert!(store.heard().is_none());
+}
+
+#[test]
+fn a_link_that_ends_at_its_first_request_is_made_again_ever_more_slowly() {
+    let (mut fake, mut store) = Fake::listen();
+    let mut waits = Vec::new();
+    for held in [0; 12].into_iter().chain([5]) {
+        store.skip(Duration::from_secs(2));
+        fake.greet(&mut store);
+        store.store.claim(claim("a", 1));
+        fake.expect(&mut store, "\r\na\r\n");
+        let peer = fake.peer.as_mut().unwrap();
+        peer.write_all(b"-READONLY a replica\r\n").unwrap();
+        store.skip(Duration::from_secs(held));
+        store.wait_down();
+        waits.push(store.wait());
+    }
+    let (after_holding, series) = waits.split_last().unwrap();
+    let first_ceiling = Duration::from_millis(50);
+    assert!(
+        series.iter().max() > Some(&(first_ceiling * 10)),
+        "{waits:?}"
+    );
+    assert!(*after_holding <= first_ceiling, "{waits:?}");
+}
+
+#[test]
+fn a_flood_has_its_turn_and_no_more_but_all_of_it_is_heard() {
+    let (mut fake, mut store) = Fake::listen();
+    fake.greet(&mut store);
+    let news = ">3\r\n$7\r\nmessage\r\n$17\r\nsundown:claimed:0\r\n$3\r\ns 5\r\n";
+    let flood = news.repeat(100_000);
+    let peer = fake.peer.as_mut().unwrap();
+    let mut sent = 0;
+    while let Ok(count) = peer.write(&flood.as_bytes()[sent..]) {
+        sent += count;
+    }
+    assert!(
+        sent > 1 << 20,
+        "the kernel takes more than a megabyte: {sent}"
+    );
+    store.turn(PATIENCE);
+    assert!(
+        store.wait().is_zero(),
+        "the rest is due at once: no edge will tell of it"
+    );
+    for heard in 0..sent / news.len() {
+        let event = store.next();
+        assert!(
+            matches!(event, StoreEvent::TakenOver { .. }),
+            "{heard}: {event:?}"
+        );
+    }
 }

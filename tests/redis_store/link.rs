@@ -1,5 +1,4 @@
-//! What may happen to a link, and what the engine hears of it: scripts flushed, Redis frozen or
-//! killed, a kernel that takes no more bytes.
+//! What may happen to a link, and what the engine hears of it.
 
 use std::time::Duration;
 
@@ -43,13 +42,13 @@ fn a_frozen_redis_stalls_and_then_answers_everything() {
     redis.freeze();
     store.store.claim(claim("s", 1));
     store.store.save(vec![save("s", 1, 5)]);
-    assert!(matches!(store.next(), StoreEvent::Stalled));
+    assert!(matches!(store.next_of_all(), StoreEvent::Stalled));
     store.store.sync();
     redis.thaw();
     assert!(matches!(store.next(), StoreEvent::Claimed { epoch: 1, .. }));
     assert!(matches!(store.next(), StoreEvent::Saved { .. }));
     assert!(matches!(store.next(), StoreEvent::Synced));
-    assert!(matches!(store.next(), StoreEvent::Resumed));
+    assert!(matches!(store.next_of_all(), StoreEvent::Resumed));
 }
 
 #[test]
@@ -57,9 +56,9 @@ fn a_freeze_is_noticed_without_requests() {
     let redis = RedisServer::start(&[]);
     let mut store = Driver::up(&redis.url());
     redis.freeze();
-    assert!(matches!(store.next(), StoreEvent::Stalled));
+    assert!(matches!(store.next_of_all(), StoreEvent::Stalled));
     redis.thaw();
-    assert!(matches!(store.next(), StoreEvent::Resumed));
+    assert!(matches!(store.next_of_all(), StoreEvent::Resumed));
     // An idle link that answers its PINGs has nothing to say.
     for _ in 0..20 {
         store.skip(Duration::from_secs(1));
@@ -77,7 +76,7 @@ fn a_redis_that_stays_frozen_is_given_up_and_found_again() {
     store.store.claim(claim("s", 1));
     store.turn(Duration::ZERO);
     store.skip(Duration::from_secs(2));
-    assert!(matches!(store.next(), StoreEvent::Stalled));
+    assert!(matches!(store.next_of_all(), StoreEvent::Stalled));
     store.skip(Duration::from_secs(12));
     store.turn(Duration::ZERO);
     assert!(store.heard().is_none(), "14 s are not yet 15");
@@ -152,7 +151,7 @@ fn a_kernel_that_takes_no_more_costs_neither_time_nor_answers() {
     redis.thaw();
     let (mut saved, mut claimed, mut resumed) = (0, 0, 0);
     while saved < 200 || claimed < 40_000 || resumed == 0 {
-        match store.next() {
+        match store.next_of_all() {
             StoreEvent::Saved { fenced, .. } => {
                 assert_eq!((fenced, claimed), (vec![], 0));
                 saved += 1;

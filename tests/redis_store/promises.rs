@@ -1,5 +1,4 @@
-//! What every store promises, and what Redis holds afterwards: the hash of a session, its epoch,
-//! and when it expires.
+//! What every store promises, and what Redis holds afterwards.
 
 use redis::Value;
 use sundown::engine::io::StoreEvent;
@@ -14,7 +13,7 @@ fn claims_give_the_next_epoch_and_the_same_one_to_the_same_token() {
     let mut store = Driver::up(&redis.url());
     assert_eq!(store.claim("s", 1), (1, 0, false));
     assert_eq!(store.claim("s", 1), (1, 0, false));
-    assert_eq!(store.save(&[("s", 1, 5)]), [0_usize; 0]);
+    assert!(store.save(&[("s", 1, 5)]).is_empty());
     assert_eq!(store.claim("s", u64::MAX), (2, 5, true));
     assert_eq!(store.claim("s", u64::MAX), (2, 5, true));
     assert_eq!(store.claim("other", 2), (1, 0, false));
@@ -38,11 +37,11 @@ fn a_count_never_goes_down_within_an_epoch() {
     let redis = RedisServer::start(&[]);
     let mut store = Driver::up(&redis.url());
     store.claim("s", 1);
-    assert_eq!(store.save(&[("s", 1, 10), ("s", 1, 9)]), [0_usize; 0]);
-    assert_eq!(store.save(&[("s", 1, 2)]), [0_usize; 0]);
+    assert!(store.save(&[("s", 1, 10), ("s", 1, 9)]).is_empty());
+    assert!(store.save(&[("s", 1, 2)]).is_empty());
     assert_eq!(store.claim("s", 2), (2, 10, true));
     // A newer epoch may begin anywhere: its owner knows.
-    assert_eq!(store.save(&[("s", 2, 10), ("s", 2, 11)]), [0_usize; 0]);
+    assert!(store.save(&[("s", 2, 10), ("s", 2, 11)]).is_empty());
     assert_eq!(store.claim("s", 3), (3, 11, true));
 }
 
@@ -57,9 +56,9 @@ fn a_lost_session_is_made_again_by_its_owner() {
     // Someone else claims what Redis has lost, and then the owner of the higher epoch saves: the
     // claim of the lower one, repeated, must not be given the higher.
     assert_eq!(store.claim("s", 5), (1, 0, false));
-    assert_eq!(store.save(&[("s", 4, 20)]), [0_usize; 0]);
+    assert!(store.save(&[("s", 4, 20)]).is_empty());
     assert_eq!(store.claim("s", 5), (5, 20, true));
-    assert_eq!(store.save(&[("gone", 7, 3)]), [0_usize; 0]);
+    assert!(store.save(&[("gone", 7, 3)]).is_empty());
     assert_eq!(store.claim("gone", 6), (8, 3, true));
 }
 

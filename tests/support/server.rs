@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{PATIENCE, eventually, http};
+use super::{PATIENCE, http};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sundown");
 

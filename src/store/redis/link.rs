@@ -454,3 +454,6 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 const _: () = assert!(STALL_AFTER.as_millis() < SILENCE_MAX.as_millis());
 const _: () = assert!(BUFFER_BYTES <= READ_BYTES_MAX);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! What a name with several addresses comes to. The rest of a link's life is tested from outside,
+//! against a real Redis.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use mio::{Events, Poll, Waker};
+
+use super::*;
+use crate::clock;
+
+/// A link and its loop; the link is left alone until `turn`.
+struct Bench {
+    poll: Poll,
+    link: Link,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let link = Link::new(Parts {
+            target: Target::parse("redis://several.invalid").unwrap(),
+            tls: None,
+            registry: poll.registry().try_clone().unwrap(),
+            token: Token(1),
+            resolver: Resolver::new(waker),
+            backoff: Backoff::new(7),
+            ttl: Duration::from_secs(1),
+            now: clock::now().instant,
+        });
+        Self { poll, link }
+    }
+
+    fn turn(&mut self) {
+        let mut events = Events::with_capacity(4);
+        let wait = Some(Duration::from_secs(60));
+        self.poll.poll(&mut events, wait).unwrap();
+        assert!(!events.is_empty(), "nothing happens");
+        self.link.handle_ready(clock::now().instant);
+    }
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Addresses where nobody listens. What was bound is kept, so that nobody else can take it.
+fn refusing() -> (rustix::fd::OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
+    (socket, address)
+}
+
+#[test]
+fn addresses_are_tried_until_one_answers() {
+    let ((_one, first), (_two, second)) = (refusing(), refusing());
+    let (listener, third) = listen();
+    let mut bench = Bench::new();
+    let addresses = [first, second, third].map(Address::Tcp);
+    bench
+        .link
+        .try_addresses(VecDeque::from(addresses), Vec::new());
+    while !matches!(&bench.link.state, State::Opening(opening) if opening.connected) {
+        bench.turn();
+    }
+    listener.accept().unwrap();
+    assert!(
+        bench.link.poll_event().is_none(),
+        "two refusals are not yet a reason"
+    );
+}
+
+#[test]
+fn when_none_answers_each_has_its_reason() {
+    let ((_one, first), (_two, second)) = (refusing(), refusing());
+    let mut bench = Bench::new();
+    let addresses = [first, second].map(Address::Tcp);
+    bench
+        .link
+        .try_addresses(VecDeque::from(addresses), Vec::new());
+    let reason = loop {
+        if let Some(StoreEvent::Down { reason }) = bench.link.poll_event() {
+            break reason;
+        }
+        bench.turn();
+    };
+    for address in [first, second] {
+        assert!(
+            reason.contains(&format!("{address}: Connection refused")),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_connects_and_does_not_greet_is_not_the_last_word() {
+    let ((mute, first), (listener, second)) = (listen(), listen());
+    let mut bench = Bench::new();
+    let addresses = [first, second].map(Address::Tcp);
+    bench
+        .link
+        .try_addresses(VecDeque::from(addresses), Vec::new());
+    while !matches!(&bench.link.state, State::Opening(opening) if opening.connected) {
+        bench.turn();
+    }
+    mute.accept().unwrap();
+    let due = bench.link.poll_timeout();
+    bench.link.handle_timeout(due);
+    while !matches!(&bench.link.state, State::Opening(opening) if opening.connected) {
+        bench.turn();
+    }
+    listener.accept().unwrap();
+    assert!(bench.link.poll_event().is_none());
+}
