@@ -1,6 +1,7 @@
 //! What a request head asks for and what it gets: 101, an answer, or a page of the server's own.
 //!
-//! Pure: it decides from the head and from the rules that hold at this moment; it touches no socket.
+//! Pure: it decides from the head and from the rules that hold at this moment, and touches no
+//! socket.
 
 use tungstenite::Error;
 use tungstenite::error::ProtocolError;

@@ -114,7 +114,8 @@ impl Answer {
         let length = body.len();
         let head = format!(
             "HTTP/1.1 {status} {reason}\r\nContent-Type: {media_type}\r\n\
-             Content-Length: {length}\r\nCache-Control: no-store\r\nConnection: close\r\n{fields}\r\n"
+             Content-Length: {length}\r\nCache-Control: no-store\r\nConnection: close\r\n\
+             {fields}\r\n"
         );
         let mut bytes = head.into_bytes();
         if with_body {

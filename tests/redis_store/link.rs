@@ -1,4 +1,5 @@
-//! What may happen to a link, and what the engine hears of it.
+//! What may happen to a link, and what the engine hears of it: scripts flushed, Redis frozen or
+//! killed, a kernel that takes no more bytes.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What every store promises, and what Redis holds afterwards.
+//! What every store promises, and what Redis holds afterwards: the hash of a session, its epoch,
+//! and when it expires.
 
 use redis::Value;
 use sundown::engine::io::StoreEvent;

@@ -112,8 +112,8 @@ fn check_snapshot(file: &str, text: &str) {
 fn the_whole_table_is_the_committed_one() {
     let mut table = String::from(
         "# The shutdown machine: every phase, every event\n\n\
-         Made and checked by the tests of `src/engine/shutdown.rs`. An event that is not listed for\n\
-         a phase leaves it as it is.\n\n\
+         Made and checked by the tests of `src/engine/shutdown.rs`. An event that is not listed \
+         for\na phase leaves it as it is.\n\n\
          | phase | event | next phase | actions |\n|---|---|---|---|\n",
     );
     for (state, event, delayed, next, actions) in steps() {

@@ -1,0 +1,573 @@
+//! Who may import whom. The table is the architecture: one row for each module, with the reason.
+//! What is not in its row, a module does not use; what nobody uses, is in no row.
+
+use std::collections::BTreeSet;
+
+use super::documents::dependencies;
+use super::paths::{Path, paths};
+use super::source::Source;
+use super::tree::{File, Offence, files, holds, refuses};
+
+/// What a module, and all below it that has no row of its own, may use besides itself.
+struct Row {
+    module: &'static str,
+    /// Of this crate.
+    inside: &'static [&'static str],
+    /// Other crates.
+    crates: &'static [&'static str],
+    std: Std,
+    why: &'static str,
+}
+
+/// Which parts of the standard library.
+#[derive(Clone, Copy)]
+enum Std {
+    Only(&'static [&'static str]),
+    Not(&'static [&'static str]),
+}
+
+/// The world outside: whoever has none of it is pure.
+const PURE: Std = Std::Not(&[
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::os",
+    "std::process",
+    "std::thread",
+]);
+/// Reads bytes through `std::io::Read` and knows its errors, and is pure otherwise.
+const BYTES: Std = Std::Not(&[
+    "std::env",
+    "std::fs",
+    "std::net",
+    "std::os",
+    "std::process",
+    "std::thread",
+]);
+/// Sockets, and neither files nor threads.
+const SOCKETS: Std = Std::Not(&["std::env", "std::fs", "std::process", "std::thread"]);
+const FILES: Std = Std::Not(&[
+    "std::env",
+    "std::net",
+    "std::os",
+    "std::process",
+    "std::thread",
+]);
+/// Files or names, on a thread that is there to be blocked.
+const HELPER: Std = Std::Not(&["std::env", "std::os", "std::process"]);
+
+const TABLE: &[Row] = &[
+    Row {
+        module: "engine",
+        inside: &["config", "slots"],
+        crates: &["rand", "slab"],
+        std: PURE,
+        why: "the engine decides and never sees a socket, a file, a thread or a clock: bytes, time \
+              and seed come in as arguments, and what is to be done goes out as an `Output`",
+    },
+    Row {
+        module: "engine::shutdown",
+        inside: &["config::ShutdownBudget"],
+        crates: &[],
+        std: Std::Only(&["std::fmt", "std::time"]),
+        why: "the machine is told levels and answers with actions, so that its whole table can be \
+              written down: put what it needs to know into `Census`",
+    },
+    Row {
+        module: "engine::io",
+        inside: &["engine::message", "engine::shutdown::Trigger"],
+        crates: &[],
+        std: PURE,
+        why: "the vocabulary is plain values that net and store may share; behaviour belongs to \
+              the engine",
+    },
+    Row {
+        module: "engine::message",
+        inside: &["engine::io"],
+        crates: &["humantime"],
+        std: PURE,
+        why: "the vocabulary is plain values that net and store may share; behaviour belongs to \
+              the engine",
+    },
+    Row {
+        module: "net",
+        inside: &["config", "engine::io", "error", "slots"],
+        crates: &["log", "mio", "rustix", "slab", "socket2", "tungstenite"],
+        std: SOCKETS,
+        why: "net carries bytes and knows no store and no engine, only their words: what is to be \
+              decided goes to the event loop as an `Event`",
+    },
+    Row {
+        module: "net::http",
+        inside: &[],
+        crates: &["httparse", "tungstenite"],
+        std: PURE,
+        why: "request heads and answers are bytes in, bytes out, tested without a socket",
+    },
+    Row {
+        module: "net::handshake",
+        inside: &["engine::io", "net::http"],
+        crates: &["tungstenite"],
+        std: PURE,
+        why: "the handshake decides from a head and rules, and is tested without a socket",
+    },
+    Row {
+        module: "store",
+        inside: &["config", "engine::io", "error"],
+        crates: &["mio"],
+        std: FILES,
+        why: "a store keeps counts and knows no connection and no engine, only their words: what \
+              it has to say is a `StoreEvent`",
+    },
+    Row {
+        module: "store::memory",
+        inside: &["engine::io", "store::SessionStore"],
+        crates: &["log"],
+        std: PURE,
+        why: "one store does not lean on another, and this one touches nothing but memory",
+    },
+    Row {
+        module: "store::sqlite",
+        inside: &["engine::io", "error", "store::SessionStore"],
+        crates: &["log", "mio", "rusqlite"],
+        std: FILES,
+        why: "one store does not lean on another, and a thread of its own has only the \
+              checkpointer",
+    },
+    Row {
+        module: "store::sqlite::checkpointer",
+        inside: &["error"],
+        crates: &["log", "mio", "rusqlite"],
+        std: HELPER,
+        why: "the helper thread is there for fsync alone, and is told what to do by messages",
+    },
+    Row {
+        module: "store::redis",
+        inside: &["engine::io", "error", "store::SessionStore"],
+        crates: &[
+            "log",
+            "mio",
+            "redis",
+            "rustix",
+            "rustls",
+            "rustls_native_certs",
+        ],
+        std: SOCKETS,
+        why: "one store does not lean on another, and a thread of its own has only the resolver",
+    },
+    Row {
+        module: "store::redis::resolver",
+        inside: &[],
+        crates: &["log", "mio"],
+        std: HELPER,
+        why: "the helper thread is there for getaddrinfo alone, and is told what to do by messages",
+    },
+    Row {
+        module: "store::redis::pipeline",
+        inside: &[
+            "engine::io",
+            "store::redis::outbound",
+            "store::redis::reply",
+            "store::redis::request",
+            "store::redis::target::Login",
+        ],
+        crates: &["log", "redis"],
+        std: PURE,
+        why: "the conversation is bytes in, bytes out, tested without a socket: the link has those",
+    },
+    Row {
+        module: "store::redis::reply",
+        inside: &["engine::io", "store::redis::target::Login"],
+        crates: &["redis"],
+        std: BYTES,
+        why: "what Redis says is understood without a socket, so that it can be cut at every byte",
+    },
+    Row {
+        module: "store::redis::request",
+        inside: &["engine::io", "store::redis::target::Login"],
+        crates: &["redis"],
+        std: PURE,
+        why: "what is said to Redis is written without a socket",
+    },
+    Row {
+        module: "store::redis::backoff",
+        inside: &[],
+        crates: &["rand"],
+        std: PURE,
+        why: "how long to wait follows from the attempts and a seed, and replays",
+    },
+    Row {
+        module: "config",
+        inside: &["error"],
+        crates: &["humantime"],
+        std: Std::Not(&[
+            "std::env",
+            "std::fs",
+            "std::io",
+            "std::process",
+            "std::thread",
+        ]),
+        why: "settings are values, below everything that reads them, and open nothing",
+    },
+    Row {
+        module: "error",
+        inside: &[],
+        crates: &[],
+        std: Std::Only(&["std::error", "std::fmt", "std::io"]),
+        why: "what stops the server is below everything that can fail",
+    },
+    Row {
+        module: "slots",
+        inside: &[],
+        crates: &[],
+        std: PURE,
+        why: "a set of numbers needs nothing",
+    },
+    Row {
+        module: "metrics",
+        inside: &[],
+        crates: &[],
+        std: PURE,
+        why: "numbers and their text: the event loop counts, and hands in what others hold",
+    },
+    Row {
+        module: "clock",
+        inside: &["engine::io::Now"],
+        crates: &[],
+        std: Std::Only(&["std::time"]),
+        why: "it reads the time and does nothing else",
+    },
+    Row {
+        module: "signals",
+        inside: &["engine::shutdown::Trigger", "error", "net::token::Source"],
+        crates: &["mio", "signal_hook", "signal_hook_mio"],
+        std: PURE,
+        why: "signals become triggers here; what they mean is the engine's business",
+    },
+    Row {
+        module: "report",
+        inside: &["engine::shutdown"],
+        crates: &["serde", "serde_json"],
+        std: PURE,
+        why: "the report is made from the outcome alone, and printed by the binary",
+    },
+    Row {
+        module: "event_loop",
+        inside: &[
+            "clock",
+            "config",
+            "engine",
+            "error",
+            "metrics",
+            "net",
+            "signals",
+            "store::SessionStore",
+        ],
+        crates: &["log", "mio", "tungstenite"],
+        std: BYTES,
+        why: "the loop carries between engine, net and store: it knows a store by its interface, \
+              and never the API above it",
+    },
+    Row {
+        module: "server",
+        inside: &[
+            "clock",
+            "config",
+            "engine",
+            "error",
+            "event_loop",
+            "metrics",
+            "net",
+            "signals",
+            "store",
+        ],
+        crates: &["log", "mio", "rand"],
+        std: Std::Not(&["std::env", "std::fs", "std::process", "std::thread"]),
+        why: "the API puts the parts together; it never installs a handler, starts a thread or \
+              ends the process",
+    },
+    Row {
+        module: "lib",
+        inside: &["config", "engine", "error", "server"],
+        crates: &[],
+        std: Std::Only(&[]),
+        why: "the front page re-exports what an embedder starts with, and has no code",
+    },
+    Row {
+        module: "main",
+        inside: &["cli"],
+        crates: &["log", "sundown"],
+        std: Std::Only(&["std::env", "std::process::ExitCode"]),
+        why: "the binary is an embedder like any other: what it needs, the library's public API \
+              must offer",
+    },
+    Row {
+        module: "cli",
+        inside: &[],
+        crates: &["humantime", "lexopt", "log", "rustix", "sundown"],
+        std: Std::Not(&["std::fs", "std::thread"]),
+        why: "the binary is an embedder like any other: what it needs, the library's public API \
+              must offer",
+    },
+];
+
+/// A path that a module uses outside of its tests, and the row that it falls under.
+struct Arrow<'a> {
+    file: &'a File,
+    row: Option<&'static Row>,
+    path: Path,
+}
+
+fn arrows<'a>(files: &'a [File], crates: &[String]) -> Vec<Arrow<'a>> {
+    let mut arrows = Vec::new();
+    for file in files {
+        if !file.is_under("src/") || !file.is_rust() {
+            continue;
+        }
+        let source = Source::of(file);
+        let row = row_of(&source);
+        for path in paths(&source, crates) {
+            if path.is_whole && !source.is_test(path.token) {
+                arrows.push(Arrow { file, row, path });
+            }
+        }
+    }
+    arrows
+}
+
+/// The row of the module or of the nearest one above it.
+fn row_of(source: &Source<'_>) -> Option<&'static Row> {
+    let mut module = match source.file.path.as_str() {
+        "src/lib.rs" => vec!["lib"],
+        "src/main.rs" => vec!["main"],
+        _ => source.module(),
+    };
+    loop {
+        let name = module.join("::");
+        if let Some(row) = TABLE.iter().find(|row| row.module == name) {
+            return Some(row);
+        }
+        module.pop()?;
+    }
+}
+
+fn is_allowed(row: &Row, path: &Path) -> bool {
+    match path.segments[0].as_str() {
+        "crate" => {
+            let in_place = |place: &&str| path.is_in(&format!("crate::{place}"));
+            in_place(&row.module) || row.inside.iter().any(in_place)
+        }
+        "std" | "core" | "alloc" => {
+            // The whole of it, under any name, would make the rest of the row worthless.
+            let named = path.segments.get(1).is_some_and(|part| part != "*");
+            let part = format!("std::{}", path.segments[1..].join("::"));
+            let path = Path {
+                segments: part.split("::").map(str::to_owned).collect(),
+                ..path.clone()
+            };
+            let in_place = |place: &&str| path.is_in(place);
+            named
+                && match row.std {
+                    Std::Only(places) => places.iter().any(in_place),
+                    Std::Not(places) => !places.iter().any(in_place),
+                }
+        }
+        name => row.crates.contains(&name),
+    }
+}
+
+fn forbidden_arrows(files: &[File], crates: &[String]) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for Arrow { file, row, path } in arrows(files, crates) {
+        let text = path.text();
+        let message = match row {
+            Some(row) if is_allowed(row, &path) => continue,
+            Some(Row { module, why, .. }) => format!(
+                "`{text}` is not for `{module}`: {why}. A new arrow needs a record in docs/adr, \
+                 and a place in TABLE of tests/tidy/arrows.rs"
+            ),
+            None => "this module has no row in TABLE of tests/tidy/arrows.rs: say there what it \
+                     may use, and why nothing else"
+                .to_owned(),
+        };
+        offences.push(Offence::new(file, path.line, message));
+    }
+    offences
+}
+
+/// Permissions that nobody uses: each is a hole that nobody has decided on.
+fn unused_permissions(files: &[File], crates: &[String]) -> Vec<String> {
+    let arrows = arrows(files, crates);
+    let mut unused = Vec::new();
+    for row in TABLE {
+        let own = |arrow: &&Arrow<'_>| arrow.row.is_some_and(|own| own.module == row.module);
+        let used: Vec<&Path> = arrows.iter().filter(own).map(|arrow| &arrow.path).collect();
+        let inside = row.inside.iter().map(|place| format!("crate::{place}"));
+        let places = inside.chain(row.crates.iter().map(|&name| name.to_owned()));
+        let not_used = |place: &String| !used.iter().any(|path| path.is_in(place));
+        let entries = places.filter(not_used);
+        unused.extend(entries.map(|place| format!("{} no longer uses {place}", row.module)));
+    }
+    unused
+}
+
+pub(crate) fn known_crates(files: &[File]) -> Vec<String> {
+    let mut crates: Vec<String> = dependencies(files)
+        .into_iter()
+        .map(|name| name.replace('-', "_"))
+        .collect();
+    crates.push("sundown".to_owned());
+    crates
+}
+
+#[test]
+fn every_import_is_in_the_table() {
+    let files = files();
+    holds(&forbidden_arrows(&files, &known_crates(&files)));
+}
+
+#[test]
+fn the_table_allows_no_more_than_is_used() {
+    let files = files();
+    let unused = unused_permissions(&files, &known_crates(&files));
+    assert!(unused.is_empty(), "take it out of TABLE: {unused:#?}");
+}
+
+#[test]
+fn every_row_is_for_another_module() {
+    let modules: BTreeSet<&str> = TABLE.iter().map(|row| row.module).collect();
+    assert_eq!(modules.len(), TABLE.len());
+}
+
+#[track_caller]
+fn check(path: &str, text: &str, times: usize, because: &str) {
+    let known = ["mio", "rand", "redis", "sundown", "tungstenite"].map(str::to_owned);
+    let file = File::new(path, text);
+    refuses(&forbidden_arrows(&[file], &known), times, because);
+}
+
+#[test]
+fn the_engine_is_kept_pure() {
+    for text in [
+        "use crate::net::token;",
+        "use crate::{store, slots};",
+        "use super::super::clock;",
+        "fn f() { crate::metrics::x() }",
+        "use mio::Token;",
+        "fn f(x: tungstenite::Message) {}",
+        "use std::{io, fmt};",
+        "use std::net::SocketAddr;",
+        "fn f() { std::fs::remove_file(x); }",
+        "use std as s;",
+        "use std::*;",
+        "use core::net::IpAddr;",
+        "use ::std::thread;",
+        "macro_rules! m { () => { $crate::server::x() } }",
+    ] {
+        check("src/engine/new.rs", text, 1, "the engine decides");
+    }
+    let inside = "use super::io; use crate::config::Config; use std::time::Instant; use rand::Rng;";
+    check("src/engine/new.rs", inside, 0, "");
+    let test = "#[cfg(test)] mod tests { use crate::store::memory::MemoryStore; use std::fs; }";
+    check("src/engine/new.rs", test, 0, "");
+    check("src/engine/tests.rs", "use crate::clock;", 0, "");
+}
+
+#[test]
+fn the_machine_sees_its_budget_alone() {
+    let path = "src/engine/shutdown.rs";
+    check(path, "use super::io::ConnId;", 1, "levels");
+    check(path, "use crate::config::Config;", 1, "levels");
+    check(path, "use std::collections::VecDeque;", 1, "levels");
+    check(
+        path,
+        "use crate::config::ShutdownBudget; use std::{fmt, time::Instant};",
+        0,
+        "",
+    );
+}
+
+#[test]
+fn net_and_store_never_see_each_other() {
+    check(
+        "src/net/new.rs",
+        "use crate::store::SessionStore;",
+        1,
+        "knows no store",
+    );
+    check(
+        "src/net/new.rs",
+        "use crate::engine::Engine;",
+        1,
+        "only their words",
+    );
+    check(
+        "src/net/new.rs",
+        "use crate::engine::*;",
+        1,
+        "only their words",
+    );
+    check(
+        "src/net/http.rs",
+        "use super::connection::Phase;",
+        1,
+        "bytes in",
+    );
+    check(
+        "src/store/new.rs",
+        "use crate::net::token::Source;",
+        1,
+        "knows no connection",
+    );
+    check(
+        "src/store/new.rs",
+        "fn f() { crate::event_loop::x() }",
+        1,
+        "knows no connection",
+    );
+    check(
+        "src/store/memory.rs",
+        "use super::sqlite::SqliteStore;",
+        1,
+        "lean on another",
+    );
+    check("src/store/redis/new.rs", "use std::thread;", 1, "resolver");
+    check(
+        "src/store/redis/pipeline.rs",
+        "use super::link::Link;",
+        1,
+        "the link has those",
+    );
+}
+
+#[test]
+fn what_is_below_does_not_look_up() {
+    check(
+        "src/config.rs",
+        "use crate::engine::io::SessionId;",
+        1,
+        "below everything",
+    );
+    check(
+        "src/error.rs",
+        "use crate::config::Config;",
+        1,
+        "below everything",
+    );
+    check(
+        "src/event_loop.rs",
+        "use crate::server::Server;",
+        1,
+        "never the API",
+    );
+    check(
+        "src/event_loop.rs",
+        "use crate::store::redis::RedisStore;",
+        1,
+        "by its interface",
+    );
+    check("src/cli/new.rs", "use mio::Poll;", 1, "public API");
+    check("src/main.rs", "use crate::engine::Engine;", 1, "public API");
+    check("src/new.rs", "use std::fmt;", 1, "no row");
+}
