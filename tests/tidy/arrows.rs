@@ -93,7 +93,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "net",
         inside: &["config", "engine::io", "error", "slots"],
-        crates: &["log", "mio", "slab", "socket2", "tungstenite"],
+        crates: &["log", "mio", "slab", "socket2"],
         std: SOCKETS,
         why: "net carries bytes and knows no store and no engine, only their words: what is to be \
               decided goes to the event loop as an `Event`",
