@@ -125,11 +125,8 @@ fn dead_links(files: &[File]) -> Vec<Offence> {
 /// Documents that are spoken of, in comments and elsewhere, and are not there.
 fn missing_documents(files: &[File]) -> Vec<Offence> {
     let mut offences = Vec::new();
-    // This file speaks of some that must not be there.
-    for file in files
-        .iter()
-        .filter(|file| file.path != "tests/tidy/documents.rs")
-    {
+    // The snippets of these tests speak of some that must not be there.
+    for file in files.iter().filter(|file| !file.is_under("tests/tidy/")) {
         for (at, line) in file.text.lines().enumerate() {
             let is_between = |c: char| !c.is_ascii_alphanumeric() && !"_-./:".contains(c);
             for name in line.split(is_between) {

@@ -2,8 +2,9 @@
 //! `crate::engine::io::ConnId`, `std::thread::sleep`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::source::{Source, Token};
+use super::source::{Source, Token, item_end};
 
 /// A path, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub(crate) fn paths(source: &Source<'_>, crates: &[String]) -> Vec<Path> {
         source,
         crates,
         children: Vec::new(),
+        blocks: Vec::new(),
         imports: BTreeMap::new(),
         found: Vec::new(),
     };
@@ -60,6 +62,8 @@ struct Reader<'a> {
     crates: &'a [String],
     /// The modules that are declared here, each with its path.
     children: Vec<Vec<&'a str>>,
+    /// Each `mod name { … }`, from its first token on, outer before inner.
+    blocks: Vec<Range<usize>>,
     /// What a name stands for that a `use` has brought in.
     imports: BTreeMap<String, Vec<String>>,
     found: Vec<Path>,
@@ -77,7 +81,14 @@ impl<'a> Reader<'a> {
     fn read_modules(&mut self) {
         for at in 0..self.source.tokens.len() {
             if self.text(at) == "mod" && self.is_word(at + 1) {
-                let mut module = self.module_at(at);
+                if self.text(at + 2) == "{" {
+                    self.blocks.push(at..item_end(&self.source.tokens, at));
+                }
+            }
+        }
+        for at in 0..self.source.tokens.len() {
+            if self.text(at) == "mod" && self.is_word(at + 1) {
+                let mut module = self.module_at(at.wrapping_sub(1));
                 module.push(self.text(at + 1));
                 self.children.push(module);
             }
@@ -87,15 +98,8 @@ impl<'a> Reader<'a> {
     /// The module that this token is in, the `mod name { … }` around it included.
     fn module_at(&self, token: usize) -> Vec<&'a str> {
         let mut module = self.source.module();
-        let mut blocks = Vec::new();
-        for at in 0..token {
-            match self.text(at) {
-                "{" => blocks.push((at > 1 && self.text(at - 2) == "mod").then(|| at - 1)),
-                "}" => drop(blocks.pop()),
-                _ => {}
-            }
-        }
-        module.extend(blocks.into_iter().flatten().map(|name| self.text(name)));
+        let around = self.blocks.iter().filter(|block| block.contains(&token));
+        module.extend(around.map(|block| self.text(block.start + 1)));
         module
     }
 

@@ -165,7 +165,7 @@ fn closing(tokens: &[Token<'_>], open: usize) -> usize {
 }
 
 /// The end of the item, statement, arm or field that starts here, perhaps with more attributes.
-fn item_end(tokens: &[Token<'_>], start: usize) -> usize {
+pub(crate) fn item_end(tokens: &[Token<'_>], start: usize) -> usize {
     let mut at = start;
     while tokens.get(at).is_some_and(|token| token.text == "#") {
         at = closing(tokens, at + 1);
