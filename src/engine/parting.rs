@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::clients::Stage;
 use super::fanout::Fanout;
@@ -36,6 +37,8 @@ pub(super) struct Parting {
     farewell: Option<Farewell>,
     /// Sessions there were when the notice was due.
     sessions: usize,
+    /// Spreads the clients' return.
+    reconnect_seed: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,6 +147,7 @@ impl Engine {
     fn begin_notice(&mut self, now: Now) {
         self.parting.tally.connections = self.clients.len();
         self.parting.sessions = self.sessions.len();
+        self.parting.reconnect_seed = self.rng.random();
         self.parting.upgrades_refused = true;
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
@@ -162,7 +166,7 @@ impl Engine {
         let drain_end = self.shutdown.drain_end().unwrap_or(now.instant);
         let message = ServerMessage::Notice {
             drain_ms: drain_end.saturating_duration_since(now.instant).as_millis() as u64,
-            reconnect_ms: self.reconnect_ms(),
+            reconnect_ms: self.reconnect_ms(conn),
         };
         self.outputs.push_back(Output::Send { conn, message });
         self.parting.tally.notified += 1;
@@ -245,7 +249,7 @@ impl Engine {
             }
             None => client.count,
         };
-        let reason = self.going_away();
+        let reason = self.going_away(conn);
         self.outputs.push_back(Output::Send {
             conn,
             message: ServerMessage::Goodbye { total },
@@ -265,7 +269,7 @@ impl Engine {
     /// A client whose session the store has not granted: nobody knows its total, and nothing of
     /// it was read. It gets the Close alone, and finds the truth in its next hello.
     fn send_away(&mut self, conn: ConnId) {
-        let reason = self.going_away();
+        let reason = self.going_away(conn);
         if let Some(client) = self.clients.get_mut(conn) {
             client.stage = Stage::Closing;
             if let Some(key) = client.session.take() {
@@ -280,8 +284,11 @@ impl Engine {
         self.update_pause(conn);
     }
 
-    fn going_away(&mut self) -> CloseReason {
-        let text = format!("server shutdown; retry-after-ms={}", self.reconnect_ms());
+    fn going_away(&self, conn: ConnId) -> CloseReason {
+        let text = format!(
+            "server shutdown; retry-after-ms={}",
+            self.reconnect_ms(conn)
+        );
         CloseReason {
             code: 1001,
             text: text.into(),
@@ -310,13 +317,16 @@ impl Engine {
         }
     }
 
-    fn reconnect_ms(&mut self) -> u64 {
+    /// When a client should come back: the same in its notice and in its Close.
+    fn reconnect_ms(&self, conn: ConnId) -> u64 {
         let clients = u32::try_from(self.parting.tally.connections).unwrap_or(u32::MAX);
         let (least, most) = RECONNECT_WITHIN;
         let window = RECONNECT_PER_CLIENT
             .saturating_mul(clients)
             .clamp(least, most);
-        self.rng.random_range(0..window.as_millis() as u64)
+        let client = u64::from(conn.generation) << 32 | u64::from(conn.slot);
+        let mut rng = StdRng::seed_from_u64(self.parting.reconnect_seed ^ client);
+        rng.random_range(0..window.as_millis() as u64)
     }
 
     pub(super) fn final_outcome(&self) -> Outcome {

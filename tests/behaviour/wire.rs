@@ -228,7 +228,9 @@ fn v1_clients_get_one_notice_at_shutdown() {
     // Still read, processed and answered.
     assert_eq!(client.say("two"), 2);
     assert_eq!(client.hear(), Said::Bye(2));
-    assert_eq!(client.until_close().0, 1001);
+    let when = notice.reconnect_ms;
+    let reason = format!("server shutdown; retry-after-ms={when}");
+    assert_eq!(client.until_close(), (1001, reason));
     assert_eq!(client.until_end(), End::Eof);
     assert_eq!(server.exit().code, Some(0));
 }
