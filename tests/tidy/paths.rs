@@ -80,10 +80,9 @@ impl<'a> Reader<'a> {
 
     fn read_modules(&mut self) {
         for at in 0..self.source.tokens.len() {
-            if self.text(at) == "mod" && self.is_word(at + 1) {
-                if self.text(at + 2) == "{" {
-                    self.blocks.push(at..item_end(&self.source.tokens, at));
-                }
+            let opens = self.text(at + 2) == "{";
+            if self.text(at) == "mod" && self.is_word(at + 1) && opens {
+                self.blocks.push(at..item_end(&self.source.tokens, at));
             }
         }
         for at in 0..self.source.tokens.len() {
