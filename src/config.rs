@@ -211,15 +211,15 @@ pub enum Durability {
 }
 
 /// How long each phase of a shutdown may take, counted from the signal (plus `delay`). Each is a
-/// ceiling: a phase ends as soon as its work is done. They must rise in this order, since each
-/// phase is clamped to `timeout`.
+/// ceiling: a phase ends as soon as its work is done. They must rise in this order; each is clamped
+/// so that the goodbyes have their time before the rest is cut, shortly before `timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShutdownBudget {
     /// Readiness is 503 and all else goes on for so long first. Default 0. Counts towards
     /// `timeout`: too long, and nothing is left for the rest.
     pub delay: Duration,
     /// The whole, from the signal to the exit. Default 10 s; more than 500 ms. Must be below what
-    /// the supervisor waits before it kills (12 s in our compose file).
+    /// the supervisor waits before it kills.
     pub timeout: Duration,
     /// When every notice must be in the kernel. Default 500 ms.
     pub notify: Duration,
@@ -318,8 +318,9 @@ pub struct Limits {
     pub outbound_bytes_max: usize,
     /// From accept to the end of the request head. Default 10 s.
     pub handshake_timeout: Duration,
-    /// Silence after which a peer is cut; at half of it, it is pinged. Default 2 min; zero is off,
-    /// and then a peer that vanished without a word stays for ever.
+    /// Silence after which a peer is cut; at half of it, it is pinged. Looked at four times in it,
+    /// so that the cut may come a quarter late. Default 2 min; zero is off, and then a peer that
+    /// vanished without a word stays for ever.
     pub idle_timeout: Duration,
     /// Bytes of a request head; more is answered 431. 16 KiB.
     pub request_head_bytes_max: usize,

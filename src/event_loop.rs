@@ -260,6 +260,7 @@ impl EventLoop {
             connections: self.engine.connections(),
             sockets: self.connections.len(),
             unsaved: self.engine.unsaved(),
+            slow_readers: self.connections.slow_readers(),
             ready,
         };
         Answer {
@@ -385,7 +386,6 @@ impl EventLoop {
                     if self.connections.send(conn, payload, binary, reserved) {
                         self.metrics.messages_sent += 1;
                     } else {
-                        self.metrics.too_slow += 1;
                         self.connections.fail(conn, &CloseReason::TOO_SLOW, now);
                         self.engine.handle_input(Input::Gone { conn }, self.now);
                     }

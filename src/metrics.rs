@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 /// Counters since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// Connections accepted, on either listener.
+    /// Connections accepted on the listener for clients.
     pub(crate) accepted: u64,
     /// Handshakes answered 101.
     pub(crate) upgraded: u64,
@@ -17,8 +17,6 @@ pub(crate) struct Metrics {
     pub(crate) messages_received: u64,
     /// Data messages queued to be sent.
     pub(crate) messages_sent: u64,
-    /// Connections closed because their peer read too slowly.
-    pub(crate) too_slow: u64,
     /// Turns of the loop.
     pub(crate) turns: u64,
 }
@@ -32,6 +30,8 @@ pub(crate) struct Gauges {
     pub(crate) sockets: usize,
     /// Sessions that the store has not confirmed.
     pub(crate) unsaved: usize,
+    /// Connections closed so far because their peer read too slowly.
+    pub(crate) slow_readers: u64,
     /// Readiness.
     pub(crate) ready: bool,
 }
@@ -64,7 +64,7 @@ impl Metrics {
             (
                 "slow_readers_total",
                 "Connections closed for reading slowly.",
-                self.too_slow,
+                gauges.slow_readers,
             ),
             ("loop_turns_total", "Turns of the event loop.", self.turns),
         ];

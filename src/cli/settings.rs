@@ -131,9 +131,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         metavar: "IP:PORT|off",
         default: "127.0.0.1:8001",
         group: Group::Listeners,
-        help: "Where operators reach /healthz, /readyz, /metrics and /broadcast; `off` for no \
-               such listener. It asks for no password: on a public address, anybody can \
-               write to all clients.",
+        help: "Where operators reach /healthz, /readyz and /metrics; `off` for no such \
+               listener. It asks for no password: keep it off public addresses.",
         expected: "IP:PORT, such as 127.0.0.1:8001, or off",
         apply: |s, text| match text {
             "off" => put(&mut s.config.admin, Some(None)),
@@ -177,8 +176,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         metavar: "STORE",
         default: "sqlite:sundown.db",
         group: Group::Sessions,
-        help: "Where sessions are kept: `memory:` (gone with the process), `sqlite:PATH` (one \
-               instance on one machine), or Redis for several instances: redis://, rediss:// \
+        help: "Where sessions are kept: `memory:` (gone with the process), `sqlite:PATH` (for \
+               instances on one machine), or Redis for several machines: redis://, rediss:// \
                (TLS) or redis+unix://. With a password in the URL use SUNDOWN_STORE: flags are \
                seen by everyone who can list processes. With `memory:` or a path that does not \
                outlive the container, clients that come back begin at 0.",

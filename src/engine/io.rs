@@ -265,14 +265,14 @@ pub enum Output {
         /// Whom.
         conn: ConnId,
     },
-    /// Empty the accept queue, close the listener, and send every stranger away.
+    /// Shut the accept queues: nobody new gets in, whoever is in is still answered.
     CloseListener,
     /// Cut this connection: its peer has had its time.
     Cut {
         /// Whom.
         conn: ConnId,
     },
-    /// Nothing is left to do: end the loop.
+    /// Nothing is left to do: send away whoever has not said what they want, and end the loop.
     Stop,
 }
 

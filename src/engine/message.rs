@@ -34,7 +34,7 @@ pub enum ServerMessage {
     Notice {
         /// For how long messages are still answered.
         drain_ms: u64,
-        /// When this client should come back, counted from now.
+        /// How long this client should wait, once the connection has closed, before it comes back.
         reconnect_ms: u64,
     },
     /// The last message: the count that the store holds.

@@ -34,7 +34,7 @@ pub(super) struct Parting {
     pub(super) tally: Outcome,
     sync: Sync,
     farewell: Option<Farewell>,
-    /// Sessions there were when it began.
+    /// Sessions there were when the notice was due.
     sessions: usize,
 }
 
@@ -89,11 +89,7 @@ impl Parting {
 
 impl Engine {
     pub(super) fn shutdown_requested(&mut self, trigger: Trigger, now: Now) {
-        if self.parting.tally.trigger.is_none() {
-            self.parting.tally.trigger = Some(trigger);
-            self.parting.tally.connections = self.clients.len();
-            self.parting.sessions = self.sessions.len();
-        }
+        self.parting.tally.trigger.get_or_insert(trigger);
         let actions = self.shutdown.handle_request(now.instant);
         self.perform(actions, now);
     }
@@ -146,6 +142,8 @@ impl Engine {
     }
 
     fn begin_notice(&mut self, now: Now) {
+        self.parting.tally.connections = self.clients.len();
+        self.parting.sessions = self.sessions.len();
         self.parting.upgrades_refused = true;
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
@@ -181,12 +179,12 @@ impl Engine {
     }
 
     fn begin_persisting(&mut self) {
-        let busy = self
-            .levels
+        let levels = &self.levels;
+        let left = levels
             .unread
-            .max(self.levels.unsent)
-            .min(self.clients.len());
-        self.parting.tally.drained = self.clients.len() - busy;
+            .max(levels.unsent)
+            .max(self.sessions.unsaved_len());
+        self.parting.tally.drained = self.clients.len().saturating_sub(left);
         self.parting.reading_stopped = true;
         self.parting.sync = Sync::Wanted;
         for slot in 0..self.clients.slots_end() {

@@ -110,7 +110,7 @@ pub enum Action {
     SayGoodbye,
     /// Cut the peers that have not closed.
     CutPeers,
-    /// Empty the accept queue and close the listener.
+    /// Shut the accept queue: nobody new gets in, whoever is in is still answered.
     CloseListener,
     /// Nothing is left to do.
     Stop,
@@ -417,11 +417,12 @@ impl Shutdown {
 pub struct Outcome {
     /// Who asked first.
     pub trigger: Option<Trigger>,
-    /// WebSocket connections when the shutdown was asked for.
+    /// WebSocket connections when the notice was due: at the request, or after the delay.
     pub connections: usize,
     /// Clients that were sent the notice.
     pub notified: usize,
-    /// Connections with nothing left to read, answer or save when draining ended.
+    /// Connections when draining ended, less those with something left to read, to send or to save:
+    /// the largest of these three numbers.
     pub drained: usize,
     /// Sessions that were open during the shutdown and are safe in the store.
     pub saved: usize,

@@ -38,6 +38,8 @@ pub(crate) struct Connections {
     pub(super) closings: Deadlines,
     pub(super) lingerings: Deadlines,
     pub(super) idle: Deadlines,
+    /// Peers that were closed because they read too slowly.
+    pub(super) slow_readers: u64,
     /// When a WebSocket peer was last heard.
     pub(super) heard_at: Option<Instant>,
 }
@@ -58,6 +60,7 @@ impl Connections {
             closings: Deadlines::new(limits.close_timeout),
             lingerings: Deadlines::new(limits.linger_timeout),
             idle: Deadlines::new(limits.idle_timeout / IDLE_CHECKS),
+            slow_readers: 0,
             heard_at: None,
         }
     }
@@ -80,6 +83,11 @@ impl Connections {
     /// Connections with input to process.
     pub(crate) fn ready_len(&self) -> usize {
         self.ready.len()
+    }
+
+    /// How many peers were closed so far because they read too slowly.
+    pub(crate) fn slow_readers(&self) -> u64 {
+        self.slow_readers
     }
 
     /// When a WebSocket peer was last heard.

@@ -118,7 +118,7 @@ impl Listener {
 
     /// Takes no new connections: those that are complete, or half through, can still be accepted.
     pub(crate) fn shut_queue(&mut self) {
-        if let Err(error) = refuse_handshakes(SockRef::from(&self.socket)) {
+        if let Err(error) = refuse_handshakes(&SockRef::from(&self.socket)) {
             log::warn!("cannot shut the accept queue: {error}");
         }
         self.ready = true;
@@ -131,7 +131,7 @@ impl Listener {
 /// through to be reset. The filter sees the segment from its TCP header on (RFC 9293, section 3.1):
 /// byte 13 holds the flags, of which SYN without ACK begins a handshake.
 #[cfg(target_os = "linux")]
-fn refuse_handshakes(socket: SockRef<'_>) -> io::Result<()> {
+fn refuse_handshakes(socket: &SockRef<'_>) -> io::Result<()> {
     use socket2::SockFilter;
     const LOAD_BYTE: u16 = 0x30;
     const AND: u16 = 0x54;
@@ -150,6 +150,6 @@ fn refuse_handshakes(socket: SockRef<'_>) -> io::Result<()> {
 
 /// The next best thing: room for one in the queue.
 #[cfg(not(target_os = "linux"))]
-fn refuse_handshakes(socket: SockRef<'_>) -> io::Result<()> {
+fn refuse_handshakes(socket: &SockRef<'_>) -> io::Result<()> {
     socket.listen(0)
 }

@@ -105,6 +105,7 @@ impl Connections {
     /// Closes a peer that has broken a rule: Close frame, then linger. What it has sent is not used
     /// any more.
     pub(crate) fn fail(&mut self, conn: ConnId, reason: &CloseReason, now: Instant) {
+        self.slow_readers += u64::from(*reason == CloseReason::TOO_SLOW);
         self.close(conn, reason, false, now);
         self.linger(conn, now);
     }

@@ -75,13 +75,15 @@ impl WebSocket {
             return match self.context.read(&mut Memory { input, output }) {
                 Ok(Message::Text(text)) => Received::Message(Payload::Text(text)),
                 Ok(Message::Binary(bytes)) => Received::Message(Payload::Binary(bytes)),
-                Ok(Message::Close(_)) => Received::Closed,
+
                 // tungstenite has queued the answer to a ping.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     Received::Nothing
                 }
-                Err(Error::ConnectionClosed | Error::AlreadyClosed) => Received::Closed,
+                Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
+                    Received::Closed
+                }
                 Err(error) => Received::Failed(reason_for(&error)),
             };
         }

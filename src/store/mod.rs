@@ -1,7 +1,8 @@
 //! Where sessions are kept: one interface, three stores, and none that ever blocks.
 //!
 //! A store is asked (`claim`, `save`, `sync`) and answers later through `poll_event`, in the order
-//! in which it was asked; the stores in this process answer in the same turn. It does its work in
+//! in which it was asked (but for `Synced`, which others may overtake); the stores in this process
+//! answer in the same turn. It does its work in
 //! three moments of the turn: when its descriptor is ready, when its deadline is due, and at the
 //! flush, which is when what was asked in this turn leaves in one go.
 //!

@@ -93,7 +93,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "net",
         inside: &["config", "engine::io", "error", "slots"],
-        crates: &["log", "mio", "rustix", "slab", "socket2", "tungstenite"],
+        crates: &["log", "mio", "slab", "socket2", "tungstenite"],
         std: SOCKETS,
         why: "net carries bytes and knows no store and no engine, only their words: what is to be \
               decided goes to the event loop as an `Event`",
@@ -104,6 +104,13 @@ const TABLE: &[Row] = &[
         crates: &["httparse", "tungstenite"],
         std: PURE,
         why: "request heads and answers are bytes in, bytes out, tested without a socket",
+    },
+    Row {
+        module: "net::websocket",
+        inside: &["engine::io", "engine::message"],
+        crates: &["tungstenite"],
+        std: Std::Only(&["std::io"]),
+        why: "frames are bytes in, bytes out, tested without a socket",
     },
     Row {
         module: "net::handshake",
@@ -264,7 +271,7 @@ const TABLE: &[Row] = &[
             "signals",
             "store::SessionStore",
         ],
-        crates: &["log", "mio", "tungstenite"],
+        crates: &["log", "mio"],
         std: BYTES,
         why: "the loop carries between engine, net and store: it knows a store by its interface, \
               and never the API above it",

@@ -3,7 +3,7 @@
 //! It owns the loop's connection, what was asked and not yet carried out, and the answers. All
 //! that a turn asks is carried out at its flush, in order and in one transaction; the commit is a
 //! write into the kernel, so that it survives `kill -9`, and no fsync. What fsyncs is done by the
-//! [`checkpointer`]'s thread.
+//! checkpointer's thread.
 //!
 //! It must never wait for a lock: a file that another process is writing is tried again a little
 //! later, with nothing forgotten. Any other error takes the store down: what was asked is
