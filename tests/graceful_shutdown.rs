@@ -78,47 +78,27 @@ fn resume_all(store: &Store, seen: &[Seen]) -> usize {
 }
 
 fn print_timeline(seen: &[Seen], exit: &Exit, signalled_at: Instant) {
-    let since = |at: Instant| at.saturating_duration_since(signalled_at).as_millis();
-    let print = |what: &str, times: Vec<Instant>| {
+    let print = |what: &str, time_of: &dyn Fn(&Seen) -> Option<Instant>| {
         // Who never reads sees it all when it is over: not a time of the server's.
-        let mut times: Vec<u128> = times.into_iter().map(since).collect();
+        let readers = seen
+            .iter()
+            .filter(|one| one.guest.habit != Habit::NeverReading);
+        let since = |at: Instant| at.checked_duration_since(signalled_at);
+        let mut times: Vec<_> = readers.filter_map(time_of).filter_map(since).collect();
         times.sort_unstable();
         if let (Some(first), Some(last)) = (times.first(), times.last()) {
+            let (first, last) = (first.as_millis(), last.as_millis());
             println!("{first:>7} {last:>7}   {what} ({} clients)", times.len());
         }
     };
-    let reading = || {
-        seen.iter()
-            .filter(|one| one.guest.habit != Habit::NeverReading)
-    };
     println!("  first    last   ms since SIGTERM, as the clients saw it");
-    print("notice", reading().filter_map(|one| one.notice).collect());
-    print(
-        "last reply",
-        reading().filter_map(|one| one.last_reply).collect(),
-    );
-    print(
-        "goodbye",
-        reading()
-            .filter_map(|one| one.bye.as_ref())
-            .map(|bye| bye.0)
-            .collect(),
-    );
-    print(
-        "Close 1001",
-        reading()
-            .filter_map(|one| one.close.as_ref())
-            .map(|it| it.0)
-            .collect(),
-    );
-    print(
-        "end of the connection",
-        reading()
-            .filter_map(|one| one.end.as_ref())
-            .map(|it| it.0)
-            .collect(),
-    );
-    println!("{0:>7} {0:>7}   exit\n", since(exit.at));
+    print("notice", &|one| one.notice);
+    print("last reply", &|one| one.last_reply);
+    print("goodbye", &|one| Some(one.bye.as_ref()?.0));
+    print("Close 1001", &|one| Some(one.close.as_ref()?.0));
+    print("end of the connection", &|one| Some(one.end.as_ref()?.0));
+    let exited = exit.at.duration_since(signalled_at).as_millis();
+    println!("{exited:>7} {exited:>7}   exit\n");
 }
 
 fn print_habits(seen: &[Seen]) {

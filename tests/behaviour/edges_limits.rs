@@ -165,7 +165,7 @@ fn no_descriptors_left_is_no_spin() {
     }
     let mut waiting = Vec::new();
     for mut stream in knocking {
-        match http::answer(&mut stream, ms(100)) {
+        match http::answer(&mut stream, ms(20)) {
             Some(response) if response.status == 101 => inside.push(Client::over(stream)),
             Some(response) => assert_eq!(response.status, 503),
             None => waiting.push(stream),

@@ -42,8 +42,7 @@ fn knock(address: SocketAddr, inside: &Sender<()>) -> Answers {
                 .push(format!("{:?} without an answer", stream.end())),
             Some(response) if response.status == 101 => {
                 answers.welcome(Client::over(stream));
-                // Nobody listens any more after the first time.
-                inside.send(()).unwrap_or_default();
+                inside.send(()).expect("the test listens to the end");
             }
             Some(response) => {
                 let polite = response.status == 503
@@ -108,7 +107,7 @@ fn check(flags: &[&str]) {
     let exit = server.exit();
     assert_eq!(exit.code, Some(0));
     let (mut welcomed, mut refused) = (0, 0);
-    for (knocker, _) in knockers {
+    for (knocker, _is_inside) in knockers {
         let answers = knocker.join().expect("a knocker only notes");
         assert!(answers.broken.is_empty(), "{answers:?}");
         welcomed += answers.welcomed;
@@ -227,7 +226,11 @@ fn operators_are_answered_throughout() {
         if healthy.is_none() || admin.contains(&None) {
             break;
         }
-        assert_eq!((healthy, admin), (Some(200), [Some(200); 2]));
+        if (healthy, admin) != (Some(200), [Some(200); 2]) {
+            // The listeners are closing: whoever was still in their queues is sent away.
+            assert!(begun.elapsed() > ms(2_000), "{healthy:?} {admin:?}");
+            break;
+        }
         rounds += 1;
         pause(ms(20));
     }

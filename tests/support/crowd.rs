@@ -67,7 +67,7 @@ pub(crate) fn every_habit(each: usize) -> Vec<Guest> {
     let mut guests = Vec::new();
     for habit in habits {
         for at in 0..each {
-            let session = (at % 4 != 3).then(|| format!("{habit:?}-{at}"));
+            let session = (at % 4 < 2).then(|| format!("{habit:?}-{at}"));
             guests.push(Guest {
                 habit,
                 session,
