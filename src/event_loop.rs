@@ -84,7 +84,7 @@ impl EventLoop {
 
     /// Whether readiness is 200.
     pub(crate) fn is_ready(&self) -> bool {
-        self.engine.gate().ready
+        self.engine.gate().ready && self.has_seats()
     }
 
     /// How it ended.
@@ -219,14 +219,14 @@ impl EventLoop {
 
     fn handle_request(&mut self, conn: ConnId, head: &Head) {
         let gate = self.engine.gate();
+        let ready = self.is_ready();
         let decision = match self.connections.entrance(conn) {
-            Some(Entrance::Admin) => handshake::decide_admin(head, gate.ready),
+            Some(Entrance::Admin) => handshake::decide_admin(head, ready),
             Some(Entrance::Public) => handshake::decide(
                 head,
                 &Rules {
-                    ready: gate.ready,
-                    upgrades: gate.upgrades
-                        && self.engine.connections() < self.limits.connections_max,
+                    ready,
+                    upgrades: gate.upgrades && self.has_seats(),
                     sessions: gate.sessions,
                     allowed_origins: &self.allowed_origins,
                     accepts: &|path| self.engine.accepts(path),
@@ -248,7 +248,7 @@ impl EventLoop {
                 return;
             }
             Decision::Answer(answer) => answer,
-            Decision::Metrics => self.metrics_page(gate.ready),
+            Decision::Metrics => self.metrics_page(ready),
         };
         self.metrics.answered += 1;
         self.connections
@@ -271,6 +271,12 @@ impl EventLoop {
         }
     }
 
+    /// Whether one more client may come in.
+    fn has_seats(&self) -> bool {
+        self.engine.connections() < self.limits.connections_max
+    }
+
+    /// Whether one more socket may come in.
     fn has_room(&self) -> bool {
         self.connections.len() < self.limits.connections_max + Limits::STRANGERS_MAX
     }

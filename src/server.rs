@@ -112,7 +112,8 @@ impl Server {
         self.event_loop.admin.as_ref().map(Listener::local_addr)
     }
 
-    /// Whether `GET /readyz` is answered 200: the store answers, and no shutdown has begun.
+    /// Whether `GET /readyz` is answered 200: the store answers, there is room for a client, and no
+    /// shutdown has begun.
     pub fn is_ready(&self) -> bool {
         self.event_loop.is_ready()
     }

@@ -137,10 +137,12 @@ fn one_connection_too_many_is_503() {
         assert_eq!((refusal.status, refusal.end), (503, Some(End::Eof)));
     }
     assert_eq!(get(server.admin, "/healthz").status, 200);
+    assert_eq!(server.readiness(), 503);
     for client in &mut inside {
         assert_eq!(client.say("unaffected"), 1);
     }
     inside.remove(0).leave();
+    eventually("readiness", || server.readiness() == 200);
     eventually("room for one", || {
         Client::dial(server.address, &upgrade("/ws/chat/", &[])).is_ok_and(|new| {
             inside.push(new);
