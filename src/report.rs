@@ -124,6 +124,14 @@ mod tests {
         let outcome = Outcome {
             trigger: Some(Trigger::Sigterm),
             connections: 2,
+            notified: 3,
+            drained: 4,
+            saved: 5,
+            spilled: 6,
+            byes: 8,
+            late: 9,
+            closed_1001: 10,
+            cut: 11,
             unsaved: vec![("a".into(), 7)],
             timeline: Timeline {
                 began: at(0),
@@ -134,12 +142,24 @@ mod tests {
                 sweeping: at(60),
                 stopped: at(100),
             },
-            ..Outcome::default()
         };
         let line = outcome.report_json();
         assert!(!line.contains('\n'));
         let report: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(report["signal"], "SIGTERM");
+        let fields = [
+            "connections",
+            "notified",
+            "drained",
+            "saved",
+            "spilled",
+            "byes",
+            "late",
+            "closed_1001",
+            "cut",
+        ];
+        let numbers = fields.map(|field| report[field].as_u64().unwrap_or_default());
+        assert_eq!(numbers, [2, 3, 4, 5, 6, 8, 9, 10, 11]);
         assert_eq!(
             report["unsaved"],
             serde_json::json!([{"session": "a", "count": 7}])

@@ -143,3 +143,6 @@ impl Engine {
         self.finish_if_saved(conn);
     }
 }
+
+#[cfg(test)]
+mod tests;

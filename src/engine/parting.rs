@@ -363,3 +363,6 @@ impl Farewell {
         self.began + self.spread.saturating_mul(said) / total
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,19 +11,19 @@ use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;
 
 /// The engine, a store that answers when told to, and what came out.
-struct Rig {
-    engine: Engine,
-    store: MemoryStore,
-    now: Now,
+pub(super) struct Rig {
+    pub(super) engine: Engine,
+    pub(super) store: MemoryStore,
+    pub(super) now: Now,
     /// What came out, in words; `#n` is the connection at slot n.
-    log: Vec<String>,
+    pub(super) log: Vec<String>,
     /// The store answers at once.
-    answers: bool,
-    levels: Levels,
+    pub(super) answers: bool,
+    pub(super) levels: Levels,
 }
 
 impl Rig {
-    fn new(durability: Durability) -> Self {
+    pub(super) fn new(durability: Durability) -> Self {
         Self::with(&Config {
             durability,
             heartbeat: Duration::ZERO,
@@ -31,10 +31,14 @@ impl Rig {
         })
     }
 
-    fn with(config: &Config) -> Self {
+    pub(super) fn with(config: &Config) -> Self {
+        Self::serving(config, Chat)
+    }
+
+    pub(super) fn serving(config: &Config, app: impl Application + 'static) -> Self {
         let now = clock::now();
         let mut rig = Self {
-            engine: Engine::new(config, Box::new(Chat), [7; 32], now),
+            engine: Engine::new(config, Box::new(app), [7; 32], now),
             store: MemoryStore::new(Duration::from_secs(60)),
             now,
             log: Vec::new(),
@@ -45,14 +49,14 @@ impl Rig {
         rig
     }
 
-    fn input(&mut self, input: Input<'_>) {
+    pub(super) fn input(&mut self, input: Input<'_>) {
         self.engine.handle_input(input, self.now);
         while let Some(output) = self.engine.poll_output() {
             self.log.push(in_words(&output));
         }
     }
 
-    fn open(&mut self, slot: u32, protocol: Protocol, session: &str) {
+    pub(super) fn open(&mut self, slot: u32, protocol: Protocol, session: &str) {
         let session = SessionId::parse(session).ok();
         self.levels.sockets += 1;
         self.input(Input::Opened {
@@ -62,27 +66,27 @@ impl Rig {
         });
     }
 
-    fn say(&mut self, slot: u32) {
+    pub(super) fn say(&mut self, slot: u32) {
         self.input(Input::Message {
             conn: conn(slot),
             message: Message::Text("hi"),
         });
     }
 
-    fn close(&mut self, slot: u32) {
+    pub(super) fn close(&mut self, slot: u32) {
         self.input(Input::PeerClosed {
             conn: conn(slot),
             by_frame: true,
         });
     }
 
-    fn shut_down(&mut self) {
+    pub(super) fn shut_down(&mut self) {
         self.input(Input::Shutdown(Trigger::Sigterm));
         self.flush();
     }
 
     /// Hands what the engine asks to the store, and the answers back, if it answers.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         for _ in 0..4 {
             while let Some(command) = self.engine.poll_store() {
                 match command {
@@ -92,16 +96,61 @@ impl Rig {
                 }
             }
             if self.answers {
-                self.store.flush(self.now);
-                while let Some(event) = self.store.poll_event() {
-                    self.input(Input::Store(event));
-                }
+                self.answer();
             }
         }
     }
 
+    /// The store answers what it was asked so far, and is asked nothing more.
+    pub(super) fn answer(&mut self) {
+        self.store.flush(self.now);
+        while let Some(event) = self.store.poll_event() {
+            self.input(Input::Store(event));
+        }
+    }
+
+    /// What the engine asks of the store, in words, and hands to it all the same.
+    pub(super) fn asked(&mut self) -> Vec<String> {
+        let mut asked = Vec::new();
+        while let Some(command) = self.engine.poll_store() {
+            asked.push(match command {
+                StoreCommand::Save(batch) => {
+                    let saves = batch
+                        .iter()
+                        .map(|Save { session, count, .. }| format!("{session}={count}"));
+                    let words = saves.collect::<Vec<_>>().join(" ");
+                    self.store.save(batch);
+                    words
+                }
+                StoreCommand::Claim(claim) => {
+                    let words = format!("claim {}", claim.session);
+                    self.store.claim(claim);
+                    words
+                }
+                StoreCommand::Sync => {
+                    self.store.sync();
+                    "sync".into()
+                }
+            });
+        }
+        asked
+    }
+
+    /// Another node claims a session, behind the engine's back.
+    pub(super) fn claim_elsewhere(&mut self, session: &str) {
+        self.store.claim(Claim {
+            key: SessionKey {
+                slot: 99,
+                generation: 99,
+            },
+            session: SessionId::parse(session).unwrap(),
+            token: 1,
+        });
+        self.store.flush(self.now);
+    }
+
     /// Lets so much time pass, turn by turn.
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         let until = self.now.instant + Duration::from_millis(ms);
         while self.log.last().is_none_or(|last| last != "stop") {
             let due = self
@@ -121,12 +170,12 @@ impl Rig {
 
     /// What came out since the last call.
     #[track_caller]
-    fn check(&mut self, expected: &[&str]) {
+    pub(super) fn check(&mut self, expected: &[&str]) {
         assert_eq!(std::mem::take(&mut self.log), expected);
     }
 }
 
-fn conn(slot: u32) -> ConnId {
+pub(super) fn conn(slot: u32) -> ConnId {
     ConnId {
         slot,
         generation: 0,
@@ -153,8 +202,8 @@ fn in_words(output: &Output) -> String {
     }
 }
 
-const PLAIN: Protocol = Protocol::Plain;
-const V1: Protocol = Protocol::V1;
+pub(super) const PLAIN: Protocol = Protocol::Plain;
+pub(super) const V1: Protocol = Protocol::V1;
 
 #[test]
 fn a_plain_client_without_a_session_counts_for_itself() {
@@ -278,18 +327,7 @@ fn a_takeover_elsewhere_drops_what_the_store_refuses() {
     rig.open(0, PLAIN, "a");
     rig.flush();
     rig.log.clear();
-    // Another node claims, behind the engine's back.
-    let session = SessionId::parse("a").unwrap();
-    let key = SessionKey {
-        slot: 99,
-        generation: 99,
-    };
-    rig.store.claim(Claim {
-        key,
-        session: session.clone(),
-        token: 1,
-    });
-    rig.store.flush(rig.now);
+    rig.claim_elsewhere("a");
     rig.say(0);
     rig.flush();
     rig.check(&["#0 close 4001"]);
@@ -297,6 +335,7 @@ fn a_takeover_elsewhere_drops_what_the_store_refuses() {
     rig.open(1, PLAIN, "a");
     rig.flush();
     rig.log.clear();
+    let session = SessionId::parse("a").unwrap();
     rig.input(Input::Store(StoreEvent::TakenOver {
         session: session.clone(),
         epoch: 3,
@@ -314,26 +353,10 @@ fn what_a_store_forgot_is_asked_again() {
     rig.answers = false;
     rig.say(0);
     rig.open(1, PLAIN, "b");
-    let asked = |rig: &mut Rig| {
-        let mut asked = Vec::new();
-        while let Some(command) = rig.engine.poll_store() {
-            asked.push(match command {
-                StoreCommand::Save(batch) => {
-                    let saves = batch
-                        .iter()
-                        .map(|Save { session, count, .. }| format!("{session}={count}"));
-                    saves.collect::<Vec<_>>().join(" ")
-                }
-                StoreCommand::Claim(claim) => format!("claim {}", claim.session),
-                StoreCommand::Sync => "sync".into(),
-            });
-        }
-        asked
-    };
-    assert_eq!(asked(&mut rig), ["a=1", "claim b"]);
+    assert_eq!(rig.asked(), ["a=1", "claim b"]);
     rig.say(0);
     assert_eq!(
-        asked(&mut rig),
+        rig.asked(),
         [""; 0],
         "one save of a session is on its way at a time"
     );
@@ -341,9 +364,9 @@ fn what_a_store_forgot_is_asked_again() {
         reason: String::new(),
     }));
     assert!(!rig.engine.gate().sessions && !rig.engine.gate().ready);
-    assert_eq!(asked(&mut rig), [""; 0]);
+    assert_eq!(rig.asked(), [""; 0]);
     rig.input(Input::Store(StoreEvent::Up));
-    assert_eq!(asked(&mut rig), ["a=2", "claim b"]);
+    assert_eq!(rig.asked(), ["a=2", "claim b"]);
 }
 
 #[test]
@@ -386,8 +409,10 @@ fn the_heartbeat_reaches_all_in_slices_and_stops_at_the_shutdown() {
     rig.pass(1);
     assert_eq!(rig.log.len(), 5);
     assert!(rig.log[4].starts_with("#4 {\"ts\":\""), "{:?}", rig.log);
+    rig.pass(29_000);
     rig.log.clear();
     rig.levels.unread = 1;
+    // The drain spans the next beat.
     rig.shut_down();
     rig.pass(2_400);
     rig.check(&[]);

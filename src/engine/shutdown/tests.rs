@@ -234,10 +234,78 @@ fn an_idle_server_only_waits_for_handshakes_that_are_half_through() {
     let nobody = Census::default();
     while let Some(at) = shutdown.poll_timeout(&nobody) {
         now = now.max(at);
-        shutdown.handle_census(&nobody, now);
+        // As the engine does: again, until it stays where it is.
+        while {
+            let state = shutdown.state();
+            shutdown.handle_census(&nobody, now);
+            shutdown.state() != state
+        } {}
     }
     assert_eq!(shutdown.state(), State::Stopped);
     assert_eq!(now - began, SETTLE_TIME);
+}
+
+/// What a phase waits for, and what it does not.
+#[test]
+fn each_phase_waits_for_its_own_work() {
+    let now = clock::now().instant;
+    let later = now + Duration::from_secs(1);
+    type Level = (&'static str, fn(&mut Census) -> &mut usize);
+    let levels: [Level; 6] = [
+        ("connections", |census| &mut census.connections),
+        ("untold", |census| &mut census.untold),
+        ("unsent", |census| &mut census.unsent),
+        ("unread", |census| &mut census.unread),
+        ("unsaved", |census| &mut census.unsaved),
+        ("strangers", |census| &mut census.strangers),
+    ];
+    let check = |state, connections, expected: &[&str]| {
+        let mut held_by = Vec::new();
+        for (name, level) in levels {
+            let mut shutdown = machine(state, Duration::ZERO, now);
+            let mut census = Census {
+                connections,
+                ..Census::default()
+            };
+            *level(&mut census) = 1;
+            shutdown.handle_census(&census, later - Duration::from_millis(1));
+            if shutdown.state() == state {
+                held_by.push(name);
+            }
+        }
+        assert_eq!(held_by, expected, "{state:?}");
+    };
+    let deadline = later;
+    let draining = State::Draining {
+        deadline,
+        since: now,
+    };
+    let settled = now;
+    check(State::Notifying { deadline }, 1, &["untold", "unsent"]);
+    check(draining, 1, &["unsent", "unread", "unsaved"]);
+    // With nobody left there is nothing to wait for.
+    check(draining, 0, &[]);
+    check(State::Persisting { deadline }, 1, &["unsaved"]);
+    check(State::Closing { deadline }, 0, &["connections"]);
+    check(
+        State::Sweeping { deadline, settled },
+        0,
+        &["unsaved", "strangers"],
+    );
+}
+
+#[test]
+fn goodbyes_are_spread_over_half_of_the_time_that_is_left_at_most() {
+    let now = clock::now().instant;
+    for (left, expected) in [(4_000, 500), (1_000, 500), (400, 200), (0, 0)] {
+        let deadline = now + Duration::from_millis(left);
+        let shutdown = machine(State::Closing { deadline }, Duration::ZERO, now);
+        assert_eq!(
+            shutdown.close_spread(now),
+            Duration::from_millis(expected),
+            "{left}"
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,308 @@
+//! What the store's answers, and their want, mean for clients: who is held back and for how long,
+//! who lost a session to whom, and what is asked again.
+//! Method: the engine's rig, with a store that answers when it is told to.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Config, Durability};
+use crate::engine::app::{Application, Context};
+use crate::engine::io::{Input, SessionId};
+use crate::engine::message::Message;
+use crate::engine::tests::{PLAIN, Rig, V1, conn};
+
+fn quiet(durability: Durability) -> Config {
+    Config {
+        durability,
+        heartbeat: Duration::ZERO,
+        ..Config::default()
+    }
+}
+
+/// A client with the session `a`, granted, on a store that answers no more.
+fn stuck(config: &Config) -> Rig {
+    let mut rig = Rig::with(config);
+    rig.pass(0);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.log.clear();
+    rig.answers = false;
+    rig
+}
+
+fn taken_over(session: &str, epoch: u64) -> Input<'static> {
+    Input::Store(StoreEvent::TakenOver {
+        session: SessionId::parse(session).unwrap(),
+        epoch,
+    })
+}
+
+#[test]
+fn a_reply_leaves_when_its_own_count_is_saved_and_reading_goes_on_at_half_the_limit() {
+    let mut config = quiet(Durability::Acked);
+    config.limits.held_replies_max = 4;
+    let mut rig = stuck(&config);
+    rig.say(0);
+    assert_eq!(rig.asked(), ["a=1"]);
+    (0..3).for_each(|_| rig.say(0));
+    rig.check(&["#0 pause"]);
+    rig.answer();
+    // Three still wait, which is more than half.
+    rig.check(&["#0 {\"count\":1}"]);
+    assert_eq!(rig.asked(), ["a=4"]);
+    rig.answer();
+    let counts = [2, 3, 4].map(|count| format!("#0 {{\"count\":{count}}}"));
+    rig.check(&[&counts[0], &counts[1], &counts[2], "#0 resume"]);
+}
+
+#[test]
+fn replies_that_wait_are_bounded_in_bytes_too() {
+    let mut config = quiet(Durability::Acked);
+    // Half of the limit on what waits for a peer: room for four.
+    config.limits.outbound_bytes_max = 2 * 4 * ServerMessage::Count(1).weight();
+    let mut rig = stuck(&config);
+    // What has left takes no room.
+    for first in [1, 5, 9] {
+        (0..3).for_each(|_| rig.say(0));
+        rig.check(&[]);
+        rig.say(0);
+        rig.check(&["#0 pause"]);
+        rig.answers = true;
+        rig.flush();
+        rig.answers = false;
+        let counts = [0, 1, 2, 3].map(|at| format!("#0 {{\"count\":{}}}", first + at));
+        rig.check(&[&counts[0], &counts[1], &counts[2], &counts[3], "#0 resume"]);
+    }
+}
+
+#[test]
+fn a_takeover_finds_what_was_counted_while_a_save_was_on_its_way() {
+    for durability in [Durability::Acked, Durability::Relaxed] {
+        let mut rig = stuck(&quiet(durability));
+        rig.say(0);
+        rig.pass(100);
+        rig.say(0);
+        rig.open(1, V1, "a");
+        assert_eq!(rig.asked(), [""; 0], "the save comes first");
+        rig.log.clear();
+        rig.answers = true;
+        rig.answer();
+        rig.pass(100);
+        let hello = r#"#1 {"session":"a","count":2,"resumed":true}"#;
+        assert!(rig.log.contains(&hello.to_owned()), "{:?}", rig.log);
+    }
+}
+
+#[test]
+fn a_takeover_of_a_takeover_still_waits_for_the_first() {
+    let mut rig = stuck(&quiet(Durability::Acked));
+    rig.say(0);
+    rig.open(1, PLAIN, "a");
+    rig.open(2, V1, "a");
+    rig.check(&[
+        "#1 pause",
+        "#0 pause",
+        "#2 pause",
+        "#1 close 4001",
+        "#1 resume",
+    ]);
+    rig.answers = true;
+    rig.flush();
+    rig.check(&[
+        "#0 {\"count\":1}",
+        "#0 close 4001",
+        "#0 resume",
+        r#"#2 {"session":"a","count":1,"resumed":true}"#,
+        "#2 resume",
+    ]);
+}
+
+#[test]
+fn who_has_closed_does_not_wait_for_a_save_that_will_be_refused() {
+    let mut rig = stuck(&quiet(Durability::Acked));
+    rig.say(0);
+    rig.close(0);
+    rig.check(&[]);
+    rig.input(taken_over("a", 2));
+    rig.check(&["#0 finish"]);
+}
+
+/// The refusal of a save comes after its session has ended: it is for nobody, least of all for
+/// whoever has its place.
+#[test]
+fn a_refusal_that_comes_late_hits_nobody() {
+    let mut rig = stuck(&quiet(Durability::Acked));
+    rig.claim_elsewhere("a");
+    rig.say(0);
+    assert_eq!(rig.asked(), ["a=1"]);
+    rig.input(taken_over("a", 2));
+    rig.check(&["#0 close 4001"]);
+    rig.open(1, PLAIN, "b");
+    rig.answers = true;
+    rig.flush();
+    rig.say(1);
+    rig.flush();
+    rig.check(&["#1 pause", "#1 resume", "#1 {\"count\":1}"]);
+}
+
+#[test]
+fn a_slot_that_has_a_new_tenant_is_not_the_old_one() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "");
+    rig.input(Input::Gone { conn: conn(0) });
+    let tenant = ConnId {
+        generation: 1,
+        ..conn(0)
+    };
+    rig.input(Input::Opened {
+        conn: tenant,
+        protocol: PLAIN,
+        session: None,
+    });
+    rig.say(0);
+    rig.close(0);
+    rig.check(&[]);
+    rig.input(Input::Message {
+        conn: tenant,
+        message: Message::Text("hi"),
+    });
+    rig.check(&["#0 {\"count\":1}"]);
+}
+
+#[test]
+fn a_session_is_forgotten_when_it_is_closed_and_saved() {
+    let mut rig = stuck(&quiet(Durability::Acked));
+    rig.say(0);
+    rig.input(Input::Gone { conn: conn(0) });
+    assert_eq!(rig.engine.sessions.len(), 1, "it is not saved");
+    rig.answers = true;
+    rig.flush();
+    rig.check(&[]);
+    assert_eq!(rig.engine.sessions.len(), 0);
+}
+
+#[test]
+fn a_store_that_stalls_is_asked_on_and_newcomers_go_elsewhere() {
+    let mut rig = stuck(&quiet(Durability::Acked));
+    rig.input(Input::Store(StoreEvent::Stalled));
+    let gate = rig.engine.gate();
+    assert!(!gate.ready && !gate.sessions && gate.upgrades, "{gate:?}");
+    rig.say(0);
+    assert_eq!(rig.asked(), ["a=1"]);
+    rig.input(Input::Store(StoreEvent::Resumed));
+    let gate = rig.engine.gate();
+    assert!(gate.ready && gate.sessions, "{gate:?}");
+}
+
+#[test]
+fn open_sessions_are_renewed_in_time() {
+    let config = Config {
+        session_ttl: Duration::from_secs(40),
+        ..quiet(Durability::Acked)
+    };
+    let mut rig = stuck(&config);
+    for _ in 0..3 {
+        rig.now.instant += Duration::from_secs(10);
+        rig.engine.handle_timeout(rig.now);
+        assert_eq!(rig.asked(), ["a=0"]);
+        rig.answer();
+    }
+}
+
+// `relaxed`.
+
+#[test]
+fn relaxed_claims_do_not_wait_for_the_next_save() {
+    let mut rig = Rig::new(Durability::Relaxed);
+    rig.pass(0);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.check(&["#0 pause", "#0 resume"]);
+}
+
+#[test]
+fn relaxed_counts_that_rise_during_a_save_go_with_the_next() {
+    let mut rig = stuck(&quiet(Durability::Relaxed));
+    rig.say(0);
+    rig.pass(100);
+    rig.say(0);
+    // Its time comes while the other is still on its way.
+    rig.pass(100);
+    rig.answer();
+    rig.answers = true;
+    rig.pass(100);
+    assert_eq!(rig.engine.unsaved(), 0);
+}
+
+#[test]
+fn relaxed_peers_that_close_are_saved_at_once() {
+    let mut rig = stuck(&quiet(Durability::Relaxed));
+    rig.answers = true;
+    rig.say(0);
+    rig.close(0);
+    rig.check(&["#0 {\"count\":1}"]);
+    rig.pass(0);
+    rig.check(&["#0 finish"]);
+}
+
+#[test]
+fn relaxed_peers_that_close_do_not_wait_for_a_store_that_is_away() {
+    let mut rig = stuck(&quiet(Durability::Relaxed));
+    rig.input(Input::Store(StoreEvent::Down {
+        reason: String::new(),
+    }));
+    rig.say(0);
+    rig.close(0);
+    rig.check(&["#0 {\"count\":1}", "#0 finish"]);
+    assert_eq!(rig.engine.unsaved(), 1);
+    rig.input(Input::Store(StoreEvent::Up));
+    rig.answers = true;
+    rig.pass(0);
+    assert_eq!(rig.engine.unsaved(), 0);
+}
+
+// What the application closes.
+
+/// Answers once.
+struct Once;
+
+impl Application for Once {
+    fn on_message(&mut self, _message: Message<'_>, context: &mut Context<'_>) {
+        context.reply_count();
+        context.close(CloseReason::of(4000, "once is enough"));
+    }
+}
+
+#[test]
+fn a_close_by_the_application_leaves_after_its_replies() {
+    let mut rig = Rig::serving(&quiet(Durability::Acked), Once);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.log.clear();
+    rig.say(0);
+    rig.say(0);
+    rig.check(&[]);
+    rig.flush();
+    rig.check(&["#0 {\"count\":1}", "#0 close 4000"]);
+}
+
+/// Its session is lost, or the store is given up: the Close that waited for it leaves without.
+#[test]
+fn a_close_by_the_application_outlives_its_replies() {
+    let mut rig = Rig::serving(&quiet(Durability::Acked), Once);
+    for (slot, session) in [(0, "a"), (1, "b")] {
+        rig.open(slot, PLAIN, session);
+    }
+    rig.flush();
+    rig.log.clear();
+    rig.answers = false;
+    rig.say(0);
+    rig.say(1);
+    rig.input(taken_over("a", 2));
+    rig.check(&["#0 close 4000"]);
+    rig.shut_down();
+    rig.pass(7_999);
+    rig.check(&[]);
+    rig.pass(501);
+    rig.check(&["#1 close 4000"]);
+}

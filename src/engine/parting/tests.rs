@@ -1,0 +1,331 @@
+//! A shutdown in detail: who is told what and when, what it waits for, what it asks of the store,
+//! and what the report makes of it.
+//! Method: the engine's rig, with a store that answers when it is told to.
+
+use super::*;
+use crate::config::{Config, Durability, ShutdownBudget};
+use crate::engine::io::{Input, Save, SessionId, StoreEvent};
+use crate::engine::shutdown::State;
+use crate::engine::tests::{PLAIN, Rig, V1, conn};
+
+fn quiet(durability: Durability) -> Config {
+    Config {
+        durability,
+        heartbeat: Duration::ZERO,
+        ..Config::default()
+    }
+}
+
+/// Clients at slots 0 to `count`, `sundown.v1` and with a session each, on a store that answers.
+fn crowd(config: &Config, count: u32) -> Rig {
+    let mut rig = Rig::with(config);
+    rig.pass(0);
+    for slot in 0..count {
+        rig.open(slot, V1, &format!("s{slot}"));
+    }
+    rig.flush();
+    rig.log.clear();
+    rig
+}
+
+/// Asks twice: Persisting begins.
+fn hurry(rig: &mut Rig) {
+    rig.input(Input::Shutdown(Trigger::Sigterm));
+    rig.input(Input::Shutdown(Trigger::Sigterm));
+}
+
+fn store_down() -> Input<'static> {
+    Input::Store(StoreEvent::Down {
+        reason: String::new(),
+    })
+}
+
+/// The levels of this moment, as the loop reports them.
+fn report_levels(rig: &mut Rig) {
+    let levels = rig.levels;
+    rig.input(Input::Levels(levels));
+}
+
+// The notice.
+
+const NOTICE: &str = "{\"shutdown\":true,\"drain_ms\":2500";
+
+#[test]
+fn the_notice_goes_out_in_slices_and_notifying_lasts_until_the_last() {
+    let mut config = quiet(Durability::Acked);
+    config.limits.fanout_max = 2;
+    let mut rig = crowd(&config, 5);
+    rig.shut_down();
+    for told in [2, 4] {
+        rig.engine.handle_timeout(rig.now);
+        report_levels(&mut rig);
+        assert_eq!(rig.log.len(), told);
+        assert!(matches!(
+            rig.engine.shutdown.state(),
+            State::Notifying { .. }
+        ));
+    }
+    rig.pass(0);
+    assert_eq!(rig.log.len(), 5);
+    assert_eq!(rig.engine.outcome().notified, 5);
+}
+
+/// A client whose session is granted only after its turn in the walk is told at once, and one
+/// whose turn is still to come is told then: once, either way.
+#[test]
+fn whoever_is_let_in_late_is_told_once() {
+    let mut config = quiet(Durability::Acked);
+    config.limits.fanout_max = 1;
+    let mut rig = crowd(&config, 1);
+    rig.answers = false;
+    rig.open(1, V1, "early");
+    rig.open(2, V1, "late");
+    rig.shut_down();
+    rig.log.clear();
+    // The walk passes slots 0 and 1.
+    for _ in 0..2 {
+        rig.engine.handle_timeout(rig.now);
+        report_levels(&mut rig);
+    }
+    rig.check(&[&format!("#0 {NOTICE}")]);
+    rig.answers = true;
+    rig.flush();
+    rig.pass(0);
+    rig.check(&[
+        r#"#1 {"session":"early","count":0,"resumed":false}"#,
+        &format!("#1 {NOTICE}"),
+        "#1 resume",
+        r#"#2 {"session":"late","count":0,"resumed":false}"#,
+        "#2 resume",
+        &format!("#2 {NOTICE}"),
+    ]);
+}
+
+#[test]
+fn the_time_to_come_back_is_spread_with_the_crowd() {
+    let mut rig = Rig::new(Durability::Acked);
+    for (clients, window) in [(0, 250), (100, 250), (4_000, 4_000), (1_000_000, 10_000)] {
+        rig.engine.parting.tally.connections = clients;
+        let times: Vec<_> = (0..1_000)
+            .map(|slot| rig.engine.reconnect_ms(conn(slot)))
+            .collect();
+        assert!(times.iter().all(|ms| *ms < window), "{clients}: {times:?}");
+        for tenth in 0..10 {
+            let from = window * tenth / 10;
+            let range = from..from + window / 10;
+            let within = times.iter().filter(|ms| range.contains(ms)).count();
+            assert!(
+                (50..200).contains(&within),
+                "{clients}: {within} in {range:?}"
+            );
+        }
+    }
+}
+
+// The drain.
+
+#[test]
+fn nothing_is_renewed_during_the_drain() {
+    let config = Config {
+        session_ttl: Duration::from_secs(4),
+        ..quiet(Durability::Acked)
+    };
+    let mut rig = crowd(&config, 1);
+    rig.levels.unread = 1;
+    rig.shut_down();
+    rig.now.instant += Duration::from_millis(2_400);
+    rig.engine.handle_timeout(rig.now);
+    assert_eq!(rig.asked(), [""; 0]);
+}
+
+#[test]
+fn a_drain_lasts_while_anything_is_left() {
+    let check = |leave: fn(&mut Rig), drained: usize| {
+        let mut rig = crowd(&quiet(Durability::Acked), 3);
+        rig.shut_down();
+        leave(&mut rig);
+        rig.pass(2_499);
+        assert!(
+            matches!(rig.engine.shutdown.state(), State::Draining { .. }),
+            "{:?}",
+            rig.engine.shutdown.state()
+        );
+        rig.pass(1);
+        assert!(rig.engine.parting.reading_stopped);
+        assert_eq!(rig.engine.outcome().drained, drained);
+    };
+    check(|rig| rig.levels.unread = 1, 2);
+    check(
+        |rig| {
+            // The notices have left, and something came after them.
+            rig.pass(0);
+            rig.levels.unsent = 2;
+        },
+        1,
+    );
+    check(
+        |rig| {
+            rig.answers = false;
+            rig.say(0);
+        },
+        2,
+    );
+}
+
+// The save.
+
+#[test]
+fn the_sync_is_asked_after_the_saves_and_the_goodbye_waits_for_it() {
+    let goodbye = "#0 {\"bye\":true,\"total\":1}".to_owned();
+    for durability in [Durability::Acked, Durability::Relaxed] {
+        let mut rig = crowd(&quiet(durability), 1);
+        rig.say(0);
+        hurry(&mut rig);
+        assert_eq!(rig.asked(), ["s0=1", "sync"]);
+        rig.answers = false;
+        rig.pass(100);
+        rig.log.clear();
+        // The save is confirmed, the sync is not.
+        rig.input(Input::Store(StoreEvent::Saved {
+            batch: vec![Save {
+                key: rig.engine.clients.get(conn(0)).unwrap().session.unwrap(),
+                session: SessionId::parse("s0").unwrap(),
+                epoch: 1,
+                count: 1,
+            }],
+            fenced: Vec::new(),
+        }));
+        rig.pass(100);
+        assert!(!rig.log.contains(&goodbye), "{:?}", rig.log);
+        rig.answer();
+        rig.pass(0);
+        assert!(rig.log.contains(&goodbye), "{:?}", rig.log);
+    }
+}
+
+#[test]
+fn a_store_that_returns_is_asked_for_the_sync_again() {
+    let mut rig = crowd(&quiet(Durability::Acked), 1);
+    rig.say(0);
+    hurry(&mut rig);
+    rig.input(Input::Store(StoreEvent::Stalled));
+    assert_eq!(rig.asked(), ["s0=1", "sync"]);
+    rig.input(store_down());
+    assert_eq!(rig.asked(), [""; 0]);
+    rig.input(Input::Store(StoreEvent::Up));
+    assert_eq!(rig.asked(), ["s0=1", "sync"]);
+}
+
+#[test]
+fn with_everything_saved_a_store_that_is_away_is_not_waited_for() {
+    let mut rig = crowd(&quiet(Durability::Acked), 1);
+    rig.input(store_down());
+    hurry(&mut rig);
+    rig.log.clear();
+    rig.pass(0);
+    rig.check(&[
+        &format!("#0 {NOTICE}"),
+        "#0 {\"bye\":true,\"total\":0}",
+        "#0 close 1001",
+        "#0 resume",
+    ]);
+}
+
+// The goodbye.
+
+#[test]
+fn the_reason_tells_when_to_come_back() {
+    let rig = crowd(&quiet(Durability::Acked), 1);
+    let reason = rig.engine.going_away(conn(0));
+    let retry = reason
+        .text
+        .strip_prefix("server shutdown; retry-after-ms=")
+        .and_then(|ms| ms.parse::<u64>().ok());
+    assert_eq!(retry, Some(rig.engine.reconnect_ms(conn(0))), "{reason:?}");
+}
+
+#[test]
+fn goodbyes_without_a_spread_still_leave_in_slices() {
+    let mut config = Config {
+        shutdown: ShutdownBudget {
+            close_spread: Duration::ZERO,
+            ..ShutdownBudget::default()
+        },
+        ..quiet(Durability::Acked)
+    };
+    config.limits.fanout_max = 2;
+    let mut rig = Rig::with(&config);
+    (0..5).for_each(|slot| rig.open(slot, PLAIN, ""));
+    rig.input(store_down());
+    hurry(&mut rig);
+    report_levels(&mut rig);
+    for said in [2, 4, 5] {
+        assert_eq!(rig.engine.outcome().byes, said);
+        rig.engine.handle_timeout(rig.now);
+    }
+}
+
+/// Replies that were not confirmed before the goodbye do not follow it; what they stood for is
+/// saved all the same.
+#[test]
+fn nothing_follows_the_goodbye_when_the_store_answers_after_it() {
+    let mut rig = crowd(&quiet(Durability::Acked), 1);
+    rig.answers = false;
+    rig.say(0);
+    hurry(&mut rig);
+    rig.pass(8_000);
+    rig.log.clear();
+    rig.say(0);
+    rig.answers = true;
+    rig.flush();
+    rig.close(0);
+    rig.check(&["#0 finish"]);
+    rig.levels.sockets -= 1;
+    rig.pass(10);
+    let outcome = rig.engine.outcome();
+    assert_eq!((outcome.late, outcome.exit_code()), (1, 0), "{outcome:?}");
+}
+
+#[test]
+fn a_client_that_was_never_granted_its_session_gets_the_close_alone() {
+    let mut rig = crowd(&quiet(Durability::Acked), 0);
+    rig.answers = false;
+    rig.open(0, V1, "never");
+    rig.shut_down();
+    rig.log.clear();
+    rig.pass(8_000);
+    rig.check(&["#0 close 1001", "#0 resume"]);
+    assert_eq!(rig.engine.outcome().byes, 0);
+    // An answer that comes after all is for nobody.
+    rig.answers = true;
+    rig.flush();
+    rig.check(&[]);
+}
+
+#[test]
+fn a_peer_that_has_closed_is_let_go_when_the_store_is_given_up() {
+    let mut rig = crowd(&quiet(Durability::Acked), 1);
+    rig.answers = false;
+    rig.say(0);
+    rig.close(0);
+    rig.shut_down();
+    rig.pass(7_999);
+    rig.check(&[]);
+    rig.pass(1);
+    rig.check(&["#0 finish", "close listener"]);
+}
+
+#[test]
+fn only_a_close_frame_completes_the_handshake() {
+    let mut rig = crowd(&quiet(Durability::Acked), 2);
+    hurry(&mut rig);
+    rig.flush();
+    rig.pass(500);
+    assert_eq!(rig.engine.outcome().byes, 2);
+    rig.close(0);
+    rig.input(Input::PeerClosed {
+        conn: conn(1),
+        by_frame: false,
+    });
+    assert_eq!(rig.engine.outcome().closed_1001, 1);
+}
