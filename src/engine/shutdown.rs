@@ -166,7 +166,7 @@ pub struct Timeline {
     pub stopped: Option<Instant>,
 }
 
-/// How long strangers may take to read their answer, once the listener is closed.
+/// How long strangers may take to read their answer, once the accept queue is shut.
 const SWEEP_TIME: Duration = Duration::from_millis(250);
 
 /// How long a TCP handshake may take that was half through when the queue was shut: a few round
@@ -385,8 +385,8 @@ impl Shutdown {
     }
 
     fn sweeping(&self, began: Instant, now: Instant) -> State {
-        // The exit itself keeps half of what is left between the cut and the end.
-        let last = began + self.budget.timeout.saturating_sub(self.cut_margin() / 2);
+        // After a cut there is little time left, and the exit itself needs most of it.
+        let last = self.cut_at(began) + self.cut_margin() / 5;
         State::Sweeping {
             deadline: (now + SWEEP_TIME).min(last),
             settled: (now + SETTLE_TIME).min(last),
