@@ -328,7 +328,8 @@ pub struct Limits {
     pub held_replies_max: usize,
     /// Bytes read from one connection before the next has its turn. 64 KiB.
     pub read_bytes_max: usize,
-    /// Bytes read in one turn of the loop from all connections. 1 MiB.
+    /// Bytes read in one turn of the loop from all connections; each read and each message counts
+    /// for some bytes more. 1 MiB.
     pub turn_bytes_max: usize,
     /// Connections accepted in one turn. 128.
     pub accepts_max: usize,
