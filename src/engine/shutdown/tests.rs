@@ -206,22 +206,22 @@ fn each_phase_has_its_ceiling_and_the_goodbyes_always_their_time() {
             delay: secs(3),
             ..default
         },
-        &[3_000, 3_500, 5_500, 9_000, 9_500, 9_600],
+        &[3_000, 3_375, 4_875, 9_000, 9_500, 9_600],
     );
-    // Too little time for all: the goodbyes keep theirs.
+    // Too little time for all: the goodbyes keep theirs, and the rest share what is left.
     check_deadlines(
         ShutdownBudget {
             timeout: secs(2),
             ..default
         },
-        &[500, 1_000, 1_000, 1_500, 1_600],
+        &[62, 312, 1_000, 1_500, 1_600],
     );
     check_deadlines(
         ShutdownBudget {
             delay: secs(60),
             ..default
         },
-        &[9_000, 9_000, 9_000, 9_000, 9_500, 9_600],
+        &[8_000, 8_062, 8_312, 9_000, 9_500, 9_600],
     );
 }
 
