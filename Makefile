@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown lint doc ci
+.PHONY: help run build test test-graceful-shutdown lint doc deny ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -16,7 +16,7 @@ build: ## build the release binary: target/release/sundown
 
 test: ## run all tests, on real sockets and a Redis of their own
 	./scripts/ensure-redis.sh
-	$(CARGO) test
+	$(CARGO) test --no-fail-fast
 
 test-graceful-shutdown: ## 200 clients, a real SIGTERM, and the timeline as the clients saw it
 	$(CARGO) test --test graceful_shutdown -- --nocapture
@@ -27,5 +27,8 @@ lint: ## format and clippy, with warnings as errors
 
 doc: ## the documentation of the library, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+deny: ## licenses and duplicate crates; needs cargo-deny
+	$(CARGO) deny check bans licenses sources
 
 ci: lint test test-graceful-shutdown doc ## all that CI runs

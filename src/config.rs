@@ -96,7 +96,6 @@ impl Config {
             ("--session-ttl", self.session_ttl, required),
             ("--heartbeat", self.heartbeat, optional),
             ("--shutdown-delay", budget.delay, optional),
-            ("--shutdown-timeout", budget.timeout, required),
             ("--notify-timeout", budget.notify, optional),
             ("--drain-timeout", budget.drain, optional),
             ("--drain-quiet", budget.drain_quiet, optional),
@@ -347,10 +346,16 @@ pub struct Limits {
 impl Limits {
     /// With a limit of 0 nothing would ever move.
     fn validate(&self) -> Result<(), Error> {
+        if self.outbound_bytes_max < Self::OUTBOUND_BYTES_LEAST {
+            return refuse(
+                "--max-outbound-bytes",
+                self.outbound_bytes_max,
+                "at least 1KiB",
+            );
+        }
         for (name, value) in [
             ("--max-connections", self.connections_max),
             ("--max-message-size", self.message_bytes_max),
-            ("--max-outbound-bytes", self.outbound_bytes_max),
             ("request_head_bytes_max", self.request_head_bytes_max),
             ("held_replies_max", self.held_replies_max),
             ("read_bytes_max", self.read_bytes_max),
@@ -378,6 +383,12 @@ impl Limits {
 impl Limits {
     /// Sockets beyond `connections_max` that may be in a handshake, ask for health, or linger.
     pub const STRANGERS_MAX: usize = 128;
+
+    /// Sockets on the admin listener.
+    pub const OPERATORS_MAX: usize = 64;
+
+    /// The least for `outbound_bytes_max`: a handful of replies.
+    const OUTBOUND_BYTES_LEAST: usize = 1 << 10;
 }
 
 impl Default for Limits {
@@ -445,7 +456,8 @@ mod tests {
     fn phases_that_contradict_each_other_are_refused() {
         assert_eq!(
             check(|c| c.shutdown.timeout = ms(0)),
-            "--shutdown-timeout 0s: expected at least 1ms"
+            "--shutdown-timeout 0s: expected more than 500ms, which are kept for cutting what is left and \
+             for the exit"
         );
         assert_eq!(
             check(|c| c.shutdown.timeout = ms(500)),

@@ -279,38 +279,46 @@ impl EventLoop {
         self.engine.connections() < self.limits.connections_max
     }
 
-    /// Whether one more socket may come in.
-    fn has_room(&self) -> bool {
-        self.connections.len() < self.limits.connections_max + Limits::STRANGERS_MAX
+    /// Whether one more socket may come in there.
+    fn has_room(&self, entrance: Entrance) -> bool {
+        let max = match entrance {
+            Entrance::Public => self.limits.connections_max + Limits::STRANGERS_MAX,
+            Entrance::Admin => Limits::OPERATORS_MAX,
+        };
+        self.connections.len_at(entrance) < max
     }
 
     fn may_accept(&self) -> bool {
         let admin = self.admin.as_ref().is_some_and(Listener::is_ready);
-        admin || self.listener.is_ready() && self.has_room()
+        admin && self.has_room(Entrance::Admin)
+            || self.listener.is_ready() && self.has_room(Entrance::Public)
     }
 
     fn accept(&mut self) {
+        self.accept_at(Entrance::Public);
+        self.accept_at(Entrance::Admin);
+    }
+
+    fn accept_at(&mut self, entrance: Entrance) {
         let now = self.now.instant;
-        if self.listener.is_ready() && !self.has_room() {
-            self.connections.evict_handshake();
-        }
         for _ in 0..self.limits.accepts_max {
-            if !self.has_room() {
-                break;
+            let has_room = self.has_room(entrance);
+            let listener = match entrance {
+                Entrance::Public => Some(&mut self.listener),
+                Entrance::Admin => self.admin.as_mut(),
+            };
+            let Some(listener) = listener.filter(|listener| listener.is_ready()) else {
+                return;
+            };
+            if !has_room {
+                return self.connections.evict_handshake(entrance);
             }
-            let Some(socket) = self.listener.accept(now) else {
-                break;
+            let Some(socket) = listener.accept(now) else {
+                return;
             };
-            self.metrics.accepted += 1;
+            self.metrics.accepted += u64::from(entrance == Entrance::Public);
             self.connections
-                .insert(socket, Entrance::Public, self.poll.registry(), now);
-        }
-        for _ in 0..self.limits.accepts_max {
-            let Some(socket) = self.admin.as_mut().and_then(|admin| admin.accept(now)) else {
-                break;
-            };
-            self.connections
-                .insert(socket, Entrance::Admin, self.poll.registry(), now);
+                .insert(socket, entrance, self.poll.registry(), now);
         }
     }
 

@@ -149,7 +149,10 @@ fn apply(
             Some(text) => shown(text),
             None => "(not UTF-8)".to_owned(),
         };
-        Usage(format!("{place} {given}: expected {}", setting.expected))
+        match text.and_then(setting.explain) {
+            Some(why) => Usage(format!("{place} {given}: {why}")),
+            None => Usage(format!("{place} {given}: expected {}", setting.expected)),
+        }
     })
 }
 

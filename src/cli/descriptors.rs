@@ -4,9 +4,9 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sundown::Limits;
 
-/// For what is no client: handshakes and health checks, listeners, the store, signals, the poll,
-/// standard streams.
-const HEADROOM: u64 = Limits::STRANGERS_MAX as u64 + 64;
+/// For what is no client: handshakes and health checks, operators, listeners, the store, signals,
+/// the poll, standard streams.
+const HEADROOM: u64 = (Limits::STRANGERS_MAX + Limits::OPERATORS_MAX) as u64 + 64;
 
 /// What there is to do about a limit (`None` is no limit).
 #[derive(Debug, PartialEq, Eq)]
@@ -45,10 +45,13 @@ pub(crate) fn provide(connections: usize) {
         log::info!("limit of open files raised from {soft} to {hard}");
     }
     if let Verdict::TooLow { hard } = verdict {
+        let advice = match hard.saturating_sub(HEADROOM) {
+            0 => String::new(),
+            fewer => format!(", or lower --max-connections to {fewer}"),
+        };
         log::warn!(
             "--max-connections {connections} needs {needed} open files, and the hard limit is \
-             {hard}: raise it (ulimit -Hn), or lower --max-connections to {}",
-            hard.saturating_sub(HEADROOM)
+             {hard}: raise it (ulimit -Hn){advice}"
         );
     }
 }

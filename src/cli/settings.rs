@@ -48,6 +48,9 @@ pub(crate) struct Setting {
     pub(crate) secret: bool,
     /// Takes the text, or gives `None`.
     pub(crate) apply: fn(&mut Settings, &str) -> Option<()>,
+    /// Says what is wrong with a text that was not taken, without repeating it, if there is more
+    /// to say than what a good value looks like.
+    pub(crate) explain: fn(&str) -> Option<String>,
 }
 
 impl Setting {
@@ -109,6 +112,7 @@ const BASE: Setting = Setting {
     expected: DURATION,
     secret: false,
     apply: |_, _| None,
+    explain: |_| None,
 };
 
 /// Every setting, in the order of `--help`.
@@ -146,8 +150,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "chat",
         group: Group::Listeners,
         help: "What is served: `chat` counts each session's messages under /ws/chat/; `echo` \
-               sends every message back as it came, under any path, and keeps no sessions (for \
-               conformance and latency tests).",
+               sends every message back as it came, under any path (for conformance and latency \
+               tests).",
         expected: "chat or echo",
         apply: |s, text| {
             let app = match text {
@@ -184,6 +188,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "memory:, sqlite:PATH, redis://…, rediss://… or redis+unix://…",
         secret: true,
         apply: |s, text| put(&mut s.config.store, store(text)),
+        explain: |text| match text.parse() {
+            Ok(StoreConfig::Redis(url)) => RedisStore::check_url(&url).err(),
+            Ok(StoreConfig::Memory | StoreConfig::Sqlite(_)) | Err(_) => None,
+        },
     },
     Setting {
         name: "durability",
@@ -390,6 +398,8 @@ fn origins(text: &str) -> Option<Vec<String>> {
         .filter(|entry| !entry.is_empty());
     let list: Vec<String> = entries.map(str::to_owned).collect();
     match list.as_slice() {
+        // Two variables that are both unset must not let everybody in.
+        [] if text.contains(',') => None,
         [one] if one == "*" => Some(Vec::new()),
         several if several.iter().any(|entry| entry == "*") => None,
         _ => Some(list),
@@ -534,7 +544,11 @@ mod tests {
     fn empty_and_star_are_every_origin() {
         assert_eq!(origins(""), Some(Vec::new()));
         assert_eq!(origins("*"), Some(Vec::new()));
-        assert_eq!(origins(" , "), Some(Vec::new()));
+        assert_eq!(
+            origins(" , "),
+            None,
+            "two that are unset let nobody in by mistake"
+        );
         let two = vec!["https://a".to_owned(), "https://b".to_owned()];
         assert_eq!(origins("https://a, https://b"), Some(two));
     }

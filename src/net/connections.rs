@@ -34,7 +34,10 @@ pub(crate) struct Connections {
     pub(super) unsent: SlotSet,
     /// Connections to free at the end of the turn.
     dead: Vec<u32>,
-    pub(super) handshakes: Deadlines,
+    /// Connections of operators.
+    admins: SlotSet,
+    /// By entrance.
+    pub(super) handshakes: [Deadlines; 2],
     pub(super) closings: Deadlines,
     pub(super) lingerings: Deadlines,
     pub(super) idle: Deadlines,
@@ -56,7 +59,8 @@ impl Connections {
             dirty: Vec::new(),
             unsent: SlotSet::default(),
             dead: Vec::new(),
-            handshakes: Deadlines::new(limits.handshake_timeout),
+            admins: SlotSet::default(),
+            handshakes: [(); 2].map(|()| Deadlines::new(limits.handshake_timeout)),
             closings: Deadlines::new(limits.close_timeout),
             lingerings: Deadlines::new(limits.linger_timeout),
             idle: Deadlines::new(limits.idle_timeout / IDLE_CHECKS),
@@ -68,6 +72,14 @@ impl Connections {
     /// How many sockets are open, of every kind.
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// How many sockets are open that came in there.
+    pub(crate) fn len_at(&self, entrance: Entrance) -> usize {
+        match entrance {
+            Entrance::Public => self.slab.len() - self.admins.len(),
+            Entrance::Admin => self.admins.len(),
+        }
     }
 
     /// Connections with output that the kernel has not taken.
@@ -115,6 +127,9 @@ impl Connections {
         let entry = self.slab.vacant_entry();
         let slot = entry.key() as u32;
         let connection = entry.insert(Connection::new(socket, generation, entrance, now));
+        if entrance == Entrance::Admin {
+            self.admins.insert(slot);
+        }
         let token = Source::Connection(slot).token();
         // Once and for all: no further system call when what it waits for changes.
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -123,7 +138,7 @@ impl Connections {
             self.kill(slot);
             return;
         }
-        self.handshakes.push(ConnId { slot, generation }, now);
+        self.handshakes[entrance as usize].push(ConnId { slot, generation }, now);
     }
 
     /// The kernel has said something about a connection.
@@ -158,6 +173,7 @@ impl Connections {
     pub(crate) fn reap(&mut self, registry: &Registry) {
         for slot in std::mem::take(&mut self.dead) {
             self.unsent.remove(slot);
+            self.admins.remove(slot);
             if let Some(mut connection) = self.slab.try_remove(slot as usize)
                 && let Err(error) = registry.deregister(&mut connection.socket)
             {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::connection::Phase;
+use super::connection::{Entrance, Phase};
 use super::connections::Connections;
 use super::deadlines::Deadlines;
 use super::http::Answer;
@@ -16,7 +16,11 @@ impl Connections {
     /// Cuts who has had its time; answers the WebSocket connections among them.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {
         let mut lost = Vec::new();
-        while let Some(conn) = self.handshakes.pop_due(now) {
+        while let Some(conn) = self
+            .handshakes
+            .iter_mut()
+            .find_map(|queue| queue.pop_due(now))
+        {
             let Some(connection) = self.get_mut(conn) else {
                 continue;
             };
@@ -51,7 +55,8 @@ impl Connections {
     /// When `handle_timeout` wants to be called next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         [
-            &self.handshakes,
+            &self.handshakes[0],
+            &self.handshakes[1],
             &self.closings,
             &self.lingerings,
             &self.idle,
@@ -62,8 +67,8 @@ impl Connections {
     }
 
     /// The oldest handshake makes room: it has had the most time.
-    pub(crate) fn evict_handshake(&mut self) {
-        while let Some(conn) = self.handshakes.pop() {
+    pub(crate) fn evict_handshake(&mut self, entrance: Entrance) {
+        while let Some(conn) = self.handshakes[entrance as usize].pop() {
             if let Some(connection) = self.get_mut(conn)
                 && let Phase::Handshake { .. } = connection.phase
             {

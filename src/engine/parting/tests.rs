@@ -330,9 +330,18 @@ fn a_store_that_still_answers_is_waited_for_beyond_its_time() {
     rig.check(&[]);
     rig.answers = true;
     rig.flush();
-    let counts = ["#0 {\"count\":1}", "#0 finish", "#1 {\"count\":1}", "#1 finish"];
+    let counts = [
+        "#0 {\"count\":1}",
+        "#0 finish",
+        "#1 {\"count\":1}",
+        "#1 finish",
+    ];
     assert_eq!(rig.log.len(), counts.len(), "{:?}", rig.log);
-    assert!(counts.iter().all(|count| rig.log.iter().any(|line| line == count)));
+    assert!(
+        counts
+            .iter()
+            .all(|count| rig.log.iter().any(|line| line == count))
+    );
 }
 
 #[test]
