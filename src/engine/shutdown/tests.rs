@@ -245,12 +245,13 @@ fn an_idle_server_only_waits_for_handshakes_that_are_half_through() {
     assert_eq!(now - began, SETTLE_TIME);
 }
 
+type Level = (&'static str, fn(&mut Census) -> &mut usize);
+
 /// What a phase waits for, and what it does not.
 #[test]
 fn each_phase_waits_for_its_own_work() {
     let now = clock::now().instant;
-    let later = now + Duration::from_secs(1);
-    type Level = (&'static str, fn(&mut Census) -> &mut usize);
+    let ms = Duration::from_millis;
     let levels: [Level; 6] = [
         ("connections", |census| &mut census.connections),
         ("untold", |census| &mut census.untold),
@@ -268,14 +269,14 @@ fn each_phase_waits_for_its_own_work() {
                 ..Census::default()
             };
             *level(&mut census) = 1;
-            shutdown.handle_census(&census, later - Duration::from_millis(1));
+            shutdown.handle_census(&census, now + ms(999));
             if shutdown.state() == state {
                 held_by.push(name);
             }
         }
         assert_eq!(held_by, expected, "{state:?}");
     };
-    let deadline = later;
+    let deadline = now + ms(1_000);
     let draining = State::Draining {
         deadline,
         since: now,
