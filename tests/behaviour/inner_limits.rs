@@ -155,14 +155,14 @@ fn who_is_not_read_from_is_not_idle() {
     let redis = Redis::start();
     let server = Inside::start(&redis.url(), |config| {
         config.limits.held_replies_max = 1;
-        config.limits.idle_timeout = ms(1_000);
+        config.limits.idle_timeout = ms(2_000);
     });
     let (mut client, _) = server.client("a");
     redis.freeze();
     client.text("held");
     client.stream.flush();
     // The passing of time is the event here.
-    pause(ms(2_500));
+    pause(ms(4_500));
     redis.thaw();
     let deadline = now() + PATIENCE;
     loop {

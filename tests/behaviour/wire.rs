@@ -299,6 +299,7 @@ fn what_is_owed_to_a_slow_reader_reaches_it_after_its_close() {
     let server = Server::start("memory:", &flags);
     for hangs_up in [false, true] {
         let mut client = Client::plain(&server, "/");
+        client.stream.shrink_inbox();
         let message = vec![7; 1 << 20];
         (0..16).for_each(|_| client.binary(&message));
         client.close(1000);
