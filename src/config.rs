@@ -211,8 +211,9 @@ pub enum Durability {
 }
 
 /// How long each phase of a shutdown may take, counted from the signal (plus `delay`). Each is a
-/// ceiling: a phase ends as soon as its work is done. They must rise in this order; each is clamped
-/// so that the goodbyes have their time before the rest is cut, shortly before `timeout`.
+/// ceiling: a phase ends as soon as its work is done. They must rise in this order. The goodbyes
+/// have their time before the rest is cut, shortly before `timeout`; if there is not room enough
+/// before that, the phases share what there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShutdownBudget {
     /// Readiness is 503 and all else goes on for so long first. Default 0. Counts towards
@@ -328,7 +329,8 @@ pub struct Limits {
     pub held_replies_max: usize,
     /// Bytes read from one connection before the next has its turn. 64 KiB.
     pub read_bytes_max: usize,
-    /// Bytes read in one turn of the loop from all connections. 1 MiB.
+    /// Bytes read in one turn of the loop from all connections; each read and each message counts
+    /// for some bytes more. 1 MiB.
     pub turn_bytes_max: usize,
     /// Connections accepted in one turn. 128.
     pub accepts_max: usize,

@@ -180,18 +180,21 @@ impl EventLoop {
             let Some(conn) = self.connections.next_ready() else {
                 return;
             };
-            budget = budget.saturating_sub(self.serve(conn).max(READ_COST_BYTES));
+            budget = budget.saturating_sub(self.serve(conn));
         }
     }
 
+    /// One read, and all that comes of it. Answers what it has cost of the turn's budget.
     fn serve(&mut self, conn: ConnId) -> usize {
         let mut buffer = std::mem::take(&mut self.buffer);
         let (len, ended) = self.connections.fill(conn, &mut buffer, self.now.instant);
+        let mut cost = READ_COST_BYTES + len;
         let mut input = &buffer[..len];
         while let Some(event) = self
             .connections
             .next_event(conn, &mut input, self.now.instant)
         {
+            cost += EVENT_COST_BYTES;
             self.handle_event(conn, event);
         }
         if let Some(event) = ended {
@@ -199,7 +202,7 @@ impl EventLoop {
         }
         self.connections.put_back(conn);
         self.buffer = buffer;
-        len
+        cost
     }
 
     fn handle_event(&mut self, conn: ConnId, event: Event) {
@@ -418,8 +421,11 @@ impl EventLoop {
     }
 }
 
-/// A read costs at least this much of a turn's budget, however little it brings.
+/// What a read costs of a turn's budget beside its bytes, however little it brings.
 const READ_COST_BYTES: usize = 256;
+
+/// What a message costs beside its bytes: many small ones take longer than a large one.
+const EVENT_COST_BYTES: usize = 32;
 
 /// What an operator acts on: a store that goes or comes back.
 fn log_store_event(event: &StoreEvent) {

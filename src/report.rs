@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::engine::shutdown::{Outcome, Timeline, Trigger};
+use crate::engine::shutdown::{Outcome, Timeline};
 
 #[derive(Serialize)]
 struct Report<'a> {
-    signal: Option<&'static str>,
+    signal: Option<String>,
     connections: usize,
     notified: usize,
     drained: usize,
@@ -53,11 +53,7 @@ impl Outcome {
             count: *count,
         });
         let report = Report {
-            signal: self.trigger.map(|trigger| match trigger {
-                Trigger::Sigterm => "SIGTERM",
-                Trigger::Sigint => "SIGINT",
-                Trigger::Handle => "handle",
-            }),
+            signal: self.trigger.map(|trigger| trigger.to_string()),
             connections: self.connections,
             notified: self.notified,
             drained: self.drained,
@@ -116,6 +112,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
+    use crate::engine::shutdown::Trigger;
 
     #[test]
     fn a_report_is_one_line_with_every_field() {

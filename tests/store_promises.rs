@@ -205,6 +205,27 @@ fn an_expired_session_is_new_but_its_epoch_goes_on() {
 }
 
 #[test]
+fn an_expired_session_is_claimed_above_every_epoch_that_it_had() {
+    check(|f| {
+        for deleted in [false, true] {
+            let former = (1..=5).map(|token| f.claim("a", token).0).max().unwrap();
+            assert!(f.save("a", former, 9));
+            f.advance(TTL);
+            if deleted {
+                f.store.handle_timeout(f.now);
+                f.store.flush(f.now);
+            }
+            let (epoch, count, found) = f.claim("a", 6);
+            assert!(epoch > former, "{}: {epoch} after {former}", f.name);
+            assert_eq!((count, found), (0, false), "{}", f.name);
+            // Whoever slept over it is refused, and the newcomer is not.
+            assert!(!f.save("a", former, 10));
+            assert!(f.save("a", epoch, 1));
+        }
+    });
+}
+
+#[test]
 fn a_save_puts_the_expiry_off() {
     check(|f| {
         f.claim("a", 1);

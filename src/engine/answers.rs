@@ -20,8 +20,12 @@ impl Engine {
                 self.store = StoreState::Down;
                 self.sessions.handle_store_down();
                 self.parting.handle_store_down();
+                self.release_hopeless();
             }
-            StoreEvent::Stalled => self.store = StoreState::Stalled,
+            StoreEvent::Stalled => {
+                self.store = StoreState::Stalled;
+                self.release_hopeless();
+            }
             StoreEvent::Resumed => self.store = StoreState::Up,
             StoreEvent::Claimed {
                 key,

@@ -372,8 +372,8 @@ impl Engine {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
-        let hopeless = self.parting.gave_up
-            || self.durability == Durability::Relaxed && self.store != StoreState::Up;
+        let waits = self.durability == Durability::Acked && !self.parting.gave_up;
+        let hopeless = self.store != StoreState::Up && !waits;
         let saved = client.session.is_none_or(|key| self.sessions.is_saved(key));
         if client.stage == Stage::PeerClosed && (saved || hopeless) {
             self.outputs.push_back(Output::Finish { conn });

@@ -12,7 +12,7 @@ use super::clients::Stage;
 use super::fanout::Fanout;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol};
 use super::message::ServerMessage;
-use super::shutdown::{Action, Census, Outcome, Trigger};
+use super::shutdown::{Action, Census, Outcome, State, Trigger};
 use super::timers::Timer;
 use super::{Engine, StoreState};
 
@@ -104,7 +104,9 @@ impl Engine {
             let census = self.census(&self.levels);
             let actions = self.shutdown.handle_census(&census, now.instant);
             self.perform(actions, now);
-            if self.shutdown.state() == before {
+            let after = self.shutdown.state();
+            // Saving takes a flush at least, however little time is left.
+            if after == before || matches!(after, State::Persisting { .. }) {
                 return;
             }
         }
@@ -138,7 +140,13 @@ impl Engine {
                 }
                 Action::SayGoodbye => self.begin_farewell(now),
                 Action::CutPeers => self.cut_peers(),
-                Action::CloseListener => self.outputs.push_back(Output::CloseListener),
+                Action::CloseListener => {
+                    self.outputs.push_back(Output::CloseListener);
+                    // What came late is saved, and not as durable yet as the store can make it.
+                    if self.parting.tally.late > 0 {
+                        self.parting.sync = Sync::Wanted;
+                    }
+                }
                 Action::Stop => self.outputs.push_back(Output::Stop),
             }
         }
@@ -305,6 +313,15 @@ impl Engine {
             self.push_close(conn, *reason);
         }
         self.finish_if_saved(conn);
+    }
+
+    /// The store has left: who had closed, and waited for it, waits no longer, if nobody does.
+    pub(super) fn release_hopeless(&mut self) {
+        for slot in 0..self.clients.slots_end() {
+            if let Some((conn, _)) = self.clients.at(slot) {
+                self.finish_if_saved(conn);
+            }
+        }
     }
 
     fn cut_peers(&mut self) {

@@ -166,7 +166,10 @@ pub struct Timeline {
     pub stopped: Option<Instant>,
 }
 
-/// How long strangers may take to read their answer, once the listener is closed.
+/// What a delay leaves at least for telling, draining and saving, if the timeout allows.
+const LEAST_TIME: Duration = Duration::from_secs(1);
+
+/// How long strangers may take to read their answer, once the accept queue is shut.
 const SWEEP_TIME: Duration = Duration::from_millis(250);
 
 /// How long a TCP handshake may take that was half through when the queue was shut: a few round
@@ -217,7 +220,7 @@ impl Shutdown {
 
     /// A turn has passed. Call again until it answers nothing: a phase without work ends at once.
     pub fn handle_census(&mut self, census: &Census, now: Instant) -> &'static [Action] {
-        if self.is_done(census, now) {
+        if self.done_at(census).is_some_and(|at| now >= at) {
             self.step(Event::Done, now)
         } else if self.deadline().is_some_and(|deadline| now >= deadline) {
             self.step(Event::Due, now)
@@ -228,23 +231,10 @@ impl Shutdown {
 
     /// When `handle_census` must be called again at the latest, if nothing changes until then.
     pub fn poll_timeout(&self, census: &Census) -> Option<Instant> {
-        let done_at = match self.state {
-            State::Draining { since, .. } if census.connections > 0 => {
-                census.is_idle().then(|| self.quiet_at(since, census))
-            }
-            State::Sweeping { settled, .. } => census.is_swept().then_some(settled),
-            State::Serving
-            | State::Delaying { .. }
-            | State::Notifying { .. }
-            | State::Draining { .. }
-            | State::Persisting { .. }
-            | State::Closing { .. }
-            | State::Stopped => self
-                .timeline
-                .began
-                .filter(|began| self.is_done(census, *began)),
-        };
-        self.deadline().into_iter().chain(done_at).min()
+        self.deadline()
+            .into_iter()
+            .chain(self.done_at(census))
+            .min()
     }
 
     /// When the whole must be over. `None` while serving.
@@ -279,16 +269,17 @@ impl Shutdown {
         }
     }
 
-    fn is_done(&self, census: &Census, now: Instant) -> bool {
+    /// When the phase's work is done, if the levels stay as they are; `None` while some is left.
+    fn done_at(&self, census: &Census) -> Option<Instant> {
+        let began = self.timeline.began?;
         match self.state {
-            State::Serving | State::Delaying { .. } | State::Stopped => false,
-            State::Notifying { .. } => census.untold == 0 && census.unsent == 0,
-            State::Draining { since, .. } => {
-                census.connections == 0 || census.is_idle() && now >= self.quiet_at(since, census)
-            }
-            State::Persisting { .. } => census.unsaved == 0,
-            State::Closing { .. } => census.connections == 0,
-            State::Sweeping { settled, .. } => census.is_swept() && now >= settled,
+            State::Serving | State::Delaying { .. } | State::Stopped => None,
+            State::Notifying { .. } => (census.untold == 0 && census.unsent == 0).then_some(began),
+            State::Draining { since, .. } if census.connections == 0 => Some(since),
+            State::Draining { since, .. } => census.is_idle().then(|| self.quiet_at(since, census)),
+            State::Persisting { .. } => (census.unsaved == 0).then_some(began),
+            State::Closing { .. } => (census.connections == 0).then_some(began),
+            State::Sweeping { settled, .. } => census.is_swept().then_some(settled),
         }
     }
 
@@ -385,22 +376,34 @@ impl Shutdown {
     }
 
     fn sweeping(&self, began: Instant, now: Instant) -> State {
-        // The exit itself keeps half of what is left between the cut and the end.
-        let last = began + self.budget.timeout.saturating_sub(self.cut_margin() / 2);
+        // After a cut there is little time left, and the exit itself needs most of it.
+        let last = self.cut_at(began) + self.cut_margin() / 5;
         State::Sweeping {
             deadline: (now + SWEEP_TIME).min(last),
             settled: (now + SETTLE_TIME).min(last),
         }
     }
 
-    /// A phase's own deadline, early enough that the goodbyes still have their time.
+    /// A phase's own deadline. The phases follow the delay; if not all of them have room before
+    /// the goodbyes, each gets its share of what there is.
     fn clamped(&self, began: Instant, phase: Duration) -> Instant {
-        let goodbyes = self.budget.close_spread.min(self.budget.timeout / 4);
-        let latest = self
-            .budget
-            .timeout
-            .saturating_sub(self.cut_margin() + goodbyes);
-        began + (self.budget.delay + phase).min(latest)
+        let ShutdownBudget {
+            timeout,
+            delay,
+            persist,
+            close_spread,
+            ..
+        } = self.budget;
+        let goodbyes = close_spread.min(timeout / 4);
+        let latest = timeout.saturating_sub(self.cut_margin() + goodbyes);
+        let delay = delay.min(latest.saturating_sub(LEAST_TIME.min(latest / 4)));
+        let room = latest.saturating_sub(delay);
+        let phase = if persist > room {
+            phase.mul_f64(room.as_secs_f64() / persist.as_secs_f64())
+        } else {
+            phase
+        };
+        began + (delay + phase).min(latest)
     }
 
     fn cut_at(&self, began: Instant) -> Instant {

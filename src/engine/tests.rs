@@ -481,6 +481,7 @@ fn a_dead_store_costs_the_replies_and_names_the_sessions() {
     rig.flush();
     rig.log.clear();
     rig.answers = false;
+    rig.input(Input::Store(StoreEvent::Stalled));
     rig.say(0);
     rig.shut_down();
     rig.pass(7_999);

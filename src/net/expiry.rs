@@ -83,7 +83,7 @@ impl Connections {
         if connection.paused {
             // It is not read from: its silence says nothing.
             connection.heard_at = now;
-        } else if silent >= timeout {
+        } else if silent >= timeout && connection.pinged {
             self.fail(conn, &CloseReason::IDLE, now);
             return Some(conn);
         } else if silent >= timeout / 2 && !connection.pinged {

@@ -6,10 +6,10 @@
 //! three moments of the turn: when its descriptor is ready, when its deadline is due, and at the
 //! flush, which is when what was asked in this turn leaves in one go.
 //!
-//! Every store keeps the same three promises. A claim gives a session's next epoch, and the same
-//! one again to the same token. A save under an epoch older than the store's is refused (fencing).
-//! Within an epoch the count never goes down, so that a save that was repeated or came late does
-//! no harm.
+//! Every store keeps the same three promises. A claim gives a session's next epoch, above all that
+//! it ever had, and the same one again to the same token. A save under an epoch older than the
+//! store's is refused (fencing). Within an epoch the count never goes down, so that a save that was
+//! repeated or came late does no harm.
 
 pub mod memory;
 pub mod redis;

@@ -9,20 +9,51 @@ use crate::support::server::{Server, Unsaved};
 use crate::support::stream::End;
 use crate::support::{SHUTDOWN_MAX, now};
 
-/// Reads to the end: the goodbye's total, and the code of the Close.
+/// What a client hears from the signal to the end.
+#[derive(Debug, PartialEq, Eq)]
+struct Farewell {
+    /// The last count that was still acknowledged.
+    last_count: Option<u64>,
+    total: u64,
+    code: u16,
+}
+
+impl Farewell {
+    fn silent(total: u64) -> Self {
+        Self {
+            last_count: None,
+            total,
+            code: 1001,
+        }
+    }
+
+    fn counted(total: u64) -> Self {
+        Self {
+            last_count: Some(total),
+            ..Self::silent(total)
+        }
+    }
+}
+
 #[track_caller]
-fn farewell(client: &mut Client) -> (u64, u16) {
-    let mut bye = None;
+fn farewell(client: &mut Client) -> Farewell {
+    let (mut last_count, mut bye) = (None, None);
     loop {
         match client.meet() {
-            Event::Text(text) => {
-                if let Said::Bye(total) = Said::parse(&text) {
-                    bye = Some(total);
-                }
-            }
+            Event::Text(text) => match Said::parse(&text) {
+                Said::Count(count) => last_count = Some(count),
+                Said::Bye(total) => bye = Some(total),
+                Said::Notice(_) => {}
+                other @ (Said::Time(_) | Said::Hello(_)) => panic!("nobody asked for {other:?}"),
+            },
             Event::Close(code, _) => {
                 assert_eq!(client.until_end(), End::Eof);
-                return (bye.expect("a goodbye before the Close"), code);
+                let total = bye.expect("a goodbye before the Close");
+                return Farewell {
+                    last_count,
+                    total,
+                    code,
+                };
             }
             Event::End(end) => panic!("ended without a Close: {end:?}"),
             Event::Binary(_) | Event::Ping(_) | Event::Pong(_) => {}
@@ -50,9 +81,9 @@ fn what_could_not_be_saved_is_named() {
     let signalled_at = now();
     server.terminate();
     // Acknowledged is what the store has: the rest has no reply, and the goodbye says so.
-    assert_eq!(farewell(&mut a), (3, 1001));
-    assert_eq!(farewell(&mut b), (0, 1001));
-    assert_eq!(farewell(&mut safe), (3, 1001));
+    assert_eq!(farewell(&mut a), Farewell::silent(3));
+    assert_eq!(farewell(&mut b), Farewell::silent(0));
+    assert_eq!(farewell(&mut safe), Farewell::silent(3));
     let exit = server.exit();
     let took = exit.at.duration_since(signalled_at);
     assert!(took < SHUTDOWN_MAX, "it took {took:?}");
@@ -77,7 +108,7 @@ fn relaxed_mode_names_them_too() {
     }
     let signalled_at = now();
     server.terminate();
-    assert_eq!(farewell(&mut client).1, 1001);
+    assert_eq!(farewell(&mut client).code, 1001);
     let exit = server.exit();
     let took = exit.at.duration_since(signalled_at);
     assert!(took < SHUTDOWN_MAX, "it took {took:?}");
@@ -103,8 +134,8 @@ fn with_nothing_unsaved_nothing_is_lost() {
     redis.freeze();
     let signalled_at = now();
     server.terminate();
-    assert_eq!(farewell(&mut client), (1, 1001));
-    assert_eq!(farewell(&mut nobody), (1, 1001));
+    assert_eq!(farewell(&mut client), Farewell::silent(1));
+    assert_eq!(farewell(&mut nobody), Farewell::silent(1));
     let exit = server.exit();
     let took = exit.at.duration_since(signalled_at);
     assert!(took < SHUTDOWN_MAX, "it took {took:?}");
@@ -125,7 +156,7 @@ fn a_thaw_in_time_saves_everything() {
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));
     redis.thaw();
-    assert_eq!(farewell(&mut client), (5, 1001));
+    assert_eq!(farewell(&mut client), Farewell::counted(5));
     let exit = server.exit();
     assert_eq!(exit.code, Some(0));
     let second = Server::start(&redis.url(), &[]);
@@ -144,7 +175,7 @@ fn frozen_before_the_start() {
     assert_eq!(nobody.say("not kept anyway"), 1);
     let signalled_at = now();
     server.terminate();
-    assert_eq!(farewell(&mut nobody), (1, 1001));
+    assert_eq!(farewell(&mut nobody), Farewell::silent(1));
     let exit = server.exit();
     let took = exit.at.duration_since(signalled_at);
     assert!(took < SHUTDOWN_MAX, "it took {took:?}");

@@ -5,6 +5,7 @@
 
 use crate::support::client::{Client, Event};
 use crate::support::ms;
+use crate::support::redis::Redis;
 use crate::support::said::Said;
 use crate::support::server::Server;
 use crate::support::store::Store;
@@ -114,6 +115,26 @@ fn on_another_node_over_redis() {
     let [first, second] = [(); 2].map(|()| Server::start(&store.url(), &[]));
     check_quiet(&first, &second, false);
     check_blasting(&first, &second);
+}
+
+/// Without the news that another node has the session, only the fence in the store is left.
+#[test]
+fn on_another_node_without_news_of_it() {
+    let user = "--user default off --user bob on >secret ~* resetchannels +@all";
+    let redis = Redis::with(&user.split(' ').collect::<Vec<_>>());
+    let url = format!("redis://bob:secret@127.0.0.1:{}", redis.port());
+    let [mut first, second] = [(); 2].map(|()| Server::start(&url, &[]));
+    let (mut old, _) = Client::v1(&first, "fenced");
+    assert_eq!(old.say("mine"), 1);
+    let (mut new, hello) = Client::v1(&second, "fenced");
+    assert_eq!((hello.count, new.say("ours")), (1, 2));
+    // Counts further than the new owner, so that only the fence can hold it back.
+    (0..50).for_each(|_| old.text("too late"));
+    assert_taken_over(&mut old);
+    assert_eq!(first.stop().unsaved, []);
+    assert_eq!(new.say("ours"), 3);
+    new.leave();
+    assert_eq!(Client::v1(&second, "fenced").1.count, 3);
 }
 
 #[test]

@@ -132,22 +132,60 @@ impl Driver {
         self.answers.pop_front()
     }
 
-    /// Claims, and waits for epoch, count and found; other nodes' news is skipped.
+    /// The next event that is no news of a claim. Those come for one's own claims, too, and their
+    /// place among the answers is Redis's choice.
     #[track_caller]
-    pub(crate) fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
-        self.store.claim(claim(session, token));
+    pub(crate) fn answer(&mut self) -> StoreEvent {
         loop {
             match self.next() {
-                StoreEvent::Claimed {
-                    epoch,
-                    count,
-                    found,
-                    ..
-                } => return (epoch, count, found),
+                StoreEvent::TakenOver { .. } => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// The next news of a claim above this epoch: session and epoch.
+    #[track_caller]
+    pub(crate) fn taken_over(&mut self, above: u64) -> (String, u64) {
+        loop {
+            match self.next() {
+                StoreEvent::TakenOver { session, epoch } if epoch > above => {
+                    return (session.as_str().to_owned(), epoch);
+                }
                 StoreEvent::TakenOver { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// Claims, and waits for epoch, count and found.
+    #[track_caller]
+    pub(crate) fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
+        self.store.claim(claim(session, token));
+        match self.answer() {
+            StoreEvent::Claimed {
+                epoch,
+                count,
+                found,
+                ..
+            } => (epoch, count, found),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Claims; the epoch, which must be above this one, goes with this count and found.
+    #[track_caller]
+    pub(crate) fn claim_above(
+        &mut self,
+        former: u64,
+        session: &str,
+        token: u64,
+        known: (u64, bool),
+    ) -> u64 {
+        let (epoch, count, found) = self.claim(session, token);
+        assert!(epoch > former, "{epoch} after {former}");
+        assert_eq!((count, found), known);
+        epoch
     }
 
     /// Saves, and waits for the positions that were refused.
@@ -155,7 +193,7 @@ impl Driver {
     pub(crate) fn save(&mut self, batch: &[(&str, u64, u64)]) -> Vec<usize> {
         let asked: Vec<_> = batch.iter().map(|&(s, e, n)| save(s, e, n)).collect();
         self.store.save(asked.clone());
-        match self.next() {
+        match self.answer() {
             StoreEvent::Saved { batch, fenced } => {
                 assert_eq!(batch, asked);
                 fenced

@@ -21,8 +21,8 @@ const SECRET_IN_URL: &str = "se%23cret%2F%40";
 fn check(url: &str, described: &str) {
     let mut store = Driver::up(url);
     assert_eq!(store.store.describe(), described);
-    store.claim("s", 1);
-    assert!(store.save(&[("s", 1, 5)]).is_empty());
+    let (epoch, ..) = store.claim("s", 1);
+    assert!(store.save(&[("s", epoch, 5)]).is_empty());
 }
 
 #[test]
@@ -67,15 +67,12 @@ fn a_password_a_user_and_no_rights_but_the_ones_it_needs() {
     let admin = format!("default:{SECRET_IN_URL}");
     check_login(&redis, &admin, &described);
     let password = format!(">{SECRET}");
-    let rights = [
-        "~sundown:session:*",
-        "+@all",
-        "-@admin",
-        "-@dangerous",
-        "&sundown:claimed:0",
-    ];
+    // Those of docs/operations.md.
+    let rights = "~sundown:session:* resetchannels &sundown:claimed:* -@all \
+                  +hello +auth +client|setname +select +ping +subscribe +script|load +evalsha \
+                  +publish +hmget +hset +hdel +pexpire +time";
     let mut user = vec!["ACL", "SETUSER", "app", "on", &password];
-    user.extend(rights);
+    user.extend(rights.split(' '));
     redis.command_as(SECRET, &user);
     check_login(&redis, &format!("app:{SECRET_IN_URL}"), &described);
     // Without the channel it hears nothing, and works all the same.

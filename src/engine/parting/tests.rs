@@ -322,10 +322,52 @@ fn a_peer_that_has_closed_is_let_go_when_the_store_is_given_up() {
     rig.say(0);
     rig.close(0);
     rig.shut_down();
+    rig.input(Input::Store(StoreEvent::Stalled));
     rig.pass(7_999);
     rig.check(&[]);
     rig.pass(1);
     rig.check(&["#0 finish", "close listener"]);
+}
+
+#[test]
+fn a_store_that_still_answers_is_waited_for_beyond_its_time() {
+    let mut rig = crowd(&quiet(Durability::Acked), 2);
+    rig.answers = false;
+    rig.say(0);
+    rig.close(0);
+    rig.say(1);
+    rig.close(1);
+    rig.shut_down();
+    rig.pass(8_000);
+    // It may only be slow: what is on its way is worth the wait.
+    rig.check(&[]);
+    rig.answers = true;
+    rig.flush();
+    let counts = [
+        "#0 {\"count\":1}",
+        "#0 finish",
+        "#1 {\"count\":1}",
+        "#1 finish",
+    ];
+    assert_eq!(rig.log.len(), counts.len(), "{:?}", rig.log);
+    assert!(
+        counts
+            .iter()
+            .all(|count| rig.log.iter().any(|line| line == count))
+    );
+}
+
+#[test]
+fn a_store_that_leaves_after_its_time_is_waited_for_no_longer() {
+    let mut rig = crowd(&quiet(Durability::Acked), 1);
+    rig.answers = false;
+    rig.say(0);
+    rig.close(0);
+    rig.shut_down();
+    rig.pass(8_000);
+    rig.check(&[]);
+    rig.input(Input::Store(StoreEvent::Stalled));
+    rig.check(&["#0 finish"]);
 }
 
 #[test]

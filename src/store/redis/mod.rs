@@ -30,7 +30,7 @@ use super::SessionStore;
 use crate::engine::io::{Claim, Now, Save, StoreEvent};
 use crate::error::Error;
 
-/// Sessions in one Redis (not a cluster), version 4 or newer; news of sessions that another node
+/// Sessions in one Redis (not a cluster), version 5 or newer; news of sessions that another node
 /// takes over need version 6.
 ///
 /// It begins disconnected: [`StoreEvent::Up`] says when it can be asked. What is asked while it is

@@ -1,6 +1,6 @@
 -- Keeps the counts of a batch of sessions, except of those that have a newer owner.
 --
--- KEYS     the sessions: hashes of e (epoch), n (count) and t (token of the last claim)
+-- KEYS     the sessions: hashes of e (epoch), n (count), t (token of the last claim) and f
 -- ARGV     time to live in ms, then epoch and count of each session
 -- returns  the positions, from 0 and ascending, that were refused
 
