@@ -266,6 +266,31 @@ fn a_third_call_cuts_at_once() {
     client.until_end();
 }
 
+/// However many calls the loop finds at once, it counts them all.
+#[test]
+fn three_calls_between_two_turns_are_three() {
+    let slow = Config {
+        shutdown: slow_drain(),
+        ..config(&Store::Memory)
+    };
+    let mut server = Server::bind(slow, Chat).expect("a free port");
+    let mut stream = Stream::connect(server.local_addr());
+    stream.queue(http::upgrade("/ws/chat/", &[]).as_bytes());
+    stream.flush();
+    let deadline = now() + PATIENCE;
+    while !stream.unread().ends_with(b"\r\n\r\n") {
+        assert!(server.turn(Some(ms(5))).expect("a turn"));
+        stream.pump(now());
+        assert!(now() < deadline, "no answer to the handshake");
+    }
+    let handle = server.handle();
+    (0..3).for_each(|_| handle.shutdown());
+    while server.turn(Some(ms(5))).expect("a turn") {
+        assert!(now() < deadline, "it waits for something");
+    }
+    assert_eq!(server.outcome().cut, 1);
+}
+
 // The loop, turned by hand.
 
 #[test]

@@ -108,7 +108,7 @@ impl Engine {
             heartbeat,
             refresh_every,
             held_replies_max: config.limits.held_replies_max,
-            held_bytes_max: config.limits.outbound_bytes_max / 2,
+            held_bytes_max: (config.limits.outbound_bytes_max / 2).max(1),
             fanout_max: config.limits.fanout_max,
             rng: StdRng::from_seed(seed),
             clients: Clients::default(),
@@ -411,15 +411,14 @@ impl Engine {
                 let (max, bytes_max) = (self.held_replies_max, self.held_bytes_max);
                 self.parting.reading_stopped
                     || session.is_some_and(|session| {
-                        let held_max = if client.paused { max / 2 } else { max };
-                        let bytes_max = if client.paused {
-                            bytes_max / 2
+                        let (held, bytes) = (session.held_len(), session.held_bytes());
+                        // It goes on at half of either limit, be that half nothing at all.
+                        let full = if client.paused {
+                            held > max / 2 || bytes > bytes_max / 2
                         } else {
-                            bytes_max
+                            held >= max || bytes >= bytes_max
                         };
-                        session.epoch().is_none()
-                            || session.held_len() >= held_max
-                            || session.held_bytes() >= bytes_max
+                        session.epoch().is_none() || full
                     })
             }
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => false,

@@ -152,7 +152,10 @@ impl Rig {
     /// Lets so much time pass, turn by turn.
     pub(super) fn pass(&mut self, ms: u64) {
         let until = self.now.instant + Duration::from_millis(ms);
+        let mut turns = 0;
         while self.log.last().is_none_or(|last| last != "stop") {
+            turns += 1;
+            assert!(turns < 10_000, "it asks for a turn, and does nothing in it");
             let due = self
                 .engine
                 .poll_timeout(&self.levels)

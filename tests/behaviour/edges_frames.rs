@@ -195,3 +195,15 @@ fn an_error_in_a_flood_is_still_a_clean_close() {
         check(&server, &mut witness, "a flood", &bytes, &[1002]);
     }
 }
+
+/// So are bytes that follow the peer's own Close, which nobody should send.
+#[test]
+fn what_follows_a_close_is_thrown_away() {
+    let server = Server::start("memory:", &[]);
+    let mut witness = Client::plain(&server, "/ws/chat/");
+    let close = masked(CLOSE, &close_payload(1000, ""));
+    let bytes = [close, vec![0; 4 << 20]].concat();
+    for _ in 0..10 {
+        check(&server, &mut witness, "after a Close", &bytes, &[1000]);
+    }
+}

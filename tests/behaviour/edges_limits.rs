@@ -5,8 +5,9 @@
 use std::process::Command;
 
 use crate::support::client::{Client, Event};
-use crate::support::frame::{BINARY, masked};
+use crate::support::frame::{BINARY, PING, masked};
 use crate::support::http::{self, get, upgrade};
+use crate::support::said::Said;
 use crate::support::server::{self, Server};
 use crate::support::stream::{End, Stream};
 use crate::support::{PATIENCE, eventually, ms, now, pause};
@@ -50,36 +51,42 @@ fn a_slow_handshake_is_cut() {
 
 #[test]
 fn an_idle_peer_is_pinged_and_then_cut() {
-    let server = Server::start("memory:", &["--idle-timeout", "800ms"]);
+    let server = Server::start("memory:", &["--idle-timeout", "2s"]);
     let mut answering = Client::plain(&server, "/ws/chat/");
     // Whoever answers stays, for many times as long.
     let answering = std::thread::spawn(move || {
         let begun = now();
-        while begun.elapsed() < ms(4_000) {
+        let mut spoken = false;
+        loop {
             match answering.next(ms(100)) {
                 None | Some(Event::Ping(_)) => {}
-                Some(other) => panic!("nobody asked for {other:?}"),
+                Some(other) => return other,
             }
+            if begun.elapsed() >= ms(7_000) && !spoken {
+                answering.text("still here");
+                spoken = true;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no reply");
         }
-        answering.say("still here")
     });
     let mut silent = Client::plain(&server, "/ws/chat/");
     silent.answers_ping = false;
     let begun = now();
     assert!(matches!(silent.meet(), Event::Ping(_)));
     assert!(
-        begun.elapsed() >= ms(350),
+        begun.elapsed() >= ms(950),
         "pinged after {:?}",
         begun.elapsed()
     );
     assert_eq!(silent.until_close(), (1001, "idle timeout".to_owned()));
     assert!(
-        begun.elapsed() >= ms(750),
+        begun.elapsed() >= ms(1_950),
         "cut after {:?}",
         begun.elapsed()
     );
     assert_eq!(silent.until_end(), End::Eof);
-    assert_eq!(answering.join().expect("it stays"), 1);
+    let reply = answering.join().expect("it stays");
+    assert_eq!(reply, Event::Text("{\"count\":1}".to_owned()));
 }
 
 #[test]
@@ -109,6 +116,72 @@ fn a_reader_too_slow_is_cut_and_others_are_not() {
     assert!(matches!(code, 1008 | 1013), "{code} {reason}");
     assert_eq!(slow.until_end(), End::Eof);
     witness.leave();
+}
+
+/// Pongs count against the limit like everything else that waits.
+#[test]
+fn a_pinger_that_never_reads_is_cut() {
+    let server = Server::start("memory:", &["--max-outbound-bytes", "65536"]);
+    let mut deaf = Client::plain(&server, "/ws/chat/");
+    let before = server.resident_kib();
+    let frames = masked(PING, &[7; 125]).repeat(500);
+    let begun = now();
+    while !get(server.admin, "/metrics")
+        .body
+        .contains("\nsundown_slow_readers_total 1\n")
+    {
+        assert!(begun.elapsed() < PATIENCE, "it answers everything");
+        deaf.stream.queue(&frames);
+        deaf.stream.flush();
+    }
+    let grown = server.resident_kib().saturating_sub(before);
+    assert!(grown < 8 << 10, "it grew by {grown} KiB");
+    assert_eq!(deaf.until_close().0, 1008);
+    assert_eq!(deaf.until_end(), End::Eof);
+}
+
+/// More waits for it already than may: there is room for its goodbye all the same, and it counts
+/// as one who was not drained.
+#[test]
+fn a_reader_without_room_gets_its_goodbye() {
+    let flags = [
+        "--app",
+        "echo",
+        "--max-outbound-bytes",
+        "65536",
+        "--max-message-size",
+        "33554432",
+        "--drain-timeout",
+        "700ms",
+        "--close-spread",
+        "0s",
+    ];
+    let mut server = Server::start("memory:", &flags);
+    let mut witness = Client::plain(&server, "/");
+    let mut full = Client::plain(&server, "/");
+    full.stream.shrink_inbox();
+    let message = vec![7; 16 << 20];
+    full.binary(&message);
+    full.stream.flush();
+    eventually("all of it received", || {
+        get(server.admin, "/metrics")
+            .body
+            .contains("\nsundown_messages_received_total 1\n")
+    });
+    server.terminate();
+    // All goodbyes are said in the same turn.
+    assert_eq!(witness.hear(), Said::Bye(0));
+    assert_eq!(full.meet(), Event::Binary(message));
+    assert_eq!(full.hear(), Said::Bye(1));
+    for client in [&mut witness, &mut full] {
+        assert_eq!(client.until_close().0, 1001);
+        assert_eq!(client.until_end(), End::Eof);
+    }
+    let exit = server.exit();
+    let report = exit.report();
+    assert_eq!(exit.code, Some(0), "{report:?}");
+    assert_eq!((report.byes, report.drained), (2, 1), "{report:?}");
+    assert!(report.phases_ms.draining >= 100, "{report:?}");
 }
 
 /// One message is always taken, however large the limit on messages is compared with the other.

@@ -14,6 +14,7 @@ mod edges_frames;
 mod edges_http;
 mod edges_limits;
 mod frozen_redis;
+mod inner_limits;
 mod kill9;
 mod never_a_reset;
 mod redis_restart;

@@ -172,6 +172,9 @@ fn with_connections_that_say_nothing_at_the_end() {
                 stream.pump(deadline);
             }
             assert_eq!(stream.end(), Some(End::Eof));
+            // Nobody is left without a word.
+            let answer = String::from_utf8_lossy(stream.unread()).into_owned();
+            assert!(answer.starts_with("HTTP/1.1 503"), "{answer:?}");
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::support::redis::Redis;
 use crate::support::said::Said;
 use crate::support::server::{BINARY, Exit, Server};
 use crate::support::store::Store;
-use crate::support::stream::End;
-use crate::support::{PATIENCE, eventually, ms, pause};
+use crate::support::stream::{End, Stream};
+use crate::support::{PATIENCE, eventually, http, ms, pause};
 
 /// A drain that a steady client would hold open for 6 s.
 const LONG_DRAIN: [&str; 4] = ["--drain-timeout", "6s", "--drain-quiet", "5s"];
@@ -151,6 +151,29 @@ fn with_quiet_clients_it_is_over_soon() {
         .for_each(|one| one.assert_farewell());
     assert!(report.phases_ms.draining < 2_500, "{report:?}");
     assert!(report.total_ms < 5_000, "{report:?}");
+}
+
+/// Nor does whoever is no client: a balancer that asks all the time.
+#[test]
+fn balancers_do_not_hold_up_the_drain() {
+    let mut server = Server::start("memory:", &["--drain-timeout", "6s"]);
+    let quiet = Client::plain(&server, "/ws/chat/");
+    let listens = std::thread::spawn(move || {
+        let mut quiet = quiet;
+        assert_eq!(quiet.hear(), Said::Bye(0));
+        quiet.until_end()
+    });
+    server.terminate();
+    while !listens.is_finished() {
+        if let Ok(mut stream) = Stream::try_connect(server.address) {
+            stream.queue(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+            http::answer(&mut stream, PATIENCE);
+        }
+        pause(ms(10));
+    }
+    assert_eq!(listens.join().expect("it only listens"), End::Eof);
+    let report = server.exit().report();
+    assert!(report.phases_ms.draining < 4_000, "{report:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::support::client::{Client, Event};
 use crate::support::frame::{BINARY, PING, TEXT};
 use crate::support::said::Said;
 use crate::support::server::Server;
+use crate::support::store::Store;
 use crate::support::stream::{End, Stream};
 use crate::support::{http, now};
 
@@ -274,4 +275,44 @@ fn replies_that_are_due_leave_before_the_close_is_answered() {
     }
     assert_eq!(client.until_close().0, 1000);
     assert_eq!(client.until_end(), End::Eof);
+}
+
+/// Who has ended only its own side still reads.
+#[test]
+fn replies_that_are_due_reach_a_peer_that_has_hung_up_its_side() {
+    let store = Store::redis();
+    let server = Server::start(&store.url(), &[]);
+    let (mut client, _) = Client::v1(&server, "half");
+    client.answers_close = false;
+    (0..100).for_each(|_| client.text("due"));
+    client.stream.finish();
+    for n in 1..=100 {
+        assert_eq!(client.count(), n);
+    }
+    assert_eq!(client.until_end(), End::Eof);
+}
+
+/// More than the kernel takes at once waits for it when it leaves: it gets all of that first.
+#[test]
+fn what_is_owed_to_a_slow_reader_reaches_it_after_its_close() {
+    let flags = ["--app", "echo", "--max-outbound-bytes", "33554432"];
+    let server = Server::start("memory:", &flags);
+    for hangs_up in [false, true] {
+        let mut client = Client::plain(&server, "/");
+        client.stream.shrink_inbox();
+        let message = vec![7; 1 << 20];
+        (0..16).for_each(|_| client.binary(&message));
+        client.close(1000);
+        if hangs_up {
+            client.stream.finish();
+        } else {
+            client.stream.flush();
+        }
+        server.turns();
+        for _ in 0..16 {
+            assert_eq!(client.meet(), Event::Binary(message.clone()));
+        }
+        assert_eq!(client.until_close().0, 1000);
+        assert_eq!(client.until_end(), End::Eof);
+    }
 }

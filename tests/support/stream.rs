@@ -54,6 +54,13 @@ impl Stream {
             .expect("a socket takes a buffer size");
     }
 
+    /// A receive buffer of 64 KiB: what is not read waits at the server, and not in the kernel,
+    /// whose default may hold tens of megabytes.
+    pub(crate) fn shrink_inbox(&self) {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&self.socket, 64 << 10)
+            .expect("a socket takes a buffer size");
+    }
+
     /// A send buffer of 64 KiB: what waits in it is sent and not received, and its default holds
     /// megabytes.
     pub(crate) fn shrink_backlog(&self) {

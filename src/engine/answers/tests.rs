@@ -55,6 +55,25 @@ fn a_reply_leaves_when_its_own_count_is_saved_and_reading_goes_on_at_half_the_li
     rig.check(&[&counts[0], &counts[1], &counts[2], "#0 resume"]);
 }
 
+/// Whatever the limits: reading goes on once nothing waits any more.
+#[test]
+fn the_smallest_limits_hold_nobody_back_for_ever() {
+    let mut by_number = quiet(Durability::Acked);
+    by_number.limits.held_replies_max = 1;
+    let mut by_bytes = quiet(Durability::Acked);
+    by_bytes.limits.outbound_bytes_max = 1;
+    for config in [by_number, by_bytes] {
+        let mut rig = stuck(&config);
+        for n in 1..=3 {
+            rig.say(0);
+            rig.check(&["#0 pause"]);
+            assert_eq!(rig.asked(), [format!("a={n}")]);
+            rig.answer();
+            rig.check(&[&format!("#0 {{\"count\":{n}}}"), "#0 resume"]);
+        }
+    }
+}
+
 #[test]
 fn replies_that_wait_are_bounded_in_bytes_too() {
     let mut config = quiet(Durability::Acked);

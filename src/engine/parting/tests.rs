@@ -172,6 +172,19 @@ fn a_drain_lasts_while_anything_is_left() {
     );
 }
 
+// The end.
+
+#[test]
+fn a_stranger_is_waited_for_for_a_while() {
+    let mut rig = crowd(&quiet(Durability::Acked), 0);
+    rig.levels.sockets = 1;
+    rig.shut_down();
+    rig.pass(249);
+    rig.check(&["close listener"]);
+    rig.pass(1);
+    rig.check(&["stop"]);
+}
+
 // The save.
 
 #[test]

@@ -1,0 +1,178 @@
+//! Goal: the limits that no flag sets hold too: how long a peer may take to part, and how many
+//! replies may wait for the store before reading stops, at no cost to what was sent.
+//! Method: the library in this process with a small limit, and clients that reach it.
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+
+use sundown::{Chat, Config, Handle, Server};
+
+use crate::support::client::{Client, Event};
+use crate::support::redis::Redis;
+use crate::support::said::Said;
+use crate::support::stream::{End, Stream};
+use crate::support::{PATIENCE, eventually, http, ms, now, pause};
+
+/// A server on a thread of its own, which ends with this.
+struct Inside {
+    address: SocketAddr,
+    admin: SocketAddr,
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Inside {
+    #[track_caller]
+    fn start(store: &str, set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            admin: Some(([127, 0, 0, 1], 0).into()),
+            store: store.parse().expect("a store"),
+            ..Config::default()
+        };
+        set(&mut config);
+        let server = Server::bind(config, Chat).expect("free ports");
+        let inside = Self {
+            address: server.local_addr(),
+            admin: server.admin_addr().expect("an admin listener"),
+            handle: server.handle(),
+            thread: Some(std::thread::spawn(move || {
+                server.run().expect("a loop that does not fail");
+            })),
+        };
+        inside.until_ready();
+        inside
+    }
+
+    #[track_caller]
+    fn until_ready(&self) {
+        eventually("readiness 200", || {
+            http::get(self.address, "/readyz").status == 200
+        });
+    }
+
+    #[track_caller]
+    fn client(&self, session: &str) -> (Client, u64) {
+        let path = format!("/ws/chat/?session={session}");
+        let head = http::upgrade(&path, &["Sec-WebSocket-Protocol: sundown.v1"]);
+        let mut client = Client::dial(self.address, &head).expect("101");
+        let Said::Hello(hello) = client.hear() else {
+            panic!("no hello first");
+        };
+        (client, hello.count)
+    }
+
+    /// Waits until a gauge has this value. The question itself is a socket.
+    #[track_caller]
+    fn until_gauge(&self, name: &str, value: usize) {
+        let line = format!("\nsundown_{name} {value}\n");
+        eventually(&line, || {
+            http::get(self.admin, "/metrics").body.contains(&line)
+        });
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        (0..3).for_each(|_| self.handle.shutdown());
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(matches!(ended, Some(Ok(()))), "the loop panicked");
+        }
+    }
+}
+
+/// Reading stops after each message here, while the next ones wait inside the server, where no
+/// event of the kernel's tells of them; nor does the peer's end overtake them.
+#[test]
+fn messages_that_came_in_one_piece_outlive_each_pause() {
+    let server = Inside::start("memory:", |config| config.limits.held_replies_max = 1);
+    for (session, hangs_up) in [("stays", false), ("hangs-up", true)] {
+        let (mut client, _) = server.client(session);
+        (0..20).for_each(|_| client.text("x"));
+        if hangs_up {
+            client.answers_close = false;
+            client.stream.finish();
+        }
+        for n in 1..=20 {
+            assert_eq!(client.count(), n, "{session}");
+        }
+        if hangs_up {
+            assert_eq!(client.until_end(), End::Eof);
+        } else {
+            client.leave();
+        }
+        assert_eq!(server.client(session).1, 20, "{session}");
+    }
+}
+
+#[test]
+fn who_does_not_answer_our_close_is_cut() {
+    let server = Inside::start("memory:", |config| config.limits.close_timeout = ms(300));
+    let (mut old, _) = server.client("a");
+    old.answers_close = false;
+    let (new, _) = server.client("a");
+    assert_eq!(old.until_close().0, 4001);
+    old.until_end();
+    server.until_gauge("connections", 1);
+    new.leave();
+    server.until_gauge("connections", 0);
+}
+
+#[test]
+fn who_does_not_end_after_the_answer_is_cut() {
+    let server = Inside::start("memory:", |config| config.limits.linger_timeout = ms(300));
+    let mut stream = Stream::connect(server.address);
+    stream.queue(b"garbage\r\n\r\n");
+    let answer = http::answer(&mut stream, PATIENCE).expect("an answer");
+    assert_eq!((answer.status, answer.end), (400, Some(End::Eof)));
+    server.until_gauge("sockets", 1);
+    drop(stream);
+}
+
+/// The peer has closed and waits for our Close, which waits for the store: not for ever, and what
+/// it had sent is saved when the store is back.
+#[test]
+fn who_has_closed_is_not_kept_for_a_store_that_is_frozen() {
+    let redis = Redis::start();
+    let server = Inside::start(&redis.url(), |config| config.limits.close_timeout = ms(300));
+    let (mut client, _) = server.client("a");
+    redis.freeze();
+    client.text("counts");
+    client.close(1000);
+    client.until_end();
+    server.until_gauge("connections", 0);
+    redis.thaw();
+    server.until_ready();
+    let (client, count) = server.client("a");
+    assert_eq!(count, 1);
+    client.leave();
+}
+
+/// It is the server that does not listen: the peer's silence is not its own.
+#[test]
+fn who_is_not_read_from_is_not_idle() {
+    let redis = Redis::start();
+    let server = Inside::start(&redis.url(), |config| {
+        config.limits.held_replies_max = 1;
+        config.limits.idle_timeout = ms(2_000);
+    });
+    let (mut client, _) = server.client("a");
+    redis.freeze();
+    client.text("held");
+    client.stream.flush();
+    // The passing of time is the event here.
+    pause(ms(4_500));
+    redis.thaw();
+    let deadline = now() + PATIENCE;
+    loop {
+        assert!(now() < deadline, "no reply");
+        match client.next(ms(100)) {
+            None | Some(Event::Ping(_)) => {}
+            Some(reply) => {
+                assert_eq!(reply, Event::Text("{\"count\":1}".to_owned()));
+                return;
+            }
+        }
+    }
+}
