@@ -456,8 +456,8 @@ mod tests {
     fn phases_that_contradict_each_other_are_refused() {
         assert_eq!(
             check(|c| c.shutdown.timeout = ms(0)),
-            "--shutdown-timeout 0s: expected more than 500ms, which are kept for cutting what is left and \
-             for the exit"
+            "--shutdown-timeout 0s: expected more than 500ms, which are kept for cutting what is \
+             left and for the exit"
         );
         assert_eq!(
             check(|c| c.shutdown.timeout = ms(500)),

@@ -196,6 +196,26 @@ fn one_large_message_is_not_a_slow_reader() {
     client.leave();
 }
 
+/// Twice as many as there is room for: the oldest make room, and clients notice nothing.
+#[test]
+fn operators_without_end_starve_nobody() {
+    let server = Server::start("memory:", &["--max-connections", "3"]);
+    let silent: Vec<_> = (0..128).map(|_| Stream::connect(server.admin)).collect();
+    assert_eq!(get(server.admin, "/healthz").status, 200);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    assert_eq!(client.say("unaffected"), 1);
+    let page = get(server.admin, "/metrics").body;
+    let sockets = page
+        .lines()
+        .find_map(|line| line.strip_prefix("sundown_sockets "));
+    let sockets: u32 = sockets.expect("a gauge").parse().expect("a number");
+    assert!(
+        (64..=65).contains(&sockets),
+        "{sockets} sockets: 64 of operators, one client"
+    );
+    drop(silent);
+}
+
 #[test]
 fn one_connection_too_many_is_503() {
     let server = Server::start("memory:", &["--max-connections", "3"]);
