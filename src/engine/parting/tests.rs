@@ -330,6 +330,23 @@ fn a_peer_that_has_closed_is_let_go_when_the_store_is_given_up() {
 }
 
 #[test]
+fn saving_gets_a_flush_however_little_time_there_is() {
+    let second = Duration::from_secs(1);
+    let mut config = quiet(Durability::Acked);
+    config.shutdown.drain = second;
+    config.shutdown.persist = second;
+    let mut rig = crowd(&config, 1);
+    rig.levels.unread = 1;
+    rig.shut_down();
+    rig.pass(999);
+    rig.log.clear();
+    rig.say(0);
+    rig.pass(1);
+    let bye = [r#"#0 {"count":1}"#, r#"#0 {"bye":true,"total":1}"#, "#0 close 1001"];
+    rig.check(&["#0 pause", bye[0], bye[1], bye[2], "#0 resume"]);
+}
+
+#[test]
 fn a_store_that_still_answers_is_waited_for_beyond_its_time() {
     let mut rig = crowd(&quiet(Durability::Acked), 2);
     rig.answers = false;
