@@ -342,7 +342,11 @@ fn saving_gets_a_flush_however_little_time_there_is() {
     rig.log.clear();
     rig.say(0);
     rig.pass(1);
-    let bye = [r#"#0 {"count":1}"#, r#"#0 {"bye":true,"total":1}"#, "#0 close 1001"];
+    let bye = [
+        r#"#0 {"count":1}"#,
+        r#"#0 {"bye":true,"total":1}"#,
+        "#0 close 1001",
+    ];
     rig.check(&["#0 pause", bye[0], bye[1], bye[2], "#0 resume"]);
 }
 
