@@ -96,6 +96,8 @@ impl Config {
             ("--session-ttl", self.session_ttl, required),
             ("--heartbeat", self.heartbeat, optional),
             ("--shutdown-delay", budget.delay, optional),
+            // Its least is the budget's own matter.
+            ("--shutdown-timeout", budget.timeout, optional),
             ("--notify-timeout", budget.notify, optional),
             ("--drain-timeout", budget.drain, optional),
             ("--drain-quiet", budget.drain_quiet, optional),
