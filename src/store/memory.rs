@@ -18,7 +18,7 @@ use super::SessionStore;
 use crate::engine::io::{Claim, Now, Save, SessionId, StoreCommand, StoreEvent};
 
 /// Sessions kept at a time. One more, and the one that would expire soonest goes; a client that
-/// comes back to it finds its count at 0. At some 300 bytes each, this is 30 MB.
+/// comes back to it finds its count at 0.
 pub const SESSIONS_MAX: usize = 100_000;
 
 /// Records looked at for expiry in one turn, and at most so many again for each record that has to
