@@ -11,6 +11,7 @@ pub mod app;
 mod clients;
 mod fanout;
 pub mod io;
+pub mod ledger;
 pub mod message;
 mod parting;
 mod session;

@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use super::io::{Claim, ConnId, Save, SessionId, SessionKey, StoreCommand};
+use super::ledger::Ledger;
 use super::message::ServerMessage;
 use crate::slots::SlotSet;
 
@@ -38,28 +39,12 @@ pub(super) struct Session {
     generation: u32,
     token: u64,
     owner: Option<ConnId>,
-    stage: Stage,
+    ledger: Ledger,
     /// The session of the same id that this one takes over on this node.
     displaces: Option<SessionKey>,
-    count: u64,
-    saved: u64,
-    /// A save is on its way. There is never a second one: what is counted meanwhile goes with
-    /// the next, so that a slow store cannot pile up requests.
-    in_flight: bool,
     held: VecDeque<(u64, ServerMessage)>,
     held_bytes: usize,
     dirty: bool,
-}
-
-/// How far a session has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Waits for its epoch; nothing is counted.
-    Claiming,
-    /// Counts, and saves with this epoch.
-    Open { epoch: u64 },
-    /// Someone else on this node has asked for it: counts no more, but what it has is saved.
-    Displaced { epoch: u64 },
 }
 
 /// The connection on this node whose session someone else has just asked for.
@@ -117,11 +102,8 @@ impl Sessions {
             generation,
             token,
             owner: Some(owner),
-            stage: Stage::Claiming,
+            ledger: Ledger::claiming(),
             displaces: None,
-            count: 0,
-            saved: 0,
-            in_flight: false,
             held: VecDeque::new(),
             held_bytes: 0,
             dirty: false,
@@ -150,12 +132,7 @@ impl Sessions {
 
     /// Counts one message; the session must be open. Answers the new count.
     pub(super) fn count(&mut self, key: SessionKey) -> Option<u64> {
-        let session = get_mut(&mut self.slab, key)?;
-        let Stage::Open { .. } = session.stage else {
-            return None;
-        };
-        session.count += 1;
-        let count = session.count;
+        let count = get_mut(&mut self.slab, key)?.ledger.count()?;
         self.unsaved.insert(key.slot);
         self.mark_dirty(key);
         Some(count)
@@ -165,7 +142,7 @@ impl Sessions {
     pub(super) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
         if let Some(session) = get_mut(&mut self.slab, key) {
             session.held_bytes += message.weight();
-            session.held.push_back((session.count, message));
+            session.held.push_back((session.processed(), message));
         }
     }
 
@@ -173,7 +150,7 @@ impl Sessions {
     pub(super) fn release(&mut self, key: SessionKey) -> Option<ServerMessage> {
         let session = get_mut(&mut self.slab, key)?;
         let (count, _) = session.held.front()?;
-        if *count > session.saved {
+        if *count > session.saved() {
             return None;
         }
         let (_, message) = session.held.pop_front()?;
@@ -218,9 +195,7 @@ impl Sessions {
     ) -> Option<Granted> {
         let session = get_mut(&mut self.slab, key)?;
         self.claiming.remove(key.slot);
-        session.count = count;
-        session.saved = count;
-        session.stage = Stage::Open { epoch };
+        session.ledger.open(epoch, count);
         let granted = Granted {
             owner: session.owner,
             displaced: session.displaces.take(),
@@ -232,9 +207,8 @@ impl Sessions {
     /// The store has confirmed a save.
     pub(super) fn handle_saved(&mut self, save: &Save) {
         if let Some(session) = get_mut(&mut self.slab, save.key) {
-            session.in_flight = false;
-            session.saved = session.saved.max(save.count);
-            if session.saved >= session.count {
+            session.ledger.handle_saved(save.count);
+            if session.ledger.is_saved() {
                 self.unsaved.remove(save.key.slot);
                 self.forget_if_over(save.key);
             } else {
@@ -251,7 +225,7 @@ impl Sessions {
             .filter_map(|slot| self.key_at(slot))
             .collect();
         for (_, session) in &mut self.slab {
-            session.in_flight = false;
+            session.ledger.handle_store_down();
         }
         let unsaved: Vec<_> = self
             .unsaved
@@ -287,17 +261,13 @@ impl Sessions {
                 continue;
             };
             session.dirty = false;
-            let (Stage::Open { epoch } | Stage::Displaced { epoch }) = session.stage else {
-                continue;
-            };
             // What is in flight marks it dirty again when it lands.
-            if !session.in_flight {
-                session.in_flight = true;
+            if let Some((epoch, count)) = session.ledger.next_save() {
                 batch.push(Save {
                     key,
                     session: session.id.clone(),
                     epoch,
-                    count: session.count,
+                    count,
                 });
             }
         }
@@ -356,18 +326,14 @@ impl Sessions {
     fn displace(&mut self, earlier: SessionKey, by: SessionKey) -> Option<Displaced> {
         let session = get_mut(&mut self.slab, earlier)?;
         let owner = session.owner;
-        match session.stage {
-            Stage::Open { epoch } | Stage::Displaced { epoch } => {
-                session.stage = Stage::Displaced { epoch };
-                get_mut(&mut self.slab, by)?.displaces = Some(earlier);
-                owner.map(Displaced::Pending)
-            }
-            Stage::Claiming => {
-                let inherited = session.displaces.take();
-                self.forget(earlier);
-                get_mut(&mut self.slab, by)?.displaces = inherited;
-                owner.map(Displaced::Ended)
-            }
+        if session.ledger.displace() {
+            get_mut(&mut self.slab, by)?.displaces = Some(earlier);
+            owner.map(Displaced::Pending)
+        } else {
+            let inherited = session.displaces.take();
+            self.forget(earlier);
+            get_mut(&mut self.slab, by)?.displaces = inherited;
+            owner.map(Displaced::Ended)
         }
     }
 
@@ -414,20 +380,17 @@ impl Session {
 
     /// Messages processed so far.
     pub(super) fn processed(&self) -> u64 {
-        self.count
+        self.ledger.processed()
     }
 
     /// The count that the store has confirmed.
     pub(super) fn saved(&self) -> u64 {
-        self.saved
+        self.ledger.saved()
     }
 
     /// The epoch that it counts under; `None` while it may not count.
     pub(super) fn epoch(&self) -> Option<u64> {
-        match self.stage {
-            Stage::Open { epoch } => Some(epoch),
-            Stage::Claiming | Stage::Displaced { .. } => None,
-        }
+        self.ledger.epoch()
     }
 
     /// The connection that it belongs to.

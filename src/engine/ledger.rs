@@ -1,0 +1,201 @@
+//! What is known of one session's count: how far it has come, how much of it is safe, and where.
+//!
+//! It owns the rules by which a count moves from "processed" to "safe", and nothing else: no name,
+//! no connection, no reply. A plain value, so that a model checker can run the very same rules
+//! (`tests/model.rs`). It must never call safe what neither the store nor the spill has confirmed.
+
+/// The counts of one session, and the stage that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ledger {
+    stage: Stage,
+    count: u64,
+    saved: u64,
+    spilled: u64,
+    /// A save is on its way. There is never a second one: what is counted meanwhile goes with
+    /// the next, so that a slow store cannot pile up requests.
+    in_flight: bool,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    /// Waits for its epoch; nothing is counted.
+    Claiming,
+    /// Counts, and saves with this epoch.
+    Open { epoch: u64 },
+    /// Someone else on this node has asked for it: counts no more, but what it has is saved.
+    Displaced { epoch: u64 },
+}
+
+impl Ledger {
+    /// A session that waits for its epoch.
+    pub fn claiming() -> Self {
+        Self {
+            stage: Stage::Claiming,
+            count: 0,
+            saved: 0,
+            spilled: 0,
+            in_flight: false,
+        }
+    }
+
+    /// The store has granted the claim, and knows of so many messages.
+    pub fn open(&mut self, epoch: u64, count: u64) {
+        *self = Self {
+            stage: Stage::Open { epoch },
+            count,
+            saved: count,
+            ..Self::claiming()
+        };
+    }
+
+    /// Someone else on this node asks for the session: it counts no more. `false`: it had not been
+    /// granted, so that there is nothing to save.
+    pub fn displace(&mut self) -> bool {
+        match self.stage {
+            Stage::Open { epoch } | Stage::Displaced { epoch } => {
+                self.stage = Stage::Displaced { epoch };
+                true
+            }
+            Stage::Claiming => false,
+        }
+    }
+
+    /// Counts a message and answers its number; `None` if the session may not count.
+    pub fn count(&mut self) -> Option<u64> {
+        match self.stage {
+            Stage::Open { .. } => {
+                self.count += 1;
+                Some(self.count)
+            }
+            Stage::Claiming | Stage::Displaced { .. } => None,
+        }
+    }
+
+    /// Epoch and count to save now, changed or not; `None` while a save is on its way, and before
+    /// there is an epoch.
+    pub fn next_save(&mut self) -> Option<(u64, u64)> {
+        let epoch = self.granted_epoch()?;
+        if self.in_flight {
+            return None;
+        }
+        self.in_flight = true;
+        Some((epoch, self.count))
+    }
+
+    /// The store has confirmed a save of this count.
+    pub fn handle_saved(&mut self, count: u64) {
+        self.in_flight = false;
+        self.saved = self.saved.max(count);
+    }
+
+    /// The store has forgotten what was on its way.
+    pub fn handle_store_down(&mut self) {
+        self.in_flight = false;
+    }
+
+    /// Epoch and count to put into the spill; `None` if the count is safe already.
+    pub fn next_spill(&self) -> Option<(u64, u64)> {
+        let epoch = self.granted_epoch()?;
+        (!self.is_safe()).then_some((epoch, self.count))
+    }
+
+    /// The spill holds this count.
+    pub fn handle_spilled(&mut self, count: u64) {
+        self.spilled = self.spilled.max(count);
+    }
+
+    /// Messages processed so far.
+    pub fn processed(&self) -> u64 {
+        self.count
+    }
+
+    /// The count that the store has confirmed. Only this may be told to a client: whoever claims
+    /// the session elsewhere need not see what was spilled.
+    pub fn saved(&self) -> u64 {
+        self.saved
+    }
+
+    /// Whether the store has all of it.
+    pub fn is_saved(&self) -> bool {
+        self.saved >= self.count
+    }
+
+    /// Whether store or spill has all of it.
+    pub fn is_safe(&self) -> bool {
+        self.saved.max(self.spilled) >= self.count
+    }
+
+    /// The epoch that it counts under; `None` while it may not count.
+    pub fn epoch(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Open { epoch } => Some(epoch),
+            Stage::Claiming | Stage::Displaced { .. } => None,
+        }
+    }
+
+    /// The epoch that it saves under.
+    fn granted_epoch(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Open { epoch } | Stage::Displaced { epoch } => Some(epoch),
+            Stage::Claiming => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(count: u64) -> Ledger {
+        let mut ledger = Ledger::claiming();
+        ledger.open(5, count);
+        ledger
+    }
+
+    #[test]
+    fn counts_only_between_its_grant_and_its_displacement() {
+        let mut ledger = Ledger::claiming();
+        assert_eq!(ledger.count(), None);
+        assert_eq!(ledger.next_save(), None);
+        assert!(!ledger.displace());
+        ledger.open(5, 7);
+        assert_eq!(ledger.count(), Some(8));
+        assert!(ledger.displace());
+        assert_eq!((ledger.count(), ledger.epoch()), (None, None));
+        assert_eq!(ledger.next_save(), Some((5, 8)), "what it has is saved");
+    }
+
+    #[test]
+    fn one_save_at_a_time_and_the_next_takes_all() {
+        let mut ledger = open(0);
+        ledger.count();
+        assert_eq!(ledger.next_save(), Some((5, 1)));
+        ledger.count();
+        ledger.count();
+        assert_eq!(ledger.next_save(), None);
+        ledger.handle_saved(1);
+        assert_eq!((ledger.saved(), ledger.is_saved()), (1, false));
+        assert_eq!(ledger.next_save(), Some((5, 3)));
+        ledger.handle_store_down();
+        assert_eq!(ledger.next_save(), Some((5, 3)), "forgotten, so once more");
+        ledger.handle_saved(3);
+        assert!(ledger.is_saved());
+    }
+
+    #[test]
+    fn what_is_spilled_is_safe_and_not_saved() {
+        let mut ledger = open(2);
+        assert_eq!(ledger.next_spill(), None);
+        ledger.count();
+        assert_eq!(ledger.next_spill(), Some((5, 3)));
+        ledger.handle_spilled(3);
+        assert!(ledger.is_safe() && !ledger.is_saved());
+        assert_eq!((ledger.saved(), ledger.next_spill()), (2, None));
+        ledger.count();
+        assert!(!ledger.is_safe());
+        assert_eq!(ledger.next_spill(), Some((5, 4)));
+        ledger.handle_saved(4);
+        assert!(ledger.is_safe() && ledger.is_saved());
+    }
+}
