@@ -15,6 +15,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::SessionStore;
+use super::record::Record;
 use crate::engine::io::{Claim, Now, Save, SessionId, StoreCommand, StoreEvent};
 
 /// Sessions kept at a time. One more, and the one that would expire soonest goes; a client that
@@ -30,7 +31,7 @@ const EXPIRED_PER_TURN_MAX: usize = 64;
 pub struct MemoryStore {
     ttl_ms: u64,
     sessions_max: usize,
-    records: HashMap<SessionId, Record>,
+    records: HashMap<SessionId, Kept>,
     /// One entry for each record, with a time before which it does not expire. A save puts the
     /// expiry off in the record only; the entry follows when it comes up.
     expiries: BinaryHeap<Reverse<(u64, SessionId)>>,
@@ -43,20 +44,9 @@ pub struct MemoryStore {
 }
 
 #[derive(Debug)]
-struct Record {
-    epoch: u64,
-    count: u64,
+struct Kept {
+    record: Record,
     expires_unix_ms: u64,
-    /// The last claim and what it was answered; a save that re-creates a record knows of none.
-    claim: Option<Granted>,
-}
-
-/// What the last claim was answered, in case it is repeated.
-#[derive(Clone, Copy, Debug)]
-struct Granted {
-    token: u64,
-    count: u64,
-    found: bool,
 }
 
 impl MemoryStore {
@@ -75,42 +65,17 @@ impl MemoryStore {
     }
 
     fn carry_out_claim(&mut self, claim: Claim, now_unix_ms: u64) -> StoreEvent {
-        let expires_unix_ms = now_unix_ms.saturating_add(self.ttl_ms);
-        let known = self.records.get_mut(&claim.session);
-        if let Some(record) = known
-            && let Some(granted) = record.claim
-            && granted.token == claim.token
-        {
-            record.expires_unix_ms = expires_unix_ms;
-            return StoreEvent::Claimed {
-                key: claim.key,
-                epoch: record.epoch,
-                count: granted.count,
-                found: granted.found,
-            };
-        }
         let known = self.records.get(&claim.session);
-        let alive = known.filter(|record| record.expires_unix_ms > now_unix_ms);
-        let granted = Granted {
-            token: claim.token,
-            count: alive.map_or(0, |record| record.count),
-            found: alive.is_some(),
-        };
-        let epoch_before = known.map_or(0, |record| record.epoch).max(self.epoch_floor);
-        let record = Record {
-            epoch: epoch_before.saturating_add(1),
-            count: granted.count,
-            expires_unix_ms,
-            claim: Some(granted),
-        };
-        let answer = StoreEvent::Claimed {
+        let is_alive = known.is_some_and(|kept| kept.expires_unix_ms > now_unix_ms);
+        let known = known.map(|kept| kept.record);
+        let (record, grant) = Record::claim(known, is_alive, claim.token, self.epoch_floor);
+        self.put(claim.session, record, now_unix_ms);
+        StoreEvent::Claimed {
             key: claim.key,
-            epoch: record.epoch,
-            count: granted.count,
-            found: granted.found,
-        };
-        self.put(claim.session, record);
-        answer
+            epoch: grant.epoch,
+            count: grant.count,
+            found: grant.found,
+        }
     }
 
     fn carry_out_saves(&mut self, batch: Vec<Save>, now_unix_ms: u64) -> StoreEvent {
@@ -125,40 +90,35 @@ impl MemoryStore {
 
     /// Whether the save was taken; `false`: a newer claim exists.
     fn carry_out_save(&mut self, save: &Save, now_unix_ms: u64) -> bool {
-        let expires_unix_ms = now_unix_ms.saturating_add(self.ttl_ms);
-        let Some(record) = self.records.get_mut(&save.session) else {
-            let record = Record {
-                epoch: save.epoch,
-                count: save.count,
-                expires_unix_ms,
-                claim: None,
-            };
-            self.put(save.session.clone(), record);
+        let Some(kept) = self.records.get_mut(&save.session) else {
+            if let Some(record) = Record::save(None, save.epoch, save.count) {
+                self.put(save.session.clone(), record, now_unix_ms);
+            }
             return true;
         };
-        if save.epoch < record.epoch {
-            return false;
+        let saved = Record::save(Some(kept.record), save.epoch, save.count);
+        if let Some(record) = saved {
+            kept.record = record;
+            kept.expires_unix_ms = now_unix_ms.saturating_add(self.ttl_ms);
         }
-        if save.epoch > record.epoch {
-            record.epoch = save.epoch;
-            record.count = save.count;
-            record.claim = None;
-        }
-        record.count = record.count.max(save.count);
-        record.expires_unix_ms = expires_unix_ms;
-        true
+        saved.is_some()
     }
 
     /// Puts a record, new or changed, and makes room for it if it is new.
-    fn put(&mut self, session: SessionId, record: Record) {
+    fn put(&mut self, session: SessionId, record: Record, now_unix_ms: u64) {
+        let expires_unix_ms = now_unix_ms.saturating_add(self.ttl_ms);
         if !self.records.contains_key(&session) {
             if self.records.len() >= self.sessions_max {
                 self.make_room();
             }
-            let entry = (record.expires_unix_ms, session.clone());
-            self.expiries.push(Reverse(entry));
+            self.expiries
+                .push(Reverse((expires_unix_ms, session.clone())));
         }
-        self.records.insert(session, record);
+        let kept = Kept {
+            record,
+            expires_unix_ms,
+        };
+        self.records.insert(session, kept);
     }
 
     /// Removes the record that expires soonest; if too many entries are out of date, the first of
@@ -205,11 +165,11 @@ impl MemoryStore {
     /// Moves an entry to where its record expires now; `false` if it is there already.
     fn refresh(
         mut entry: PeekMut<'_, Reverse<(u64, SessionId)>>,
-        records: &HashMap<SessionId, Record>,
+        records: &HashMap<SessionId, Kept>,
     ) -> bool {
         let expires_unix_ms = records
             .get(&entry.0.1)
-            .map_or(entry.0.0, |record| record.expires_unix_ms);
+            .map_or(entry.0.0, |kept| kept.expires_unix_ms);
         // Not later: the clock may have been set back.
         let moved = expires_unix_ms > entry.0.0;
         if moved {
@@ -219,8 +179,8 @@ impl MemoryStore {
     }
 
     fn remove(&mut self, session: &SessionId) {
-        if let Some(record) = self.records.remove(session) {
-            self.epoch_floor = self.epoch_floor.max(record.epoch);
+        if let Some(kept) = self.records.remove(session) {
+            self.epoch_floor = self.epoch_floor.max(kept.record.epoch());
         }
     }
 }

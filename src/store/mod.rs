@@ -12,6 +12,7 @@
 //! repeated or came late does no harm.
 
 pub mod memory;
+pub mod record;
 pub mod redis;
 pub mod sqlite;
 
