@@ -11,6 +11,7 @@
 //! store's is refused (fencing). Within an epoch the count never goes down, so that a save that was
 //! repeated or came late does no harm.
 
+mod database;
 pub mod memory;
 pub mod record;
 pub mod redis;

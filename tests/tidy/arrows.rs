@@ -143,14 +143,27 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "store::sqlite",
-        inside: &["engine::io", "error", "store::SessionStore"],
+        inside: &[
+            "engine::io",
+            "error",
+            "store::SessionStore",
+            "store::database",
+        ],
         crates: &["log", "mio", "rusqlite"],
         std: FILES,
         why: "one store does not lean on another, and a thread of its own has only the \
               checkpointer",
     },
     Row {
-        module: "store::sqlite::checkpointer",
+        module: "store::database",
+        inside: &[],
+        crates: &["log", "rusqlite"],
+        std: FILES,
+        why: "how a file of ours is opened and written is the same for all kinds, whatever is in \
+              it",
+    },
+    Row {
+        module: "store::database::checkpointer",
         inside: &["error"],
         crates: &["log", "mio", "rusqlite"],
         std: HELPER,

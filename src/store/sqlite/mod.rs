@@ -12,7 +12,6 @@
 //! Answers come in the order of the requests, except for [`StoreEvent::Synced`]: it comes when the
 //! disk is done, and the answers to later requests do not wait for it.
 
-mod checkpointer;
 mod file;
 mod sessions;
 #[cfg(test)]
@@ -25,10 +24,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use self::checkpointer::Checkpointer;
 use self::file::Opened;
 use self::sessions::{Clock, Granted};
 use super::SessionStore;
+use super::database::{self, Checkpointer, is_locked};
 use crate::engine::io::{Claim, Now, Save, StoreEvent};
 use crate::error::Error;
 
@@ -188,7 +187,7 @@ impl SqliteStore {
         let result = if share.pages == 0 {
             Ok(())
         } else {
-            sessions::in_transaction(conn, || {
+            database::in_transaction(conn, || {
                 asked.into_iter().try_for_each(|asked| match asked {
                     Asked::Save { batch, fenced } => {
                         *fenced = sessions::save(conn, batch, clock)?;
@@ -351,7 +350,7 @@ impl SqliteStore {
 
     /// Deletes some of what has expired.
     fn sweep(&mut self, now: Now) {
-        let swept = sessions::in_transaction(&self.conn, || {
+        let swept = database::in_transaction(&self.conn, || {
             sessions::sweep(&self.conn, now.unix_ms, SWEEP_ROWS_MAX)
         });
         let mut period = SWEEP_PERIOD;
@@ -491,16 +490,4 @@ fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
         requests: asked.len(),
         pages,
     }
-}
-
-/// Whether the same will do later: somebody else has the file, and that passes.
-fn is_locked(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::FileLockingProtocolFailed
-        )
-    )
 }

@@ -6,6 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use crate::engine::io::{Claim, Save, SessionId};
+use crate::store::database::{in_transaction, integer, unsigned};
 
 /// What a claim was granted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,26 +39,6 @@ impl Clock {
     fn expires_ms(self) -> i64 {
         integer(self.now_ms.saturating_add(self.ttl_ms))
     }
-}
-
-/// Does `work` in one transaction, which takes the write lock first: all of it, or nothing.
-pub(super) fn in_transaction<T>(
-    conn: &Connection,
-    work: impl FnOnce() -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    if !conn.is_autocommit() {
-        // The last one failed so badly that even its rollback did.
-        run(conn, "ROLLBACK")?;
-    }
-    run(conn, "BEGIN IMMEDIATE")?;
-    let result = work().and_then(|done| run(conn, "COMMIT").map(|()| done));
-    if result.is_err()
-        && !conn.is_autocommit()
-        && let Err(error) = run(conn, "ROLLBACK")
-    {
-        log::debug!("sqlite: rollback: {error}");
-    }
-    result
 }
 
 /// Grants a session's next epoch, or the same again to the same token.
@@ -256,21 +237,6 @@ impl Known {
     }
 }
 
-fn run(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
-    conn.prepare_cached(sql)?.execute([]).map(|_| ())
-}
-
-/// SQLite's integers are signed: what does not fit (nothing that we count) is the highest.
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 fn size(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// What someone else has made negative is zero.
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(column)
-        .map(|number| u64::try_from(number).unwrap_or(0))
 }

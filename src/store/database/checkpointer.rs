@@ -37,7 +37,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The loop's side.
 #[derive(Debug)]
-pub(super) struct Checkpointer {
+pub(crate) struct Checkpointer {
     jobs: Sender<Job>,
     done: Receiver<()>,
     wal: PathBuf,
@@ -63,7 +63,7 @@ enum Job {
 impl Checkpointer {
     /// Opens a second connection to the file and starts the thread. It wakes the loop when a job
     /// is done.
-    pub(super) fn start(path: &Path, waker: Arc<mio::Waker>) -> Result<Self, Error> {
+    pub(crate) fn start(path: &Path, waker: Arc<mio::Waker>) -> Result<Self, Error> {
         let conn = connect(path)
             .map_err(|error| Error::Store(format!("sqlite:{}: {error}", path.display())))?;
         let mut wal = path.as_os_str().to_owned();
@@ -90,7 +90,7 @@ impl Checkpointer {
     }
 
     /// So many pages, roughly, were written. Looks at the WAL now and then.
-    pub(super) fn note_written(&mut self, pages: usize, now: Instant) {
+    pub(crate) fn note_written(&mut self, pages: usize, now: Instant) {
         self.pages_unseen = self.pages_unseen.saturating_add(pages);
         if self.pages_unseen < PAGES_PER_LOOK {
             return;
@@ -105,26 +105,26 @@ impl Checkpointer {
     }
 
     /// Makes the WAL small, which may free space on a full disk.
-    pub(super) fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         if self.running.is_none() {
             self.start_job(Job::Trim);
         }
     }
 
     /// Puts on the disk all that has been committed; `collect` tells when.
-    pub(super) fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         self.syncs_waiting += 1;
         self.start_sync();
     }
 
     /// Nobody waits for the syncs any more.
-    pub(super) fn forget_syncs(&mut self) {
+    pub(crate) fn forget_syncs(&mut self) {
         self.syncs_running = 0;
         self.syncs_waiting = 0;
     }
 
     /// Whether a job is done, and how many syncs it answers.
-    pub(super) fn collect(&mut self, now: Instant) -> Option<usize> {
+    pub(crate) fn collect(&mut self, now: Instant) -> Option<usize> {
         let job = self.running?;
         match self.done.try_recv() {
             Ok(()) => {}

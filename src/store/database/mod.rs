@@ -1,0 +1,161 @@
+//! SQLite files of ours: how one is opened, which are refused, and what is done to all of them.
+//!
+//! It owns no table: what is in a file is the business of whoever opens it (`store::sqlite`,
+//! `store::spill`). Opening happens before the loop runs and may wait for another process; what
+//! comes after must not. It must never touch a file that is not of the kind that was asked for,
+//! nor one that a newer version has written.
+
+mod checkpointer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
+
+pub(super) use self::checkpointer::Checkpointer;
+
+/// What a file is for, as its header says.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// Marks a file as ours in its header.
+    pub(super) application_id: i32,
+    /// What `schema` is; a file with a higher one was written by a newer version.
+    pub(super) schema_version: i32,
+    /// Makes the tables.
+    pub(super) schema: &'static str,
+}
+
+/// A commit writes whole pages, and rows are scattered over them by their ids: a quarter of the
+/// usual size makes the WAL grow a quarter as fast. Only a new file takes it.
+const PAGE_BYTES: i64 = 1_024;
+
+/// How long another process may keep the file locked while we open it.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens a file, or makes it; the error is for people. `first` is done in the transaction that
+/// makes the tables. The connection never waits for a lock after that, and never checkpoints.
+pub(super) fn open<T>(
+    path: &Path,
+    kind: &Kind,
+    first: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<(Connection, T), String> {
+    let failed = |error: rusqlite::Error| error.to_string();
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    conn.busy_timeout(OPEN_TIMEOUT).map_err(failed)?;
+    // Before anything is written.
+    identify(&conn, kind).map_err(failed)??;
+    conn.pragma_update(None, "page_size", PAGE_BYTES)
+        .map_err(failed)?;
+    let mode = "journal_mode";
+    let mode = conn.pragma_update_and_check(None, mode, "WAL", |row| row.get::<_, String>(0));
+    if mode.map_err(failed)? != "wal" {
+        return Err("this file system cannot keep a WAL".to_owned());
+    }
+    conn.pragma_update(None, "synchronous", "NORMAL")
+        .and_then(|()| conn.pragma_update(None, "wal_autocheckpoint", 0))
+        .map_err(failed)?;
+    let done = make_tables(&mut conn, kind, first).map_err(failed)??;
+    // Neither a busy writer nor the last close may hold up the loop.
+    conn.busy_timeout(Duration::ZERO)
+        .and_then(|()| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))
+        .map_err(failed)?;
+    Ok((conn, done))
+}
+
+/// Does `work` in one transaction, which takes the write lock first: all of it, or nothing.
+pub(super) fn in_transaction<T>(
+    conn: &Connection,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    if !conn.is_autocommit() {
+        // The last one failed so badly that even its rollback did.
+        run(conn, "ROLLBACK")?;
+    }
+    run(conn, "BEGIN IMMEDIATE")?;
+    let result = work().and_then(|done| run(conn, "COMMIT").map(|()| done));
+    if result.is_err()
+        && !conn.is_autocommit()
+        && let Err(error) = run(conn, "ROLLBACK")
+    {
+        log::debug!("sqlite: rollback: {error}");
+    }
+    result
+}
+
+/// Whether the same will do later: somebody else has the file, and that passes.
+pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::FileLockingProtocolFailed
+        )
+    )
+}
+
+/// SQLite's integers are signed: what does not fit (nothing that we count) is the highest.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What someone else has made negative is zero.
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column)
+        .map(|number| u64::try_from(number).unwrap_or(0))
+}
+
+/// Whether the file is new (`true`) or ours (`false`); otherwise why it is refused.
+fn identify(conn: &Connection, kind: &Kind) -> rusqlite::Result<Result<bool, String>> {
+    let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
+    let tables = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
+        row.get::<_, i64>(0)
+    })?;
+    let ours = kind.schema_version;
+    if (application_id, version, tables) == (0, 0, 0) {
+        return Ok(Ok(true));
+    }
+    if application_id != kind.application_id {
+        return Ok(Err(
+            "an SQLite database, but not one of sundown's".to_owned()
+        ));
+    }
+    Ok(match version {
+        version if version == ours => Ok(false),
+        newer if newer > ours => Err(format!(
+            "written by a newer sundown (schema {newer}, this one knows {ours})"
+        )),
+        other => Err(format!("schema {other} is unknown")),
+    })
+}
+
+/// Makes the tables if there are none, and does `first`.
+fn make_tables<T>(
+    conn: &mut Connection,
+    kind: &Kind,
+    first: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Result<T, String>> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Again, now that nobody else can be making them.
+    match identify(&tx, kind)? {
+        Ok(true) => {
+            tx.execute_batch(kind.schema)?;
+            tx.pragma_update(None, "application_id", kind.application_id)?;
+            tx.pragma_update(None, "user_version", kind.schema_version)?;
+        }
+        Ok(false) => {}
+        Err(refused) => return Ok(Err(refused)),
+    }
+    let done = first(&tx)?;
+    tx.commit()?;
+    Ok(Ok(done))
+}
+
+fn run(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(|_| ())
+}
