@@ -24,9 +24,10 @@ pub struct Config {
     pub store: StoreConfig,
     /// When a reply may leave. Default [`Durability::Acked`].
     pub durability: Durability,
-    /// The SQLite file for sessions that Redis could not take at a shutdown. Default
-    /// `sundown-spill.db`; only meaningful with a Redis store. Not written by this version: such
-    /// sessions are named in the report.
+    /// The SQLite file for sessions that Redis does not take in time at a shutdown. Default
+    /// `sundown-spill.db` in the working directory; only used with a Redis store. The next server
+    /// that is started with it hands them to Redis before it is ready. Where it cannot be written,
+    /// or is not there when the server comes back, such sessions are lost.
     pub spill: PathBuf,
     /// How long the store keeps a session after its last change. Default 24 h. Too short, and a
     /// client that comes back finds its count at 0; too long, and the store grows.
@@ -339,6 +340,9 @@ pub struct Limits {
     pub fanout_max: usize,
     /// Sessions in one save. 512.
     pub batch_max: usize,
+    /// Sessions that go into the spill in one turn; in the last turn, all that are left. Not less
+    /// than the connections, or a goodbye may leave before its session is in the spill. 65 536.
+    pub spill_max: usize,
     /// How long a connection that is over may take to read what is left for it. 10 s.
     pub linger_timeout: Duration,
     /// How long a peer may take to answer our Close outside of a shutdown. 10 s.
@@ -365,6 +369,7 @@ impl Limits {
             ("accepts_max", self.accepts_max),
             ("fanout_max", self.fanout_max),
             ("batch_max", self.batch_max),
+            ("spill_max", self.spill_max),
         ] {
             if value == 0 {
                 return refuse(name, value, "at least 1");
@@ -408,6 +413,7 @@ impl Default for Limits {
             accepts_max: 128,
             fanout_max: 512,
             batch_max: 512,
+            spill_max: 65_536,
             linger_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(10),
         }

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::Limits;
 use crate::engine::Engine;
 use crate::engine::io::{
-    CloseReason, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent,
+    CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent,
 };
 use crate::engine::shutdown::{Outcome, Trigger};
 use crate::error::Error;
@@ -376,6 +376,7 @@ impl EventLoop {
                     StoreCommand::Save(batch) => self.store.save(batch),
                     StoreCommand::Claim(claim) => self.store.claim(claim),
                     StoreCommand::Sync => self.store.sync(),
+                    StoreCommand::Spill(batch) => self.spill(batch),
                 }
             }
             self.store.flush(self.now);
@@ -385,6 +386,13 @@ impl EventLoop {
             }
         }
         self.connections.flush();
+    }
+
+    fn spill(&mut self, batch: Vec<Save>) {
+        if let Some(batch) = self.store.spill(batch) {
+            let kept = false;
+            self.handle_input(Input::Store(StoreEvent::Spilled { batch, kept }));
+        }
     }
 
     fn handle_input(&mut self, input: Input<'_>) {
@@ -445,6 +453,7 @@ fn log_store_event(event: &StoreEvent) {
         StoreEvent::Claimed { .. }
         | StoreEvent::Saved { .. }
         | StoreEvent::Synced
+        | StoreEvent::Spilled { .. }
         | StoreEvent::TakenOver { .. } => {}
     }
 }

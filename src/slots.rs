@@ -39,6 +39,13 @@ impl SlotSet {
         }
     }
 
+    /// Takes out any one of them.
+    pub(crate) fn pop(&mut self) -> Option<u32> {
+        let slot = self.dense.pop()?;
+        self.sparse[slot as usize] = ABSENT;
+        Some(slot)
+    }
+
     /// Whether `slot` is in.
     pub(crate) fn contains(&self, slot: u32) -> bool {
         self.sparse
@@ -49,6 +56,11 @@ impl SlotSet {
     /// How many are in.
     pub(crate) fn len(&self) -> usize {
         self.dense.len()
+    }
+
+    /// Whether none is in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.dense.is_empty()
     }
 
     /// The members.
@@ -73,12 +85,20 @@ mod tests {
         let mut model = BTreeSet::new();
         for _ in 0..10_000 {
             let slot = rng.random_range(0..64);
-            if rng.random() {
-                set.insert(slot);
-                model.insert(slot);
-            } else {
-                set.remove(slot);
-                model.remove(&slot);
+            match rng.random_range(0..5) {
+                0 | 1 => {
+                    set.insert(slot);
+                    model.insert(slot);
+                }
+                2 | 3 => {
+                    set.remove(slot);
+                    model.remove(&slot);
+                }
+                _ => {
+                    let popped = set.pop();
+                    assert_eq!(popped.is_none(), model.is_empty());
+                    assert!(popped.is_none_or(|slot| model.remove(&slot)));
+                }
             }
             assert_eq!(set.len(), model.len());
             assert_eq!(set.contains(slot), model.contains(&slot));

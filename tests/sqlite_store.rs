@@ -138,6 +138,7 @@ fn text(event: &StoreEvent) -> String {
             Some(save) => format!("fenced {} {}", save.session, save.count),
             None => "saved".to_owned(),
         },
+        StoreEvent::Spilled { .. } => "spilled".to_owned(),
         StoreEvent::Synced => "synced".to_owned(),
         StoreEvent::TakenOver { session, epoch } => format!("taken {session} {epoch}"),
     }

@@ -48,6 +48,7 @@ impl Engine {
                 }
             }
             StoreEvent::Synced => self.parting.handle_synced(),
+            StoreEvent::Spilled { batch, kept } => self.spilled(&batch, kept),
             StoreEvent::TakenOver { session, epoch } => {
                 let key = self.sessions.find(&session);
                 let ours = key.and_then(|key| self.sessions.get(key)?.epoch());
@@ -117,7 +118,7 @@ impl Engine {
             self.push_close(conn, *reason);
         }
         self.update_pause(conn);
-        self.finish_if_saved(conn);
+        self.finish_if_safe(conn);
     }
 
     /// A newer claim has this session: whoever had it here is told.
@@ -144,7 +145,7 @@ impl Engine {
             }
         }
         self.update_pause(conn);
-        self.finish_if_saved(conn);
+        self.finish_if_safe(conn);
     }
 }
 

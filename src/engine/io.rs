@@ -155,6 +155,13 @@ pub enum StoreEvent {
     },
     /// Everything saved so far is as durable as the store can make it.
     Synced,
+    /// A batch is in the spill, or is not.
+    Spilled {
+        /// The batch, handed back.
+        batch: Vec<Save>,
+        /// All of it is where it survives the process. Otherwise none of it is.
+        kept: bool,
+    },
     /// Another connection, here or on another node, has claimed this session with this epoch.
     TakenOver {
         /// The session.
@@ -173,6 +180,8 @@ pub enum StoreCommand {
     Claim(Claim),
     /// Make everything saved so far as durable as the store can.
     Sync,
+    /// Put these aside, where they survive the process: the store does not take them in time.
+    Spill(Vec<Save>),
 }
 
 /// What has happened.

@@ -46,6 +46,7 @@ pub struct Engine {
     held_replies_max: usize,
     held_bytes_max: usize,
     fanout_max: usize,
+    spill_max: usize,
     rng: StdRng,
     clients: Clients,
     sessions: Sessions,
@@ -111,6 +112,7 @@ impl Engine {
             held_replies_max: config.limits.held_replies_max,
             held_bytes_max: (config.limits.outbound_bytes_max / 2).max(1),
             fanout_max: config.limits.fanout_max,
+            spill_max: config.limits.spill_max,
             rng: StdRng::from_seed(seed),
             clients: Clients::default(),
             sessions: Sessions::new(config.limits.batch_max),
@@ -179,6 +181,9 @@ impl Engine {
 
     /// What to ask of the store next, once a turn, until `None`.
     pub fn poll_store(&mut self) -> Option<StoreCommand> {
+        if let Some(batch) = self.poll_spill() {
+            return Some(StoreCommand::Spill(batch));
+        }
         if self.store == StoreState::Down {
             return None;
         }
@@ -198,7 +203,11 @@ impl Engine {
     /// When `handle_timeout` and the next `Input::Levels` are due, if these are the levels.
     pub fn poll_timeout(&self, levels: &Levels) -> Option<Instant> {
         let shutdown = self.shutdown.poll_timeout(&self.census(levels));
-        self.timers.next().into_iter().chain(shutdown).min()
+        // What did not fit into the last turn's share is due at once.
+        let spill = self.sessions.has_spill();
+        let spill = self.shutdown.timeline().began.filter(|_| spill);
+        let times = [self.timers.next(), shutdown, spill];
+        times.into_iter().flatten().min()
     }
 
     /// What may be let in.
@@ -220,9 +229,9 @@ impl Engine {
         self.clients.len()
     }
 
-    /// Sessions that the store has not confirmed.
+    /// Sessions that neither the store nor the spill has confirmed.
     pub fn unsaved(&self) -> usize {
-        self.sessions.unsaved_len()
+        self.sessions.unsafe_len()
     }
 
     /// How it ended, once `Output::Stop` has come out.
@@ -365,18 +374,20 @@ impl Engine {
             self.timers.set(Timer::Save, now.instant);
         }
         self.update_pause(conn);
-        self.finish_if_saved(conn);
+        self.finish_if_safe(conn);
     }
 
     /// Lets a peer go that has closed, once nothing of its session can get lost by that.
-    fn finish_if_saved(&mut self, conn: ConnId) {
+    fn finish_if_safe(&mut self, conn: ConnId) {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
-        let waits = self.durability == Durability::Acked && !self.parting.gave_up;
+        let session = client.session;
+        let spills = session.is_some_and(|key| self.sessions.awaits_spill(key));
+        let waits = spills || self.durability == Durability::Acked && !self.parting.gave_up;
         let hopeless = self.store != StoreState::Up && !waits;
-        let saved = client.session.is_none_or(|key| self.sessions.is_saved(key));
-        if client.stage == Stage::PeerClosed && (saved || hopeless) {
+        let safe = session.is_none_or(|key| self.sessions.is_safe(key));
+        if client.stage == Stage::PeerClosed && (safe || hopeless) {
             self.outputs.push_back(Output::Finish { conn });
             self.gone(conn);
         }

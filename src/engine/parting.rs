@@ -10,8 +10,9 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::clients::Stage;
 use super::fanout::Fanout;
-use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol};
+use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol, Save};
 use super::message::ServerMessage;
+use super::session::Session;
 use super::shutdown::{Action, Census, Outcome, State, Trigger};
 use super::timers::Timer;
 use super::{Engine, StoreState};
@@ -31,6 +32,8 @@ pub(super) struct Parting {
     pub(super) reading_stopped: bool,
     /// The store has had its time: nobody waits for it any more.
     pub(super) gave_up: bool,
+    /// This turn's share of the spill has not been handed over yet.
+    spill_due: bool,
     /// What the report tells.
     pub(super) tally: Outcome,
     sync: Sync,
@@ -99,6 +102,7 @@ impl Engine {
 
     /// Lets the machine go as far as this turn's levels allow.
     pub(super) fn drive_shutdown(&mut self, now: Now) {
+        self.parting.spill_due = true;
         loop {
             let before = self.shutdown.state();
             let census = self.census(&self.levels);
@@ -114,14 +118,14 @@ impl Engine {
 
     pub(super) fn census(&self, levels: &Levels) -> Census {
         // A store that is away has nothing to sync for sessions that are all saved.
-        let worth_it = self.store == StoreState::Up || self.sessions.unsaved_len() > 0;
+        let worth_it = self.store == StoreState::Up || self.sessions.unsafe_len() > 0;
         let syncing = usize::from(self.parting.sync != Sync::Idle && worth_it);
         Census {
             connections: self.clients.len(),
             untold: usize::from(matches!(self.fanout, Some((Fanout::Notice, _)))),
             unsent: levels.unsent,
             unread: levels.unread,
-            unsaved: self.sessions.unsaved_len() + syncing,
+            unsaved: self.sessions.unsafe_len() + syncing,
             strangers: levels.sockets.saturating_sub(self.clients.len()),
             heard_at: levels.heard_at,
         }
@@ -137,6 +141,7 @@ impl Engine {
                     self.parting.gave_up = true;
                     // One last flush: a store in this process still takes it.
                     self.save_due = true;
+                    self.sessions.begin_spill();
                 }
                 Action::SayGoodbye => self.begin_farewell(now),
                 Action::CutPeers => self.cut_peers(),
@@ -195,7 +200,7 @@ impl Engine {
         let left = levels
             .unread
             .max(levels.unsent)
-            .max(self.sessions.unsaved_len());
+            .max(self.sessions.unsafe_len());
         self.parting.tally.drained = self.clients.len().saturating_sub(left);
         self.parting.reading_stopped = true;
         self.parting.sync = Sync::Wanted;
@@ -251,9 +256,7 @@ impl Engine {
         let total = match client.session {
             Some(key) => {
                 self.sessions.drop_held(key);
-                self.sessions
-                    .get(key)
-                    .map_or(0, super::session::Session::saved)
+                self.sessions.get(key).map_or(0, Session::saved)
             }
             None => client.count,
         };
@@ -312,14 +315,14 @@ impl Engine {
         {
             self.push_close(conn, *reason);
         }
-        self.finish_if_saved(conn);
+        self.finish_if_safe(conn);
     }
 
     /// The store has left: who had closed, and waited for it, waits no longer, if nobody does.
     pub(super) fn release_hopeless(&mut self) {
         for slot in 0..self.clients.slots_end() {
             if let Some((conn, _)) = self.clients.at(slot) {
-                self.finish_if_saved(conn);
+                self.finish_if_safe(conn);
             }
         }
     }
@@ -346,14 +349,37 @@ impl Engine {
         rng.random_range(0..window.as_millis() as u64)
     }
 
+    /// What goes into the spill now: a turn's share, or all of it if there is no other turn.
+    pub(super) fn poll_spill(&mut self) -> Option<Vec<Save>> {
+        let last = self.shutdown.state() == State::Stopped;
+        if !self.sessions.has_spill() || !last && !self.parting.spill_due {
+            return None;
+        }
+        self.parting.spill_due = false;
+        let batch = self.sessions.poll_spill(self.spill_max);
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// The spill has answered: who was only kept waiting for that may go.
+    pub(super) fn spilled(&mut self, batch: &[Save], kept: bool) {
+        for save in batch {
+            self.sessions.handle_spilled(save, kept);
+            if let Some(conn) = self.sessions.get(save.key).and_then(Session::owner) {
+                self.finish_if_safe(conn);
+            }
+        }
+    }
+
     pub(super) fn final_outcome(&self) -> Outcome {
         let unsaved: Vec<_> = self
             .sessions
-            .unsaved()
+            .lost()
             .map(|session| (session.id().to_string(), session.processed()))
             .collect();
         let mut outcome = self.parting.tally.clone();
-        outcome.saved = self.parting.sessions.saturating_sub(unsaved.len());
+        outcome.spilled = self.sessions.spilled_len();
+        let elsewhere = unsaved.len() + outcome.spilled;
+        outcome.saved = self.parting.sessions.saturating_sub(elsewhere);
         outcome.unsaved = unsaved;
         outcome.timeline = *self.shutdown.timeline();
         outcome
@@ -381,5 +407,7 @@ impl Farewell {
     }
 }
 
+#[cfg(test)]
+mod spill_tests;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,10 @@ pub(super) struct Sessions {
     claiming: SlotSet,
     /// Sessions whose count the store has not confirmed.
     unsaved: SlotSet,
+    /// Those of them whose count is in the spill.
+    spilled: SlotSet,
+    /// Those of them that go into the spill, if the store does not take them in time.
+    spill: Spill,
     /// Sessions to hand to the store at the next flush, each once.
     dirty: Vec<SessionKey>,
     /// Claims to hand to the store at the next flush, oldest first.
@@ -45,6 +49,17 @@ pub(super) struct Session {
     held: VecDeque<(u64, ServerMessage)>,
     held_bytes: usize,
     dirty: bool,
+}
+
+/// What is on its way into the spill.
+#[derive(Debug, Default)]
+struct Spill {
+    /// The store has had its time: whatever is counted goes into the spill, too.
+    begun: bool,
+    /// To be handed over at the next flush.
+    due: SlotSet,
+    /// Handed over, and not answered.
+    asked: SlotSet,
 }
 
 /// The connection on this node whose session someone else has just asked for.
@@ -75,6 +90,8 @@ impl Sessions {
             by_id: HashMap::new(),
             claiming: SlotSet::default(),
             unsaved: SlotSet::default(),
+            spilled: SlotSet::default(),
+            spill: Spill::default(),
             dirty: Vec::new(),
             unclaimed: VecDeque::new(),
             batch_max,
@@ -125,6 +142,17 @@ impl Sessions {
         self.by_id.get(id).copied()
     }
 
+    /// Whether store or spill has all of a session; so they have of one that is forgotten.
+    pub(super) fn is_safe(&self, key: SessionKey) -> bool {
+        self.is_saved(key) || self.spilled.contains(key.slot)
+    }
+
+    /// Whether a session is on its way into the spill.
+    pub(super) fn awaits_spill(&self, key: SessionKey) -> bool {
+        let Spill { due, asked, .. } = &self.spill;
+        self.get(key).is_some() && (due.contains(key.slot) || asked.contains(key.slot))
+    }
+
     /// Whether the store has all of a session; so it has of one that is forgotten.
     pub(super) fn is_saved(&self, key: SessionKey) -> bool {
         self.get(key).is_none() || !self.unsaved.contains(key.slot)
@@ -135,6 +163,10 @@ impl Sessions {
         let count = get_mut(&mut self.slab, key)?.ledger.count()?;
         self.unsaved.insert(key.slot);
         self.mark_dirty(key);
+        if self.spill.begun {
+            self.spilled.remove(key.slot);
+            self.spill.due.insert(key.slot);
+        }
         Some(count)
     }
 
@@ -210,6 +242,8 @@ impl Sessions {
             session.ledger.handle_saved(save.count);
             if session.ledger.is_saved() {
                 self.unsaved.remove(save.key.slot);
+                self.spilled.remove(save.key.slot);
+                self.spill.due.remove(save.key.slot);
                 self.forget_if_over(save.key);
             } else {
                 self.mark_dirty(save.key);
@@ -234,6 +268,61 @@ impl Sessions {
             .collect();
         for key in unsaved {
             self.mark_dirty(key);
+        }
+    }
+
+    /// The store has had its time: what it has not confirmed goes into the spill, and so does what
+    /// is counted from here on. What the spill has refused before is tried once more.
+    pub(super) fn begin_spill(&mut self) {
+        self.spill.begun = true;
+        for slot in self.unsaved.iter() {
+            if !self.spilled.contains(slot) {
+                self.spill.due.insert(slot);
+            }
+        }
+    }
+
+    /// Whether anything waits to be handed to the spill.
+    pub(super) fn has_spill(&self) -> bool {
+        !self.spill.due.is_empty()
+    }
+
+    /// The next sessions to put into the spill, at most `max`.
+    pub(super) fn poll_spill(&mut self, max: usize) -> Vec<Save> {
+        let mut batch = Vec::new();
+        while batch.len() < max
+            && let Some(slot) = self.spill.due.pop()
+        {
+            let Some(session) = self.slab.get(slot as usize) else {
+                continue;
+            };
+            if let Some((epoch, count)) = session.ledger.next_spill() {
+                self.spill.asked.insert(slot);
+                batch.push(Save {
+                    key: SessionKey {
+                        slot,
+                        generation: session.generation,
+                    },
+                    session: session.id.clone(),
+                    epoch,
+                    count,
+                });
+            }
+        }
+        batch
+    }
+
+    /// The spill has answered.
+    pub(super) fn handle_spilled(&mut self, save: &Save, kept: bool) {
+        let Some(session) = get_mut(&mut self.slab, save.key) else {
+            return;
+        };
+        self.spill.asked.remove(save.key.slot);
+        if kept {
+            session.ledger.handle_spilled(save.count);
+            if session.ledger.is_safe() && !session.ledger.is_saved() {
+                self.spilled.insert(save.key.slot);
+            }
         }
     }
 
@@ -282,9 +371,14 @@ impl Sessions {
         !self.unclaimed.is_empty()
     }
 
-    /// How many sessions the store has not confirmed, claims included.
-    pub(super) fn unsaved_len(&self) -> usize {
-        self.unsaved.len() + self.claiming.len()
+    /// How many sessions neither the store nor the spill has confirmed, claims included.
+    pub(super) fn unsafe_len(&self) -> usize {
+        self.unsaved.len() - self.spilled.len() + self.claiming.len()
+    }
+
+    /// How many sessions are in the spill and not in the store.
+    pub(super) fn spilled_len(&self) -> usize {
+        self.spilled.len()
     }
 
     /// How many sessions there are, closed and unsaved ones included.
@@ -292,10 +386,11 @@ impl Sessions {
         self.slab.len()
     }
 
-    /// The sessions whose count the store has not confirmed.
-    pub(super) fn unsaved(&self) -> impl Iterator<Item = &Session> {
+    /// The sessions whose count neither the store nor the spill has.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &Session> {
         self.unsaved
             .iter()
+            .filter(|slot| !self.spilled.contains(*slot))
             .filter_map(|slot| self.slab.get(slot as usize))
     }
 
@@ -364,6 +459,9 @@ impl Sessions {
         if self.get(key).is_some() {
             self.claiming.remove(key.slot);
             self.unsaved.remove(key.slot);
+            self.spilled.remove(key.slot);
+            self.spill.due.remove(key.slot);
+            self.spill.asked.remove(key.slot);
             let session = self.slab.remove(key.slot as usize);
             if self.by_id.get(&session.id) == Some(&key) {
                 self.by_id.remove(&session.id);

@@ -104,7 +104,7 @@ pub enum Action {
     Notify,
     /// Stop reading; hand every unsaved session to the store, and sync it.
     Persist,
-    /// The store has had its time: what is not confirmed is spilled or lost.
+    /// The store has had its time: what it has not confirmed goes into the spill.
     GiveUp,
     /// Goodbye and Close to each, spread out; then read what comes late.
     SayGoodbye,
@@ -316,7 +316,8 @@ impl Shutdown {
                 self.sweeping(began, now),
                 &[GiveUp, CutPeers, CloseListener],
             ),
-            (Sweeping { .. }, Done | Due) => (Stopped, &[Stop]),
+            (Sweeping { .. }, Done) => (Stopped, &[Stop]),
+            (Sweeping { .. }, Due) => (Stopped, &[GiveUp, Stop]),
             (
                 Delaying { .. }
                 | Notifying { .. }

@@ -20,6 +20,9 @@ pub(super) struct Rig {
     /// The store answers at once.
     pub(super) answers: bool,
     pub(super) levels: Levels,
+    /// What has been handed to the spill, and whether it takes it.
+    pub(super) spilled: Vec<String>,
+    pub(super) spill_keeps: bool,
 }
 
 impl Rig {
@@ -44,6 +47,8 @@ impl Rig {
             log: Vec::new(),
             answers: true,
             levels: Levels::default(),
+            spilled: Vec::new(),
+            spill_keeps: false,
         };
         rig.flush();
         rig
@@ -93,6 +98,7 @@ impl Rig {
                     StoreCommand::Save(batch) => self.store.save(batch),
                     StoreCommand::Claim(claim) => self.store.claim(claim),
                     StoreCommand::Sync => self.store.sync(),
+                    StoreCommand::Spill(batch) => self.spill(batch),
                 }
             }
             if self.answers {
@@ -115,10 +121,7 @@ impl Rig {
         while let Some(command) = self.engine.poll_store() {
             asked.push(match command {
                 StoreCommand::Save(batch) => {
-                    let saves = batch
-                        .iter()
-                        .map(|Save { session, count, .. }| format!("{session}={count}"));
-                    let words = saves.collect::<Vec<_>>().join(" ");
+                    let words = saves_in_words(&batch);
                     self.store.save(batch);
                     words
                 }
@@ -131,9 +134,21 @@ impl Rig {
                     self.store.sync();
                     "sync".into()
                 }
+                StoreCommand::Spill(batch) => {
+                    let words = format!("spill {}", saves_in_words(&batch));
+                    self.spill(batch);
+                    words
+                }
             });
         }
         asked
+    }
+
+    /// Answers at once, as the spill does.
+    fn spill(&mut self, batch: Vec<Save>) {
+        let kept = self.spill_keeps;
+        self.spilled.push(saves_in_words(&batch));
+        self.input(Input::Store(StoreEvent::Spilled { batch, kept }));
     }
 
     /// Another node claims a session, behind the engine's back.
@@ -183,6 +198,13 @@ pub(super) fn conn(slot: u32) -> ConnId {
         slot,
         generation: 0,
     }
+}
+
+fn saves_in_words(batch: &[Save]) -> String {
+    let saves = batch
+        .iter()
+        .map(|Save { session, count, .. }| format!("{session}={count}"));
+    saves.collect::<Vec<_>>().join(" ")
 }
 
 fn in_words(output: &Output) -> String {

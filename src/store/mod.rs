@@ -43,6 +43,13 @@ pub trait SessionStore: Send {
     /// Asks to make everything saved so far as durable as the store can: [`StoreEvent::Synced`].
     fn sync(&mut self);
 
+    /// Asks to put a batch aside, where it survives the process, since the store does not take it
+    /// in time: [`StoreEvent::Spilled`] answers. A store without a spill hands the batch back.
+    #[must_use = "what is handed back is not safe"]
+    fn spill(&mut self, batch: Vec<Save>) -> Option<Vec<Save>> {
+        Some(batch)
+    }
+
     /// Step 3 of the turn: the descriptor may be ready, or a helper thread has woken the loop.
     fn handle_ready(&mut self, now: Now);
 
