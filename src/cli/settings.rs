@@ -217,9 +217,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         metavar: "sqlite:PATH",
         default: "sqlite:sundown-spill.db",
         group: Group::Sessions,
-        help: "The SQLite file for sessions that Redis could not take at a shutdown; only used \
-               with a Redis store. Not written by this version: sessions that Redis could not \
-               take are named in the report, and the exit code is 1.",
+        help: "The SQLite file for sessions that Redis does not take in time at a shutdown; only \
+               used with a Redis store. The next server that is started with it hands them to \
+               Redis before it is ready. Where it cannot be written, such sessions are named in \
+               the report, and the exit code is 1; on a disk that goes away with the container, \
+               they go with it.",
         expected: "sqlite:PATH, such as sqlite:/var/lib/sundown/spill.db",
         apply: |s, text| put(&mut s.config.spill, sqlite_path(text)),
         ..BASE

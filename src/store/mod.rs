@@ -15,6 +15,7 @@ mod database;
 pub mod memory;
 pub mod record;
 pub mod redis;
+pub mod spill;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::engine::io::{Claim, Now, Save, StoreEvent};
 use crate::error::Error;
 use memory::MemoryStore;
 use redis::RedisStore;
+use spill::SpillingStore;
 use sqlite::SqliteStore;
 
 /// A place that keeps sessions. No method blocks, and none panics on what the store answers.
@@ -100,13 +102,12 @@ pub(crate) fn open(parts: StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error
             let registry = registry
                 .try_clone()
                 .map_err(Error::io("cannot share the queue"))?;
-            Box::new(RedisStore::open(
-                url,
-                ttl,
-                registry,
-                token,
-                waker,
-                seed,
+            let spill_waker = Arc::clone(&waker);
+            let redis = RedisStore::open(url, ttl, registry, token, waker, seed, now.instant)?;
+            Box::new(SpillingStore::open(
+                &config.spill,
+                Box::new(redis),
+                spill_waker,
                 now.instant,
             )?)
         }

@@ -1,6 +1,7 @@
-//! Goal: a frozen Redis does not hold up the exit, and what it cost is said: out within 10 s, exit
-//! code 1, and the report names each lost session with its count.
-//! Method: SIGSTOP to redis-server, messages, SIGTERM to the server.
+//! Goal: a frozen Redis does not hold up the exit, and what it cost is said: out within 10 s, and
+//! where there is no spill either, exit code 1 and each lost session with its count.
+//! Method: SIGSTOP to redis-server, messages, SIGTERM to the server. The spill's directory does not
+//! exist; what a spill is good for is in `spill`.
 
 use crate::support::client::{Client, Event};
 use crate::support::redis::Redis;
@@ -61,10 +62,12 @@ fn farewell(client: &mut Client) -> Farewell {
     }
 }
 
+const NO_SPILL: [&str; 2] = ["--spill", "sqlite:missing/spill.db"];
+
 #[test]
 fn what_could_not_be_saved_is_named() {
     let redis = Redis::start();
-    let mut server = Server::start(&redis.url(), &[]);
+    let mut server = Server::start(&redis.url(), &NO_SPILL);
     let (mut a, _) = Client::v1(&server, "a");
     let (mut b, _) = Client::v1(&server, "b");
     let (mut safe, _) = Client::v1(&server, "safe");
@@ -100,7 +103,8 @@ fn what_could_not_be_saved_is_named() {
 #[test]
 fn relaxed_mode_names_them_too() {
     let redis = Redis::start();
-    let mut server = Server::start(&redis.url(), &["--durability", "relaxed"]);
+    let flags = [&NO_SPILL[..], &["--durability", "relaxed"]].concat();
+    let mut server = Server::start(&redis.url(), &flags);
     let (mut client, _) = Client::v1(&server, "relaxed");
     redis.freeze();
     for n in 1..=5 {
@@ -169,7 +173,7 @@ fn a_thaw_in_time_saves_everything() {
 fn frozen_before_the_start() {
     let redis = Redis::start();
     redis.freeze();
-    let mut server = Server::start_unready(&redis.url());
+    let mut server = Server::start_unready(&redis.url(), &[]);
     assert_eq!(server.readiness(), 503);
     let mut nobody = Client::plain(&server, "/ws/chat/");
     assert_eq!(nobody.say("not kept anyway"), 1);

@@ -22,5 +22,6 @@ mod redis_url;
 mod resume;
 mod shutdown_on_every_store;
 mod signals;
+mod spill;
 mod takeover;
 mod wire;

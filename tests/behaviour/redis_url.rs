@@ -61,7 +61,7 @@ fn over_a_unix_socket() {
 fn with_a_wrong_password_it_is_never_ready() {
     let redis = Redis::with(&["--requirepass", "secret"]);
     let url = format!("redis://:wrong@127.0.0.1:{}", redis.port());
-    let mut server = Server::start_unready(&url);
+    let mut server = Server::start_unready(&url, &[]);
     for _ in 0..20 {
         assert_eq!(server.readiness(), 503);
         pause(ms(20));

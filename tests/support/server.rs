@@ -96,8 +96,8 @@ impl Server {
 
     /// Starts it with a store that does not answer, and waits until it listens.
     #[track_caller]
-    pub(crate) fn start_unready(store: &str) -> Self {
-        Self::listening(Command::new(BINARY), store, &[])
+    pub(crate) fn start_unready(store: &str, flags: &[&str]) -> Self {
+        Self::listening(Command::new(BINARY), store, flags)
     }
 
     #[track_caller]

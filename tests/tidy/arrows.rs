@@ -155,6 +155,18 @@ const TABLE: &[Row] = &[
               checkpointer",
     },
     Row {
+        module: "store::spill",
+        inside: &[
+            "engine::io",
+            "error",
+            "store::SessionStore",
+            "store::database",
+        ],
+        crates: &["log", "mio", "rusqlite"],
+        std: FILES,
+        why: "the spill stands before a store of any kind, and knows none of them",
+    },
+    Row {
         module: "store::database",
         inside: &[],
         crates: &["log", "rusqlite"],

@@ -1,0 +1,212 @@
+//! The spill's file: one row for each session, with the epoch and the count that the store lacks.
+//!
+//! It owns the connection and, from the first write on, the helper thread that fsyncs. Several
+//! processes may have the file open and write to it; of two rows for one session the newer is kept.
+//! It must never wait for a lock once it is open.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::Waker;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::NOBODY;
+use super::lease::Lease;
+use crate::engine::io::{Save, SessionId};
+use crate::store::database::{self, Checkpointer, Kind, in_transaction, integer, unsigned};
+
+/// `SDWS`.
+const KIND: Kind = Kind {
+    application_id: 0x5344_5753,
+    schema_version: 1,
+    schema: "
+        CREATE TABLE spilled (
+            id TEXT PRIMARY KEY,
+            epoch INTEGER NOT NULL,
+            count INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+    ",
+};
+
+/// What is in the file.
+pub(super) struct SpillFile {
+    /// Closed before the checkpointer ends, whose connection is then the last one: SQLite
+    /// checkpoints at the last close, and that is the thread's work.
+    conn: Connection,
+    checkpointer: Option<Checkpointer>,
+    path: PathBuf,
+    waker: Arc<Waker>,
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    session: SessionId,
+    epoch: u64,
+    count: u64,
+}
+
+/// Some rows, in the order of their ids.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) rows: Vec<Row>,
+    /// The last id; `None` if there are no more rows.
+    pub(super) last: Option<String>,
+}
+
+impl Row {
+    /// The row of a save.
+    pub(super) fn of(save: &Save) -> Self {
+        Self {
+            session: save.session.clone(),
+            epoch: save.epoch,
+            count: save.count,
+        }
+    }
+
+    /// The save of a row, on nobody's behalf.
+    pub(super) fn into_save(self) -> Save {
+        Save {
+            key: NOBODY,
+            session: self.session,
+            epoch: self.epoch,
+            count: self.count,
+        }
+    }
+}
+
+impl SpillFile {
+    /// Opens the file, or makes it; this may block. The error is for people.
+    pub(super) fn open(path: &Path, waker: Arc<Waker>) -> Result<Self, String> {
+        let (conn, ()) = database::open(path, &KIND, |_| Ok(()))?;
+        Ok(Self {
+            conn,
+            checkpointer: None,
+            path: path.to_owned(),
+            waker,
+        })
+    }
+
+    /// What it is, for people.
+    pub(super) fn describe(&self) -> String {
+        format!("sqlite:{}", self.path.display())
+    }
+
+    /// Puts rows in: all of them, or none.
+    pub(super) fn put(&self, saves: &[Save]) -> rusqlite::Result<()> {
+        in_transaction(&self.conn, || {
+            let mut statement = self.conn.prepare_cached(
+                "INSERT INTO spilled (id, epoch, count) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (id) DO UPDATE SET
+                     count = CASE WHEN excluded.epoch > epoch THEN excluded.count
+                                  ELSE max(count, excluded.count) END,
+                     epoch = excluded.epoch
+                 WHERE excluded.epoch >= spilled.epoch",
+            )?;
+            for save in saves {
+                let (epoch, count) = (integer(save.epoch), integer(save.count));
+                statement.execute(params![save.session.as_str(), epoch, count])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Deletes rows, unless someone has put in a newer one since.
+    pub(super) fn remove(&self, rows: &[Row]) -> rusqlite::Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        in_transaction(&self.conn, || {
+            let mut statement = self.conn.prepare_cached(
+                "DELETE FROM spilled WHERE id = ?1 AND epoch = ?2 AND count <= ?3",
+            )?;
+            for row in rows {
+                let (epoch, count) = (integer(row.epoch), integer(row.count));
+                statement.execute(params![row.session.as_str(), epoch, count])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether there is nothing to replay.
+    pub(super) fn is_empty(&self) -> rusqlite::Result<bool> {
+        self.conn
+            .prepare_cached("SELECT 1 FROM spilled LIMIT 1")?
+            .query_row([], |_| Ok(()))
+            .optional()
+            .map(|row| row.is_none())
+    }
+
+    /// The next rows after the one of this id, at most `max`. One whose id is none stays where it
+    /// is: someone else has written it.
+    pub(super) fn rows_after(&self, id: &str, max: usize) -> rusqlite::Result<Page> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, epoch, count FROM spilled WHERE id > ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let max = integer(max as u64);
+        let mut found = statement.query(params![id, max])?;
+        let (mut rows, mut last) = (Vec::new(), None);
+        while let Some(row) = found.next()? {
+            let id: String = row.get(0)?;
+            if let Ok(session) = SessionId::parse(&id) {
+                let (epoch, count) = (unsigned(row, 1)?, unsigned(row, 2)?);
+                rows.push(Row {
+                    session,
+                    epoch,
+                    count,
+                });
+            }
+            last = Some(id);
+        }
+        Ok(Page { rows, last })
+    }
+
+    /// The right to replay it; `None` while another process has it.
+    pub(super) fn lease(&self) -> std::io::Result<Option<Lease>> {
+        let mut path = self.path.as_os_str().to_owned();
+        path.push("-lock");
+        Lease::take(Path::new(&path))
+    }
+
+    /// Begins to put what was written on the disk. It is in the kernel already, and nobody waits.
+    pub(super) fn sync(&mut self) {
+        if self.checkpointer.is_none() {
+            match Checkpointer::start(&self.path, Arc::clone(&self.waker)) {
+                Ok(checkpointer) => self.checkpointer = Some(checkpointer),
+                Err(error) => return log::warn!("the spill is not synced: {error}"),
+            }
+        }
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.sync();
+        }
+    }
+
+    /// Lets the helper thread go on.
+    pub(super) fn collect(&mut self, now: Instant) {
+        if let Some(checkpointer) = &mut self.checkpointer
+            && checkpointer.collect(now).is_some()
+        {
+            log::debug!("{}: synced", self.describe());
+        }
+    }
+
+    /// Makes the disk full, for the tests.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: i64) {
+        let set = self
+            .conn
+            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
+        assert!(set.is_ok());
+    }
+}
+
+/// Whether sessions may be in a file that cannot be opened: not if it is not there, or empty.
+pub(super) fn may_hold_rows(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(metadata) => metadata.len() > 0,
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
+}

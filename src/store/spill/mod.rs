@@ -1,0 +1,425 @@
+//! A store with a spill: a file for what the store does not take in time at a shutdown, and which
+//! the next server that is started with it hands to the store before it is ready.
+//!
+//! It stands between the loop and a store of any kind, and passes on all that is none of its
+//! business. It owns the file, the right to replay it, and the news that the store is up: those it
+//! holds back until the replay is over, so that readiness and sessions wait for it. A spilled count
+//! is saved under its own epoch, so that the store's fence decides whether it is still wanted.
+//!
+//! It must never delete a row that the store has neither taken nor refused, never wait for a lock,
+//! and never let two processes replay one file.
+
+mod file;
+mod lease;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use self::file::{Row, SpillFile};
+use self::lease::Lease;
+use super::SessionStore;
+use super::database::is_locked;
+use crate::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
+use crate::error::Error;
+
+/// A store, and the file for what it does not take in time.
+pub struct SpillingStore {
+    store: Box<dyn SessionStore>,
+    place: Place,
+    gate: Gate,
+    /// The store is stalled, and the engine has not been told.
+    stalled: bool,
+    /// The file has been replayed, or found empty, since this process began.
+    seen_to: bool,
+    asked: VecDeque<Vec<Save>>,
+    /// Rows that this process has written and that are still wanted.
+    written: HashMap<SessionId, (u64, u64)>,
+    /// Rows that the store has taken or refused.
+    settled: Vec<Row>,
+    /// Another process was writing: not before this.
+    retry_at: Option<Instant>,
+    events: VecDeque<StoreEvent>,
+    /// The turn's time, as last heard.
+    now: Instant,
+}
+
+enum Place {
+    /// It can be written, as far as is known.
+    File(Box<SpillFile>),
+    /// Why there is none.
+    Nowhere(String),
+}
+
+/// What the engine is told of the store.
+enum Gate {
+    /// The store is not up, and the engine knows.
+    Shut,
+    /// The store is up, the file has not been looked at.
+    Looking { at: Instant, told: bool },
+    /// Rows are on their way to the store.
+    Replaying(Replay),
+    /// The engine knows that the store is up.
+    Open,
+}
+
+struct Replay {
+    _lease: Lease,
+    /// The last session that was handed over.
+    after: String,
+    /// A batch is on its way.
+    under_way: bool,
+    replayed: usize,
+    dropped: usize,
+}
+
+/// Rows in one transaction, and in one batch of a replay. When the disk is full, what fits is kept
+/// in such portions.
+const ROWS_MAX: usize = 512;
+
+/// How soon a file that another process is writing is tried again.
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+
+/// How soon to look again whether the other process has done the replay.
+const LEASE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How soon a file that cannot be read is tried again.
+const BROKEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Under which a replay saves: no session of the engine's.
+const NOBODY: SessionKey = SessionKey {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};
+
+impl SpillingStore {
+    /// Opens the spill at `path`, or makes it, for a store that is not up yet; this may block. Its
+    /// helper thread, which fsyncs, wakes the loop with `waker`.
+    ///
+    /// A spill that is not there and cannot be made is a warning: nothing is in it, and the server
+    /// can do without. One that is there and cannot be opened is an error, since sessions may be in
+    /// it.
+    pub fn open(
+        path: &Path,
+        store: Box<dyn SessionStore>,
+        waker: Arc<Waker>,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        let place = match SpillFile::open(path, waker) {
+            Ok(file) => Place::File(Box::new(file)),
+            Err(reason) if file::may_hold_rows(path) => {
+                let path = path.display();
+                return Err(Error::Store(format!("--spill sqlite:{path}: {reason}")));
+            }
+            Err(reason) => {
+                let reason = format!("sqlite:{}: {reason}", path.display());
+                log::warn!(
+                    "no spill, so that sessions which the store does not take in time at a \
+                     shutdown will be lost: {reason}"
+                );
+                Place::Nowhere(reason)
+            }
+        };
+        Ok(Self {
+            store,
+            place,
+            gate: Gate::Shut,
+            stalled: false,
+            seen_to: false,
+            asked: VecDeque::new(),
+            written: HashMap::new(),
+            settled: Vec::new(),
+            retry_at: None,
+            events: VecDeque::new(),
+            now,
+        })
+    }
+
+    /// What the engine is told of an event of the store's.
+    fn pass_on(&mut self, event: StoreEvent) -> Option<StoreEvent> {
+        match event {
+            StoreEvent::Up => {
+                self.stalled = false;
+                let (at, told) = (self.now, false);
+                self.gate = Gate::Looking { at, told };
+                None
+            }
+            StoreEvent::Down { .. } => {
+                // The lease goes, too: another process may have a better link.
+                self.gate = Gate::Shut;
+                Some(event)
+            }
+            StoreEvent::Stalled | StoreEvent::Resumed if !matches!(self.gate, Gate::Open) => {
+                self.stalled = matches!(event, StoreEvent::Stalled);
+                None
+            }
+            StoreEvent::Saved { batch, fenced } => {
+                if let Gate::Replaying(replay) = &mut self.gate {
+                    replay.handle_saved(&batch, &fenced);
+                    self.settled.extend(batch.iter().map(Row::of));
+                    return None;
+                }
+                self.settle(&batch);
+                Some(StoreEvent::Saved { batch, fenced })
+            }
+            StoreEvent::Stalled
+            | StoreEvent::Resumed
+            | StoreEvent::Claimed { .. }
+            | StoreEvent::Synced
+            | StoreEvent::TakenOver { .. }
+            | StoreEvent::Spilled { .. } => Some(event),
+        }
+    }
+
+    /// The store has taken or refused these after all: their rows are not wanted any more.
+    fn settle(&mut self, batch: &[Save]) {
+        if self.written.is_empty() {
+            return;
+        }
+        for save in batch {
+            let covered = |&(epoch, count): &(u64, u64)| epoch == save.epoch && count <= save.count;
+            if self.written.get(&save.session).is_some_and(covered) {
+                self.written.remove(&save.session);
+                self.settled.push(Row::of(save));
+            }
+        }
+    }
+
+    fn open_gate(&mut self) {
+        self.seen_to = true;
+        self.gate = Gate::Open;
+        self.events.push_back(StoreEvent::Up);
+        if std::mem::take(&mut self.stalled) {
+            self.events.push_back(StoreEvent::Stalled);
+        }
+    }
+
+    /// Writes and deletes what is due.
+    fn write(&mut self) {
+        if self.retry_at.is_some_and(|at| at > self.now) {
+            return;
+        }
+        self.retry_at = None;
+        if self.asked.is_empty() && self.settled.is_empty() {
+            return;
+        }
+        let file = match &mut self.place {
+            Place::File(file) => file,
+            Place::Nowhere(reason) => {
+                let refused = self.asked.drain(..);
+                log::error!("no spill: {reason}");
+                self.events
+                    .extend(refused.map(|batch| StoreEvent::Spilled { batch, kept: false }));
+                return;
+            }
+        };
+        let mut kept = 0;
+        while let Some(batch) = self.asked.pop_front() {
+            match file.put(&batch) {
+                Ok(()) => {
+                    kept += batch.len();
+                    let rows = batch
+                        .iter()
+                        .map(|s| (s.session.clone(), (s.epoch, s.count)));
+                    self.written.extend(rows);
+                    self.events
+                        .push_back(StoreEvent::Spilled { batch, kept: true });
+                }
+                Err(error) if is_locked(&error) => {
+                    self.asked.push_front(batch);
+                    self.retry_at = Some(self.now + LOCKED_PAUSE);
+                    break;
+                }
+                Err(error) => {
+                    let (file, len) = (file.describe(), batch.len());
+                    log::error!("{file}: {len} sessions are not in the spill: {error}");
+                    self.events
+                        .push_back(StoreEvent::Spilled { batch, kept: false });
+                }
+            }
+        }
+        if kept > 0 {
+            log::warn!("{kept} sessions are in the spill, {}", file.describe());
+            file.sync();
+        }
+        match file.remove(&self.settled) {
+            Ok(()) => self.settled.clear(),
+            Err(error) if is_locked(&error) => self.retry_at = Some(self.now + LOCKED_PAUSE),
+            Err(error) => {
+                // They are replayed once more, which does no harm.
+                log::warn!("{}: rows stay that are done: {error}", file.describe());
+                self.settled.clear();
+            }
+        }
+    }
+
+    /// Looks whether there is something to replay, and goes on with it.
+    fn replay(&mut self) {
+        match &mut self.gate {
+            Gate::Looking { at, .. } if *at <= self.now => self.look(),
+            Gate::Replaying(replay) if !replay.under_way => self.hand_over(),
+            Gate::Shut | Gate::Looking { .. } | Gate::Replaying(_) | Gate::Open => {}
+        }
+    }
+
+    fn look(&mut self) {
+        let file = match &self.place {
+            Place::File(file) => file,
+            Place::Nowhere(_) => return self.open_gate(),
+        };
+        match file.is_empty() {
+            Ok(true) => return self.open_gate(),
+            Ok(false) => {}
+            Err(error) => return self.handle_unreadable(&error),
+        }
+        match file.lease() {
+            Ok(Some(lease)) => {
+                self.gate = Gate::Replaying(Replay {
+                    _lease: lease,
+                    after: String::new(),
+                    under_way: false,
+                    replayed: 0,
+                    dropped: 0,
+                });
+                self.hand_over();
+            }
+            Ok(None) => self.look_again(LEASE_PAUSE, "another process is replaying it"),
+            Err(error) => self.look_again(BROKEN_PAUSE, &format!("no lock: {error}")),
+        }
+    }
+
+    /// Hands the next rows to the store; when there are none, the replay is over.
+    fn hand_over(&mut self) {
+        let (Place::File(file), Gate::Replaying(replay)) = (&self.place, &mut self.gate) else {
+            return;
+        };
+        let page = match file.rows_after(&replay.after, ROWS_MAX) {
+            Ok(page) => page,
+            Err(error) => return self.handle_unreadable(&error),
+        };
+        let Some(last) = page.last else {
+            let (replayed, dropped) = (replay.replayed, replay.dropped);
+            log::info!(
+                "{}: {replayed} sessions replayed, {dropped} dropped",
+                file.describe()
+            );
+            return self.open_gate();
+        };
+        replay.after = last;
+        replay.under_way = !page.rows.is_empty();
+        if replay.under_way {
+            self.store
+                .save(page.rows.into_iter().map(Row::into_save).collect());
+        }
+    }
+
+    /// Before anything else, the sessions in the file must be in the store. Later, what another
+    /// process may have left in it can wait.
+    fn handle_unreadable(&mut self, error: &rusqlite::Error) {
+        if self.seen_to && !is_locked(error) {
+            log::error!("the spill cannot be read: {error}");
+            self.open_gate();
+        } else {
+            self.look_again(BROKEN_PAUSE, &error.to_string());
+        }
+    }
+
+    fn look_again(&mut self, pause: Duration, reason: &str) {
+        if !matches!(self.gate, Gate::Looking { told: true, .. }) {
+            log::warn!("not ready: the spill waits to be replayed: {reason}");
+        }
+        let (at, told) = (self.now + pause, true);
+        self.gate = Gate::Looking { at, told };
+    }
+}
+
+impl Replay {
+    fn handle_saved(&mut self, batch: &[Save], fenced: &[usize]) {
+        self.under_way = false;
+        self.replayed += batch.len() - fenced.len();
+        self.dropped += fenced.len();
+        for save in fenced.iter().filter_map(|&position| batch.get(position)) {
+            let Save { session, count, .. } = save;
+            log::warn!(
+                "the spilled session {session} (count {count}) has been claimed anew since, and \
+                 is dropped"
+            );
+        }
+    }
+}
+
+impl SessionStore for SpillingStore {
+    fn describe(&self) -> String {
+        self.store.describe()
+    }
+
+    fn claim(&mut self, claim: Claim) {
+        self.store.claim(claim);
+    }
+
+    fn save(&mut self, batch: Vec<Save>) {
+        self.store.save(batch);
+    }
+
+    fn sync(&mut self) {
+        self.store.sync();
+    }
+
+    fn spill(&mut self, batch: Vec<Save>) -> Option<Vec<Save>> {
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let more = rest.split_off(rest.len().min(ROWS_MAX));
+            self.asked.push_back(rest);
+            rest = more;
+        }
+        None
+    }
+
+    fn handle_ready(&mut self, now: Now) {
+        self.now = now.instant;
+        if let Place::File(file) = &mut self.place {
+            file.collect(now.instant);
+        }
+        self.store.handle_ready(now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.now = now.instant;
+        self.store.handle_timeout(now);
+    }
+
+    fn flush(&mut self, now: Now) {
+        self.now = now.instant;
+        self.write();
+        self.replay();
+        self.store.flush(now);
+    }
+
+    fn poll_event(&mut self) -> Option<StoreEvent> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let event = self.store.poll_event()?;
+            if let Some(event) = self.pass_on(event) {
+                return Some(event);
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let look_at = match &self.gate {
+            Gate::Looking { at, .. } => Some(*at),
+            // The next rows, or the end, in the next turn.
+            Gate::Replaying(replay) => (!replay.under_way).then_some(self.now),
+            Gate::Shut | Gate::Open => None,
+        };
+        let times = [self.store.poll_timeout(), look_at, self.retry_at];
+        times.into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,217 @@
+//! Goal: what a frozen Redis does not take at a shutdown is in the spill when the clients are told
+//! goodbye, exit code 0, and in Redis again before the next server with that spill is ready, unless
+//! somebody has claimed the session since.
+//! Method: SIGSTOP to redis-server, messages, SIGTERM to the server; then Redis is killed, so that
+//! nothing of what waited in its sockets is ever carried out, and restarted on its files.
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::support::client::Client;
+use crate::support::redis::Redis;
+use crate::support::server::{Exit, Server};
+use crate::support::{PATIENCE, SHUTDOWN_MAX, eventually, now};
+
+/// The wait for the store is short here: what comes after it is the matter.
+const SHORT: [&str; 4] = ["--drain-timeout", "500ms", "--persist-timeout", "1s"];
+
+struct Spill {
+    _dir: TempDir,
+    url: String,
+    path: std::path::PathBuf,
+}
+
+impl Spill {
+    fn new() -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let path = dir.path().join("spill.db");
+        let url = format!("sqlite:{}", path.display());
+        Self {
+            _dir: dir,
+            url,
+            path,
+        }
+    }
+
+    fn start(&self, redis: &Redis, flags: &[&str]) -> Server {
+        let spill = ["--spill", &self.url];
+        Server::start(&redis.url(), &[&spill, &SHORT[..], flags].concat())
+    }
+
+    /// Sessions in the file, and their counts.
+    fn rows(&self) -> Vec<(String, i64)> {
+        let conn = Connection::open(&self.path).expect("the spill");
+        let mut rows = conn
+            .prepare("SELECT id, count FROM spilled ORDER BY id")
+            .expect("its table");
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.expect("rows").map(|row| row.expect("a row")).collect()
+    }
+}
+
+/// Messages that Redis never gets, and the exit.
+#[track_caller]
+fn spill(redis: &mut Redis, server: &mut Server, clients: &mut [(Client, usize)]) -> Exit {
+    redis.freeze();
+    for (client, messages) in &mut *clients {
+        (0..*messages).for_each(|_| client.text("not saved"));
+        client.stream.flush();
+    }
+    let signalled_at = now();
+    server.terminate();
+    for (client, _) in clients {
+        assert_eq!(client.until_close().0, 1001);
+        client.until_end();
+    }
+    let exit = server.exit();
+    let took = exit.at.duration_since(signalled_at);
+    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+    redis.kill();
+    redis.restart();
+    exit
+}
+
+#[track_caller]
+fn logged(server: &Server, words: &str) -> String {
+    let found = |line: &str| line.contains(words).then(|| line.to_owned());
+    let line = server.process.stderr.wait_for(PATIENCE, found);
+    line.unwrap_or_else(|| panic!("it never said `{words}`"))
+}
+
+#[test]
+fn what_redis_did_not_take_is_there_at_the_next_start() {
+    let (mut redis, file) = (Redis::durable(), Spill::new());
+    let mut server = file.start(&redis, &[]);
+    let (mut a, _) = Client::v1(&server, "a");
+    let (b, _) = Client::v1(&server, "b");
+    (1..=3).for_each(|n| assert_eq!(a.say("saved"), n));
+    let exit = spill(&mut redis, &mut server, &mut [(a, 4), (b, 1)]);
+    let report = exit.report();
+    assert_eq!(exit.code, Some(0), "{report:?}");
+    assert_eq!((report.spilled, report.saved), (2, 0));
+    assert_eq!(report.unsaved, []);
+    assert_eq!(file.rows(), [("a".to_owned(), 7), ("b".to_owned(), 1)]);
+
+    let mut server = file.start(&redis, &[]);
+    logged(&server, "2 sessions replayed, 0 dropped");
+    assert_eq!(file.rows(), []);
+    assert_eq!(Client::v1(&server, "a").1.count, 7);
+    assert_eq!(Client::v1(&server, "b").1.count, 1);
+    server.stop();
+}
+
+#[test]
+fn relaxed_replies_are_not_taken_back() {
+    let (mut redis, file) = (Redis::durable(), Spill::new());
+    let mut server = file.start(&redis, &["--durability", "relaxed"]);
+    let (mut client, _) = Client::v1(&server, "relaxed");
+    redis.freeze();
+    (1..=5).for_each(|n| assert_eq!(client.say("answered at once"), n));
+    let exit = spill(&mut redis, &mut server, &mut [(client, 0)]);
+    assert_eq!((exit.code, exit.report().spilled), (Some(0), 1));
+    let server = file.start(&redis, &[]);
+    assert_eq!(Client::v1(&server, "relaxed").1.count, 5);
+}
+
+/// Its client has been elsewhere in the meantime, and has sent again what was not confirmed.
+#[test]
+fn a_session_that_was_claimed_anew_is_dropped_and_said_so() {
+    let (mut redis, file) = (Redis::durable(), Spill::new());
+    let mut server = file.start(&redis, &[]);
+    let (mut moved, _) = Client::v1(&server, "moved");
+    let (stayed, _) = Client::v1(&server, "stayed");
+    assert_eq!(moved.say("saved"), 1);
+    spill(&mut redis, &mut server, &mut [(moved, 4), (stayed, 2)]);
+
+    let elsewhere = Server::start(&redis.url(), &[]);
+    let (mut moved, hello) = Client::v1(&elsewhere, "moved");
+    assert_eq!((hello.count, hello.resumed), (1, true));
+    assert_eq!(moved.say("once more"), 2);
+
+    let server = file.start(&redis, &[]);
+    let line = logged(&server, "claimed anew since");
+    assert!(line.contains("moved (count 5)"), "{line}");
+    logged(&server, "1 sessions replayed, 1 dropped");
+    assert_eq!(file.rows(), []);
+    assert_eq!(moved.say("and on"), 3);
+    assert_eq!(Client::v1(&server, "stayed").1.count, 2);
+}
+
+#[test]
+fn of_two_that_start_with_it_one_replays() {
+    let (mut redis, file) = (Redis::durable(), Spill::new());
+    let mut server = file.start(&redis, &[]);
+    let mut clients: Vec<_> = (0..50)
+        .map(|at| (Client::v1(&server, &format!("s{at}")).0, 1))
+        .collect();
+    let exit = spill(&mut redis, &mut server, &mut clients);
+    assert_eq!(exit.report().spilled, 50);
+    let mut both = std::thread::scope(|scope| {
+        let start = || file.start(&redis, &[]);
+        let other = scope.spawn(start);
+        [start(), other.join().expect("it starts")]
+    });
+    assert_eq!(file.rows(), []);
+    assert_eq!(Client::v1(&both[0], "s7").1.count, 1);
+    let mut said = Vec::new();
+    for server in &mut both {
+        server.stop();
+        said.extend(server.process.stderr.all());
+    }
+    said.retain(|line| line.contains("sessions replayed"));
+    let [replay] = &said[..] else {
+        panic!("not one replay: {said:?}");
+    };
+    assert!(
+        replay.contains("50 sessions replayed, 0 dropped"),
+        "{replay}"
+    );
+}
+
+/// Redis is away when the next server starts: neither is it ready, nor is the spill touched.
+#[test]
+fn without_redis_the_spill_waits() {
+    let (mut redis, file) = (Redis::durable(), Spill::new());
+    let mut server = file.start(&redis, &[]);
+    let client = Client::v1(&server, "patient").0;
+    spill(&mut redis, &mut server, &mut [(client, 3)]);
+    redis.freeze();
+    let mut server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
+    assert_eq!(server.readiness(), 503);
+    server.stop();
+    assert_eq!(file.rows(), [("patient".to_owned(), 3)]);
+    let server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
+    redis.thaw();
+    logged(&server, "1 sessions replayed, 0 dropped");
+    let ready = |line: &str| (line == "ready").then_some(());
+    assert!(server.process.stdout.wait_for(PATIENCE, ready).is_some());
+    assert_eq!(Client::v1(&server, "patient").1.count, 3);
+}
+
+/// Three signals: at once, but not before the spill.
+#[test]
+fn in_a_hurry_too() {
+    let (mut redis, file) = (Redis::durable(), Spill::new());
+    let mut server = file.start(&redis, &[]);
+    let (mut client, _) = Client::v1(&server, "hurried");
+    redis.freeze();
+    (0..3).for_each(|_| client.text("not saved"));
+    client.stream.flush();
+    server.turns();
+    for asked in 1..=3 {
+        server.terminate();
+        // Signals coalesce: the next one when this one has been seen.
+        eventually("the signal is seen", || {
+            let log = server.process.stderr.all();
+            let seen = log.iter().filter(|line| line.contains("asked for by"));
+            seen.count() == asked
+        });
+    }
+    let exit = server.exit();
+    let report = exit.report();
+    assert_eq!((exit.code, report.spilled), (Some(0), 1), "{report:?}");
+    redis.kill();
+    redis.restart();
+    let server = file.start(&redis, &[]);
+    assert_eq!(Client::v1(&server, "hurried").1.count, 3);
+}
