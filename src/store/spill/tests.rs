@@ -270,6 +270,29 @@ fn a_process_that_dies_in_its_replay_leaves_it_to_the_next() {
 }
 
 #[test]
+fn without_a_link_the_replay_is_left_to_others() {
+    let (_dir, path) = left_behind(&[("a", 5, 7)]);
+    let (mut first, mut second) = (rig(&path), rig(&path));
+    first.hear(StoreEvent::Up);
+    second.hear(StoreEvent::Up);
+    let reason = String::new();
+    first.hear(StoreEvent::Down { reason });
+    second.pass(LEASE_PAUSE);
+    assert!(second.is_asked());
+}
+
+#[test]
+fn what_another_process_spills_meanwhile_is_not_deleted() {
+    let (_dir, path) = left_behind(&[("a", 5, 7), ("b", 5, 7)]);
+    let (mut first, mut second) = (rig(&path), rig(&path));
+    first.hear(StoreEvent::Up);
+    second.spill(&[("a", 5, 8), ("b", 6, 1)]);
+    let (_, told) = first.answer(vec![]);
+    assert_eq!(told, ["up"]);
+    assert_eq!(first.rows(), "a:5=8 b:6=1");
+}
+
+#[test]
 fn a_long_replay_goes_in_portions() {
     let ids: Vec<String> = (0..ROWS_MAX + 3).map(|i| format!("{i:05}")).collect();
     let saves: Vec<_> = ids.iter().map(|id| (id.as_str(), 5, 1)).collect();
@@ -333,6 +356,10 @@ fn what_the_store_takes_after_all_leaves_the_spill() {
     let told = rig.hear(StoreEvent::Saved { batch, fenced });
     assert_eq!(told, ["saved a:5=7 b:5=6 c:5=9"]);
     assert_eq!(rig.rows(), "b:5=7");
+    let batch = vec![save("b", 5, 7)];
+    let fenced = vec![];
+    rig.hear(StoreEvent::Saved { batch, fenced });
+    assert_eq!(rig.rows(), "");
 }
 
 #[test]
