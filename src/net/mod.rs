@@ -11,4 +11,6 @@ pub(crate) mod inbound;
 pub(crate) mod listener;
 mod outbound;
 pub(crate) mod token;
+mod utf8;
+mod validator;
 pub mod websocket;

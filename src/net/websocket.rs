@@ -1,5 +1,5 @@
-//! One side of a WebSocket, over bytes: tungstenite reads and keeps the protocol's state, and the
-//! frames that we send are encoded straight into the connection's outbound buffer.
+//! One side of a WebSocket, over bytes: what comes is judged by `validator` and read by
+//! tungstenite, and the frames that we send are encoded straight into the outbound buffer.
 //!
 //! Pure: input is lent, output is appended. It never holds back output, so that tungstenite's own
 //! write buffer is always empty: its `close()` loses the Close frame for good when that is full.
@@ -12,6 +12,7 @@ use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message, Utf8Bytes};
 
+use super::validator::Validator;
 use crate::engine::io::CloseReason;
 use crate::engine::message;
 
@@ -19,6 +20,19 @@ use crate::engine::message;
 #[derive(Debug)]
 pub struct WebSocket {
     context: WebSocketContext,
+    validator: Validator,
+    closing: Closing,
+}
+
+/// How far our side of the closing handshake is.
+#[derive(Debug)]
+enum Closing {
+    /// Not begun.
+    Open,
+    /// The peer has closed first, and is owed this payload.
+    Owed(Vec<u8>),
+    /// Our Close frame is out.
+    Sent,
 }
 
 /// What came of reading.
@@ -66,13 +80,20 @@ impl WebSocket {
             .max_frame_size(Some(message_bytes_max));
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
+            validator: Validator::new(message_bytes_max),
+            closing: Closing::Open,
         }
     }
 
     /// Reads from `input`, which is advanced, up to the next thing to know. Pongs go to `output`.
     pub fn receive(&mut self, input: &mut &[u8], output: &mut Vec<u8>) -> Received {
         loop {
-            return match self.context.read(&mut Memory { input, output }) {
+            let mut memory = Memory {
+                input,
+                output,
+                validator: Some(&mut self.validator),
+            };
+            return match self.context.read(&mut memory) {
                 Ok(Message::Text(text)) => Received::Message(Payload::Text(text)),
                 Ok(Message::Binary(bytes)) => Received::Message(Payload::Binary(bytes)),
 
@@ -82,9 +103,15 @@ impl WebSocket {
                     Received::Nothing
                 }
                 Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
+                    if let Closing::Open = self.closing {
+                        self.closing = Closing::Owed(answer_to(self.validator.close_payload()));
+                    }
                     Received::Closed
                 }
-                Err(error) => Received::Failed(reason_for(&error)),
+                Err(error) => Received::Failed(match self.validator.violation() {
+                    Some(reason) => reason.clone(),
+                    None => reason_for(&error),
+                }),
             };
         }
     }
@@ -92,27 +119,46 @@ impl WebSocket {
     /// Appends a Close frame; or, if the peer has closed first, the answer to its Close. A second
     /// call appends nothing.
     pub fn close(&mut self, reason: &CloseReason, output: &mut Vec<u8>) {
+        match std::mem::replace(&mut self.closing, Closing::Sent) {
+            Closing::Open => self.close_first(reason, output),
+            Closing::Owed(payload) => encode(OpCode::Control(Control::Close), &payload, output),
+            Closing::Sent => {}
+        }
+    }
+
+    /// Through tungstenite, which answers no ping from here on.
+    fn close_first(&mut self, reason: &CloseReason, output: &mut Vec<u8>) {
         let text = cut_to(&reason.text, CLOSE_TEXT_BYTES_MAX);
         let frame = CloseFrame {
             code: CloseCode::from(reason.code),
             reason: text.into(),
         };
         let mut nothing: &[u8] = &[];
-        let closed = self.context.close(
-            &mut Memory {
-                input: &mut nothing,
-                output,
-            },
-            Some(frame),
-        );
-        debug_assert!(
-            matches!(
-                closed,
-                Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed)
-            ),
-            "memory takes everything: {closed:?}"
-        );
+        let mut memory = Memory {
+            input: &mut nothing,
+            output,
+            validator: None,
+        };
+        let closed = self.context.close(&mut memory, Some(frame));
+        debug_assert!(closed.is_ok(), "memory takes everything: {closed:?}");
     }
+}
+
+/// What answers a Close frame: the same again (section 5.5.1), unless its code may not be sent.
+fn answer_to(payload: &[u8]) -> Vec<u8> {
+    match payload.first_chunk() {
+        Some(code) if !may_be_sent(u16::from_be_bytes(*code)) => {
+            let CloseReason { code, text } = CloseReason::PROTOCOL_ERROR;
+            [&code.to_be_bytes(), text.as_bytes()].concat()
+        }
+        Some(_) | None => payload.to_vec(),
+    }
+}
+
+/// Section 7.4: codes below 3000 are the protocol's, and only those that it has defined (1012 to
+/// 1014 in IANA's registry) mean anything; 1004 to 1006 and 1015 are never sent.
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// RFC 6455, section 5.5: a control frame holds 125 bytes, two of which are the close code.
@@ -161,19 +207,31 @@ fn cut_to(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-/// The stream that tungstenite sees: what was received, and a buffer that takes everything.
+/// The stream that tungstenite sees: what was received, as far as it may stand, and a buffer that
+/// takes everything.
 struct Memory<'a, 'b> {
     input: &'a mut &'b [u8],
     output: &'a mut Vec<u8>,
+    validator: Option<&'a mut Validator>,
 }
 
 impl Read for Memory<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // Never `Ok(0)`, which would mean the end of the stream.
+        let Some(validator) = &mut self.validator else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        if validator.violation().is_some() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         if self.input.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.input.read(buffer)
+        let len = self.input.read(buffer)?;
+        match validator.check(&buffer[..len]) {
+            0 => Err(io::ErrorKind::InvalidData.into()),
+            valid => Ok(valid),
+        }
     }
 }
 
@@ -271,11 +329,29 @@ mod tests {
         check(&frame(0x83, b"a"), &["1002"]);
         check(&frame(0x80, b"a"), &["1002"]);
         check(&[0x81, 0x01, b'a'], &["1002"]);
-        check(
-            &[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
-            &["1009"],
-        );
         check(&frame(0x82, &[0; 101]), &["1009"]);
+        let behind = [frame(0x81, b"a"), frame(0x89, b"b"), frame(0x81, b"c\x80")].concat();
+        check(&behind, &["a", "1007"]);
+    }
+
+    #[test]
+    fn a_close_is_answered_with_the_same_if_its_code_may_be_sent() {
+        let check = |payload: &[u8], answer: &[u8]| {
+            let mut socket = WebSocket::new(100);
+            let (bytes, mut output) = (frame(0x88, payload), Vec::new());
+            let received = socket.receive(&mut bytes.as_slice(), &mut output);
+            assert!(matches!(received, Received::Closed), "{payload:?}");
+            socket.close(&CloseReason::of(1000, ""), &mut output);
+            assert_eq!(output, answer, "{payload:?}");
+        };
+        check(&[], &[0x88, 0]);
+        for code in [1000_u16, 1003, 1007, 1011, 1012, 1014, 3000, 4999] {
+            let [high, low] = code.to_be_bytes();
+            check(&[high, low, b'x'], &[0x88, 3, high, low, b'x']);
+        }
+        for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
+            check(&code.to_be_bytes(), b"\x88\x10\x03\xeaprotocol error");
+        }
     }
 
     #[test]

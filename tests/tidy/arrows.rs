@@ -107,10 +107,24 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "net::websocket",
-        inside: &["engine::io", "engine::message"],
+        inside: &["engine::io", "engine::message", "net::validator"],
         crates: &["tungstenite"],
-        std: Std::Only(&["std::io"]),
+        std: Std::Only(&["std::io", "std::mem"]),
         why: "frames are bytes in, bytes out, tested without a socket",
+    },
+    Row {
+        module: "net::validator",
+        inside: &["engine::io", "net::utf8"],
+        crates: &[],
+        std: PURE,
+        why: "what the RFC demands is judged by us alone, and tested without a socket",
+    },
+    Row {
+        module: "net::utf8",
+        inside: &[],
+        crates: &[],
+        std: PURE,
+        why: "bytes in, a verdict out",
     },
     Row {
         module: "net::handshake",
