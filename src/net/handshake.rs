@@ -3,11 +3,8 @@
 //! Pure: it decides from the head and from the rules that hold at this moment, and touches no
 //! socket.
 
-use tungstenite::Error;
-use tungstenite::error::ProtocolError;
-use tungstenite::handshake::server::{create_response, write_response};
-use tungstenite::http::header::{HeaderName, HeaderValue};
-use tungstenite::http::{HeaderMap, Method};
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::http::{HeaderMap, Method, Version};
 
 use super::http::{Answer, BadHead, Head};
 use crate::engine::io::{Protocol, SessionId};
@@ -55,9 +52,9 @@ pub struct Upgrade {
 pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
     let path = head.uri().path();
     // Any other protocol that is offered (h2c, say) may be ignored: RFC 9110, section 7.8.
-    let upgrade =
-        lists(head.headers(), "upgrade").any(|offer| offer.eq_ignore_ascii_case("websocket"));
-    if !upgrade && let Some(decision) = health(head, rules.ready) {
+    if !names(head.headers(), "upgrade", "websocket")
+        && let Some(decision) = health(head, rules.ready)
+    {
         return decision;
     }
     if !(rules.accepts)(path) {
@@ -114,7 +111,7 @@ fn wrong_method() -> Answer {
 }
 
 fn grant(head: &Head, rules: &Rules<'_>) -> Result<Upgrade, Answer> {
-    let mut response = create_response(head).map_err(|error| refusal(&error))?;
+    let key = key_of(head)?;
     if !origin_allowed(head.headers(), rules.allowed_origins) {
         return Err(Answer::json(403, "origin not allowed"));
     }
@@ -127,42 +124,59 @@ fn grant(head: &Head, rules: &Rules<'_>) -> Result<Upgrade, Answer> {
     if needs_store && !rules.sessions {
         return Err(Answer::unavailable("store unavailable"));
     }
+    let mut response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n",
+        derive_accept_key(key.as_bytes())
+    );
     if protocol == Protocol::V1 {
-        let name = HeaderName::from_static("sec-websocket-protocol");
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(SUBPROTOCOL));
+        response.push_str("Sec-WebSocket-Protocol: ");
+        response.push_str(SUBPROTOCOL);
+        response.push_str("\r\n");
     }
-    let mut bytes = Vec::with_capacity(192);
-    write_response(&mut bytes, &response).map_err(|error| refusal(&error))?;
+    response.push_str("\r\n");
     Ok(Upgrade {
-        response: bytes,
+        response: response.into_bytes(),
         protocol,
         session,
     })
 }
 
-/// RFC 6455, section 4.2.2: what is wrong with a handshake is answered in HTTP.
-fn refusal(error: &Error) -> Answer {
-    let Error::Protocol(error) = error else {
-        return Answer::json(400, "bad handshake");
-    };
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "tungstenite's enum, and it grows"
-    )]
-    match error {
-        ProtocolError::WrongHttpMethod => {
-            Answer::json(405, "method not allowed").with("Allow: GET\r\n")
+/// The client's key, if all is there that RFC 6455, section 4.2.1, demands. What is not right is
+/// answered in HTTP (section 4.2.2).
+fn key_of(head: &Head) -> Result<&str, Answer> {
+    let headers = head.headers();
+    if head.method() != Method::GET {
+        return Err(Answer::json(405, "method not allowed").with("Allow: GET\r\n"));
+    }
+    if head.version() < Version::HTTP_11 {
+        return Err(Answer::json(400, "HTTP/1.1 is needed"));
+    }
+    if !names(headers, "connection", "upgrade") || !names(headers, "upgrade", "websocket") {
+        return Err(Answer::json(426, "a WebSocket endpoint").with("Upgrade: websocket\r\n"));
+    }
+    if single(headers, "sec-websocket-version") != Some("13") {
+        // RFC 9110, section 15.5.22: a 426 names the protocol, whatever else was wrong.
+        return Err(Answer::json(426, "WebSocket version 13 only")
+            .with("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"));
+    }
+    if single(headers, "host").is_none() {
+        return Err(Answer::json(400, "one Host is needed"));
+    }
+    single(headers, "sec-websocket-key")
+        .filter(|key| is_key(key))
+        .ok_or_else(|| Answer::json(400, "bad Sec-WebSocket-Key"))
+}
+
+/// Whether this is 16 bytes in base64: 22 characters, of which the last carries two bits, and the
+/// padding (RFC 4648, section 4).
+fn is_key(key: &str) -> bool {
+    let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    match key.strip_suffix("==").map(str::as_bytes) {
+        Some(digits @ [.., b'A' | b'Q' | b'g' | b'w']) => {
+            digits.len() == 22 && digits.iter().copied().all(in_alphabet)
         }
-        ProtocolError::MissingConnectionUpgradeHeader
-        | ProtocolError::MissingUpgradeWebSocketHeader => {
-            Answer::json(426, "a WebSocket endpoint").with("Upgrade: websocket\r\n")
-        }
-        ProtocolError::MissingSecWebSocketVersionHeader => {
-            Answer::json(426, "WebSocket version 13 only").with("Sec-WebSocket-Version: 13\r\n")
-        }
-        _ => Answer::json(400, "bad handshake"),
+        Some(_) | None => false,
     }
 }
 
@@ -203,6 +217,19 @@ fn protocol_of(headers: &HeaderMap) -> Protocol {
     } else {
         Protocol::Plain
     }
+}
+
+/// The value of a header field that may stand only once, if it does.
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next()?;
+    let is_single = values.next().is_none();
+    value.to_str().ok().filter(|_| is_single)
+}
+
+/// Whether a list names this, in whatever case.
+fn names(headers: &HeaderMap, list: &str, name: &str) -> bool {
+    lists(headers, list).any(|member| member.eq_ignore_ascii_case(name))
 }
 
 /// The members of a header field that holds a list, or of several such fields.
@@ -275,7 +302,6 @@ mod tests {
         check("/elsewhere", UPGRADE, 404);
         check("/ws/chat/", "Host: x\r\n", 426);
         check("/ws/chat/", &UPGRADE.replace("13", "8"), 426);
-        check("/ws/chat/", &UPGRADE.replace("dGhl", "????"), 400);
         check(
             "/ws/chat/",
             &format!("{UPGRADE}Origin: https://a.example\r\n"),
@@ -294,6 +320,44 @@ mod tests {
             "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n",
             200,
         );
+    }
+
+    #[test]
+    fn each_demand_of_the_opening_handshake() {
+        let check = |from: &str, to: &str, expected| {
+            assert!(UPGRADE.contains(from), "{from}");
+            check("/ws/chat/", &UPGRADE.replace(from, to), expected);
+        };
+        check("Host: x\r\n", "", 400);
+        check("Host: x\r\n", "Host: x\r\nHost: y\r\n", 400);
+        check("Upgrade: websocket", "Upgrade: h2c, WEBSOCKET", 101);
+        check(
+            "Upgrade: websocket",
+            "Upgrade: h2c\r\nUpgrade: websocket",
+            101,
+        );
+        check("Upgrade: websocket", "Upgrade: websockets", 426);
+        check(
+            "Connection: Upgrade",
+            "Connection: keep-alive,\tupgrade",
+            101,
+        );
+        let lines = "Connection: keep-alive\r\nConnection: Upgrade";
+        check("Connection: Upgrade", lines, 101);
+        check("Connection: Upgrade", "Connection: keep-alive", 426);
+        check("Connection: Upgrade", "Connection: not upgrade", 426);
+        check(
+            "Version: 13",
+            "Version: 13\r\nSec-WebSocket-Version: 8",
+            426,
+        );
+        let twice = "Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Key:";
+        check("Key:", twice, 400);
+        for key in ["", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZR=="] {
+            check("dGhlIHNhbXBsZSBub25jZQ==", key, 400);
+        }
+        check("dGhl", "????", 400);
+        check("dGhl", "AAAAAAAAdGhl", 400);
     }
 
     #[test]
