@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown lint doc deny ci
+.PHONY: help run build test test-graceful-shutdown test-conformance lint doc deny ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -20,6 +20,9 @@ test: ## run all tests, on real sockets and a Redis of their own
 
 test-graceful-shutdown: ## 200 clients, a real SIGTERM, and the timeline as the clients saw it
 	$(CARGO) test --test graceful_shutdown -- --nocapture
+
+test-conformance: ## RFC 6455 from raw bytes, and how many cases that is
+	$(CARGO) test --test conformance -- --nocapture
 
 lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check
