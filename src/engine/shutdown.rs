@@ -169,6 +169,10 @@ pub struct Timeline {
 /// What a delay leaves at least for telling, draining and saving, if the timeout allows.
 const LEAST_TIME: Duration = Duration::from_secs(1);
 
+/// What the goodbyes have at least before the rest is cut, if the timeout allows: a round trip and
+/// some turns. Cut in the moment in which they are sent, they would be lost to a reset.
+const CLOSE_TIME: Duration = Duration::from_millis(250);
+
 /// How long strangers may take to read their answer, once the accept queue is shut.
 const SWEEP_TIME: Duration = Duration::from_millis(250);
 
@@ -395,7 +399,7 @@ impl Shutdown {
             close_spread,
             ..
         } = self.budget;
-        let goodbyes = close_spread.min(timeout / 4);
+        let goodbyes = close_spread.max(CLOSE_TIME).min(timeout / 4);
         let latest = timeout.saturating_sub(self.cut_margin() + goodbyes);
         let delay = delay.min(latest.saturating_sub(LEAST_TIME.min(latest / 4)));
         let room = latest.saturating_sub(delay);

@@ -216,6 +216,15 @@ fn each_phase_has_its_ceiling_and_the_goodbyes_always_their_time() {
         },
         &[62, 312, 1_000, 1_500, 1_600],
     );
+    // Said all at once, they still have to arrive.
+    check_deadlines(
+        ShutdownBudget {
+            timeout: secs(2),
+            close_spread: Duration::ZERO,
+            ..default
+        },
+        &[78, 390, 1_250, 1_500, 1_600],
+    );
     check_deadlines(
         ShutdownBudget {
             delay: secs(60),
