@@ -49,6 +49,8 @@ pub(super) struct Session {
     held: VecDeque<(u64, ServerMessage)>,
     held_bytes: usize,
     dirty: bool,
+    /// The count that was last handed to the spill.
+    spill_asked: u64,
 }
 
 /// What is on its way into the spill.
@@ -124,6 +126,7 @@ impl Sessions {
             held: VecDeque::new(),
             held_bytes: 0,
             dirty: false,
+            spill_asked: 0,
         });
         self.claiming.insert(key.slot);
         self.unclaimed.push_back(key);
@@ -165,7 +168,11 @@ impl Sessions {
         self.mark_dirty(key);
         if self.spill.begun {
             self.spilled.remove(key.slot);
-            self.spill.due.insert(key.slot);
+            // What is on its way makes it due when it lands, so that a slow file cannot pile up
+            // requests.
+            if !self.spill.asked.contains(key.slot) {
+                self.spill.due.insert(key.slot);
+            }
         }
         Some(count)
     }
@@ -293,20 +300,13 @@ impl Sessions {
         while batch.len() < max
             && let Some(slot) = self.spill.due.pop()
         {
-            let Some(session) = self.slab.get(slot as usize) else {
+            let Some(session) = self.slab.get_mut(slot as usize) else {
                 continue;
             };
             if let Some((epoch, count)) = session.ledger.next_spill() {
+                session.spill_asked = count;
                 self.spill.asked.insert(slot);
-                batch.push(Save {
-                    key: SessionKey {
-                        slot,
-                        generation: session.generation,
-                    },
-                    session: session.id.clone(),
-                    epoch,
-                    count,
-                });
+                batch.push(session.save(slot, (epoch, count)));
             }
         }
         batch
@@ -317,7 +317,12 @@ impl Sessions {
         let Some(session) = get_mut(&mut self.slab, save.key) else {
             return;
         };
-        self.spill.asked.remove(save.key.slot);
+        if save.count >= session.spill_asked {
+            self.spill.asked.remove(save.key.slot);
+            if session.ledger.processed() > save.count && !session.ledger.is_saved() {
+                self.spill.due.insert(save.key.slot);
+            }
+        }
         if kept {
             session.ledger.handle_spilled(save.count);
             if session.ledger.is_safe() && !session.ledger.is_saved() {
@@ -351,14 +356,8 @@ impl Sessions {
             };
             session.dirty = false;
             // What is in flight marks it dirty again when it lands.
-            if let Some((epoch, count)) = session.ledger.next_save() {
-                batch.push(Save {
-                    key,
-                    session: session.id.clone(),
-                    epoch,
-                    count,
-                });
-            }
+            let next = session.ledger.next_save();
+            batch.extend(next.map(|next| session.save(key.slot, next)));
         }
         if !batch.is_empty() {
             return Some(StoreCommand::Save(batch));
@@ -489,6 +488,17 @@ impl Session {
     /// The epoch that it counts under; `None` while it may not count.
     pub(super) fn epoch(&self) -> Option<u64> {
         self.ledger.epoch()
+    }
+
+    /// At this slot, with this epoch and count.
+    fn save(&self, slot: u32, (epoch, count): (u64, u64)) -> Save {
+        let generation = self.generation;
+        Save {
+            key: SessionKey { slot, generation },
+            session: self.id.clone(),
+            epoch,
+            count,
+        }
     }
 
     /// The connection that it belongs to.

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::{Config, Durability};
-use crate::engine::io::{Input, StoreEvent};
+use crate::engine::io::{Input, StoreCommand, StoreEvent};
 use crate::engine::tests::{PLAIN, Rig, V1};
 
 fn quiet(durability: Durability) -> Config {
@@ -214,4 +214,36 @@ fn a_session_that_is_being_taken_over_is_spilled() {
     rig.pass(2_000);
     let outcome = rig.engine.outcome();
     assert_eq!((outcome.spilled, outcome.is_safe()), (1, true));
+}
+
+/// A file that another process is writing answers late.
+#[test]
+fn a_session_has_one_spill_on_its_way_and_its_peer_waits_for_the_last() {
+    fn turn(rig: &mut Rig) -> Option<Vec<Save>> {
+        let levels = rig.levels;
+        rig.input(Input::Levels(levels));
+        let mut asked = std::iter::from_fn(|| rig.engine.poll_store());
+        asked.find_map(|command| match command {
+            StoreCommand::Spill(batch) => Some(batch),
+            StoreCommand::Save(_) | StoreCommand::Claim(_) | StoreCommand::Sync => None,
+        })
+    }
+    let mut rig = frozen(&quiet(Durability::Acked), 2);
+    rig.say(1);
+    rig.shut_down();
+    rig.pass(8_000);
+    heard(&mut rig);
+    rig.say(0);
+    let first = turn(&mut rig).unwrap();
+    rig.say(0);
+    rig.close(0);
+    assert_eq!(turn(&mut rig), None);
+    let kept = true;
+    let batch = first;
+    rig.input(Input::Store(StoreEvent::Spilled { batch, kept }));
+    assert_eq!(heard(&mut rig), [""; 0]);
+    let batch = turn(&mut rig).unwrap();
+    assert_eq!(batch[0].count, 2);
+    rig.input(Input::Store(StoreEvent::Spilled { batch, kept }));
+    assert_eq!(heard(&mut rig), ["#0 finish"]);
 }
