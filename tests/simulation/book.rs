@@ -1,0 +1,664 @@
+//! A second account of what a process owes to whom, kept at the engine's boundary from what goes in
+//! and what comes out. Every rule that the engine breaks there is a panic here, in the very turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sundown::Durability;
+use sundown::engine::io::{CloseReason, ConnId, Protocol, Save, SessionId, SessionKey};
+use sundown::engine::io::{StoreCommand, StoreEvent};
+use sundown::engine::message::ServerMessage;
+use sundown::engine::shutdown::{Outcome, Timeline};
+
+use super::common::Common;
+
+/// What the application was called with.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) conn: ConnId,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) count: u64,
+    /// The message's own number; 0 if it has none.
+    pub(crate) index: u64,
+}
+
+/// A WebSocket connection.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that has happened"
+)]
+struct Conn {
+    /// Which one it was since the beginning.
+    number: usize,
+    protocol: Protocol,
+    session: Option<SessionId>,
+    key: Option<SessionKey>,
+    hello: bool,
+    notice: bool,
+    bye: bool,
+    closed: Option<CloseReason>,
+    peer_closed: bool,
+    /// The application may close; then what follows is dropped.
+    app_closes: bool,
+    paused: bool,
+    /// Processed, as the application was told.
+    counted: u64,
+    /// The count of the last reply.
+    replied: Option<u64>,
+}
+
+/// A session that was asked for.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that has happened"
+)]
+struct Session {
+    id: SessionId,
+    epoch: Option<u64>,
+    granted: u64,
+    counted: u64,
+    confirmed: u64,
+    spilled: u64,
+    /// How often it was handed to the spill, and no answer has come.
+    spills_asked: u32,
+    save_asked: bool,
+    claim_asked: bool,
+    /// Someone else on this node wants it: it counts no more.
+    displaced: bool,
+    /// Someone else has it.
+    lost: bool,
+}
+
+/// The account.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that has happened"
+)]
+pub(crate) struct Book {
+    name: String,
+    durability: Durability,
+    outbound_bytes_max: usize,
+    conns: BTreeMap<(u32, u32), Conn>,
+    sessions: BTreeMap<(u32, u32), Session>,
+    opened: usize,
+    /// Who was closed for reading too slowly: what the engine had said before is still said.
+    too_slow: BTreeSet<(u32, u32)>,
+    store_is_up: bool,
+    /// Persisting has begun, and not everything is as durable as can be.
+    sync_owed: bool,
+    timeline: Timeline,
+    /// Nobody waits for the store any more.
+    gave_up: bool,
+    /// Some went into the spill: it goes on so.
+    spills: bool,
+    pub(crate) byes: usize,
+    pub(crate) cuts: usize,
+}
+
+const fn by_conn(conn: ConnId) -> (u32, u32) {
+    (conn.slot, conn.generation)
+}
+
+const fn by_key(key: SessionKey) -> (u32, u32) {
+    (key.slot, key.generation)
+}
+
+/// What may wait for one peer beyond the limit: the message that went over it, and what room is
+/// reserved for.
+const OUTBOUND_SLACK_BYTES: usize = 4096;
+
+/// One, and one more each time that the store is given up: at Persisting's end, at the cut, at the
+/// sweep's end.
+const SPILLS_ASKED_MAX: u32 = 4;
+
+impl Book {
+    pub(crate) fn new(name: String, common: &Common) -> Self {
+        Self {
+            name,
+            durability: common.options.config.durability,
+            outbound_bytes_max: common.options.config.limits.outbound_bytes_max,
+            conns: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            opened: 0,
+            too_slow: BTreeSet::new(),
+            store_is_up: false,
+            sync_owed: false,
+            timeline: Timeline::default(),
+            gave_up: false,
+            spills: false,
+            byes: 0,
+            cuts: 0,
+        }
+    }
+
+    fn is_acked(&self) -> bool {
+        self.durability == Durability::Acked
+    }
+
+    #[track_caller]
+    fn conn(&mut self, conn: ConnId) -> &mut Conn {
+        let name = &self.name;
+        let found = self.conns.get_mut(&by_conn(conn));
+        found.unwrap_or_else(|| panic!("{name}: {conn:?} is over, or never was"))
+    }
+
+    fn session_of(&self, conn: ConnId) -> Option<&Session> {
+        let key = self.conns.get(&by_conn(conn))?.key?;
+        self.sessions.get(&by_key(key))
+    }
+
+    pub(crate) fn opened(&mut self, conn: ConnId, protocol: Protocol, session: Option<SessionId>) {
+        for other in self.sessions.values_mut() {
+            other.displaced |= Some(&other.id) == session.as_ref();
+        }
+        self.opened += 1;
+        let book = Conn {
+            number: self.opened,
+            protocol,
+            session,
+            key: None,
+            hello: false,
+            notice: false,
+            bye: false,
+            closed: None,
+            peer_closed: false,
+            app_closes: false,
+            paused: false,
+            counted: 0,
+            replied: None,
+        };
+        self.conns.insert(by_conn(conn), book);
+    }
+
+    pub(crate) fn gone(&mut self, conn: ConnId) {
+        self.conns.remove(&by_conn(conn));
+    }
+
+    pub(crate) fn too_slow(&mut self, conn: ConnId) {
+        self.too_slow.insert(by_conn(conn));
+        self.gone(conn);
+    }
+
+    pub(crate) fn peer_closed(&mut self, conn: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&by_conn(conn)) {
+            conn.peer_closed = true;
+        }
+    }
+
+    /// A message was handed over, and these calls of the application came of it.
+    pub(crate) fn message(
+        &mut self,
+        common: &mut Common,
+        from: ConnId,
+        index: u64,
+        calls: &[Call],
+    ) {
+        let name = self.name.clone();
+        let session = self.session_of(from);
+        let counts = session.is_some_and(|s| s.epoch.is_some() && !s.lost && !s.displaced);
+        let lost = session.is_some_and(|s| s.lost || s.displaced);
+        let Some(conn) = self.conns.get_mut(&by_conn(from)) else {
+            return assert!(
+                calls.is_empty(),
+                "{name}: {calls:?} of a connection that is over"
+            );
+        };
+        let has_session = conn.session.is_some() || conn.protocol == Protocol::V1;
+        assert!(
+            !has_session || counts || lost || conn.closed.is_some(),
+            "{name}: read from {from:?}, whose session is not granted: {index}"
+        );
+        let is_open = conn.closed.is_none() && !conn.app_closes && !conn.peer_closed;
+        let expected = is_open && (counts || !has_session);
+        assert_eq!(
+            calls.len(),
+            usize::from(expected),
+            "{name}: message {index} of {from:?} was processed so often: {calls:?}"
+        );
+        if conn.bye && !conn.peer_closed {
+            common.seen.note("late message");
+            conn.counted += 1;
+            if counts && let Some(key) = conn.key {
+                let session = self.sessions.get_mut(&by_key(key)).expect("it counts");
+                session.counted += 1;
+            }
+        }
+        for call in calls {
+            self.called(call, index);
+        }
+    }
+
+    fn called(&mut self, call: &Call, index: u64) {
+        let name = self.name.clone();
+        let conn = self.conn(call.conn);
+        conn.counted = call.count;
+        let key = conn.key;
+        assert!(
+            call.index == index && (index == 0 || index == call.count),
+            "{name}: message {index} was counted as number {}: {call:?}",
+            call.count
+        );
+        let session = key.and_then(|key| self.sessions.get_mut(&by_key(key)));
+        if let Some(session) = session {
+            assert_eq!(Some(&session.id), call.session.as_ref(), "{name}: {call:?}");
+            assert_eq!(session.counted + 1, call.count, "{name}: {call:?}");
+            session.counted = call.count;
+        }
+    }
+
+    pub(crate) fn app_closes(&mut self, conn: ConnId) {
+        self.conn(conn).app_closes = true;
+    }
+
+    /// The engine asks this of the store.
+    pub(crate) fn asked(&mut self, command: &StoreCommand) {
+        let name = self.name.clone();
+        match command {
+            StoreCommand::Sync => {}
+            StoreCommand::Claim(claim) => {
+                let session = self.sessions.entry(by_key(claim.key)).or_insert(Session {
+                    id: claim.session.clone(),
+                    epoch: None,
+                    granted: 0,
+                    counted: 0,
+                    confirmed: 0,
+                    spilled: 0,
+                    spills_asked: 0,
+                    save_asked: false,
+                    claim_asked: false,
+                    displaced: false,
+                    lost: false,
+                });
+                assert!(
+                    !session.claim_asked,
+                    "{name}: {claim:?} is under way already"
+                );
+                session.claim_asked = true;
+            }
+            StoreCommand::Spill(batch) => {
+                self.spills = true;
+                for save in batch {
+                    let session = self.sessions.get_mut(&by_key(save.key));
+                    let session = session.expect("it was claimed");
+                    let asked = (Some(save.epoch), save.count);
+                    assert_eq!(asked, (session.epoch, session.counted), "{name}: {save:?}");
+                    assert!(
+                        session.counted > session.confirmed,
+                        "{name}: {save:?} is saved"
+                    );
+                    session.spills_asked += 1;
+                    assert!(
+                        session.spills_asked <= SPILLS_ASKED_MAX,
+                        "{name}: {session:?}"
+                    );
+                }
+            }
+            StoreCommand::Save(batch) => {
+                let keys: BTreeSet<_> = batch.iter().map(|save| by_key(save.key)).collect();
+                assert_eq!(
+                    keys.len(),
+                    batch.len(),
+                    "{name}: twice in one batch: {batch:?}"
+                );
+                for save in batch {
+                    self.save_asked(save);
+                }
+            }
+        }
+    }
+
+    fn save_asked(&mut self, save: &Save) {
+        let name = &self.name;
+        let session = self.sessions.get_mut(&by_key(save.key));
+        let session = session.unwrap_or_else(|| panic!("{name}: {save:?} was never claimed"));
+        assert!(
+            !session.save_asked,
+            "{name}: {save:?} while one is under way: {session:?}"
+        );
+        assert!(
+            !session.lost,
+            "{name}: {save:?} was lost to someone else: {session:?}"
+        );
+        assert_eq!(
+            Some(save.epoch),
+            session.epoch,
+            "{name}: {save:?}: {session:?}"
+        );
+        assert_eq!(save.count, session.counted, "{name}: {save:?}: {session:?}");
+        session.save_asked = true;
+    }
+
+    /// The engine is about to be told this.
+    pub(crate) fn answered(&mut self, common: &mut Common, event: &StoreEvent) {
+        match event {
+            StoreEvent::Up | StoreEvent::Resumed => self.store_is_up = true,
+            StoreEvent::Stalled => self.store_is_up = false,
+            StoreEvent::Synced => self.sync_owed = false,
+            StoreEvent::Down { .. } => {
+                self.store_is_up = false;
+                for session in self.sessions.values_mut() {
+                    session.save_asked = false;
+                    session.claim_asked = false;
+                }
+            }
+            StoreEvent::Claimed {
+                key, epoch, count, ..
+            } => {
+                self.granted(*key, *epoch, *count);
+            }
+            StoreEvent::Saved { batch, fenced } => {
+                for (at, save) in batch.iter().enumerate() {
+                    if let Some(session) = self.sessions.get_mut(&by_key(save.key)) {
+                        session.save_asked = false;
+                        if fenced.contains(&at) {
+                            session.lost = true;
+                            common.seen.note("fenced");
+                        } else {
+                            session.confirmed = session.confirmed.max(save.count);
+                        }
+                    }
+                }
+            }
+            StoreEvent::Spilled { batch, kept } => {
+                for save in batch {
+                    if let Some(session) = self.sessions.get_mut(&by_key(save.key)) {
+                        session.spills_asked -= 1;
+                        let spilled = if *kept { save.count } else { 0 };
+                        session.spilled = session.spilled.max(spilled);
+                    }
+                }
+            }
+            StoreEvent::TakenOver { session, epoch } => {
+                for known in self.sessions.values_mut() {
+                    let ours = known.epoch.is_some_and(|ours| ours < *epoch);
+                    if &known.id == session && ours && !known.displaced && !known.lost {
+                        known.lost = true;
+                        common.seen.note("taken over by another node");
+                    }
+                }
+            }
+        }
+    }
+
+    fn granted(&mut self, key: SessionKey, epoch: u64, count: u64) {
+        let Some(session) = self.sessions.get_mut(&by_key(key)) else {
+            return;
+        };
+        session.claim_asked = false;
+        if session.displaced && session.epoch.is_none() {
+            // It had counted nothing when someone else on this node asked: it was forgotten.
+            session.lost = true;
+            return;
+        }
+        session.epoch = Some(epoch);
+        session.granted = count;
+        session.counted = count;
+        session.confirmed = count;
+        session.spilled = 0;
+        let id = session.id.clone();
+        let name = &self.name;
+        for (other, session) in &mut self.sessions {
+            if other.1 < key.generation && session.id == id {
+                let inherited = session.lost || session.counted <= count;
+                assert!(inherited, "{name}: {count} is granted after {session:?}");
+                session.lost = true;
+            }
+        }
+        // Whoever asked for it last on this node.
+        let mine = |conn: &&mut Conn| conn.session.as_ref() == Some(&id);
+        let conns = self.conns.values_mut().filter(mine);
+        if let Some(conn) = conns.max_by_key(|conn| conn.number) {
+            conn.key = Some(key);
+        }
+    }
+
+    /// The engine sends this.
+    pub(crate) fn sent(&mut self, common: &mut Common, to: ConnId, message: &ServerMessage) {
+        let name = self.name.clone();
+        let is_acked = self.is_acked();
+        let gave_up = self.gave_up;
+        let session = self.session_of(to);
+        let at_goodbye = session.map(|session| (session.confirmed, session.counted));
+        let conn = self.conn(to);
+        assert!(
+            conn.closed.is_none() && !conn.bye,
+            "{name}: {message:?} to {to:?} after {:?}",
+            conn.closed
+        );
+        match message {
+            ServerMessage::Hello { session, count, .. } => {
+                assert!(
+                    conn.protocol == Protocol::V1 && !conn.hello,
+                    "{name}: {message:?}"
+                );
+                assert_eq!(conn.replied, None, "{name}: a hello after replies");
+                conn.hello = true;
+                conn.replied = Some(*count);
+                conn.counted = *count;
+                conn.session = Some(session.clone());
+                let of_it = |(_, known): &(_, &Session)| &known.id == session && !known.lost;
+                let key = self.sessions.iter().find(of_it).map(|(key, _)| *key);
+                let (slot, generation) = key.expect("a session that was granted");
+                self.conn(to).key = Some(SessionKey { slot, generation });
+            }
+            ServerMessage::Notice { .. } => {
+                assert!(conn.hello && !conn.notice, "{name}: {message:?} to {to:?}");
+                conn.notice = true;
+            }
+            ServerMessage::Count(count) => {
+                let follows = conn.replied.is_none_or(|last| *count == last + 1);
+                assert!(follows, "{name}: {message:?} after {:?}", conn.replied);
+                assert!(*count <= conn.counted, "{name}: {message:?}, not processed");
+                conn.replied = Some(*count);
+                if let Some(session) = &conn.session
+                    && is_acked
+                {
+                    let kept = common.truth.count(session);
+                    assert!(kept >= *count, "{name}: {message:?}, but {kept} is stored");
+                }
+            }
+            ServerMessage::Goodbye { total } => {
+                conn.bye = true;
+                let (confirmed, counted) = at_goodbye.unwrap_or((conn.counted, conn.counted));
+                assert_eq!(*total, confirmed, "{name}: {to:?}: the goodbye's total");
+                assert!(
+                    gave_up || *total == counted,
+                    "{name}: {to:?}: said before all is saved"
+                );
+                if let Some(session) = &conn.session {
+                    let kept = common.truth.count(session);
+                    assert!(kept >= *total, "{name}: {message:?}, but {kept} is stored");
+                }
+                self.byes += 1;
+            }
+            ServerMessage::Timestamp(_) | ServerMessage::Text(_) | ServerMessage::Binary(_) => {}
+        }
+    }
+
+    pub(crate) fn closed(&mut self, common: &mut Common, to: ConnId, reason: &CloseReason) {
+        let name = self.name.clone();
+        let granted = self.session_of(to).is_some_and(|session| !session.lost);
+        let conn = self.conn(to);
+        let earlier = conn.closed.replace(reason.clone());
+        assert_eq!(
+            earlier, None,
+            "{name}: a second Close for {to:?}: {reason:?}"
+        );
+        let is_goodbye = reason.code == 1001 && reason.text.starts_with("server shutdown");
+        assert!(
+            !conn.bye || is_goodbye,
+            "{name}: {reason:?} after the goodbye"
+        );
+        if is_goodbye && !conn.bye {
+            assert!(
+                !granted && !conn.hello,
+                "{name}: {to:?} is sent away without a goodbye"
+            );
+            common.seen.note("sent away without a goodbye");
+        }
+    }
+
+    /// The peer has closed, and nothing more is owed to it. Answers whether all that it had sent
+    /// before must be stored now.
+    pub(crate) fn finished(&mut self, common: &mut Common, conn: ConnId) -> bool {
+        if self.too_slow.contains(&by_conn(conn)) {
+            return false;
+        }
+        let book = self.conn(conn);
+        assert!(book.peer_closed, "{conn:?} is let go, and has not closed");
+        let reads_all = (book.closed.is_none() || book.bye) && !book.app_closes;
+        let mut promised = false;
+        let waits = if self.is_acked() {
+            !self.gave_up
+        } else {
+            self.store_is_up
+        };
+        if let Some(session) = self.session_of(conn)
+            && (waits || self.spills && !common.options.may_refuse_spills())
+            && !session.lost
+        {
+            let kept = common.truth.count(&session.id);
+            let row = common.truth.spilled(&session.id, session.epoch);
+            assert!(
+                kept.max(if self.spills { row } else { 0 }) >= session.counted,
+                "{}: {conn:?} is let go, {kept} is stored, {row} spilled: {session:?}",
+                self.name
+            );
+            promised = reads_all && !session.displaced && kept >= session.counted;
+        }
+        self.gone(conn);
+        promised
+    }
+
+    pub(crate) fn cut(&mut self, common: &mut Common, conn: ConnId, at_once: bool) {
+        let name = self.name.clone();
+        let book = self.conn(conn);
+        assert!(
+            at_once || book.closed.is_some() || book.peer_closed,
+            "{name}: {conn:?} is cut without a Close"
+        );
+        common.seen.note("peer cut");
+        self.cuts += 1;
+        self.gone(conn);
+    }
+
+    pub(crate) fn paused(&mut self, conn: ConnId, paused: bool) {
+        let book = self.conn(conn);
+        assert_ne!(book.paused, paused, "{conn:?}: told twice");
+        book.paused = paused;
+    }
+
+    /// At the end of a turn.
+    pub(crate) fn turned(&mut self, common: &mut Common, outcome: &Outcome, unsaved: usize) {
+        let new = outcome.timeline;
+        let (was, is) = (marks(&self.timeline), marks(&new));
+        for ((name, was), (_, is)) in was.iter().zip(&is) {
+            assert!(
+                was.is_none() || was == is,
+                "{}: {name} began twice",
+                self.name
+            );
+        }
+        let begun: Vec<_> = is.iter().filter_map(|(_, at)| *at).collect();
+        assert!(
+            begun.is_sorted(),
+            "{}: a phase goes back: {new:?}",
+            self.name
+        );
+        self.sync_owed |= self.timeline.persisting.is_none() && new.persisting.is_some();
+        if self.timeline.closing.is_none() && new.closing.is_some() {
+            self.gave_up |= unsaved > 0 || self.sync_owed;
+        }
+        self.gave_up |= new.sweeping.is_some() || new.stopped.is_some();
+        self.timeline = new;
+        if let Some(began) = new.began {
+            let end = began + common.options.config.shutdown.timeout;
+            assert!(common.now.instant <= end, "{}: not gone in time", self.name);
+        }
+    }
+
+    pub(crate) fn check_outbound(&self, bytes: usize, texts_max: usize) {
+        let most = self.outbound_bytes_max + OUTBOUND_SLACK_BYTES + texts_max;
+        assert!(
+            bytes <= most,
+            "{}: {bytes} bytes wait for one peer",
+            self.name
+        );
+    }
+
+    /// The engine has stopped.
+    pub(crate) fn stopped(&self, common: &mut Common, outcome: &Outcome) {
+        let at_risk = |session: &&Session| {
+            session.epoch.is_some() && !session.lost && session.counted > session.confirmed
+        };
+        let is_spilled = |session: &Session| session.spilled >= session.counted;
+        let (spilled, lost): (Vec<_>, Vec<_>) = self
+            .sessions
+            .values()
+            .filter(at_risk)
+            .partition(|session| is_spilled(session));
+        let mut expected: Vec<_> = lost
+            .iter()
+            .map(|session| (session.id.to_string(), session.counted))
+            .collect();
+        let mut named = outcome.unsaved.clone();
+        expected.sort();
+        named.sort();
+        assert_eq!(
+            named, expected,
+            "{}: what the report calls unsaved",
+            self.name
+        );
+        assert_eq!(
+            outcome.exit_code() == 0,
+            expected.is_empty(),
+            "{}",
+            self.name
+        );
+        assert_eq!(outcome.spilled, spilled.len(), "{}: {spilled:?}", self.name);
+        assert_eq!(outcome.byes, self.byes, "{}: goodbyes", self.name);
+        assert_eq!(outcome.cut, self.cuts, "{}: cut peers", self.name);
+        for session in self.sessions.values() {
+            let kept = common.truth.count(&session.id);
+            assert!(
+                session.lost || kept >= session.confirmed,
+                "{}: {kept} is stored: {session:?}",
+                self.name
+            );
+        }
+        for session in spilled {
+            let row = common.truth.spilled(&session.id, session.epoch);
+            let kept = common.truth.count(&session.id);
+            assert!(
+                row.max(kept) >= session.counted,
+                "{}: {row} is in the spill, {kept} is stored: {session:?}",
+                self.name
+            );
+            common.seen.note("exit with spilled sessions");
+        }
+        if !expected.is_empty() {
+            common.seen.note("exit with unsaved sessions");
+        }
+    }
+
+    /// Whether what the engine says about a connection means anything; it must.
+    pub(crate) fn is_open(&self, conn: ConnId) -> bool {
+        let open = self.conns.contains_key(&by_conn(conn));
+        let said_before = self.too_slow.contains(&by_conn(conn));
+        assert!(open || said_before, "{}: {conn:?} is over", self.name);
+        open
+    }
+}
+
+fn marks(timeline: &Timeline) -> [(&'static str, Option<std::time::Instant>); 7] {
+    [
+        ("the shutdown", timeline.began),
+        ("Notifying", timeline.notifying),
+        ("Draining", timeline.draining),
+        ("Persisting", timeline.persisting),
+        ("Closing", timeline.closing),
+        ("Sweeping", timeline.sweeping),
+        ("Stopped", timeline.stopped),
+    ]
+}

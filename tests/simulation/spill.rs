@@ -1,0 +1,174 @@
+//! The file for what the store does not take in time: what `src/store/spill` promises, on rows that
+//! survive processes. One process at a time replays it, and the engine is not told that the store
+//! is up before that is over.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use sundown::engine::io::{Save, SessionId, SessionKey, StoreEvent};
+
+use super::common::Common;
+
+/// One file.
+#[derive(Debug, Default)]
+pub(crate) struct File {
+    pub(crate) rows: BTreeMap<SessionId, (u64, u64)>,
+    /// Which life of which node replays it.
+    lease: Option<(usize, u32)>,
+}
+
+/// What the engine is told of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Shut,
+    /// The store is up, the file has not been looked at.
+    Looking {
+        at: Instant,
+    },
+    /// Rows are on their way to the store.
+    Replaying,
+    Open,
+}
+
+/// What is to be done once the file has been looked at.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Tell the engine.
+    Nothing,
+    /// Save these first.
+    Rows(Vec<Save>),
+    /// Someone else is at it.
+    Later,
+}
+
+/// A process's way to its file.
+#[derive(Debug)]
+pub(crate) struct Spill {
+    owner: (usize, u32),
+    file: usize,
+    pub(crate) gate: Gate,
+    asked: VecDeque<Vec<Save>>,
+    retry_at: Option<Instant>,
+    written: BTreeMap<SessionId, (u64, u64)>,
+}
+
+/// As in `src/store/spill`.
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+const LEASE_PAUSE: Duration = Duration::from_millis(100);
+const NOBODY: SessionKey = SessionKey {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};
+
+impl Spill {
+    pub(crate) fn new(common: &Common, node: usize, life: u32) -> Self {
+        Self {
+            owner: (node, life),
+            file: if common.options.spill_is_shared {
+                0
+            } else {
+                node
+            },
+            gate: Gate::Shut,
+            asked: VecDeque::new(),
+            retry_at: None,
+            written: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn ask(&mut self, batch: Vec<Save>) {
+        self.asked.push_back(batch);
+    }
+
+    /// Writes what is asked; a file that someone else is writing is tried again.
+    pub(crate) fn write(&mut self, common: &mut Common) -> Vec<StoreEvent> {
+        let mut events = Vec::new();
+        if self.retry_at.is_some_and(|at| at > common.now.instant) {
+            return events;
+        }
+        self.retry_at = None;
+        while let Some(batch) = self.asked.pop_front() {
+            if common.dice.chance(common.options.spill_locked) {
+                common.seen.note("spill locked");
+                self.asked.push_front(batch);
+                self.retry_at = Some(common.now.instant + LOCKED_PAUSE);
+                break;
+            }
+            let kept = !common.dice.chance(common.options.spill_refused);
+            common
+                .seen
+                .note(if kept { "spilled" } else { "spill refused" });
+            if kept {
+                for save in &batch {
+                    let row = (save.epoch, save.count);
+                    let rows = &mut common.truth.files[self.file].rows;
+                    let kept = rows.entry(save.session.clone()).or_insert(row);
+                    *kept = row.max(*kept);
+                    self.written.insert(save.session.clone(), row);
+                }
+            }
+            events.push(StoreEvent::Spilled { batch, kept });
+        }
+        events
+    }
+
+    /// The store has answered for these: their rows are not wanted any more.
+    pub(crate) fn settle(&mut self, common: &mut Common, batch: &[Save]) {
+        let rows = &mut common.truth.files[self.file].rows;
+        let is_replay = self.gate == Gate::Replaying;
+        for save in batch {
+            let covered = |row: &(u64, u64)| row.0 == save.epoch && row.1 <= save.count;
+            let mine = is_replay || self.written.get(&save.session).is_some_and(covered);
+            if mine && rows.get(&save.session).is_some_and(covered) {
+                rows.remove(&save.session);
+                common.seen.note("spilled row settled");
+            }
+        }
+    }
+
+    /// Looks whether there is something to replay.
+    pub(crate) fn look(&mut self, common: &mut Common) -> Found {
+        let file = &mut common.truth.files[self.file];
+        if file.rows.is_empty() {
+            self.gate = Gate::Open;
+            self.release(common);
+            return Found::Nothing;
+        }
+        if file.lease.is_some_and(|holder| holder != self.owner) {
+            let at = common.now.instant + LEASE_PAUSE;
+            self.gate = Gate::Looking { at };
+            common.seen.note("spill leased by another");
+            return Found::Later;
+        }
+        file.lease = Some(self.owner);
+        self.gate = Gate::Replaying;
+        common.seen.note("spill replayed");
+        let row = |(session, (epoch, count)): (&SessionId, &(u64, u64))| Save {
+            key: NOBODY,
+            session: session.clone(),
+            epoch: *epoch,
+            count: *count,
+        };
+        Found::Rows(file.rows.iter().map(row).collect())
+    }
+
+    pub(crate) fn shut(&mut self, common: &mut Common) {
+        self.gate = Gate::Shut;
+        self.release(common);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let look_at = match self.gate {
+            Gate::Looking { at } => Some(at),
+            Gate::Shut | Gate::Replaying | Gate::Open => None,
+        };
+        let retry_at = self.retry_at.filter(|_| !self.asked.is_empty());
+        look_at.into_iter().chain(retry_at).min()
+    }
+
+    fn release(&self, common: &mut Common) {
+        common.truth.files[self.file]
+            .lease
+            .take_if(|holder| *holder == self.owner);
+    }
+}
