@@ -313,6 +313,10 @@ impl Engine {
         if let Some(client) = self.clients.get_mut(conn)
             && let Some(reason) = client.close.take()
         {
+            // Nothing may follow a Close, whenever the store answers.
+            if let Some(key) = client.session {
+                self.sessions.drop_held(key);
+            }
             self.push_close(conn, *reason);
         }
         self.finish_if_safe(conn);

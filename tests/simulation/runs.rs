@@ -20,6 +20,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         215,
         "with goodbyes that are not spread, the cut came in the turn in which they were said",
     ),
+    (
+        1_795_530_860_432,
+        "a client that the service had closed was sent replies after its hurried Close",
+    ),
 ];
 
 /// What the fixed seeds must meet, each of it: so no fault is dead code, and no check looks at
