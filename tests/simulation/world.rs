@@ -161,7 +161,7 @@ impl World {
                 self.plan_restart(number);
             }
             Turned::Stopped(outcome) => {
-                common.say(|| format!("node {number}: {outcome:?}"));
+                common.say(|| format!("node {number}: {}", outcome.report_json()));
                 assert!(
                     !common.is_ending || outcome.is_safe(),
                     "at rest, and unsaved: {outcome:?}"
