@@ -116,6 +116,11 @@ impl Ledger {
         self.saved
     }
 
+    /// Whether a reply that acknowledges this count may leave.
+    pub fn may_tell(&self, count: u64) -> bool {
+        count <= self.saved
+    }
+
     /// Whether the store has all of it.
     pub fn is_saved(&self) -> bool {
         self.saved >= self.count
@@ -134,8 +139,8 @@ impl Ledger {
         }
     }
 
-    /// The epoch that it saves under.
-    fn granted_epoch(&self) -> Option<u64> {
+    /// The epoch that it saves under; `None` before its claim is granted.
+    pub fn granted_epoch(&self) -> Option<u64> {
         match self.stage {
             Stage::Open { epoch } | Stage::Displaced { epoch } => Some(epoch),
             Stage::Claiming => None,

@@ -189,7 +189,7 @@ impl Sessions {
     pub(super) fn release(&mut self, key: SessionKey) -> Option<ServerMessage> {
         let session = get_mut(&mut self.slab, key)?;
         let (count, _) = session.held.front()?;
-        if *count > session.saved() {
+        if !session.ledger.may_tell(*count) {
             return None;
         }
         let (_, message) = session.held.pop_front()?;
