@@ -1,0 +1,120 @@
+//! How far is explored: combinations of faults, each of them to the end.
+
+use std::fmt;
+
+use crate::protocol::Faults;
+
+/// A model that is explored to the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) messages: u64,
+    pub(crate) faults: Faults,
+    /// It has at least so many states. Fewer mean that something which could happen before cannot
+    /// happen any more.
+    pub(crate) states_min: usize,
+}
+
+pub(crate) const NO_FAULTS: Faults = Faults {
+    crashes: 0,
+    shutdowns: 0,
+    link_losses: 0,
+    store_restarts: 0,
+    moves: 0,
+    closes: 0,
+    full_disks: 0,
+};
+
+/// In every run of the tests.
+pub(crate) const ALWAYS: [Bounds; 7] = [
+    // Takeovers and crashes.
+    Bounds {
+        messages: 3,
+        faults: Faults {
+            crashes: 1,
+            moves: 1,
+            ..NO_FAULTS
+        },
+        states_min: 150_000,
+    },
+    Bounds {
+        messages: 3,
+        faults: Faults {
+            crashes: 2,
+            ..NO_FAULTS
+        },
+        states_min: 40_000,
+    },
+    // One shutdown after the other, on one node or both.
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            shutdowns: 2,
+            full_disks: 1,
+            ..NO_FAULTS
+        },
+        states_min: 120_000,
+    },
+    // A crash before, in or after a shutdown.
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            crashes: 1,
+            shutdowns: 1,
+            ..NO_FAULTS
+        },
+        states_min: 50_000,
+    },
+    // A shutdown while the store comes and goes.
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            shutdowns: 1,
+            link_losses: 1,
+            store_restarts: 1,
+            ..NO_FAULTS
+        },
+        states_min: 130_000,
+    },
+    // A spill that meets a takeover.
+    Bounds {
+        messages: 1,
+        faults: Faults {
+            crashes: 1,
+            shutdowns: 1,
+            moves: 1,
+            ..NO_FAULTS
+        },
+        states_min: 300_000,
+    },
+    // Clients that close by themselves.
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            crashes: 1,
+            link_losses: 1,
+            closes: 1,
+            ..NO_FAULTS
+        },
+        states_min: 70_000,
+    },
+];
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults = &self.faults;
+        let kinds = [
+            (faults.crashes, "crash"),
+            (faults.shutdowns, "shutdown"),
+            (faults.link_losses, "link loss"),
+            (faults.store_restarts, "store restart"),
+            (faults.moves, "move"),
+            (faults.closes, "close"),
+            (faults.full_disks, "full disk"),
+        ];
+        write!(f, "messages: {}", self.messages)?;
+        for (times, kind) in kinds.iter().filter(|(times, _)| *times > 0) {
+            write!(f, ", {kind}: {times}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! The protocol, and ways to break it: each is one rule left out, and the checker must notice.
+
+/// The protocol as the model runs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Protocol {
+    flaw: Option<Flaw>,
+}
+
+/// A rule that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Flaw {
+    /// The store takes saves under an old epoch.
+    NoFence,
+    /// A reply leaves when its message is counted, not when the count is saved.
+    AcknowledgeBeforeSave,
+    /// The goodbye does not wait for the save, and tells what was processed.
+    GoodbyeBeforeSave,
+    /// The goodbye tells what is in the spill.
+    GoodbyeTellsSpilled,
+    /// What is in the spill is saved under whatever epoch the store has by then.
+    ReplayWithoutFence,
+    /// A save whose answer was lost is not asked for again.
+    ForgetLostSaves,
+    /// The next claim gets the epoch of the last one.
+    SameEpochAgain,
+    /// After a replay the row goes, whatever was put into it meanwhile.
+    DeleteNewerRow,
+    /// A connection ends at the peer's Close, saved or not.
+    NoBarrier,
+    /// What the spill has refused counts as kept.
+    RefusedSpillCounts,
+    /// The client sends everything again, whatever the hello says.
+    ClientIgnoresHello,
+    /// The client drops what it has sent when it is bidden goodbye.
+    ClientTrustsGoodbye,
+}
+
+impl Protocol {
+    /// As it is.
+    pub(crate) fn sound() -> Self {
+        Self::default()
+    }
+
+    /// Without one rule.
+    pub(crate) fn with(flaw: Flaw) -> Self {
+        Self { flaw: Some(flaw) }
+    }
+
+    pub(crate) fn has(self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+}

@@ -1,0 +1,241 @@
+//! A node: its sessions with the server's own [`Ledger`], its link to the store, its spill, and
+//! how far its shutdown has come. What it does is in `turn.rs`.
+
+use sundown::engine::ledger::Ledger;
+
+use crate::store::{Answer, Request, Save};
+
+/// One of the two.
+pub(crate) type NodeId = usize;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Node {
+    pub(crate) phase: Phase,
+    /// The shutdown has given up on the store: what that lacks is in the spill.
+    pub(crate) gave_up: bool,
+    /// The spill takes nothing, until the process ends.
+    pub(crate) spill_is_full: bool,
+    pub(crate) link: Link,
+    /// Asked and not carried out yet, oldest first.
+    pub(crate) requests: Vec<Request>,
+    /// Carried out and not heard of yet, oldest first.
+    pub(crate) answers: Vec<Answer>,
+    /// Requests of a link that is gone which the store may still find in its buffers.
+    pub(crate) late: Vec<Request>,
+    /// The newest claim that was announced and not heard of yet.
+    pub(crate) news: Option<u64>,
+    /// The session as its last opener here has it.
+    pub(crate) current: Option<Session>,
+    /// The session that the current one takes over on this node.
+    pub(crate) earlier: Option<Session>,
+    /// What is in the spill file, which outlives the process.
+    pub(crate) spill: Option<Save>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// The process is not there: it has crashed, or its shutdown is over.
+    Off,
+    Serving,
+    /// Reads nothing, saves everything.
+    Persisting,
+    /// Has said goodbye, and counts what is late.
+    Closing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Link {
+    Down,
+    /// Up, but the engine is not told before the spill has been handed over.
+    Replaying,
+    Up,
+}
+
+/// A session on a node, with its connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Session {
+    /// Its name in requests and answers, and the token of its claim.
+    pub(crate) key: u64,
+    pub(crate) ledger: Ledger,
+    /// To be handed to the store at the next flush: its claim, then its count.
+    pub(crate) due: bool,
+    /// The count that its epoch began with; for the check alone.
+    pub(crate) base: u64,
+    /// The highest count that was released; what was counted beyond it waits for its save.
+    pub(crate) told: u64,
+    pub(crate) talk: Talk,
+    pub(crate) wire: Wire,
+}
+
+/// How it stands with a session's client, as the node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Talk {
+    Waiting,
+    Open,
+    /// Was told goodbye; what it sends now is late.
+    Bidden,
+    /// Has answered the Close: everything that it sent has been read.
+    Closed,
+    /// The connection is over.
+    Gone,
+}
+
+/// What is on the way from a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Wire {
+    /// The client is still at the other end.
+    pub(crate) is_attached: bool,
+    /// Messages read so far, as the client numbers them, and messages sent.
+    pub(crate) read: u64,
+    pub(crate) sent: u64,
+    /// The client's Close comes after them.
+    pub(crate) close: bool,
+}
+
+impl Node {
+    /// As after a start with an empty spill, its link up.
+    pub(crate) fn started() -> Self {
+        Self {
+            phase: Phase::Serving,
+            gave_up: false,
+            spill_is_full: false,
+            link: Link::Up,
+            requests: Vec::new(),
+            answers: Vec::new(),
+            late: Vec::new(),
+            news: None,
+            current: None,
+            earlier: None,
+            spill: None,
+        }
+    }
+
+    /// Whether it grants upgrades that need the store.
+    pub(crate) fn accepts(&self) -> bool {
+        self.phase == Phase::Serving && self.link == Link::Up
+    }
+
+    /// Its sessions; saves go out in this order.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.earlier.iter().chain(&self.current)
+    }
+
+    pub(crate) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.earlier.iter_mut().chain(&mut self.current)
+    }
+
+    pub(crate) fn session_mut(&mut self, key: u64) -> Option<&mut Session> {
+        self.sessions_mut().find(|session| session.key == key)
+    }
+
+    /// Whether the store has confirmed everything, claims included.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.sessions().all(Session::is_saved)
+    }
+
+    /// Forgets a session.
+    pub(crate) fn remove(&mut self, key: u64) -> Option<Session> {
+        let is_it = |session: &Option<Session>| session.as_ref().is_some_and(|s| s.key == key);
+        if is_it(&self.earlier) {
+            self.earlier.take()
+        } else if is_it(&self.current) {
+            self.current.take()
+        } else {
+            None
+        }
+    }
+
+    /// A session whose connection is over is forgotten as soon as it is saved.
+    pub(crate) fn forget_what_is_over(&mut self) {
+        self.earlier = self.earlier.take().filter(|session| !session.is_over());
+        if self.earlier.is_none() {
+            self.current = self.current.take().filter(|session| !session.is_over());
+        }
+    }
+
+    /// Whether there is nothing that a fault could destroy. That it cannot be reached for a while
+    /// shows in the client's choice of the other node.
+    pub(crate) fn is_idle(&self) -> bool {
+        let asks_nothing = self.requests.is_empty() && self.answers.is_empty();
+        let has_nothing = self.sessions().next().is_none() && asks_nothing;
+        self.phase == Phase::Off || self.phase == Phase::Serving && has_nothing
+    }
+
+    /// The epoch that the current session has, or is going to hear of.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        let session = self.current.as_ref()?;
+        let to_hear = self.answers.iter().find_map(|answer| match *answer {
+            Answer::Claimed { key, epoch, .. } if key == session.key => Some(epoch),
+            Answer::Claimed { .. } | Answer::Saved { .. } => None,
+        });
+        session.ledger.granted_epoch().or(to_hear)
+    }
+
+    /// Whether anything here, or on its way, goes by this key.
+    pub(crate) fn uses_key(&self, key: u64) -> bool {
+        let asks = |request: &Request| match request {
+            Request::Claim { key: other } => *other == key,
+            Request::Save(save) => save.key == Some(key),
+        };
+        let answers = |answer: &Answer| match answer {
+            Answer::Claimed { key: other, .. } => *other == key,
+            Answer::Saved { save, .. } => save.key == Some(key),
+        };
+        self.sessions().any(|session| session.key == key)
+            || self.requests.iter().any(asks)
+            || self.late.iter().any(asks)
+            || self.answers.iter().any(answers)
+    }
+}
+
+impl Session {
+    pub(crate) fn opened(key: u64) -> Self {
+        Self {
+            key,
+            ledger: Ledger::claiming(),
+            due: true,
+            base: 0,
+            told: 0,
+            talk: Talk::Waiting,
+            wire: Wire {
+                is_attached: true,
+                read: 0,
+                sent: 0,
+                close: false,
+            },
+        }
+    }
+
+    pub(crate) fn is_claiming(&self) -> bool {
+        self.ledger.granted_epoch().is_none()
+    }
+
+    pub(crate) fn is_saved(&self) -> bool {
+        !self.is_claiming() && self.ledger.is_saved()
+    }
+
+    fn is_over(&self) -> bool {
+        self.talk == Talk::Gone && self.is_saved()
+    }
+
+    /// What to hand to the store now.
+    pub(crate) fn poll_save(&mut self) -> Option<Save> {
+        let (epoch, count) = self.ledger.next_save()?;
+        Some(self.save_of(epoch, count))
+    }
+
+    /// What to put into the spill now.
+    pub(crate) fn poll_spill(&self) -> Option<Save> {
+        let (epoch, count) = self.ledger.next_spill()?;
+        Some(self.save_of(epoch, count))
+    }
+
+    fn save_of(&self, epoch: u64, count: u64) -> Save {
+        Save {
+            key: Some(self.key),
+            epoch,
+            count,
+            base: self.base,
+        }
+    }
+}

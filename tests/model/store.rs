@@ -1,0 +1,154 @@
+//! The store, and what travels between it and the nodes. The record is the server's own
+//! [`Record`]: it keeps every promise, whatever is asked of it and however late.
+
+use sundown::store::record::Record;
+
+use crate::flaws::{Flaw, Protocol};
+
+/// The most messages that a configuration may have.
+pub(crate) const MESSAGES_MAX: usize = 4;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Store {
+    record: Option<Record>,
+    /// For the check alone: under which epoch each message was taken into the record.
+    counted_under: [u64; MESSAGES_MAX],
+}
+
+/// What a node asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Request {
+    /// Of the session with this key; the key is the token of its claim, too.
+    Claim {
+        key: u64,
+    },
+    Save(Save),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Save {
+    /// `None`: a row of the spill.
+    pub(crate) key: Option<u64>,
+    pub(crate) epoch: u64,
+    pub(crate) count: u64,
+    /// For the check alone: the count that this epoch began with.
+    pub(crate) base: u64,
+}
+
+/// What it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Answer {
+    Claimed { key: u64, epoch: u64, count: u64 },
+    Saved { save: Save, fenced: bool },
+}
+
+/// What carrying out a request has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) answer: Answer,
+    /// A claim that was granted for the first time: all nodes hear of it.
+    pub(crate) news: Option<u64>,
+    /// A message that is in the record already was taken into it once more.
+    pub(crate) counted_twice: bool,
+}
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        Self {
+            record: None,
+            counted_under: [0; MESSAGES_MAX],
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.record.map_or(0, |record| record.epoch())
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.record.map_or(0, |record| record.count())
+    }
+
+    /// Whether this token is that of the last claim.
+    pub(crate) fn knows_token(&self, token: u64) -> bool {
+        self.record.is_some_and(|record| {
+            let (claimed_again, _) = Record::claim(Some(record), true, token, 0);
+            claimed_again == record
+        })
+    }
+
+    /// Whether a request that comes late could still have an effect: a claim always, a save unless
+    /// it is fenced, or covered.
+    pub(crate) fn may_be_changed_by(&self, request: &Request) -> bool {
+        match request {
+            Request::Claim { .. } => true,
+            Request::Save(save) => {
+                let saved = Record::save(self.record, save.epoch, save.count);
+                saved.is_some() && saved != self.record
+            }
+        }
+    }
+
+    /// Nobody has a save any more that begins below this count.
+    pub(crate) fn forget_counts_up_to(&mut self, count: u64) {
+        self.counted_under
+            .iter_mut()
+            .take(count as usize)
+            .for_each(|under| *under = 0);
+    }
+
+    pub(crate) fn carry_out(&mut self, request: Request, protocol: Protocol) -> Done {
+        match request {
+            Request::Claim { key } => self.claim(key, protocol),
+            Request::Save(save) => self.save(save, protocol),
+        }
+    }
+
+    fn claim(&mut self, key: u64, protocol: Protocol) -> Done {
+        let epoch_before = self.epoch();
+        let (mut record, mut grant) = Record::claim(self.record, true, key, 0);
+        if protocol.has(Flaw::SameEpochAgain) && epoch_before > 0 && grant.epoch > epoch_before {
+            record = self.record.unwrap_or(record);
+            grant.epoch = epoch_before;
+        }
+        self.record = Some(record);
+        Done {
+            answer: Answer::Claimed {
+                key,
+                epoch: grant.epoch,
+                count: grant.count,
+            },
+            news: (grant.epoch > epoch_before).then_some(grant.epoch),
+            counted_twice: false,
+        }
+    }
+
+    fn save(&mut self, save: Save, protocol: Protocol) -> Done {
+        let is_fenced = match save.key {
+            Some(_) => !protocol.has(Flaw::NoFence),
+            None => !protocol.has(Flaw::ReplayWithoutFence),
+        };
+        let epoch = if is_fenced {
+            save.epoch
+        } else {
+            save.epoch.max(self.epoch())
+        };
+        let saved = Record::save(self.record, epoch, save.count);
+        let mut counted_twice = false;
+        if saved.is_some() {
+            self.record = saved;
+            let (first, end) = (save.base as usize, save.count as usize);
+            for under in self.counted_under.iter_mut().take(end).skip(first) {
+                counted_twice |= *under != 0 && *under != save.epoch;
+                *under = save.epoch;
+            }
+        }
+        Done {
+            answer: Answer::Saved {
+                save,
+                fenced: saved.is_none(),
+            },
+            news: None,
+            counted_twice,
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! What a node does in one turn: one thing happens, and what is due goes to the store at its end.
+//!
+//! It follows `src/engine` (session, answers, parting) and `src/store/spill`; what a count may do
+//! is not followed but shared: [`Ledger`](sundown::engine::ledger::Ledger).
+
+use crate::client::Said;
+use crate::events::Event;
+use crate::flaws::Flaw;
+use crate::node::{Link, NodeId, Phase, Session, Talk};
+use crate::protocol::Broken;
+use crate::step::Step;
+use crate::store::{Answer, Request, Save};
+
+impl Step<'_> {
+    /// A client connects: the session is claimed, and whoever has it here counts no more.
+    pub(crate) fn accept(&mut self, at: NodeId) {
+        let key = self.unused_key();
+        let node = &mut self.state.nodes[at];
+        if let Some(mut displaced) = node.current.replace(Session::opened(key))
+            && displaced.ledger.displace()
+        {
+            node.earlier = Some(displaced);
+            self.model.seen.note(Event::TakenOverHere);
+        }
+        node.forget_what_is_over();
+        self.flush(at);
+    }
+
+    /// Reads so many messages of the current session's connection.
+    pub(crate) fn read(&mut self, at: NodeId, messages: u64) {
+        for _ in 0..messages {
+            let Some(session) = &mut self.state.nodes[at].current else {
+                return;
+            };
+            session.wire.read += 1;
+            let number = session.wire.read;
+            let Some(count) = session.ledger.count() else {
+                continue;
+            };
+            session.due = true;
+            if count != number {
+                self.state.broken.insert(Broken::NotExact);
+            }
+            self.late_or_answered(at);
+        }
+        self.flush(at);
+    }
+
+    fn late_or_answered(&mut self, at: NodeId) {
+        let Some(session) = &mut self.state.nodes[at].current else {
+            return;
+        };
+        if session.talk == Talk::Bidden {
+            self.note(Event::LateCounted);
+            let node = &self.state.nodes[at];
+            if node.gave_up {
+                if !node.spill_is_full {
+                    self.note(Event::LateSpilled);
+                }
+                self.spill(at);
+            }
+        } else if self.has(Flaw::AcknowledgeBeforeSave)
+            && let Some(session) = &mut self.state.nodes[at].current
+        {
+            session.told = session.ledger.processed();
+            let (key, count) = (session.key, session.told);
+            self.say(at, key, Said::Count(count));
+        }
+    }
+
+    /// The connection is over, however much of what was sent has been read.
+    pub(crate) fn see_gone(&mut self, at: NodeId, key: u64) {
+        let node = &mut self.state.nodes[at];
+        if let Some(session) = node.session_mut(key) {
+            session.talk = Talk::Gone;
+        }
+        node.forget_what_is_over();
+        self.flush(at);
+    }
+
+    /// The client's Close has been read, and all before it.
+    pub(crate) fn read_close(&mut self, at: NodeId) {
+        if let Some(session) = &mut self.state.nodes[at].current {
+            session.talk = Talk::Closed;
+        }
+        self.finish_if_saved(at);
+        self.flush(at);
+    }
+
+    /// Lets a client go that has closed, once nothing of its session can get lost by that.
+    pub(crate) fn finish_if_saved(&mut self, at: NodeId) {
+        let is_flawed = self.has(Flaw::NoBarrier);
+        let node = &mut self.state.nodes[at];
+        let Some(session) = &mut node.current else {
+            return;
+        };
+        let hopeless = node.gave_up && node.link != Link::Up;
+        let may_go = session.is_saved() || hopeless || is_flawed;
+        if session.talk != Talk::Closed || !may_go {
+            return;
+        }
+        session.talk = Talk::Gone;
+        let sent = session.wire.sent;
+        if !hopeless {
+            self.note(Event::BarrierKept);
+            if self.state.store.count() < sent {
+                self.state.broken.insert(Broken::Barrier);
+            }
+        }
+        self.end_line(at);
+        self.state.nodes[at].forget_what_is_over();
+    }
+
+    /// The store's next answer.
+    pub(crate) fn hear_answer(&mut self, at: NodeId) {
+        match self.state.nodes[at].answers.remove(0) {
+            Answer::Claimed { key, epoch, count } => self.claimed(at, key, epoch, count),
+            Answer::Saved { save, fenced } => match save.key {
+                Some(key) if fenced => {
+                    self.note(Event::SaveFenced);
+                    self.settle(at, save);
+                    self.lose_session(at, key);
+                }
+                Some(key) => self.saved(at, key, save),
+                None => self.replayed(at, save, fenced),
+            },
+        }
+        self.flush(at);
+    }
+
+    fn claimed(&mut self, at: NodeId, key: u64, epoch: u64, count: u64) {
+        let node = &mut self.state.nodes[at];
+        let Some(session) = node.session_mut(key) else {
+            return;
+        };
+        session.ledger.open(epoch, count);
+        (session.base, session.told) = (count, count);
+        session.due = false;
+        let waits = session.talk == Talk::Waiting;
+        node.earlier = None;
+        if waits {
+            let node = &mut self.state.nodes[at];
+            if let Some(session) = node.session_mut(key) {
+                session.talk = Talk::Open;
+            }
+            self.say(at, key, Said::Hello(count));
+        } else {
+            self.note(Event::ClaimAfterGone);
+        }
+        self.state.nodes[at].forget_what_is_over();
+    }
+
+    fn saved(&mut self, at: NodeId, key: u64, save: Save) {
+        self.settle(at, save);
+        let Some(session) = self.state.nodes[at].session_mut(key) else {
+            return;
+        };
+        session.ledger.handle_saved(save.count);
+        session.due |= !session.ledger.is_saved();
+        self.release(at, key);
+        self.finish_if_saved(at);
+        self.state.nodes[at].forget_what_is_over();
+    }
+
+    /// Replies leave whose counts the store has.
+    fn release(&mut self, at: NodeId, key: u64) {
+        while let Some(session) = self.state.nodes[at].session_mut(key)
+            && matches!(session.talk, Talk::Open | Talk::Closed)
+            && session.told < session.ledger.processed()
+            && session.ledger.may_tell(session.told + 1)
+        {
+            session.told += 1;
+            let count = session.told;
+            self.say(at, key, Said::Count(count));
+        }
+    }
+
+    /// A newer claim has the session: it ends here, and what the store refused is dropped.
+    fn lose_session(&mut self, at: NodeId, key: u64) {
+        let node = &mut self.state.nodes[at];
+        if node.session_mut(key).is_none() {
+            return;
+        }
+        self.say(at, key, Said::Close);
+        let session = self.state.nodes[at].remove(key);
+        if session.is_some_and(|session| session.wire.is_attached) {
+            self.note(Event::AttachedClientFenced);
+            self.end_line(at);
+        }
+    }
+
+    /// Word of a newer claim.
+    pub(crate) fn hear_news(&mut self, at: NodeId) {
+        let node = &mut self.state.nodes[at];
+        let newer = node.news.take();
+        let ours = node.current.as_ref().and_then(|s| s.ledger.epoch());
+        if let (Some(session), Some(ours), Some(newer)) = (&node.current, ours, newer)
+            && ours < newer
+        {
+            let key = session.key;
+            self.note(Event::TakenOverElsewhere);
+            self.lose_session(at, key);
+        }
+        self.flush(at);
+    }
+
+    /// The end of the turn: saves first, since a claim must find what the session that it takes
+    /// over has counted.
+    pub(crate) fn flush(&mut self, at: NodeId) {
+        let node = &mut self.state.nodes[at];
+        if node.link != Link::Up {
+            return;
+        }
+        let mut asked = Vec::new();
+        for session in node.sessions_mut() {
+            if session.due && !session.is_claiming() {
+                session.due = false;
+                asked.extend(session.poll_save().map(Request::Save));
+            }
+        }
+        let may_claim = node.earlier.as_ref().is_none_or(Session::is_saved);
+        if let Some(session) = &mut node.current
+            && session.is_claiming()
+            && session.due
+            && may_claim
+        {
+            session.due = false;
+            asked.push(Request::Claim { key: session.key });
+        }
+        node.requests.extend(asked);
+    }
+
+    /// The link is back: the spill is handed over first.
+    pub(crate) fn link_up(&mut self, at: NodeId) {
+        let node = &mut self.state.nodes[at];
+        if let Some(row) = node.spill {
+            node.link = Link::Replaying;
+            node.requests.push(Request::Save(Save { key: None, ..row }));
+        } else {
+            self.store_up(at);
+        }
+    }
+
+    fn replayed(&mut self, at: NodeId, save: Save, fenced: bool) {
+        self.note(if fenced {
+            Event::SpillFenced
+        } else {
+            Event::SpillReplayed
+        });
+        if self.state.nodes[at]
+            .spill
+            .is_some_and(|row| row.count > save.count)
+        {
+            self.note(Event::SpillGrewDuringReplay);
+        }
+        if self.has(Flaw::DeleteNewerRow) {
+            self.state.nodes[at].spill = None;
+        }
+        self.settle(at, save);
+        self.store_up(at);
+    }
+
+    /// The store has taken or refused this save: a row that it covers is not wanted any more.
+    fn settle(&mut self, at: NodeId, save: Save) {
+        let covered = |row: &Save| row.epoch == save.epoch && row.count <= save.count;
+        if self.state.nodes[at].spill.as_ref().is_some_and(covered) {
+            if save.key.is_some() {
+                self.note(Event::SpillOutdatedByStore);
+            }
+            self.state.nodes[at].spill = None;
+        }
+    }
+
+    /// All sessions are renewed in the store, changed or not.
+    fn store_up(&mut self, at: NodeId) {
+        let node = &mut self.state.nodes[at];
+        node.link = Link::Up;
+        for session in node.sessions_mut().filter(|session| !session.is_claiming()) {
+            session.due = true;
+        }
+        self.finish_if_saved(at);
+        self.flush(at);
+    }
+
+    /// The link is gone, and with it all that was not answered. The first `kept` requests are in
+    /// the store's buffers, and may be carried out at any time from now on.
+    pub(crate) fn link_down(&mut self, at: NodeId, kept: usize) {
+        self.drop_link(at, kept);
+        let forgets = self.has(Flaw::ForgetLostSaves);
+        let mut repeated = Vec::new();
+        for session in self.state.nodes[at].sessions_mut() {
+            let was_asked = session.is_claiming() && !session.due;
+            repeated.extend(was_asked.then_some(Event::ClaimRepeated));
+            if session.is_claiming() {
+                session.due = true;
+            } else if !forgets {
+                session.ledger.handle_store_down();
+                session.due = !session.ledger.is_saved();
+                repeated.extend(session.due.then_some(Event::SaveRepeated));
+            }
+        }
+        for event in repeated {
+            self.note(event);
+        }
+        self.finish_if_saved(at);
+    }
+
+    fn drop_link(&mut self, at: NodeId, kept: usize) {
+        let node = &mut self.state.nodes[at];
+        node.link = Link::Down;
+        node.answers.clear();
+        node.news = None;
+        node.late.extend(node.requests.drain(..).take(kept));
+    }
+
+    /// Persisting has saved everything, or gives up: goodbyes.
+    pub(crate) fn say_goodbye(&mut self, at: NodeId) {
+        let (early, spilled) = (Flaw::GoodbyeBeforeSave, Flaw::GoodbyeTellsSpilled);
+        let (early, spilled) = (self.has(early), self.has(spilled));
+        let node = &mut self.state.nodes[at];
+        node.phase = Phase::Closing;
+        let Some(session) = &mut node.current else {
+            return self.flush(at);
+        };
+        let key = session.key;
+        match session.talk {
+            Talk::Waiting => {
+                session.talk = Talk::Gone;
+                self.note(Event::SentAwayWithoutHello);
+                self.say(at, key, Said::Close);
+                self.end_line(at);
+            }
+            Talk::Open => {
+                session.talk = Talk::Bidden;
+                let (ledger, row) = (&session.ledger, node.spill);
+                let total = if early {
+                    ledger.processed()
+                } else if spilled && ledger.is_safe() {
+                    row.map_or(ledger.saved(), |row| row.count.max(ledger.saved()))
+                } else {
+                    ledger.saved()
+                };
+                let is_all = total == ledger.processed();
+                self.note(if is_all {
+                    Event::GoodbyeOfAll
+                } else {
+                    Event::GoodbyeOfLess
+                });
+                self.say(at, key, Said::Goodbye(total));
+                self.say(at, key, Said::Close);
+            }
+            Talk::Bidden | Talk::Closed | Talk::Gone => {}
+        }
+        self.finish_if_saved(at);
+        self.flush(at);
+    }
+
+    /// The store has had its time: what it lacks goes into the spill.
+    pub(crate) fn give_up(&mut self, at: NodeId) {
+        self.state.nodes[at].gave_up = true;
+        self.spill(at);
+    }
+
+    fn spill(&mut self, at: NodeId) {
+        let refused_counts = self.has(Flaw::RefusedSpillCounts);
+        let node = &mut self.state.nodes[at];
+        let is_full = node.spill_is_full;
+        if is_full && !refused_counts {
+            return;
+        }
+        let mut rows = Vec::new();
+        for session in node.sessions_mut() {
+            if let Some(row) = session.poll_spill() {
+                session.ledger.handle_spilled(row.count);
+                rows.push(row);
+            }
+        }
+        for row in rows.into_iter().filter(|_| !is_full) {
+            // Of two rows for one session the newer is kept.
+            let held = node.spill.map(|held| (held.epoch, held.count));
+            if held < Some((row.epoch, row.count)) {
+                node.spill = Some(row);
+            }
+            self.model.seen.note(Event::Spilled);
+        }
+    }
+
+    /// The end of a shutdown: what it says of itself must be true.
+    pub(crate) fn exit(&mut self, at: NodeId, kept: usize) {
+        let node = &self.state.nodes[at];
+        let is_safe = node.sessions().all(|session| session.ledger.is_safe());
+        let store = &self.state.store;
+        let holds = |session: &Session| {
+            let (ledger, row) = (&session.ledger, node.spill);
+            let Some(epoch) = ledger.granted_epoch() else {
+                return true;
+            };
+            let is_spilled =
+                row.is_some_and(|row| row.epoch == epoch && row.count >= ledger.processed());
+            // A newer claim has it: what was counted here beyond that claim, the client has.
+            let is_fenced = store.epoch() > epoch;
+            is_spilled || is_fenced || store.count() >= ledger.processed()
+        };
+        if is_safe && !node.sessions().all(holds) {
+            self.state.broken.insert(Broken::ExitLied);
+        }
+        self.note(if is_safe {
+            Event::ExitSafe
+        } else {
+            Event::ExitUnsafe
+        });
+        self.go_off(at, kept);
+    }
+
+    /// The process ends, with all that it knew; the spill file stays.
+    pub(crate) fn go_off(&mut self, at: NodeId, kept: usize) {
+        self.drop_link(at, kept);
+        let node = &mut self.state.nodes[at];
+        node.phase = Phase::Off;
+        (node.gave_up, node.spill_is_full) = (false, false);
+        (node.current, node.earlier) = (None, None);
+        self.end_line(at);
+    }
+
+    fn unused_key(&self) -> u64 {
+        let is_used = |key: u64| {
+            let nodes = &self.state.nodes;
+            nodes.iter().any(|node| node.uses_key(key)) || self.state.store.knows_token(key)
+        };
+        let mut key = 1;
+        while is_used(key) {
+            key += 1;
+        }
+        key
+    }
+}
