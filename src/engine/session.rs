@@ -51,6 +51,8 @@ pub(super) struct Session {
     dirty: bool,
     /// The count that was last handed to the spill.
     spill_asked: u64,
+    /// Its claim is with the store.
+    claim_asked: bool,
 }
 
 /// What is on its way into the spill.
@@ -127,6 +129,7 @@ impl Sessions {
             held_bytes: 0,
             dirty: false,
             spill_asked: 0,
+            claim_asked: false,
         });
         self.claiming.insert(key.slot);
         self.unclaimed.push_back(key);
@@ -214,6 +217,7 @@ impl Sessions {
             session.owner = None;
             session.held = VecDeque::new();
             self.forget_if_over(key);
+            self.forget_if_unwanted(key);
         }
     }
 
@@ -260,11 +264,18 @@ impl Sessions {
 
     /// The store has forgotten what it had not answered: all of it is to be handed over again.
     pub(super) fn handle_store_down(&mut self) {
-        self.unclaimed = self
+        let claiming: Vec<_> = self
             .claiming
             .iter()
             .filter_map(|slot| self.key_at(slot))
             .collect();
+        for &key in &claiming {
+            if let Some(session) = get_mut(&mut self.slab, key) {
+                session.claim_asked = false;
+            }
+            self.forget_if_unwanted(key);
+        }
+        self.unclaimed = claiming.into();
         for (_, session) in &mut self.slab {
             session.ledger.handle_store_down();
         }
@@ -398,13 +409,15 @@ impl Sessions {
     fn poll_claim(&mut self) -> Option<Claim> {
         for _ in 0..self.unclaimed.len() {
             let key = self.unclaimed.pop_front()?;
+            self.forget_if_unwanted(key);
             let Some(session) = self.get(key) else {
                 continue;
             };
-            if session
+            let waits = session
                 .displaces
-                .is_none_or(|earlier| self.is_saved(earlier))
-            {
+                .is_some_and(|earlier| !self.is_saved(earlier));
+            if !waits && let Some(session) = get_mut(&mut self.slab, key) {
+                session.claim_asked = true;
                 let (session, token) = (session.id.clone(), session.token);
                 return Some(Claim {
                     key,
@@ -450,6 +463,18 @@ impl Sessions {
             .get(key)
             .is_some_and(|session| session.owner.is_none() && session.displaces.is_none());
         if over && !self.unsaved.contains(key.slot) && !self.claiming.contains(key.slot) {
+            self.forget(key);
+        }
+    }
+
+    /// A claim that the store does not know of, and that nobody waits for, is not asked for: it
+    /// would take the session from whoever has it by then, be it the same client elsewhere.
+    fn forget_if_unwanted(&mut self, key: SessionKey) {
+        let Some(session) = self.get(key) else { return };
+        // Whoever was displaced for it is told when it is granted.
+        let displaces = session.displaces.and_then(|earlier| self.get(earlier));
+        let unwanted = session.owner.is_none() && displaces.is_none() && !session.claim_asked;
+        if unwanted && self.claiming.contains(key.slot) {
             self.forget(key);
         }
     }

@@ -325,3 +325,26 @@ fn a_close_by_the_application_outlives_its_replies() {
     rig.pass(501);
     rig.check(&["#1 close 4000"]);
 }
+
+/// Its client may be on another node by then, and must not lose the session to its own shadow.
+#[test]
+fn a_claim_that_nobody_waits_for_is_not_asked_again() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.answers = false;
+    for slot in [0, 1, 2] {
+        rig.open(
+            slot,
+            PLAIN,
+            ["gone-before", "gone-after", "here"][slot as usize],
+        );
+    }
+    assert_eq!(rig.asked().len(), 3);
+    rig.input(Input::Gone { conn: conn(0) });
+    rig.input(Input::Store(StoreEvent::Down {
+        reason: String::new(),
+    }));
+    rig.input(Input::Gone { conn: conn(1) });
+    assert_eq!(rig.engine.unsaved(), 1);
+    rig.input(Input::Store(StoreEvent::Up));
+    assert_eq!(rig.asked(), ["claim here"]);
+}
