@@ -32,8 +32,9 @@ mod turn;
 
 use std::sync::Arc;
 
-use stateright::{Checker, Model};
+use stateright::{Checker, Model, Path};
 
+use action::Action;
 use bounds::NO_FAULTS;
 use events::{Event, Seen};
 use flaws::{Flaw, Protocol};
@@ -46,12 +47,19 @@ const DEPTH_MAX: usize = 30;
 fn every_promise_holds() {
     let seen = Seen::default();
     let mut all = 0;
-    for bounds in bounds::ALWAYS {
+    for bounds in bounds::chosen() {
         let model = Sundown::new(bounds.messages, bounds.faults, Protocol::sound());
         let noted = Arc::clone(&model.seen);
         let checker = model.checker().threads(2).spawn_bfs().join();
         let (states, steps) = (checker.unique_state_count(), checker.state_count());
         println!("{bounds}: {states} states, {steps} steps");
+        if let Some(&property) = checker.discoveries().keys().min() {
+            let way = shortest_way(bounds.messages, bounds.faults, Protocol::sound(), property);
+            println!(
+                "not true: {property}\n{}",
+                in_words(&way.unwrap_or_default())
+            );
+        }
         checker.assert_properties();
         assert!(states >= bounds.states_min, "{states} states are too few");
         seen.add(&noted);
@@ -67,24 +75,36 @@ fn every_promise_holds() {
 /// Leaves one rule out and expects that this property breaks by it.
 #[track_caller]
 fn check_flaw(flaw: Flaw, messages: u64, faults: Faults, property: &'static str) {
-    // Deeper and deeper, so that the shortest way is found.
-    let path = (1..=DEPTH_MAX).find_map(|depth| {
-        let model = Sundown::new(messages, faults, Protocol::with(flaw));
-        let checker = model.checker().target_max_depth(depth).spawn_bfs().join();
-        checker.discovery(property)
-    });
-    let Some(path) = path else {
+    let way = shortest_way(messages, faults, Protocol::with(flaw), property);
+    let Some(way) = way else {
         panic!("{flaw:?}: the checker has not found that \"{property}\" does not hold");
     };
-    let actions = path.into_actions();
-    println!(
-        "{flaw:?} breaks \"{property}\" in {} steps:",
-        actions.len() + 1
-    );
-    println!("  the client connects to A");
-    for action in actions {
-        println!("  {action}");
-    }
+    println!("{flaw:?} breaks \"{property}\":\n{}", in_words(&way));
+}
+
+/// The shortest way to a state in which a property does not hold: the checker looks deeper and
+/// deeper, since it does not stop at the first that it sees.
+fn shortest_way(
+    messages: u64,
+    faults: Faults,
+    protocol: Protocol,
+    property: &'static str,
+) -> Option<Vec<Action>> {
+    (1..=DEPTH_MAX).find_map(|depth| {
+        let model = Sundown::new(messages, faults, protocol);
+        let checker = model.checker().target_max_depth(depth).spawn_bfs().join();
+        checker.discovery(property).map(Path::into_actions)
+    })
+}
+
+fn in_words(way: &[Action]) -> String {
+    let first = std::iter::once("the client connects to A".to_owned());
+    let steps: Vec<_> = first.chain(way.iter().map(Action::to_string)).collect();
+    let numbered = steps.iter().enumerate();
+    let lines: Vec<_> = numbered
+        .map(|(at, step)| format!("  {:2}. {step}", at + 1))
+        .collect();
+    lines.join("\n")
 }
 
 #[test]

@@ -24,8 +24,15 @@ pub(crate) const NO_FAULTS: Faults = Faults {
     full_disks: 0,
 };
 
+/// What this run explores: with `SUNDOWN_MODEL=wide` more than a debug build does in good time.
+pub(crate) fn chosen() -> Vec<Bounds> {
+    let is_wide = std::env::var("SUNDOWN_MODEL").is_ok_and(|choice| choice == "wide");
+    let wide = WIDE.into_iter().filter(|_| is_wide);
+    ALWAYS.into_iter().chain(wide).collect()
+}
+
 /// In every run of the tests.
-pub(crate) const ALWAYS: [Bounds; 7] = [
+const ALWAYS: [Bounds; 7] = [
     // Takeovers and crashes.
     Bounds {
         messages: 3,
@@ -73,7 +80,7 @@ pub(crate) const ALWAYS: [Bounds; 7] = [
             store_restarts: 1,
             ..NO_FAULTS
         },
-        states_min: 130_000,
+        states_min: 90_000,
     },
     // A spill that meets a takeover.
     Bounds {
@@ -96,6 +103,59 @@ pub(crate) const ALWAYS: [Bounds; 7] = [
             ..NO_FAULTS
         },
         states_min: 70_000,
+    },
+];
+
+/// Wider ones.
+const WIDE: [Bounds; 5] = [
+    Bounds {
+        messages: 3,
+        faults: Faults {
+            crashes: 1,
+            shutdowns: 1,
+            full_disks: 1,
+            ..NO_FAULTS
+        },
+        states_min: 250_000,
+    },
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            crashes: 1,
+            shutdowns: 1,
+            moves: 1,
+            ..NO_FAULTS
+        },
+        states_min: 1_000_000,
+    },
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            crashes: 1,
+            shutdowns: 1,
+            link_losses: 1,
+            ..NO_FAULTS
+        },
+        states_min: 300_000,
+    },
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            shutdowns: 2,
+            link_losses: 1,
+            ..NO_FAULTS
+        },
+        states_min: 300_000,
+    },
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            crashes: 2,
+            shutdowns: 1,
+            store_restarts: 1,
+            ..NO_FAULTS
+        },
+        states_min: 300_000,
     },
 ];
 

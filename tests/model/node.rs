@@ -145,11 +145,13 @@ impl Node {
         }
     }
 
-    /// A session whose connection is over is forgotten as soon as it is saved.
+    /// A session whose connection is over is forgotten as soon as it is saved; and if it waits to
+    /// be claimed, and nobody was displaced for it, at once.
     pub(crate) fn forget_what_is_over(&mut self) {
         self.earlier = self.earlier.take().filter(|session| !session.is_over());
         if self.earlier.is_none() {
-            self.current = self.current.take().filter(|session| !session.is_over());
+            let is_over = |session: &Session| session.is_over() || session.is_unwanted();
+            self.current = self.current.take().filter(|session| !is_over(session));
         }
     }
 
@@ -216,6 +218,11 @@ impl Session {
 
     fn is_over(&self) -> bool {
         self.talk == Talk::Gone && self.is_saved()
+    }
+
+    /// Nobody waits for its claim, and the store has not been asked, or has forgotten it.
+    fn is_unwanted(&self) -> bool {
+        self.talk == Talk::Gone && self.is_claiming() && self.due
     }
 
     /// What to hand to the store now.

@@ -302,6 +302,7 @@ impl Step<'_> {
         for event in repeated {
             self.note(event);
         }
+        self.state.nodes[at].forget_what_is_over();
         self.finish_if_saved(at);
     }
 
