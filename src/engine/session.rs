@@ -49,8 +49,6 @@ pub(super) struct Session {
     held: VecDeque<(u64, ServerMessage)>,
     held_bytes: usize,
     dirty: bool,
-    /// The count that was last handed to the spill.
-    spill_asked: u64,
     /// Its claim is with the store.
     claim_asked: bool,
 }
@@ -62,7 +60,8 @@ struct Spill {
     begun: bool,
     /// To be handed over at the next flush.
     due: SlotSet,
-    /// Handed over, and not answered.
+    /// Handed over, and not answered. What is counted meanwhile is due when the answer comes, so
+    /// that a slow file cannot pile up requests.
     asked: SlotSet,
 }
 
@@ -128,7 +127,6 @@ impl Sessions {
             held: VecDeque::new(),
             held_bytes: 0,
             dirty: false,
-            spill_asked: 0,
             claim_asked: false,
         });
         self.claiming.insert(key.slot);
@@ -171,8 +169,6 @@ impl Sessions {
         self.mark_dirty(key);
         if self.spill.begun {
             self.spilled.remove(key.slot);
-            // What is on its way makes it due when it lands, so that a slow file cannot pile up
-            // requests.
             if !self.spill.asked.contains(key.slot) {
                 self.spill.due.insert(key.slot);
             }
@@ -294,7 +290,7 @@ impl Sessions {
     pub(super) fn begin_spill(&mut self) {
         self.spill.begun = true;
         for slot in self.unsaved.iter() {
-            if !self.spilled.contains(slot) {
+            if !self.spilled.contains(slot) && !self.spill.asked.contains(slot) {
                 self.spill.due.insert(slot);
             }
         }
@@ -311,11 +307,10 @@ impl Sessions {
         while batch.len() < max
             && let Some(slot) = self.spill.due.pop()
         {
-            let Some(session) = self.slab.get_mut(slot as usize) else {
+            let Some(session) = self.slab.get(slot as usize) else {
                 continue;
             };
             if let Some((epoch, count)) = session.ledger.next_spill() {
-                session.spill_asked = count;
                 self.spill.asked.insert(slot);
                 batch.push(session.save(slot, (epoch, count)));
             }
@@ -328,11 +323,9 @@ impl Sessions {
         let Some(session) = get_mut(&mut self.slab, save.key) else {
             return;
         };
-        if save.count >= session.spill_asked {
-            self.spill.asked.remove(save.key.slot);
-            if session.ledger.processed() > save.count && !session.ledger.is_saved() {
-                self.spill.due.insert(save.key.slot);
-            }
+        self.spill.asked.remove(save.key.slot);
+        if session.ledger.processed() > save.count && !session.ledger.is_saved() {
+            self.spill.due.insert(save.key.slot);
         }
         if kept {
             session.ledger.handle_spilled(save.count);
