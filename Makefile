@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown test-conformance soak lint doc deny ci
+.PHONY: help run build test test-graceful-shutdown test-conformance soak test-faults lint doc deny ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -26,6 +26,10 @@ test-conformance: ## RFC 6455 from raw bytes, and how many cases that is
 
 soak: ## the simulation with new seeds, for SUNDOWN_SOAK=10m (default 60s)
 	SUNDOWN_SOAK=$${SUNDOWN_SOAK:-60s} $(CARGO) test --test simulation seeds -- --exact runs::seeds
+
+test-faults: ## every fault in turn, and what clients lost by it; mounts disks, as root
+	./scripts/ensure-redis.sh
+	$(CARGO) test --release --test faults -- --nocapture
 
 lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check

@@ -79,7 +79,15 @@ impl Redis {
     /// Starts it again, where it was.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        let process = launch(self.port, &self.dir, &self.options);
+        self.restart_with(&[]);
+    }
+
+    /// The same, with these options on top for this time.
+    #[track_caller]
+    pub(crate) fn restart_with(&mut self, options: &[&str]) {
+        let more = options.iter().map(|&option| option.to_owned());
+        let options: Vec<String> = self.options.iter().cloned().chain(more).collect();
+        let process = launch(self.port, &self.dir, &options);
         self.process = process.expect("redis-server comes back on its port");
     }
 }

@@ -1,0 +1,339 @@
+//! The rows, run one after the other, and the table that they make.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::fleet::Fleet;
+use super::ledger::Ledger;
+use super::resp::Resp;
+use super::{deploys, disks, outages};
+use crate::support::now;
+use crate::support::redis::Redis;
+
+/// One fault.
+struct Fault {
+    name: &'static str,
+    store: &'static str,
+    durability: &'static str,
+    promise: Promise,
+    run: fn(&mut Row) -> Tally,
+}
+
+/// What the store itself promises in this row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    /// Lost and double must be 0.
+    Kept,
+    /// It may forget what it has confirmed.
+    MayBreak,
+    /// It does forget, which the accounts must show: that they can.
+    Breaks,
+}
+
+/// A row while it runs.
+pub(crate) struct Row {
+    /// Multiplies clients and rounds.
+    pub(crate) scale: usize,
+    notes: Vec<String>,
+}
+
+/// What a row came to.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    clients: usize,
+    sent: u64,
+    acknowledged: u64,
+    lost: u64,
+    double: u64,
+    /// Replies that were not the next count: never any, whatever the store does.
+    out_of_order: u64,
+    /// Clients that could not finish.
+    stranded: usize,
+}
+
+impl Row {
+    /// For the last column.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// Everyone comes back and finishes, and is compared with Redis.
+    #[track_caller]
+    pub(crate) fn settle_with_redis(&mut self, fleet: Fleet, redis: &Redis) -> Tally {
+        let counts = |ledgers: &[Ledger]| {
+            let sessions = ledgers.iter().map(|ledger| ledger.session.as_str());
+            Resp::connect(redis.port()).counts(sessions)
+        };
+        self.settle(fleet, counts)
+    }
+
+    /// The same with the SQLite file of this store.
+    #[track_caller]
+    pub(crate) fn settle_with_sqlite(&mut self, fleet: Fleet, store: &str) -> Tally {
+        let path = store.strip_prefix("sqlite:").expect("a store of SQLite");
+        self.settle(fleet, |_| sqlite_counts(path))
+    }
+
+    fn settle(
+        &mut self,
+        fleet: Fleet,
+        counts: impl Fn(&[Ledger]) -> BTreeMap<String, u64>,
+    ) -> Tally {
+        let mut tally = Tally {
+            clients: fleet.clients(),
+            ..Tally::default()
+        };
+        let mut ledgers = fleet.finish();
+        let counts = counts(&ledgers);
+        let (mut hellos, mut repeated) = (0, 0);
+        for ledger in &mut ledgers {
+            ledger.settle(counts.get(&ledger.session).copied().unwrap_or(0));
+            tally.sent += ledger.wanted;
+            tally.acknowledged += ledger.acknowledged;
+            tally.lost += ledger.lost;
+            tally.double += ledger.double;
+            tally.out_of_order += ledger.out_of_order;
+            tally.stranded += usize::from(!ledger.is_complete);
+            hellos += ledger.hellos;
+            repeated += ledger.repeated;
+            if ledger.lost + ledger.double + ledger.out_of_order > 0 || !ledger.is_complete {
+                eprintln!("    {ledger:?}");
+            }
+        }
+        self.note(format!("{hellos} hellos, {repeated} sent again"));
+        tally
+    }
+}
+
+fn sqlite_counts(path: &str) -> BTreeMap<String, u64> {
+    let file = rusqlite::Connection::open(path).expect("the server's file");
+    let mut rows = file
+        .prepare("SELECT id, count FROM session")
+        .expect("the server's table");
+    let counts = rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
+    let counts = counts.expect("its rows").map(|row| {
+        let (session, count) = row.expect("an id and a count");
+        (session, u64::try_from(count).expect("a count"))
+    });
+    counts.collect()
+}
+
+impl Fault {
+    /// Its line of the table, and why it failed, if it did.
+    fn run(&self, scale: usize) -> (String, Option<String>) {
+        let mut row = Row {
+            scale,
+            notes: Vec::new(),
+        };
+        let began = now();
+        // What a row owns dies with it, so that the next one finds nothing broken.
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.run)(&mut row)));
+        let seconds = began.elapsed().as_secs_f64();
+        let (tally, failure) = match outcome {
+            Ok(tally) => {
+                let failure = self.verdict(&tally);
+                (Some(tally), failure)
+            }
+            Err(panic) => (None, Some(message(&*panic))),
+        };
+        let mut line = format!("| {} | {} | {} |", self.name, self.store, self.durability);
+        let numbers = match &tally {
+            Some(tally) => format!(
+                " {} | {} | {} | {} | {} |",
+                tally.clients, tally.sent, tally.acknowledged, tally.lost, tally.double
+            ),
+            None => " ? | ? | ? | ? | ? |".to_owned(),
+        };
+        line += &numbers;
+        if failure.is_some() {
+            row.notes.insert(0, "**FAILED**".to_owned());
+        }
+        write!(line, " {} |", row.notes.join("; ")).expect("a String takes everything");
+        eprintln!("{seconds:>6.1} s  {line}");
+        (line, failure)
+    }
+
+    fn verdict(&self, tally: &Tally) -> Option<String> {
+        let holds = match self.promise {
+            Promise::Kept => tally.lost == 0,
+            Promise::MayBreak => true,
+            Promise::Breaks => tally.lost > 0,
+        };
+        let clean = tally.double == 0 && tally.out_of_order == 0 && tally.stranded == 0;
+        (!holds || !clean || tally.acknowledged == 0)
+            .then(|| format!("the store's promise: {:?}; {tally:?}", self.promise))
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without words")
+        .to_owned()
+}
+
+const fn kept(
+    name: &'static str,
+    store: &'static str,
+    durability: &'static str,
+    run: fn(&mut Row) -> Tally,
+) -> Fault {
+    Fault {
+        name,
+        store,
+        durability,
+        promise: Promise::Kept,
+        run,
+    }
+}
+
+const SQLITE: &str = "SQLite";
+const REDIS: &str = "Redis, AOF always";
+const ACKED: &str = "acked";
+
+const FAULTS: &[Fault] = &[
+    kept(
+        "SIGTERM, the next node takes over",
+        SQLITE,
+        ACKED,
+        deploys::sigterm_sqlite,
+    ),
+    kept(
+        "SIGTERM, the next node takes over",
+        REDIS,
+        ACKED,
+        deploys::sigterm_redis,
+    ),
+    kept(
+        "SIGTERM, the next node takes over",
+        REDIS,
+        "relaxed",
+        deploys::sigterm_relaxed,
+    ),
+    kept(
+        "SIGTERM, 1,000 clients of all habits",
+        SQLITE,
+        ACKED,
+        deploys::all_habits,
+    ),
+    kept("`kill -9`", SQLITE, ACKED, deploys::kill_sqlite),
+    kept("`kill -9`", REDIS, ACKED, deploys::kill_redis),
+    kept(
+        "50 restarts, SIGTERM and `kill -9` by turns",
+        SQLITE,
+        ACKED,
+        deploys::restarts_sqlite,
+    ),
+    kept(
+        "50 restarts, SIGTERM and `kill -9` by turns",
+        REDIS,
+        ACKED,
+        deploys::restarts_redis,
+    ),
+    kept(
+        "takeover storm on one node",
+        SQLITE,
+        ACKED,
+        deploys::storm_on_one_node,
+    ),
+    kept(
+        "takeover storm between two nodes",
+        SQLITE,
+        ACKED,
+        deploys::storm_over_sqlite,
+    ),
+    kept(
+        "takeover storm between two nodes",
+        REDIS,
+        ACKED,
+        deploys::storm_over_redis,
+    ),
+    kept(
+        "Redis `kill -9` and restart",
+        REDIS,
+        ACKED,
+        outages::kill_redis_always,
+    ),
+    Fault {
+        name: "Redis `kill -9` and restart",
+        store: "Redis, AOF everysec",
+        durability: ACKED,
+        promise: Promise::MayBreak,
+        run: outages::kill_redis_everysec,
+    },
+    Fault {
+        name: "Redis and the server `kill -9` and restart",
+        store: "Redis without persistence",
+        durability: ACKED,
+        promise: Promise::Breaks,
+        run: outages::kill_both_without_persistence,
+    },
+    kept("Redis SIGSTOP for 1 s", REDIS, ACKED, outages::freeze_1s),
+    kept("Redis SIGSTOP for 5 s", REDIS, ACKED, outages::freeze_5s),
+    kept("Redis answers `-LOADING`", REDIS, ACKED, outages::loading),
+    kept("Redis answers `-OOM`", REDIS, ACKED, outages::out_of_memory),
+    kept(
+        "Redis answers `-READONLY`",
+        REDIS,
+        ACKED,
+        outages::read_only,
+    ),
+    kept("Redis answers `-NOAUTH`", REDIS, ACKED, outages::no_auth),
+    kept(
+        "cut in the middle of a reply of Redis",
+        REDIS,
+        ACKED,
+        outages::cuts,
+    ),
+    kept("disk full", SQLITE, ACKED, disks::full),
+    kept(
+        "disk full, `kill -9`",
+        SQLITE,
+        ACKED,
+        disks::full_and_killed,
+    ),
+    kept("directory read-only", SQLITE, ACKED, disks::read_only),
+];
+
+#[test]
+fn the_campaign() {
+    raise_file_limit();
+    let scale = match std::env::var("SUNDOWN_FAULTS_SCALE") {
+        Ok(scale) => scale.parse().expect("SUNDOWN_FAULTS_SCALE is a number"),
+        Err(_) => 1,
+    };
+    let wanted = std::env::var("SUNDOWN_FAULTS_ROWS").unwrap_or_default();
+    let began = now();
+    let mut lines = Vec::new();
+    let mut failures = Vec::new();
+    let chosen = FAULTS.iter().filter(|fault| fault.name.contains(&wanted));
+    for fault in chosen {
+        let (line, failure) = fault.run(scale);
+        lines.push(line);
+        failures.extend(failure.map(|why| format!("{} ({}): {why}", fault.name, fault.store)));
+    }
+    println!("\nScale {scale}, {:.0} s.", began.elapsed().as_secs_f64());
+    if !wanted.is_empty() {
+        println!(
+            "Only the rows with “{wanted}”, {} of {}.",
+            lines.len(),
+            FAULTS.len()
+        );
+    }
+    println!(
+        "\n| fault | store | durability | clients | sent | acknowledged | lost | double | notes |\n\
+         |---|---|---|---:|---:|---:|---:|---:|---|\n{}\n",
+        lines.join("\n")
+    );
+    assert!(!lines.is_empty(), "no row has “{wanted}” in its name");
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
+}
+
+/// A thousand clients are a thousand sockets here, and as many in the server, which inherits it.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("up to the hard limit is allowed to all");
+}

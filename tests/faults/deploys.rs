@@ -1,0 +1,209 @@
+//! What an operator does to the server, and what clients do to each other: signals, restarts,
+//! crowds and takeovers.
+
+use super::campaign::{Row, Tally};
+use super::fleet::{Fleet, Orders, Plan, plans};
+use super::node;
+use super::session::Habit;
+use crate::support::now;
+use crate::support::redis::Redis;
+use crate::support::server::Server;
+use crate::support::store::Store;
+
+/// Clients that are in a hurry, and such that are not.
+pub(crate) fn busy(count: usize) -> Vec<Plan> {
+    let mut busy = plans("steady", count - count / 10, Habit::Steady);
+    busy.extend(plans("blasting", count / 10, Habit::Blasting));
+    busy
+}
+
+pub(crate) fn sigterm_sqlite(row: &mut Row) -> Tally {
+    let kept = Store::sqlite();
+    let store = kept.url();
+    let (fleet, _server) = deploy(row, &store, &[]);
+    row.settle_with_sqlite(fleet, &store)
+}
+
+pub(crate) fn sigterm_redis(row: &mut Row) -> Tally {
+    let redis = Redis::durable();
+    let (fleet, _server) = deploy(row, &redis.url(), &[]);
+    row.settle_with_redis(fleet, &redis)
+}
+
+pub(crate) fn sigterm_relaxed(row: &mut Row) -> Tally {
+    let redis = Redis::durable();
+    let (fleet, _server) = deploy(row, &redis.url(), &["--durability", "relaxed"]);
+    row.settle_with_redis(fleet, &redis)
+}
+
+/// The next node is up before the old one is asked to go.
+#[track_caller]
+fn deploy(row: &mut Row, store: &str, flags: &[&str]) -> (Fleet, Server) {
+    let nodes = [node::address(), node::address()];
+    let mut old = node::start(store, nodes[0], flags);
+    let fleet = Fleet::gather(&nodes[..1], busy(100 * row.scale));
+    fleet.redirect(&nodes);
+    let deploys = 3 * row.scale;
+    for deploy in 1..=deploys {
+        fleet.flow(500);
+        let new = node::start(store, nodes[deploy % 2], flags);
+        let exit = node::stop(&mut old);
+        assert_eq!(exit.code, Some(0), "{:?}", exit.report());
+        old = new;
+    }
+    fleet.flow(500);
+    row.note(format!("{deploys} deploys, all exit 0"));
+    (fleet, old)
+}
+
+pub(crate) fn kill_sqlite(row: &mut Row) -> Tally {
+    let kept = Store::sqlite();
+    let store = kept.url();
+    let (fleet, _server) = kill(row, &store);
+    row.settle_with_sqlite(fleet, &store)
+}
+
+pub(crate) fn kill_redis(row: &mut Row) -> Tally {
+    let redis = Redis::durable();
+    let (fleet, _server) = kill(row, &redis.url());
+    row.settle_with_redis(fleet, &redis)
+}
+
+#[track_caller]
+fn kill(row: &mut Row, store: &str) -> (Fleet, Server) {
+    let address = node::address();
+    let mut server = node::start(store, address, &[]);
+    let fleet = Fleet::gather(&[address], busy(100 * row.scale));
+    let kills = 5 * row.scale;
+    for _ in 0..kills {
+        fleet.until_all_open();
+        fleet.flow(500);
+        server.kill();
+        server = node::start(store, address, &[]);
+    }
+    fleet.flow(500);
+    row.note(format!("{kills} kills"));
+    (fleet, server)
+}
+
+pub(crate) fn restarts_sqlite(row: &mut Row) -> Tally {
+    let kept = Store::sqlite();
+    let store = kept.url();
+    let (fleet, _server) = restart(row, &store);
+    row.settle_with_sqlite(fleet, &store)
+}
+
+pub(crate) fn restarts_redis(row: &mut Row) -> Tally {
+    let redis = Redis::durable();
+    let (fleet, _server) = restart(row, &redis.url());
+    row.settle_with_redis(fleet, &redis)
+}
+
+/// Shutdowns that hurry, so that there is time for many.
+#[track_caller]
+fn restart(row: &mut Row, store: &str) -> (Fleet, Server) {
+    let flags = [
+        "--notify-timeout=100ms",
+        "--drain-timeout=200ms",
+        "--drain-quiet=20ms",
+        "--close-spread=20ms",
+    ];
+    let address = node::address();
+    let mut server = node::start(store, address, &flags);
+    let clients = 50 * row.scale;
+    let fleet = Fleet::gather(&[address], busy(clients));
+    let restarts = 50;
+    for at in 0..restarts {
+        fleet.flow(100);
+        if at % 2 == 0 {
+            let exit = node::stop(&mut server);
+            assert_eq!(exit.code, Some(0), "{:?}", exit.report());
+        } else {
+            server.kill();
+        }
+        server = node::start(store, address, &flags);
+        // The next one finds clients at every step of their way back.
+        fleet.greet(clients as u64 / 2);
+    }
+    fleet.flow(100);
+    row.note(format!("{} × exit 0, {} kills", restarts / 2, restarts / 2));
+    (fleet, server)
+}
+
+/// Everyone whom a server may meet, at once.
+pub(crate) fn all_habits(row: &mut Row) -> Tally {
+    let kept = Store::sqlite();
+    let store = kept.url();
+    let address = node::address();
+    let mut server = node::start(&store, address, &[]);
+    let each = 125 * row.scale;
+    let mut crowd = Vec::new();
+    for habit in HABITS {
+        crowd.extend(plans(&format!("{habit:?}"), each, habit));
+    }
+    let fleet = Fleet::gather(&[address], crowd);
+    fleet.flow(5_000);
+    let signalled_at = now();
+    let exit = node::stop(&mut server);
+    let took = exit.at.duration_since(signalled_at).as_millis();
+    let report = exit.report();
+    assert_eq!(exit.code, Some(0), "{report:?}");
+    row.note(format!(
+        "exit 0 after {took} ms, {} late messages",
+        report.late
+    ));
+    let _server = node::start(&store, address, &[]);
+    fleet.flow(1_000);
+    row.settle_with_sqlite(fleet, &store)
+}
+
+pub(crate) fn storm_on_one_node(row: &mut Row) -> Tally {
+    let kept = Store::sqlite();
+    let store = kept.url();
+    let address = node::address();
+    let _server = node::start(&store, address, &[]);
+    let fleet = storm(row, &[address]);
+    row.settle_with_sqlite(fleet, &store)
+}
+
+pub(crate) fn storm_over_sqlite(row: &mut Row) -> Tally {
+    let kept = Store::sqlite();
+    let store = kept.url();
+    let nodes = [node::address(), node::address()];
+    let _servers = nodes.map(|address| node::start(&store, address, &[]));
+    let fleet = storm(row, &nodes);
+    row.settle_with_sqlite(fleet, &store)
+}
+
+pub(crate) fn storm_over_redis(row: &mut Row) -> Tally {
+    let redis = Redis::durable();
+    let nodes = [node::address(), node::address()];
+    let _servers = nodes.map(|address| node::start(&redis.url(), address, &[]));
+    let fleet = storm(row, &nodes);
+    row.settle_with_redis(fleet, &redis)
+}
+
+/// Each client opens its session on another connection while it still sends on the one it has, and
+/// goes on there with the same outbox; again and again.
+#[track_caller]
+fn storm(row: &mut Row, nodes: &[std::net::SocketAddr]) -> Fleet {
+    let clients = 50 * row.scale;
+    let fleet = Fleet::gather(nodes, busy(clients));
+    fleet.flow(500);
+    fleet.order(Orders::Storm);
+    fleet.greet(20 * clients as u64);
+    fleet.order(Orders::Flow);
+    fleet.flow(500);
+    fleet
+}
+
+const HABITS: [Habit; 8] = [
+    Habit::Steady,
+    Habit::Blasting,
+    Habit::SlowReader,
+    Habit::NeverReading,
+    Habit::DeafToClose,
+    Habit::Dropping,
+    Habit::HalfOpen,
+    Habit::Plain,
+];

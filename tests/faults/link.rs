@@ -1,0 +1,193 @@
+//! One connection of a client, over a socket that never blocks: the handshake, then frames. It
+//! answers pings, and a Close after all that it has queued. It never decides when to connect.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::ledger::Seat;
+use crate::support::frame::{self, CLOSE, PING, PONG, TEXT};
+use crate::support::http;
+use crate::support::said::Said;
+
+pub(crate) struct Link {
+    socket: TcpStream,
+    pub(crate) stage: Stage,
+    pub(crate) seat: Seat,
+    pub(crate) since: Instant,
+    /// What the server has asked to wait, after this connection.
+    pub(crate) retry_after: Option<Duration>,
+    /// The notice of a shutdown has come.
+    pub(crate) is_told: bool,
+    /// Answers a Close, as it should.
+    pub(crate) answers_close: bool,
+    inbound: Vec<u8>,
+    outbound: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Connects and shakes hands.
+    Shaking,
+    /// Waits for the hello.
+    Greeting,
+    Open,
+    /// A Close has been sent, or should have been: reads to the end.
+    Parting,
+}
+
+/// What came.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Upgraded,
+    Said(Said),
+    /// Refused, cut or ended: nothing follows.
+    End,
+}
+
+impl Link {
+    pub(crate) fn dial(
+        address: SocketAddr,
+        head: &str,
+        (registry, token): (&Registry, Token),
+        now: Instant,
+    ) -> std::io::Result<Self> {
+        let mut socket = TcpStream::connect(address)?;
+        registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        socket.set_nodelay(true)?;
+        Ok(Self {
+            socket,
+            stage: Stage::Shaking,
+            seat: Seat::default(),
+            since: now,
+            retry_after: None,
+            is_told: false,
+            answers_close: true,
+            inbound: Vec::new(),
+            outbound: head.as_bytes().to_vec(),
+        })
+    }
+
+    /// A receive buffer of a few kilobytes: what is not read waits at the server.
+    pub(crate) fn shrink_window(&self) {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&self.socket, 4 << 10)
+            .expect("a socket takes a buffer size");
+    }
+
+    pub(crate) fn unwritten(&self) -> usize {
+        self.outbound.len()
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        let masked = frame::masked(TEXT, text.as_bytes());
+        self.outbound.extend_from_slice(&masked);
+    }
+
+    /// Our own Close; nothing goes out after it.
+    pub(crate) fn close(&mut self, code: u16) {
+        let payload = frame::close_payload(code, "");
+        let masked = frame::masked(CLOSE, &payload);
+        self.outbound.extend_from_slice(&masked);
+        self.stage = Stage::Parting;
+    }
+
+    /// Writes what the kernel takes. `false` if the connection is broken; what came before that
+    /// can still be read.
+    pub(crate) fn write(&mut self) -> bool {
+        while !self.outbound.is_empty() {
+            match self.socket.write(&self.outbound) {
+                Ok(len) => drop(self.outbound.drain(..len)),
+                Err(error) if is_later(error.kind()) => return true,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Reads up to so many bytes; `false` at the end of the connection.
+    pub(crate) fn read(&mut self, bytes_max: usize) -> bool {
+        let mut left = bytes_max;
+        let mut chunk = [0; 16 << 10];
+        while left > 0 {
+            let room = left.min(chunk.len());
+            match self.socket.read(&mut chunk[..room]) {
+                Ok(0) => return false,
+                Ok(len) => {
+                    self.inbound.extend_from_slice(&chunk[..len]);
+                    left -= len;
+                }
+                Err(error) if is_later(error.kind()) => return true,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// The next of what has been read.
+    pub(crate) fn take(&mut self) -> Option<Heard> {
+        if self.stage == Stage::Shaking {
+            let end = self
+                .inbound
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")?
+                + 4;
+            let upgraded = self.inbound.starts_with(b"HTTP/1.1 101");
+            self.inbound.drain(..end);
+            if !upgraded {
+                return Some(Heard::End);
+            }
+            self.stage = Stage::Greeting;
+            return Some(Heard::Upgraded);
+        }
+        loop {
+            let (first, range) = frame::parse(&self.inbound)?;
+            let (payload, end) = (self.inbound[range.clone()].to_vec(), range.end);
+            self.inbound.drain(..end);
+            match first {
+                TEXT => {
+                    let text = String::from_utf8(payload).expect("text is UTF-8");
+                    return Some(Heard::Said(Said::parse(&text)));
+                }
+                PING if self.stage != Stage::Parting => {
+                    let pong = frame::masked(PONG, &payload);
+                    self.outbound.extend_from_slice(&pong);
+                }
+                PING | PONG => {}
+                CLOSE => self.closed_by_peer(&payload),
+                other => panic!("a frame that the server never sends: {other:#x}"),
+            }
+        }
+    }
+
+    fn closed_by_peer(&mut self, payload: &[u8]) {
+        let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
+        let wait = reason.strip_prefix("server shutdown; retry-after-ms=");
+        let wait = wait.and_then(|wait| wait.parse().ok());
+        self.retry_after = wait.map(Duration::from_millis);
+        if self.stage != Stage::Parting && self.answers_close {
+            let masked = frame::masked(CLOSE, payload.get(..2).unwrap_or_default());
+            self.outbound.extend_from_slice(&masked);
+        }
+        self.stage = Stage::Parting;
+    }
+}
+
+fn is_later(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected
+    )
+}
+
+/// The request for a session's connection.
+pub(crate) fn upgrade(session: &str, is_plain: bool) -> String {
+    let v1: &[&str] = if is_plain {
+        &[]
+    } else {
+        &["Sec-WebSocket-Protocol: sundown.v1"]
+    };
+    http::upgrade(&format!("/ws/chat/?session={session}"), v1)
+}

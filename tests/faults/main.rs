@@ -1,0 +1,37 @@
+//! The fault campaign: `make test-faults`.
+//!
+//! Goal: whatever happens to the server, its store or its disk, no client that keeps an outbox as
+//! docs/protocol.md says loses an acknowledged message or has one counted twice.
+//! Method: the built binary, real signals, Debian's redis-server, real full disks; a fleet of
+//! clients in one thread keeps an account of everything that it sent and was told, and after each
+//! fault everyone comes back and finishes, and is compared with the store's own files. The rows run
+//! one after the other; the table is printed whole, and then each row that broke a promise fails.
+//!
+//! `SUNDOWN_FAULTS_SCALE` multiplies clients and rounds. `SUNDOWN_FAULTS_ROWS` runs only the rows
+//! whose names have it in them, and the table says so.
+
+#![expect(
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+#[path = "../support/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "it is shared with the other tests, which use more of it"
+)]
+mod support;
+
+mod campaign;
+mod deploys;
+mod disk;
+mod disks;
+mod fleet;
+mod ledger;
+mod link;
+mod node;
+mod outages;
+mod proxy;
+mod resp;
+mod session;

@@ -1,0 +1,38 @@
+//! A server that comes back at the address it had: on a port of its own outside of those that the
+//! kernel gives to outgoing connections, so that nobody sits on it while it is away.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use rand::RngExt as _;
+
+use crate::support::server::{Exit, Server};
+
+/// An address at which nobody listens.
+pub(crate) fn address() -> SocketAddr {
+    for _ in 0..100 {
+        let port = rand::rng().random_range(PORTS.0..PORTS.1);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port between {} and {}", PORTS.0, PORTS.1);
+}
+
+/// Starts a server there, and waits until it is ready.
+#[track_caller]
+pub(crate) fn start(store: &str, address: SocketAddr, flags: &[&str]) -> Server {
+    let listen = address.to_string();
+    let flags = [&["--listen", listen.as_str()], flags].concat();
+    Server::start(store, &flags)
+}
+
+/// SIGTERM, and the exit within the promise.
+#[track_caller]
+pub(crate) fn stop(server: &mut Server) -> Exit {
+    server.terminate();
+    server.exit_within(crate::support::SHUTDOWN_MAX)
+}
+
+/// Below the kernel's own range (`net.ipv4.ip_local_port_range` begins at 32768).
+const PORTS: (u16, u16) = (20_000, 32_000);
