@@ -7,22 +7,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::fleet::Fleet;
 use super::ledger::Ledger;
 use super::resp::Resp;
-use super::{deploys, disks, outages};
+use super::rows::FAULTS;
 use crate::support::now;
 use crate::support::redis::Redis;
 
 /// One fault.
-struct Fault {
-    name: &'static str,
-    store: &'static str,
-    durability: &'static str,
-    promise: Promise,
-    run: fn(&mut Row) -> Tally,
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    pub(crate) store: &'static str,
+    pub(crate) durability: &'static str,
+    pub(crate) promise: Promise,
+    pub(crate) run: fn(&mut Row) -> Tally,
 }
 
 /// What the store itself promises in this row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Promise {
+pub(crate) enum Promise {
     /// Lost and double must be 0.
     Kept,
     /// It may forget what it has confirmed.
@@ -35,6 +35,7 @@ enum Promise {
 pub(crate) struct Row {
     /// Multiplies clients and rounds.
     pub(crate) scale: usize,
+    durability: &'static str,
     notes: Vec<String>,
 }
 
@@ -89,6 +90,9 @@ impl Row {
         let (mut hellos, mut repeated) = (0, 0);
         for ledger in &mut ledgers {
             ledger.settle(counts.get(&ledger.session).copied().unwrap_or(0));
+            if self.durability == "acked" {
+                ledger.lost = ledger.lost.max(ledger.denied);
+            }
             tally.sent += ledger.wanted;
             tally.acknowledged += ledger.acknowledged;
             tally.lost += ledger.lost;
@@ -124,6 +128,7 @@ impl Fault {
     fn run(&self, scale: usize) -> (String, Option<String>) {
         let mut row = Row {
             scale,
+            durability: self.durability,
             notes: Vec::new(),
         };
         let began = now();
@@ -172,129 +177,6 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or("a panic without words")
         .to_owned()
 }
-
-const fn kept(
-    name: &'static str,
-    store: &'static str,
-    durability: &'static str,
-    run: fn(&mut Row) -> Tally,
-) -> Fault {
-    Fault {
-        name,
-        store,
-        durability,
-        promise: Promise::Kept,
-        run,
-    }
-}
-
-const SQLITE: &str = "SQLite";
-const REDIS: &str = "Redis, AOF always";
-const ACKED: &str = "acked";
-
-const FAULTS: &[Fault] = &[
-    kept(
-        "SIGTERM, the next node takes over",
-        SQLITE,
-        ACKED,
-        deploys::sigterm_sqlite,
-    ),
-    kept(
-        "SIGTERM, the next node takes over",
-        REDIS,
-        ACKED,
-        deploys::sigterm_redis,
-    ),
-    kept(
-        "SIGTERM, the next node takes over",
-        REDIS,
-        "relaxed",
-        deploys::sigterm_relaxed,
-    ),
-    kept(
-        "SIGTERM, 1,000 clients of all habits",
-        SQLITE,
-        ACKED,
-        deploys::all_habits,
-    ),
-    kept("`kill -9`", SQLITE, ACKED, deploys::kill_sqlite),
-    kept("`kill -9`", REDIS, ACKED, deploys::kill_redis),
-    kept(
-        "50 restarts, SIGTERM and `kill -9` by turns",
-        SQLITE,
-        ACKED,
-        deploys::restarts_sqlite,
-    ),
-    kept(
-        "50 restarts, SIGTERM and `kill -9` by turns",
-        REDIS,
-        ACKED,
-        deploys::restarts_redis,
-    ),
-    kept(
-        "takeover storm on one node",
-        SQLITE,
-        ACKED,
-        deploys::storm_on_one_node,
-    ),
-    kept(
-        "takeover storm between two nodes",
-        SQLITE,
-        ACKED,
-        deploys::storm_over_sqlite,
-    ),
-    kept(
-        "takeover storm between two nodes",
-        REDIS,
-        ACKED,
-        deploys::storm_over_redis,
-    ),
-    kept(
-        "Redis `kill -9` and restart",
-        REDIS,
-        ACKED,
-        outages::kill_redis_always,
-    ),
-    Fault {
-        name: "Redis `kill -9` and restart",
-        store: "Redis, AOF everysec",
-        durability: ACKED,
-        promise: Promise::MayBreak,
-        run: outages::kill_redis_everysec,
-    },
-    Fault {
-        name: "Redis and the server `kill -9` and restart",
-        store: "Redis without persistence",
-        durability: ACKED,
-        promise: Promise::Breaks,
-        run: outages::kill_both_without_persistence,
-    },
-    kept("Redis SIGSTOP for 1 s", REDIS, ACKED, outages::freeze_1s),
-    kept("Redis SIGSTOP for 5 s", REDIS, ACKED, outages::freeze_5s),
-    kept("Redis answers `-LOADING`", REDIS, ACKED, outages::loading),
-    kept("Redis answers `-OOM`", REDIS, ACKED, outages::out_of_memory),
-    kept(
-        "Redis answers `-READONLY`",
-        REDIS,
-        ACKED,
-        outages::read_only,
-    ),
-    kept("Redis answers `-NOAUTH`", REDIS, ACKED, outages::no_auth),
-    kept(
-        "cut in the middle of a reply of Redis",
-        REDIS,
-        ACKED,
-        outages::cuts,
-    ),
-    kept("disk full", SQLITE, ACKED, disks::full),
-    kept(
-        "disk full, `kill -9`",
-        SQLITE,
-        ACKED,
-        disks::full_and_killed,
-    ),
-    kept("directory read-only", SQLITE, ACKED, disks::read_only),
-];
 
 #[test]
 fn the_campaign() {

@@ -7,12 +7,13 @@ use super::disk::Disk;
 use super::fleet::Fleet;
 use super::node;
 use crate::support::server::Server;
+use crate::support::store::Store;
 use crate::support::{PATIENCE, eventually};
 
 #[track_caller]
-fn serve(row: &Row, disk: &Disk) -> (Server, Fleet) {
+fn serve(row: &Row, disk: &Disk, flags: &[&str]) -> (Server, Fleet) {
     let address = node::address();
-    let server = node::start(&disk.sqlite(), address, &[]);
+    let server = node::start(&disk.sqlite(), address, flags);
     let fleet = Fleet::gather(&[address], busy(100 * row.scale));
     fleet.flow(500);
     (server, fleet)
@@ -30,7 +31,7 @@ fn fill(server: &Server, disk: &Disk) {
 /// Nothing is acknowledged that is not kept, and it goes on by itself when there is room again.
 pub(crate) fn full(row: &mut Row) -> Tally {
     let disk = Disk::mount();
-    let (mut server, fleet) = serve(row, &disk);
+    let (mut server, fleet) = serve(row, &disk, &[]);
     let times = 3 * row.scale;
     for _ in 0..times {
         fill(&server, &disk);
@@ -49,7 +50,7 @@ pub(crate) fn full(row: &mut Row) -> Tally {
 /// The worst moment for it.
 pub(crate) fn full_and_killed(row: &mut Row) -> Tally {
     let disk = Disk::mount();
-    let (mut server, fleet) = serve(row, &disk);
+    let (mut server, fleet) = serve(row, &disk, &[]);
     let times = 3 * row.scale;
     for _ in 0..times {
         fill(&server, &disk);
@@ -66,7 +67,7 @@ pub(crate) fn full_and_killed(row: &mut Row) -> Tally {
 /// A start on a directory that cannot be written is refused, and costs nothing.
 pub(crate) fn read_only(row: &mut Row) -> Tally {
     let disk = Disk::mount();
-    let (mut server, fleet) = serve(row, &disk);
+    let (mut server, fleet) = serve(row, &disk, &[]);
     let times = 2 * row.scale;
     for _ in 0..times {
         let exit = node::stop(&mut server);
@@ -88,4 +89,29 @@ pub(crate) fn read_only(row: &mut Row) -> Tally {
     }
     row.note(format!("{times} starts refused, exit 1"));
     row.settle_with_sqlite(fleet, &disk.sqlite())
+}
+
+/// Nothing can be written any more, and the server lives. Its files are rescued to another disk,
+/// with all that was acknowledged.
+pub(crate) fn becomes_read_only(row: &mut Row) -> Tally {
+    let disk = Disk::mount_ext4();
+    // The wait for the store is short here: it would be in vain.
+    let flags = ["--drain-timeout=500ms", "--persist-timeout=1s"];
+    let (mut server, fleet) = serve(row, &disk, &flags);
+    disk.fail();
+    eventually("readiness 503", || server.readiness() == 503);
+    let exit = node::stop(&mut server);
+    let report = exit.report();
+    assert_eq!(exit.code, Some(1), "{report:?}");
+    assert!(!report.unsaved.is_empty(), "{report:?}");
+    row.note(format!("exit 1, {} named as unsaved", report.unsaved.len()));
+    let store = Store::sqlite();
+    let Store::Sqlite(dir) = &store else {
+        unreachable!("it is one of SQLite")
+    };
+    disk.rescue(dir.path());
+    let _server = node::start(&store.url(), server.address, &[]);
+    fleet.flow(500);
+    row.note("its files copied to a good disk");
+    row.settle_with_sqlite(fleet, &store.url())
 }

@@ -34,4 +34,6 @@ mod node;
 mod outages;
 mod proxy;
 mod resp;
+mod rows;
 mod session;
+mod spills;

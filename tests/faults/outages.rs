@@ -61,7 +61,7 @@ fn kill_redis(row: &mut Row, mut redis: Redis) -> Tally {
 }
 
 /// Nobody has the counts any more. The accounts must show it.
-pub(crate) fn kill_both_without_persistence(row: &mut Row) -> Tally {
+pub(crate) fn kill_both(row: &mut Row) -> Tally {
     let mut redis = Redis::start();
     let (mut server, fleet) = serve(row, &redis.url());
     server.kill();
