@@ -43,7 +43,7 @@ fn deploy(row: &mut Row, store: &str, flags: &[&str]) -> (Fleet, Server) {
     let mut old = node::start(store, nodes[0], flags);
     let fleet = Fleet::gather(&nodes[..1], busy(100 * row.scale));
     fleet.redirect(&nodes);
-    let deploys = 3 * row.scale;
+    let deploys = 2 * row.scale;
     for deploy in 1..=deploys {
         fleet.flow(500);
         let new = node::start(store, nodes[deploy % 2], flags);
@@ -115,6 +115,7 @@ fn restart(row: &mut Row, store: &str) -> (Fleet, Server) {
     let restarts = 50;
     for at in 0..restarts {
         fleet.flow(100);
+        let hellos = fleet.hellos();
         if at % 2 == 0 {
             let exit = node::stop(&mut server);
             assert_eq!(exit.code, Some(0), "{:?}", exit.report());
@@ -123,7 +124,7 @@ fn restart(row: &mut Row, store: &str) -> (Fleet, Server) {
         }
         server = node::start(store, address, &flags);
         // The next one finds clients at every step of their way back.
-        fleet.greet(clients as u64 / 2);
+        fleet.until_hellos(hellos + clients as u64 / 2);
     }
     fleet.flow(100);
     row.note(format!("{} × exit 0, {} kills", restarts / 2, restarts / 2));
@@ -136,10 +137,9 @@ pub(crate) fn all_habits(row: &mut Row) -> Tally {
     let store = kept.url();
     let address = node::address();
     let mut server = node::start(&store, address, &[]);
-    let each = 125 * row.scale;
     let mut crowd = Vec::new();
     for habit in HABITS {
-        crowd.extend(plans(&format!("{habit:?}"), each, habit));
+        crowd.extend(plans(&format!("{habit:?}"), 125, habit));
     }
     let fleet = Fleet::gather(&[address], crowd);
     fleet.flow(5_000);
@@ -191,7 +191,7 @@ fn storm(row: &mut Row, nodes: &[std::net::SocketAddr]) -> Fleet {
     let fleet = Fleet::gather(nodes, busy(clients));
     fleet.flow(500);
     fleet.order(Orders::Storm);
-    fleet.greet(20 * clients as u64);
+    fleet.until_hellos(11 * clients as u64);
     fleet.order(Orders::Flow);
     fleet.flow(500);
     fleet

@@ -109,12 +109,15 @@ impl Fleet {
         eventually("messages are acknowledged", || acknowledged() >= goal);
     }
 
-    /// Waits until so many more hellos have come.
+    /// Hellos so far.
+    pub(crate) fn hellos(&self) -> u64 {
+        self.shared.hellos.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many hellos have come.
     #[track_caller]
-    pub(crate) fn greet(&self, hellos: u64) {
-        let greeted = || self.shared.hellos.load(Ordering::Relaxed);
-        let goal = greeted() + hellos;
-        eventually("hellos", || greeted() >= goal);
+    pub(crate) fn until_hellos(&self, hellos: u64) {
+        eventually("hellos", || self.hellos() >= hellos);
     }
 
     pub(crate) fn order(&self, orders: Orders) {

@@ -17,8 +17,8 @@ pub(crate) struct Ledger {
     pub(crate) acknowledged: u64,
     /// Acknowledged messages that a hello, or in the end the store, has denied.
     pub(crate) lost: u64,
-    /// Messages that were acknowledged by a reply and denied by the goodbye after it: with `relaxed`
-    /// no contradiction, if the next hello knows of them.
+    /// Messages that were acknowledged by a reply and denied by the goodbye after it: no
+    /// contradiction with `relaxed`, if the next hello knows of them.
     pub(crate) denied: u64,
     /// Counts above what was sent.
     pub(crate) double: u64,

@@ -24,6 +24,7 @@
 mod support;
 
 mod campaign;
+mod chaos;
 mod deploys;
 mod disk;
 mod disks;

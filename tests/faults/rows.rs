@@ -2,7 +2,7 @@
 //! store itself promises there.
 
 use super::campaign::{Fault, Promise, Row, Tally};
-use super::{deploys, disks, outages, spills};
+use super::{chaos, deploys, disks, outages, spills};
 
 type Run = fn(&mut Row) -> Tally;
 
@@ -75,6 +75,10 @@ pub(crate) const FAULTS: &[Fault] = &[
     sqlite(
         "disk becomes read-only under the server",
         disks::becomes_read_only,
+    ),
+    redis(
+        "all of it, two nodes, in a storm of takeovers",
+        chaos::everything,
     ),
 ];
 

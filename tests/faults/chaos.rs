@@ -1,0 +1,141 @@
+//! Everything at once: two nodes with a spill each, clients that move between them all the time, and
+//! one fault after the other, drawn from a seed that the row prints.
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tempfile::TempDir;
+
+use super::campaign::{Row, Tally};
+use super::deploys::busy;
+use super::fleet::{Fleet, Orders};
+use super::node;
+use crate::support::redis::Redis;
+use crate::support::server::Server;
+use crate::support::{ms, pause};
+
+/// Short phases: there is much to do.
+const FLAGS: [&str; 4] = [
+    "--notify-timeout=100ms",
+    "--drain-timeout=300ms",
+    "--persist-timeout=800ms",
+    "--close-spread=50ms",
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    KillServer,
+    StopServer,
+    FreezeRedis,
+    KillRedis,
+    /// The server has to leave while Redis is frozen; then Redis goes on, or is killed.
+    StopServerBeforeFrozenRedis {
+        killed: bool,
+    },
+    KillServerBeforeFrozenRedis,
+}
+
+struct Scene {
+    redis: Redis,
+    servers: [Server; 2],
+    spills: TempDir,
+    rng: StdRng,
+}
+
+pub(crate) fn everything(row: &mut Row) -> Tally {
+    let redis = Redis::durable();
+    let spills = TempDir::new().expect("a temporary directory");
+    let start = |at| start(&redis, &spills, at, node::address());
+    let mut scene = Scene {
+        servers: [start(0), start(1)],
+        redis,
+        spills,
+        rng: StdRng::seed_from_u64(SEED),
+    };
+    let addresses = [scene.servers[0].address, scene.servers[1].address];
+    let fleet = Fleet::gather(&addresses, busy(100 * row.scale));
+    fleet.order(Orders::Storm);
+    let faults = 15 * row.scale;
+    for _ in 0..faults {
+        fleet.flow(200);
+        scene.strike();
+    }
+    fleet.order(Orders::Flow);
+    fleet.flow(500);
+    row.note(format!("{faults} faults, seed {SEED:#x}"));
+    row.settle_with_redis(fleet, &scene.redis)
+}
+
+#[track_caller]
+fn start(redis: &Redis, spills: &TempDir, at: usize, address: std::net::SocketAddr) -> Server {
+    let path = spills.path().join(format!("{at}.db"));
+    let spill = format!("--spill=sqlite:{}", path.display());
+    node::start(
+        &redis.url(),
+        address,
+        &[&[spill.as_str()], &FLAGS[..]].concat(),
+    )
+}
+
+impl Scene {
+    #[track_caller]
+    fn strike(&mut self) {
+        let at = self.rng.random_range(0..2);
+        let fault = match self.rng.random_range(0..7) {
+            0 => Fault::KillServer,
+            1 => Fault::StopServer,
+            2 => Fault::FreezeRedis,
+            3 => Fault::KillRedis,
+            4 => Fault::StopServerBeforeFrozenRedis { killed: false },
+            5 => Fault::StopServerBeforeFrozenRedis { killed: true },
+            _ => Fault::KillServerBeforeFrozenRedis,
+        };
+        eprintln!("    {fault:?}, server {at}");
+        let length = ms(self.rng.random_range(0..1_500));
+        match fault {
+            Fault::KillServer => self.servers[at].kill(),
+            Fault::StopServer => self.stop(at),
+            Fault::FreezeRedis => {
+                self.redis.freeze();
+                pause(length);
+                return self.redis.thaw();
+            }
+            Fault::KillRedis => {
+                self.redis.kill();
+                pause(length / 4);
+                return self.redis.restart();
+            }
+            Fault::StopServerBeforeFrozenRedis { killed } => {
+                self.redis.freeze();
+                pause(length / 4);
+                self.stop(at);
+                self.redis_returns(killed);
+            }
+            Fault::KillServerBeforeFrozenRedis => {
+                self.redis.freeze();
+                pause(length / 4);
+                self.servers[at].kill();
+                self.redis_returns(false);
+            }
+        }
+        let address = self.servers[at].address;
+        self.servers[at] = start(&self.redis, &self.spills, at, address);
+    }
+
+    #[track_caller]
+    fn redis_returns(&mut self, killed: bool) {
+        if killed {
+            self.redis.kill();
+            self.redis.restart();
+        } else {
+            self.redis.thaw();
+        }
+    }
+
+    #[track_caller]
+    fn stop(&mut self, at: usize) {
+        let exit = node::stop(&mut self.servers[at]);
+        assert_eq!(exit.code, Some(0), "{:?}", exit.report());
+    }
+}
+
+const SEED: u64 = 0x5344_574e;
