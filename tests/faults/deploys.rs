@@ -183,6 +183,18 @@ pub(crate) fn storm_over_redis(row: &mut Row) -> Tally {
     row.settle_with_redis(fleet, &redis)
 }
 
+/// With no right to the channel on which nodes tell each other of claims, only the fence in Redis
+/// is left.
+pub(crate) fn storm_without_news(row: &mut Row) -> Tally {
+    let options = "--appendonly yes --appendfsync always \
+                   --user default on nopass ~* resetchannels +@all";
+    let redis = Redis::with(&options.split(' ').collect::<Vec<_>>());
+    let nodes = [node::address(), node::address()];
+    let _servers = nodes.map(|address| node::start(&redis.url(), address, &[]));
+    let fleet = storm(row, &nodes);
+    row.settle_with_redis(fleet, &redis)
+}
+
 /// Each client opens its session on another connection while it still sends on the one it has, and
 /// goes on there with the same outbox; again and again.
 #[track_caller]

@@ -33,6 +33,10 @@ pub(crate) const FAULTS: &[Fault] = &[
         "takeover storm between two nodes",
         deploys::storm_over_redis,
     ),
+    redis(
+        "takeover storm, no news of claims",
+        deploys::storm_without_news,
+    ),
     redis("Redis `kill -9`, restarted", outages::kill_redis_always),
     Fault {
         store: "Redis, AOF everysec",

@@ -307,9 +307,7 @@ impl Session {
     /// Moves to another connection, or drops the one there is, from time to time.
     fn be_restless(&mut self, shell: &mut Shell<'_>) {
         let drops = self.plan.habit == Habit::Dropping;
-        let spare = 1 - self.front;
-        if !drops && shell.orders != Orders::Storm || !self.is_open() || self.links[spare].is_some()
-        {
+        if !drops && shell.orders != Orders::Storm || !self.is_open() {
             return;
         }
         let pause = shell.rng.random_range(RESTLESS_WITHIN.0..RESTLESS_WITHIN.1);
@@ -318,11 +316,16 @@ impl Session {
             return;
         }
         self.restless_at = None;
-        if drops {
-            self.ended(self.front);
-        } else {
-            self.node = shell.rng.random_range(0..shell.nodes.len());
-            self.dial(spare, shell);
+        let spare = 1 - self.front;
+        match &mut self.links[spare] {
+            None if drops => self.ended(self.front),
+            None => {
+                self.node = shell.rng.random_range(0..shell.nodes.len());
+                self.dial(spare, shell);
+            }
+            // Nobody has told it that it is not wanted any more.
+            Some(link) if link.stage == Stage::Open => link.close(1000),
+            Some(_) => {}
         }
     }
 
