@@ -324,7 +324,10 @@ impl Session {
                 self.dial(spare, shell);
             }
             // Nobody has told it that it is not wanted any more.
-            Some(link) if link.stage == Stage::Open => link.close(1000),
+            Some(link) if link.stage == Stage::Open => {
+                link.close(1000);
+                link.write();
+            }
             Some(_) => {}
         }
     }

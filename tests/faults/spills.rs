@@ -175,7 +175,7 @@ pub(crate) fn read_only(row: &mut Row) -> Tally {
 #[track_caller]
 fn name(row: &mut Row, mut scene: Scene, repair: impl FnOnce()) -> Tally {
     let report = scene.stop(row, 1);
-    assert_eq!(report.spilled, 0, "{report:?}");
+    assert_ne!(report.unsaved, []);
     scene.restart_redis();
     let mut redis = Resp::connect(scene.redis.port());
     let sessions = report.unsaved.iter().map(|one| one.session.as_str());
