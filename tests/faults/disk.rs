@@ -39,8 +39,7 @@ impl Disk {
         let dir = TempDir::new().expect("a temporary directory");
         assert!(
             run("mount", options, dir.path()),
-            "this row mounts a file system of its own, which takes root: run the tests as root, \
-             or as the root of a namespace (`unshare --map-root-user --mount make test-faults`)"
+            "this row mounts a file system of its own: run the tests as root, where that is allowed"
         );
         Self { dir, _image: image }
     }

@@ -12,7 +12,7 @@ use super::node;
 use super::resp::Resp;
 use crate::support::redis::Redis;
 use crate::support::server::{Report, Server};
-use crate::support::{PATIENCE, ms, pause};
+use crate::support::{PATIENCE, eventually, http};
 
 /// The wait for Redis is short here: what comes after it is the matter.
 const SHORT: [&str; 3] = [
@@ -41,8 +41,11 @@ impl Scene {
         fleet.flow(500);
         before();
         redis.freeze();
-        // Time for messages that are counted and cannot be saved.
-        pause(ms(300));
+        let clients = format!("\nsundown_unsaved_sessions {}\n", fleet.clients());
+        eventually("every client has sent what cannot be saved", || {
+            let metrics = http::get(server.admin, "/metrics");
+            metrics.body.contains(&clients)
+        });
         Self {
             redis,
             server,
@@ -58,7 +61,6 @@ impl Scene {
         let report = exit.report();
         assert_eq!(exit.code, Some(code), "{report:?}");
         let (spilled, unsaved) = (report.spilled, report.unsaved.len());
-        // Each client had sent something in the meantime.
         assert_eq!(
             spilled as usize + unsaved,
             self.fleet.clients(),
