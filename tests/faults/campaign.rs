@@ -36,6 +36,7 @@ pub(crate) struct Row {
     /// Multiplies clients and rounds.
     pub(crate) scale: usize,
     durability: &'static str,
+    promise: Promise,
     notes: Vec<String>,
 }
 
@@ -101,7 +102,8 @@ impl Row {
             tally.stranded += usize::from(!ledger.is_complete);
             hellos += ledger.hellos;
             repeated += ledger.repeated;
-            if ledger.lost + ledger.double + ledger.out_of_order > 0 || !ledger.is_complete {
+            let is_clean = ledger.lost + ledger.double + ledger.out_of_order == 0;
+            if self.promise == Promise::Kept && !(is_clean && ledger.is_complete) {
                 eprintln!("    {ledger:?}");
             }
         }
@@ -129,6 +131,7 @@ impl Fault {
         let mut row = Row {
             scale,
             durability: self.durability,
+            promise: self.promise,
             notes: Vec::new(),
         };
         let began = now();
