@@ -20,7 +20,7 @@ pub(crate) struct Fault {
     pub(crate) run: fn(&mut Row) -> Tally,
 }
 
-/// What the store itself promises in this row.
+/// What the store itself, or the durability, promises in this row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Promise {
     /// Lost and double must be 0.
@@ -93,6 +93,7 @@ impl Row {
             ledger.settle(counts.get(&ledger.session).copied().unwrap_or(0));
             if self.durability == "acked" {
                 ledger.lost = ledger.lost.max(ledger.denied);
+                ledger.double += ledger.overlapping;
             }
             tally.sent += ledger.wanted;
             tally.acknowledged += ledger.acknowledged;

@@ -22,6 +22,8 @@ pub(crate) struct Ledger {
     pub(crate) denied: u64,
     /// Counts above what was sent.
     pub(crate) double: u64,
+    /// Replies above the hello of a newer connection: with `acked`, two owners.
+    pub(crate) overlapping: u64,
     /// Replies that were not the next count of their connection.
     pub(crate) out_of_order: u64,
     /// Messages that went on the wire more than once.
@@ -96,7 +98,7 @@ impl Ledger {
         let own = seat.sent;
         self.doubt_above(own, count);
         if seat.taken_at.is_some_and(|taken_at| count > taken_at) {
-            self.double += 1;
+            self.overlapping += 1;
         }
         seat.at = count;
         seat.sent = seat.sent.max(count);
@@ -189,9 +191,9 @@ fn the_account_sees_two_owners() {
     ledger.hello(&mut Seat::default(), 6);
     Ledger::take_over(&mut old, 6);
     ledger.reply(&mut old, 6);
-    assert_eq!(ledger.double, 0, "what was counted before");
+    assert_eq!(ledger.overlapping, 0, "what was counted before");
     ledger.reply(&mut old, 7);
-    assert_eq!(ledger.double, 1);
+    assert_eq!(ledger.overlapping, 1);
 }
 
 #[test]

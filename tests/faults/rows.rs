@@ -33,6 +33,10 @@ pub(crate) const FAULTS: &[Fault] = &[
         "takeover storm between two nodes",
         deploys::storm_over_redis,
     ),
+    Fault {
+        promise: Promise::MayBreak,
+        ..relaxed("takeover storm between two nodes", deploys::storm_relaxed)
+    },
     redis(
         "takeover storm, no news of claims",
         deploys::storm_without_news,
