@@ -1,17 +1,23 @@
 //! Everything at once: two nodes with a spill each, clients that move between them all the time, and
 //! one fault after the other, drawn from a seed that the row prints.
 
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::campaign::{Row, Tally};
 use super::deploys::busy;
 use super::fleet::{Fleet, Orders};
 use super::node;
+use super::resp::Resp;
 use crate::support::redis::Redis;
-use crate::support::server::Server;
-use crate::support::{ms, pause};
+use crate::support::server::{BINARY, Server};
+use crate::support::{PATIENCE, ms, pause};
 
 /// Short phases: there is much to do.
 const FLAGS: [&str; 4] = [
@@ -32,6 +38,9 @@ enum Fault {
         killed: bool,
     },
     KillServerBeforeFrozenRedis,
+    /// What was spilled is being replayed when the server is killed.
+    KillServerAtStart,
+    RefuseWrites,
 }
 
 struct Scene {
@@ -66,28 +75,31 @@ pub(crate) fn everything(row: &mut Row) -> Tally {
 }
 
 #[track_caller]
-fn start(redis: &Redis, spills: &TempDir, at: usize, address: std::net::SocketAddr) -> Server {
+fn start(redis: &Redis, spills: &TempDir, at: usize, address: SocketAddr) -> Server {
+    let spill = spill(spills, at);
+    let flags = [&[spill.as_str()], &FLAGS[..]].concat();
+    node::start(&redis.url(), address, &flags)
+}
+
+fn spill(spills: &TempDir, at: usize) -> String {
     let path = spills.path().join(format!("{at}.db"));
-    let spill = format!("--spill=sqlite:{}", path.display());
-    node::start(
-        &redis.url(),
-        address,
-        &[&[spill.as_str()], &FLAGS[..]].concat(),
-    )
+    format!("--spill=sqlite:{}", path.display())
 }
 
 impl Scene {
     #[track_caller]
     fn strike(&mut self) {
         let at = self.rng.random_range(0..2);
-        let fault = match self.rng.random_range(0..7) {
+        let fault = match self.rng.random_range(0..9) {
             0 => Fault::KillServer,
             1 => Fault::StopServer,
             2 => Fault::FreezeRedis,
             3 => Fault::KillRedis,
             4 => Fault::StopServerBeforeFrozenRedis { killed: false },
             5 => Fault::StopServerBeforeFrozenRedis { killed: true },
-            _ => Fault::KillServerBeforeFrozenRedis,
+            6 => Fault::KillServerBeforeFrozenRedis,
+            7 => Fault::KillServerAtStart,
+            _ => Fault::RefuseWrites,
         };
         eprintln!("    {fault:?}, server {at}");
         let length = ms(self.rng.random_range(0..1_500));
@@ -116,6 +128,18 @@ impl Scene {
                 self.servers[at].kill();
                 self.redis_returns(false);
             }
+            Fault::KillServerAtStart => {
+                self.redis.freeze();
+                self.stop(at);
+                self.redis_returns(true);
+                self.start_and_kill(at, length / 30);
+            }
+            Fault::RefuseWrites => {
+                let mut control = Resp::connect(self.redis.port());
+                control.ask("CONFIG SET maxmemory 1");
+                pause(length / 2);
+                return drop(control.ask("CONFIG SET maxmemory 0"));
+            }
         }
         let address = self.servers[at].address;
         self.servers[at] = start(&self.redis, &self.spills, at, address);
@@ -129,6 +153,17 @@ impl Scene {
         } else {
             self.redis.thaw();
         }
+    }
+
+    /// It may have replayed nothing, all, or some of it.
+    #[track_caller]
+    fn start_and_kill(&self, at: usize, after: Duration) {
+        let spill = spill(&self.spills, at);
+        let command = Command::new(BINARY);
+        let (mut process, _dir) = Server::spawn(command, &self.redis.url(), &[&spill]);
+        pause(after);
+        process.signal(Signal::KILL);
+        process.wait(PATIENCE);
     }
 
     #[track_caller]
