@@ -199,13 +199,11 @@ pub(crate) fn cuts(row: &mut Row) -> Tally {
     let servers = nodes.map(|address| node::start(&proxy.url(), address, &[]));
     let fleet = Fleet::gather(&nodes, busy(100 * row.scale));
     fleet.flow(500);
-    let goal = 30 * row.scale;
     proxy.cut(true);
-    let mut cuts = 0;
-    eventually("cuts", || {
-        cuts = proxy.cuts();
-        cuts >= goal
-    });
+    for round in 1..=row.scale {
+        eventually("cuts", || proxy.cuts() >= CUTS * round);
+    }
+    let cuts = proxy.cuts();
     proxy.cut(false);
     for server in &servers {
         until_readiness(server, 200);
@@ -214,3 +212,6 @@ pub(crate) fn cuts(row: &mut Row) -> Tally {
     row.note(format!("{cuts} cuts, each after another number of bytes"));
     row.settle_with_redis(fleet, &redis)
 }
+
+/// In a round; the waits between them grow to two seconds.
+const CUTS: usize = 30;
