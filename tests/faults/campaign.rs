@@ -148,10 +148,17 @@ impl Fault {
         };
         let mut line = format!("| {} | {} | {} |", self.name, self.store, self.durability);
         let numbers = match &tally {
-            Some(tally) => format!(
-                " {} | {} | {} | {} | {} |",
-                tally.clients, tally.sent, tally.acknowledged, tally.lost, tally.double
-            ),
+            Some(tally) => {
+                let mark = if self.promise == Promise::Kept {
+                    ""
+                } else {
+                    " †"
+                };
+                format!(
+                    " {} | {} | {} | {}{mark} | {} |",
+                    tally.clients, tally.sent, tally.acknowledged, tally.lost, tally.double
+                )
+            }
             None => " ? | ? | ? | ? | ? |".to_owned(),
         };
         line += &numbers;
@@ -208,7 +215,7 @@ fn the_campaign() {
         );
     }
     println!(
-        "\n| fault | store | durability | clients | sent | acknowledged | lost | double | notes |\n\
+        "† Nothing is promised here.\n\n| fault | store | durability | clients | sent | acknowledged | lost | double | notes |\n\
          |---|---|---|---:|---:|---:|---:|---:|---|\n{}\n",
         lines.join("\n")
     );
