@@ -215,7 +215,8 @@ fn the_campaign() {
         );
     }
     println!(
-        "† Nothing is promised here.\n\n| fault | store | durability | clients | sent | acknowledged | lost | double | notes |\n\
+        "† Nothing is promised here.\n\n\
+         | fault | store | durability | clients | sent | acknowledged | lost | double | notes |\n\
          |---|---|---|---:|---:|---:|---:|---:|---|\n{}\n",
         lines.join("\n")
     );

@@ -1,5 +1,5 @@
-//! Everything at once: two nodes with a spill each, clients that move between them all the time, and
-//! one fault after the other, drawn from a seed that the row prints.
+//! Everything at once: two nodes with a spill each, clients that move between them all the time,
+//! and one fault after the other, drawn from a seed that the row prints.
 
 use std::net::SocketAddr;
 use std::process::Command;
