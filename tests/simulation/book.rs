@@ -210,6 +210,11 @@ impl Book {
             "{name}: read from {from:?}, whose session is not granted: {index}"
         );
         let is_open = conn.closed.is_none() && !conn.app_closes && !conn.peer_closed;
+        let stopped = self.timeline.persisting.is_some();
+        assert!(
+            !is_open || !stopped,
+            "{name}: {from:?} is read in Persisting"
+        );
         let expected = is_open && (counts || !has_session);
         assert_eq!(
             calls.len(),
