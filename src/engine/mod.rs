@@ -16,6 +16,7 @@ pub mod message;
 mod parting;
 mod session;
 pub mod shutdown;
+mod spilling;
 mod timers;
 
 use std::collections::VecDeque;

@@ -12,6 +12,7 @@ use slab::Slab;
 use super::io::{Claim, ConnId, Save, SessionId, SessionKey, StoreCommand};
 use super::ledger::Ledger;
 use super::message::ServerMessage;
+use super::spilling::Spilling;
 use crate::slots::SlotSet;
 
 /// Every session that is open, or closed and not yet saved.
@@ -25,10 +26,8 @@ pub(super) struct Sessions {
     claiming: SlotSet,
     /// Sessions whose count the store has not confirmed.
     unsaved: SlotSet,
-    /// Those of them whose count is in the spill.
-    spilled: SlotSet,
-    /// Those of them that go into the spill, if the store does not take them in time.
-    spill: Spill,
+    /// What becomes of those, if the store does not take them in time.
+    spilling: Spilling,
     /// Sessions to hand to the store at the next flush, each once.
     dirty: Vec<SessionKey>,
     /// Claims to hand to the store at the next flush, oldest first.
@@ -51,18 +50,6 @@ pub(super) struct Session {
     dirty: bool,
     /// Its claim is with the store.
     claim_asked: bool,
-}
-
-/// What is on its way into the spill.
-#[derive(Debug, Default)]
-struct Spill {
-    /// The store has had its time: whatever is counted goes into the spill, too.
-    begun: bool,
-    /// To be handed over at the next flush.
-    due: SlotSet,
-    /// Handed over, and not answered. What is counted meanwhile is due when the answer comes, so
-    /// that a slow file cannot pile up requests.
-    asked: SlotSet,
 }
 
 /// The connection on this node whose session someone else has just asked for.
@@ -93,8 +80,7 @@ impl Sessions {
             by_id: HashMap::new(),
             claiming: SlotSet::default(),
             unsaved: SlotSet::default(),
-            spilled: SlotSet::default(),
-            spill: Spill::default(),
+            spilling: Spilling::default(),
             dirty: Vec::new(),
             unclaimed: VecDeque::new(),
             batch_max,
@@ -148,13 +134,12 @@ impl Sessions {
 
     /// Whether store or spill has all of a session; so they have of one that is forgotten.
     pub(super) fn is_safe(&self, key: SessionKey) -> bool {
-        self.is_saved(key) || self.spilled.contains(key.slot)
+        self.is_saved(key) || self.spilling.holds(key.slot)
     }
 
     /// Whether a session is on its way into the spill.
     pub(super) fn awaits_spill(&self, key: SessionKey) -> bool {
-        let Spill { due, asked, .. } = &self.spill;
-        self.get(key).is_some() && (due.contains(key.slot) || asked.contains(key.slot))
+        self.get(key).is_some() && self.spilling.awaits(key.slot)
     }
 
     /// Whether the store has all of a session; so it has of one that is forgotten.
@@ -167,12 +152,7 @@ impl Sessions {
         let count = get_mut(&mut self.slab, key)?.ledger.count()?;
         self.unsaved.insert(key.slot);
         self.mark_dirty(key);
-        if self.spill.begun {
-            self.spilled.remove(key.slot);
-            if !self.spill.asked.contains(key.slot) {
-                self.spill.due.insert(key.slot);
-            }
-        }
+        self.spilling.handle_counted(key.slot);
         Some(count)
     }
 
@@ -249,8 +229,7 @@ impl Sessions {
             session.ledger.handle_saved(save.count);
             if session.ledger.is_saved() {
                 self.unsaved.remove(save.key.slot);
-                self.spilled.remove(save.key.slot);
-                self.spill.due.remove(save.key.slot);
+                self.spilling.handle_saved(save.key.slot);
                 self.forget_if_over(save.key);
             } else {
                 self.mark_dirty(save.key);
@@ -288,30 +267,24 @@ impl Sessions {
     /// The store has had its time: what it has not confirmed goes into the spill, and so does what
     /// is counted from here on. What the spill has refused before is tried once more.
     pub(super) fn begin_spill(&mut self) {
-        self.spill.begun = true;
-        for slot in self.unsaved.iter() {
-            if !self.spilled.contains(slot) && !self.spill.asked.contains(slot) {
-                self.spill.due.insert(slot);
-            }
-        }
+        self.spilling.begin(self.unsaved.iter());
     }
 
     /// Whether anything waits to be handed to the spill.
     pub(super) fn has_spill(&self) -> bool {
-        !self.spill.due.is_empty()
+        self.spilling.is_due()
     }
 
     /// The next sessions to put into the spill, at most `max`.
     pub(super) fn poll_spill(&mut self, max: usize) -> Vec<Save> {
         let mut batch = Vec::new();
         while batch.len() < max
-            && let Some(slot) = self.spill.due.pop()
+            && let Some(slot) = self.spilling.pop()
         {
             let Some(session) = self.slab.get(slot as usize) else {
                 continue;
             };
             if let Some((epoch, count)) = session.ledger.next_spill() {
-                self.spill.asked.insert(slot);
                 batch.push(session.save(slot, (epoch, count)));
             }
         }
@@ -323,16 +296,13 @@ impl Sessions {
         let Some(session) = get_mut(&mut self.slab, save.key) else {
             return;
         };
-        self.spill.asked.remove(save.key.slot);
-        if session.ledger.processed() > save.count && !session.ledger.is_saved() {
-            self.spill.due.insert(save.key.slot);
-        }
         if kept {
             session.ledger.handle_spilled(save.count);
-            if session.ledger.is_safe() && !session.ledger.is_saved() {
-                self.spilled.insert(save.key.slot);
-            }
         }
+        let grown = session.ledger.processed() > save.count;
+        let useful = (kept || grown) && !session.ledger.is_saved();
+        let holds_all = useful.then(|| session.ledger.is_safe());
+        self.spilling.handle_answer(save.key.slot, holds_all);
     }
 
     /// Marks up to `max` open sessions from `cursor` on to be saved, changed or not: that renews
@@ -376,12 +346,12 @@ impl Sessions {
 
     /// How many sessions neither the store nor the spill has confirmed, claims included.
     pub(super) fn unsafe_len(&self) -> usize {
-        self.unsaved.len() - self.spilled.len() + self.claiming.len()
+        self.unsaved.len() - self.spilling.held_len() + self.claiming.len()
     }
 
     /// How many sessions are in the spill and not in the store.
     pub(super) fn spilled_len(&self) -> usize {
-        self.spilled.len()
+        self.spilling.held_len()
     }
 
     /// How many sessions there are, closed and unsaved ones included.
@@ -393,7 +363,7 @@ impl Sessions {
     pub(super) fn lost(&self) -> impl Iterator<Item = &Session> {
         self.unsaved
             .iter()
-            .filter(|slot| !self.spilled.contains(*slot))
+            .filter(|slot| !self.spilling.holds(*slot))
             .filter_map(|slot| self.slab.get(slot as usize))
     }
 
@@ -476,9 +446,7 @@ impl Sessions {
         if self.get(key).is_some() {
             self.claiming.remove(key.slot);
             self.unsaved.remove(key.slot);
-            self.spilled.remove(key.slot);
-            self.spill.due.remove(key.slot);
-            self.spill.asked.remove(key.slot);
+            self.spilling.forget(key.slot);
             let session = self.slab.remove(key.slot as usize);
             if self.by_id.get(&session.id) == Some(&key) {
                 self.by_id.remove(&session.id);
