@@ -6,7 +6,7 @@ CARGO ?= cargo
 FAULTS_PROFILE ?= --release
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown test-conformance soak test-faults lint doc deny ci
+.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults lint doc deny ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -29,6 +29,9 @@ test-conformance: ## RFC 6455 from raw bytes, and how many cases that is
 
 soak: ## the simulation with new seeds, for SUNDOWN_SOAK=10m (default 60s)
 	SUNDOWN_SOAK=$${SUNDOWN_SOAK:-60s} $(CARGO) test --test simulation seeds -- --exact runs::seeds
+
+model-wide: ## the model with wider bounds, in some minutes and with about 800 MB
+	SUNDOWN_MODEL=wide $(CARGO) test --release --test model every_promise -- --nocapture
 
 test-faults: ## every fault in turn, and what clients lost by it; mounts disks, as root
 	./scripts/ensure-redis.sh
