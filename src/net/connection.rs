@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use mio::net::TcpStream;
 
+use super::http::Incoming;
 use super::websocket::WebSocket;
 
 /// A socket that was accepted.
@@ -64,7 +65,7 @@ pub(crate) enum Entrance {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The request head is being received.
-    Handshake { head: Vec<u8> },
+    Handshake { head: Incoming },
     /// A WebSocket connection.
     Open(Box<WebSocket>),
     /// The peer has closed its side, or has broken a rule; nothing of it is used any more. The
@@ -100,7 +101,9 @@ impl Connection {
             socket,
             generation,
             entrance,
-            phase: Phase::Handshake { head: Vec::new() },
+            phase: Phase::Handshake {
+                head: Incoming::default(),
+            },
             outbound: Vec::new(),
             sent: 0,
             stash: Vec::new(),

@@ -20,28 +20,55 @@ pub enum BadHead {
 /// Most header fields in a head: four times what browsers send.
 const HEADERS_MAX: usize = 100;
 
+/// A request head that is being received.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    bytes: Vec<u8>,
+}
+
+impl Incoming {
+    /// Whether not one byte has come.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Takes in what has come; `None` while the head is not complete. Answers the head, and what
+    /// came behind it. Whatever the verdict is, it is the last.
+    pub fn receive(
+        &mut self,
+        input: &[u8],
+        len_max: usize,
+    ) -> Result<Option<(Head, Vec<u8>)>, BadHead> {
+        let old_len = self.bytes.len();
+        self.bytes.extend_from_slice(input);
+        if input.is_empty() || !worth_parsing(&self.bytes, old_len, len_max) {
+            return Ok(None);
+        }
+        let parsed = parse(&self.bytes, len_max)?;
+        Ok(parsed.map(|(head, len)| (head, self.bytes.split_off(len))))
+    }
+}
+
 /// Reads a request head from the front of `bytes`; `None` while it is not complete. Answers the
-/// head and its length.
+/// head and its length. What lies beyond `len_max` is not looked at, so that the verdict is the
+/// same however the bytes were cut on their way.
 pub fn parse(bytes: &[u8], len_max: usize) -> Result<Option<(Head, usize)>, BadHead> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut raw = httparse::Request::new(&mut headers);
-    let len = match raw.parse(bytes) {
+    let len = match raw.parse(&bytes[..bytes.len().min(len_max)]) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if bytes.len() >= len_max => return Err(BadHead::TooLarge),
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
         Err(_) => return Err(BadHead::Malformed),
     };
-    if len > len_max {
-        return Err(BadHead::TooLarge);
-    }
     let head = to_head(&raw).ok_or(BadHead::Malformed)?;
     Ok(Some((head, len)))
 }
 
 /// Whether a head could be complete, or be known to be bad, now that `bytes` have grown from
 /// `old_len`: so that a head which comes byte by byte is not parsed anew for each.
-pub fn worth_parsing(bytes: &[u8], old_len: usize, len_max: usize) -> bool {
+fn worth_parsing(bytes: &[u8], old_len: usize, len_max: usize) -> bool {
     let from = old_len.saturating_sub(3);
     let ends = |tail: &[u8]| tail.ends_with(b"\n\r\n") || tail.ends_with(b"\n\n");
     let complete = (from..bytes.len()).any(|at| ends(&bytes[..=at]));
@@ -182,6 +209,10 @@ mod tests {
         );
         let long = [b"GET /", [b'a'; 70].as_slice(), b" HTTP/1.1\r\n\r\n"].concat();
         check(&long, BadHead::TooLarge);
+        // In one piece or cut at the limit: what is wrong beyond it makes no difference.
+        let garbage = [b"GET /", [b'a'; 70].as_slice(), b"\0"].concat();
+        check(&garbage, BadHead::TooLarge);
+        check(&garbage[..64], BadHead::TooLarge);
     }
 
     #[test]

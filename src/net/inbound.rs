@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::connection::{Phase, ReadOutcome};
 use super::connections::Connections;
 use super::handshake;
-use super::http::{self, Head};
+use super::http::Head;
 use super::websocket::{Payload, Received};
 use crate::engine::io::{CloseReason, ConnId};
 
@@ -114,18 +114,12 @@ impl Connections {
                 self.received(conn, received, now)
             }
             Phase::Handshake { head } => {
-                let old_len = head.len();
-                head.extend_from_slice(input);
+                let received = head.receive(input, limits.request_head_bytes_max);
                 *input = &[];
-                if head.len() == old_len
-                    || !http::worth_parsing(head, old_len, limits.request_head_bytes_max)
-                {
-                    return None;
-                }
-                match http::parse(head, limits.request_head_bytes_max) {
+                match received {
                     Ok(None) => None,
-                    Ok(Some((request, len))) => {
-                        connection.stash = head.split_off(len);
+                    Ok(Some((request, rest))) => {
+                        connection.stash = rest;
                         Some(Event::Request(Box::new(request)))
                     }
                     Err(bad) => {
