@@ -220,6 +220,7 @@ const TABLE: &[Row] = &[
         module: "store::redis::pipeline",
         inside: &[
             "engine::io",
+            "store::redis::framing",
             "store::redis::outbound",
             "store::redis::reply",
             "store::redis::request",
@@ -233,8 +234,15 @@ const TABLE: &[Row] = &[
         module: "store::redis::reply",
         inside: &["engine::io", "store::redis::target::Login"],
         crates: &["redis"],
-        std: BYTES,
-        why: "what Redis says is understood without a socket, so that it can be cut at every byte",
+        std: PURE,
+        why: "what Redis says is understood without a socket",
+    },
+    Row {
+        module: "store::redis::framing",
+        inside: &[],
+        crates: &["redis"],
+        std: PURE,
+        why: "where a reply ends is found without a socket, so that it can be cut at every byte",
     },
     Row {
         module: "store::redis::request",

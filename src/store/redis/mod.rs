@@ -6,6 +6,7 @@
 //! and bytes into answers. Must never show a password, and never wait.
 
 mod backoff;
+mod framing;
 mod link;
 mod outbound;
 mod pipeline;

@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Parser, PushKind, ServerError, Value};
+use redis::{Cmd, PushKind, ServerError, Value};
 
+use super::framing::{Framing, Unusable};
 use super::outbound::Outbound;
-use super::reply::{self, Chunk};
+use super::reply;
 use super::request::{self, Hashes, Script};
 use super::target::Login;
 use crate::engine::io::{Claim, Save, StoreEvent};
@@ -22,9 +23,7 @@ pub(super) struct Pipeline {
     ttl_ms: u64,
     channel: String,
     phase: Phase,
-    parser: Parser,
-    /// Bytes received since the last whole reply.
-    partial_bytes: usize,
+    framing: Framing,
     outbound: Outbound,
     awaited: VecDeque<Awaited>,
     hashes: Hashes,
@@ -79,8 +78,7 @@ impl Pipeline {
             channel: request::channel(&login),
             login,
             phase: Phase::Closed,
-            parser: Parser::new(),
-            partial_bytes: 0,
+            framing: Framing::default(),
             outbound: Outbound::default(),
             awaited: VecDeque::new(),
             hashes: Hashes::default(),
@@ -100,8 +98,7 @@ impl Pipeline {
     /// The link is gone: forgets everything that was asked, said and half heard.
     pub(super) fn forget(&mut self) {
         self.phase = Phase::Closed;
-        self.parser = Parser::new();
-        self.partial_bytes = 0;
+        self.framing.clear();
         self.outbound.clear();
         self.awaited.clear();
         self.reloads = 0;
@@ -159,19 +156,13 @@ impl Pipeline {
         bytes: &[u8],
         events: &mut VecDeque<StoreEvent>,
     ) -> Result<(), String> {
-        let mut chunk = Chunk::new(bytes);
-        self.partial_bytes += bytes.len();
+        self.framing.push(bytes);
         loop {
-            match self.parser.parse_value(&mut chunk) {
-                Ok(value) => {
-                    self.partial_bytes = chunk.bytes.len();
-                    self.handle_value(value, events)?;
-                }
-                Err(_) if !chunk.starved => return Err("no Redis: garbage received".to_owned()),
-                Err(_) if self.partial_bytes > REPLY_BYTES_MAX => {
-                    return Err("no Redis: an endless reply".to_owned());
-                }
-                Err(_) => return Ok(()),
+            match self.framing.next() {
+                Ok(Some(value)) => self.handle_value(value, events)?,
+                Ok(None) => return Ok(()),
+                Err(Unusable::Garbage) => return Err("no Redis: garbage received".to_owned()),
+                Err(Unusable::Endless) => return Err("no Redis: an endless reply".to_owned()),
             }
         }
     }
@@ -366,8 +357,6 @@ fn answer(request: Request, value: &Value) -> Result<StoreEvent, String> {
 }
 
 const UNHEARD: &str = "a session that another node takes over is only noticed at its next save";
-/// A reply is some bytes for each session of a batch, and a push one session: far below this.
-const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Loads in a row without one request carried out.
 const RELOADS_MAX: u32 = 3;
 

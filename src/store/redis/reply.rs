@@ -7,39 +7,10 @@
     reason = "of all the values that Redis may send, one makes sense and the rest do not"
 )]
 
-use std::io::{self, Read};
-
 use redis::{PushKind, ServerError, Value};
 
 use super::target::Login;
 use crate::engine::io::{SessionId, StoreEvent};
-
-/// Bytes for the parser, which must hear `WouldBlock` at their end: `Ok(0)` would be the end of the
-/// stream, for good.
-pub(super) struct Chunk<'a> {
-    pub(super) bytes: &'a [u8],
-    /// The parser has asked for more than there was.
-    pub(super) starved: bool,
-}
-
-impl<'a> Chunk<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            starved: false,
-        }
-    }
-}
-
-impl Read for Chunk<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.bytes.is_empty() {
-            self.starved = true;
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.bytes.read(buffer)
-    }
-}
 
 /// The answer to HELLO: whether this is a Redis that can keep sessions. Asked now, and not found
 /// out at the first save with clients waiting for it.

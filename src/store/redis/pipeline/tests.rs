@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::io::{SessionId, SessionKey};
+use crate::store::redis::framing::REPLY_BYTES_MAX;
 use crate::store::redis::target::Target;
 
 const KEY: SessionKey = SessionKey {
@@ -49,9 +50,10 @@ impl Talk {
     fn said(&mut self) -> Vec<String> {
         let bytes = self.pipeline.outbound().pending().to_vec();
         self.pipeline.outbound().consume(bytes.len());
-        let (mut parser, mut chunk) = (Parser::new(), Chunk::new(&bytes));
+        let mut framing = Framing::default();
+        framing.push(&bytes);
         let mut commands = Vec::new();
-        while let Ok(Value::Array(words)) = parser.parse_value(&mut chunk) {
+        while let Ok(Some(Value::Array(words))) = framing.next() {
             let words: Vec<String> = words
                 .iter()
                 .map(|word| redis::from_redis_value_ref::<String>(word).unwrap())
@@ -393,10 +395,25 @@ fn what_came_before_an_error_counts() {
     assert_eq!(talk.answered().len(), 1);
 }
 
+/// What follows must not be taken for the reply, wherever the bytes were cut.
+#[test]
+fn garbage_is_not_skipped_at_a_cut() {
+    let bytes = "?\r\n*3\r\n:1\r\n:0\r\n:0\r\n";
+    for cut in 0..=bytes.len() {
+        let mut talk = Talk::ready();
+        talk.claim("a", 1);
+        let (head, tail) = bytes.split_at(cut);
+        let heard = talk.hear(head).and_then(|()| talk.hear(tail));
+        assert_eq!(heard, Err("no Redis: garbage received".to_owned()), "{cut}");
+        assert!(talk.answered().is_empty(), "{cut}");
+    }
+}
+
 #[test]
 fn an_endless_reply_is_cut_off() {
+    assert!(Talk::ready().hear("$1000000000\r\n").is_err());
     let mut talk = Talk::ready();
-    talk.hear("$1000000000\r\n").unwrap();
+    talk.hear("+").unwrap();
     let piece = "x".repeat(64 << 10);
     let pieces = (1..100).take_while(|_| talk.hear(&piece).is_ok()).count();
     assert_eq!(pieces, REPLY_BYTES_MAX / piece.len() - 1);
