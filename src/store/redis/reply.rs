@@ -87,11 +87,13 @@ pub(super) fn speaks_only_resp2(error: &ServerError) -> bool {
 
 /// A server error for the log: one line, and without the password that it may quote.
 pub(super) fn reason(error: &ServerError, login: &Login) -> String {
-    if is_unknown_command(error) {
+    let details = if is_unknown_command(error) {
         // Redis quotes the arguments here, cut off somewhere.
-        return format!("{} unknown command", error.code());
-    }
-    let mut reason = format!("{} {}", error.code(), error.details().unwrap_or_default());
+        "unknown command"
+    } else {
+        error.details().unwrap_or_default()
+    };
+    let mut reason = format!("{} {details}", error.code());
     if let Some(password) = &login.password {
         reason = reason.replace(password.as_str(), "…");
     }

@@ -354,6 +354,7 @@ fn an_error_ends_the_link_with_its_reason() {
         ("-OOM command not allowed\r\n", "OOM command not allowed"),
         ("-READONLY You can't write\r\n", "READONLY You can't write"),
         ("-\r\n", "an error without a word"),
+        ("-A\rB unknown command\r\n", "A B unknown command"),
         (
             "*2\r\n:1\r\n:2\r\n",
             "an answer to a claim that makes no sense",
