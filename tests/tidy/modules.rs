@@ -58,6 +58,8 @@ fn is_root(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match parts[..] {
         ["src", "lib.rs" | "main.rs"]
+        | ["tests", "fuzz", "src", "lib.rs"]
+        | ["tests", "fuzz", "targets", _]
         | ["src", "bin", _]
         | ["tests" | "benches" | "examples", _]
         | ["tests" | "benches" | "examples", _, "main.rs"] => true,

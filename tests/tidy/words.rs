@@ -20,12 +20,12 @@ const WORDS: &[(&str, &str, &str)] = &[
 
 const RELATIVE: &str = "a path from the root of the tree, or one that a test makes for itself";
 
-/// Written by cargo.
+/// Written by cargo, for this crate and for that of the fuzz targets.
 const EXEMPT: &str = "Cargo.lock";
 
 fn private_words(files: &[File]) -> Vec<Offence> {
     let mut offences = Vec::new();
-    for file in files.iter().filter(|file| file.path != EXEMPT) {
+    for file in files.iter().filter(|file| !file.path.ends_with(EXEMPT)) {
         for (at, line) in file.text.lines().enumerate() {
             for (start, end, instead) in WORDS {
                 let word = format!("{start}{end}");

@@ -7,6 +7,8 @@
 
 mod backoff;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod link;
 mod outbound;
 mod pipeline;

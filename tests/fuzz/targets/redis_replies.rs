@@ -1,0 +1,133 @@
+//! Goal: whatever Redis says, in whatever pieces, the conversation answers the same: never more
+//! than was asked, in the order in which it was asked, and nothing after an error.
+//! Method: the first byte says how the replies are cut, the second what is asked, and whether the
+//! greeting has gone well before; the rest is what Redis says. It is heard in one piece and in
+//! those pieces.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sundown::engine::io::{Claim, Save, SessionId, SessionKey, StoreEvent};
+use sundown::store::redis::fuzzing::Conversation;
+use sundown_fuzz::{choice, cut, heap};
+
+const GREETING: &[u8] = b"%1\r\n+role\r\n+master\r\n+c1c\r\n+5a5\r\n\
+    >3\r\n+subscribe\r\n+sundown:claimed:0\r\n:1\r\n";
+
+/// The events, and how the link ended.
+type Heard = (Vec<String>, Result<(), String>);
+
+fuzz_target!(|data: &[u8]| {
+    let (pattern, data) = choice(data);
+    let (asked, replies) = choice(data);
+    let whole = hear([replies].into_iter(), asked);
+    let (pieces, growth) = heap::growth(|| hear(cut(replies, pattern), asked));
+    assert_eq!(whole, pieces, "in one piece, and in pieces");
+    // Four bytes of reply may become a `Value`, and a refused script is loaded again.
+    let bound = (64 << 10) + 256 * replies.len();
+    assert!(
+        growth <= bound,
+        "{growth} bytes for {} of reply",
+        replies.len()
+    );
+});
+
+fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, asked: u8) -> Heard {
+    let mut talk = Conversation::begin("redis://:hunter2@localhost").expect("a URL");
+    let mut heard = Vec::new();
+    let mut expected = Vec::new();
+    if asked & 0x80 != 0 {
+        talk.receive(GREETING).expect("a greeting by the book");
+        assert!(talk.is_ready() && talk.is_idle());
+        expected = ask(&mut talk, asked);
+    }
+    let mut end = Ok(());
+    for piece in pieces {
+        end = talk.receive(piece);
+        if end.is_err() {
+            break;
+        }
+    }
+    let mut ups = 0;
+    let mut expected = expected.into_iter();
+    while let Some(event) = talk.poll_event() {
+        heard.push(format!("{event:?}"));
+        match event {
+            StoreEvent::Up => ups += 1,
+            StoreEvent::TakenOver { .. } => {}
+            answer @ (StoreEvent::Claimed { .. }
+            | StoreEvent::Saved { .. }
+            | StoreEvent::Synced) => {
+                let next = expected.next().expect("an answer that nobody asked for");
+                answers(&answer, next);
+            }
+            StoreEvent::Down { .. } | StoreEvent::Stalled | StoreEvent::Resumed => {
+                panic!("that is for the link to say: {event:?}")
+            }
+        }
+    }
+    assert_eq!(ups, u32::from(talk.is_ready()), "one Up for each link");
+    if end.is_ok() && talk.is_idle() {
+        assert!(expected.next().is_none(), "an answer got lost: {heard:?}");
+    }
+    if let Err(reason) = &end {
+        assert!(!reason.contains("hunter2"), "{reason}");
+        assert!(
+            !reason.is_empty() && !reason.contains(char::is_control),
+            "{reason:?}"
+        );
+    }
+    (heard, end)
+}
+
+/// Four requests, of two bits each but the last, and what each is to be answered by.
+fn ask(talk: &mut Conversation, asked: u8) -> Vec<u8> {
+    let kinds = [asked & 3, asked >> 2 & 3, asked >> 4 & 3, asked >> 6 & 1];
+    for (at, kind) in kinds.into_iter().enumerate() {
+        let token = at as u64;
+        match kind {
+            0 => talk.claim(Claim {
+                key: key(0),
+                session: session("a"),
+                token,
+            }),
+            1 => talk.save((0..3).map(|slot| save(slot, token)).collect()),
+            2 => talk.sync(),
+            _ => talk.ping(),
+        }
+    }
+    kinds.into_iter().filter(|kind| *kind != 3).collect()
+}
+
+fn answers(event: &StoreEvent, kind: u8) {
+    match (event, kind) {
+        (StoreEvent::Claimed { key: found, .. }, 0) => assert_eq!(*found, key(0)),
+        (StoreEvent::Saved { batch, fenced }, 1) => {
+            assert_eq!(batch.len(), 3);
+            assert!(batch.iter().all(|save| save.session == session("a")));
+            assert!(fenced.is_sorted_by(|a, b| a < b) && fenced.iter().all(|at| *at < 3));
+        }
+        (StoreEvent::Synced, 2) => {}
+        (event, kind) => panic!("{event:?} in place of the answer to {kind}"),
+    }
+}
+
+fn key(slot: u32) -> SessionKey {
+    SessionKey {
+        slot,
+        generation: 7,
+    }
+}
+
+fn session(id: &str) -> SessionId {
+    SessionId::parse(id).expect("an id")
+}
+
+fn save(slot: u32, count: u64) -> Save {
+    Save {
+        key: key(slot),
+        session: session("a"),
+        epoch: 1,
+        count,
+    }
+}
