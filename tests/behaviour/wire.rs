@@ -2,14 +2,13 @@
 //! Method: one client at a time, which speaks and listens; a ping proves that nothing is left.
 
 use crate::support::client::{Client, Event};
-use crate::support::frame::{BINARY, PING, TEXT};
+use crate::support::frame::{BINARY, FIN, PING, TEXT};
 use crate::support::said::Said;
 use crate::support::server::Server;
 use crate::support::store::Store;
 use crate::support::stream::{End, Stream};
 use crate::support::{http, now};
 
-const FIN: u8 = 0x80;
 const CONTINUATION: u8 = 0;
 
 #[test]

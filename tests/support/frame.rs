@@ -1,5 +1,7 @@
 //! WebSocket frames (RFC 6455, section 5.2) as a client writes and reads them, by hand.
 
+/// The first bit: the message's last frame.
+pub(crate) const FIN: u8 = 0x80;
 /// FIN with the opcodes of section 11.8.
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;

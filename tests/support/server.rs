@@ -208,18 +208,35 @@ impl Server {
 
     /// Memory in use, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most memory that was in use since `forget_peak`, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// From now on, the peak is what comes (proc(5): 5 resets it).
+    pub(crate) fn forget_peak(&self) {
+        std::fs::write(self.proc_path("clear_refs"), "5").expect("our child is ours to reset");
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let digits = line
-            .expect("VmRSS in /proc/PID/status")
+            .expect("a line of /proc/PID/status")
             .trim()
             .trim_end_matches(" kB");
         digits.parse().expect("a number of KiB")
     }
 
     fn proc(&self, file: &str) -> String {
-        let path = format!("/proc/{}/{file}", self.process.pid().as_raw_nonzero());
-        std::fs::read_to_string(path).expect("the process lives")
+        std::fs::read_to_string(self.proc_path(file)).expect("the process lives")
+    }
+
+    fn proc_path(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.process.pid().as_raw_nonzero())
     }
 }
 
