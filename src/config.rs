@@ -329,12 +329,16 @@ pub struct Limits {
     pub request_head_bytes_max: usize,
     /// Replies that may wait for a save before the connection is read no further. 1 024.
     pub held_replies_max: usize,
-    /// Bytes read from one connection before the next has its turn. 64 KiB.
+    /// Bytes read from one connection before the next has its turn. 2 KiB. Much more, and who sends
+    /// little waits long for who sends much.
     pub read_bytes_max: usize,
     /// Bytes read in one turn of the loop from all connections; each read and each message counts
     /// for some bytes more. 1 MiB.
     pub turn_bytes_max: usize,
-    /// Connections accepted in one turn. 128.
+    /// The same of connections that have more than one read, before all others are asked for news
+    /// again. 3 KiB.
+    pub slice_bytes_max: usize,
+    /// Connections accepted in one turn. 16.
     pub accepts_max: usize,
     /// Connections that a broadcast (heartbeat, notice) reaches in one turn. 512.
     pub fanout_max: usize,
@@ -366,6 +370,7 @@ impl Limits {
             ("held_replies_max", self.held_replies_max),
             ("read_bytes_max", self.read_bytes_max),
             ("turn_bytes_max", self.turn_bytes_max),
+            ("slice_bytes_max", self.slice_bytes_max),
             ("accepts_max", self.accepts_max),
             ("fanout_max", self.fanout_max),
             ("batch_max", self.batch_max),
@@ -408,9 +413,10 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             request_head_bytes_max: 16 << 10,
             held_replies_max: 1_024,
-            read_bytes_max: 64 << 10,
+            read_bytes_max: 2 << 10,
             turn_bytes_max: 1 << 20,
-            accepts_max: 128,
+            slice_bytes_max: 3 << 10,
+            accepts_max: 16,
             fanout_max: 512,
             batch_max: 512,
             spill_max: 65_536,

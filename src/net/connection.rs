@@ -144,6 +144,11 @@ impl Connection {
         }
     }
 
+    /// Keeps what was received and is not used now, before what the stash still holds.
+    pub(super) fn hold_back(&mut self, input: &[u8]) {
+        self.stash.splice(..0, input.iter().copied());
+    }
+
     /// How many bytes wait for the kernel to take them.
     pub(super) fn unsent(&self) -> usize {
         self.outbound.len() - self.sent

@@ -24,8 +24,10 @@ pub(crate) struct Connections {
     pub(super) slab: Slab<Connection>,
     next_generation: u32,
     pub(super) limits: Limits,
-    /// Connections with input to process, in the order in which it came.
+    /// Connections of which the kernel has told something new, in the order in which it did.
     pub(super) ready: VecDeque<u32>,
+    /// Connections that have had their turn, and have more.
+    pub(super) backlog: VecDeque<u32>,
     /// Connections that are over, and still have something to be read and dropped.
     pub(super) leaving: VecDeque<u32>,
     /// Connections with output to flush in this turn.
@@ -55,6 +57,7 @@ impl Connections {
             next_generation: 0,
             limits,
             ready: VecDeque::new(),
+            backlog: VecDeque::new(),
             leaving: VecDeque::new(),
             dirty: Vec::new(),
             unsent: SlotSet::default(),
@@ -89,12 +92,27 @@ impl Connections {
 
     /// How many reads are waiting to be made.
     pub(crate) fn reads_len(&self) -> usize {
-        self.ready.len() + self.leaving.len()
+        self.unread_len() + self.leaving.len()
     }
 
     /// Connections with input to process.
+    pub(crate) fn unread_len(&self) -> usize {
+        self.ready.len() + self.backlog.len()
+    }
+
+    /// How many of them have something new.
     pub(crate) fn ready_len(&self) -> usize {
         self.ready.len()
+    }
+
+    /// How many of them have had their turn.
+    pub(crate) fn backlog_len(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// Connections that are over, and are still read from.
+    pub(crate) fn leaving_len(&self) -> usize {
+        self.leaving.len()
     }
 
     /// How many peers were closed so far because they read too slowly.

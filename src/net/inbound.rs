@@ -19,6 +19,8 @@ pub(crate) enum Event {
     Request(Box<Head>),
     /// A data message.
     Message(Payload),
+    /// A control frame, which has been dealt with.
+    Control,
     /// The peer has closed its side: by a Close frame, or by a bare FIN.
     PeerClosed { by_frame: bool },
     /// The connection is over; the engine can forget it.
@@ -26,18 +28,31 @@ pub(crate) enum Event {
 }
 
 impl Connections {
-    /// The next connection with input, for one read.
+    /// The next connection with something new, for one read.
     pub(crate) fn next_ready(&mut self) -> Option<ConnId> {
-        while let Some(slot) = self.ready.pop_front().or_else(|| self.leaving.pop_front()) {
-            if let Some(connection) = self.slab.get_mut(slot as usize) {
-                connection.listed = false;
-                return Some(ConnId {
-                    slot,
-                    generation: connection.generation,
-                });
-            }
-        }
-        None
+        let slot = self.ready.pop_front()?;
+        self.unlist(slot)
+    }
+
+    /// The next connection of those that have had their turn, for one read more.
+    pub(crate) fn next_in_backlog(&mut self) -> Option<ConnId> {
+        let slot = self.backlog.pop_front()?;
+        self.unlist(slot)
+    }
+
+    /// The next connection of those that are over, for one read that drops what it brings.
+    pub(crate) fn next_leaving(&mut self) -> Option<ConnId> {
+        let slot = self.leaving.pop_front()?;
+        self.unlist(slot)
+    }
+
+    fn unlist(&mut self, slot: u32) -> Option<ConnId> {
+        let connection = self.slab.get_mut(slot as usize)?;
+        connection.listed = false;
+        Some(ConnId {
+            slot,
+            generation: connection.generation,
+        })
     }
 
     /// Fills `buffer` from a connection: what it holds back from before, or one read. Answers how
@@ -62,6 +77,9 @@ impl Connections {
             let len = connection.stash.len().min(buffer.len());
             buffer[..len].copy_from_slice(&connection.stash[..len]);
             connection.stash.drain(..len);
+            if connection.stash.is_empty() {
+                connection.stash = Vec::new();
+            }
             return (len, None);
         }
         if !connection.readable {
@@ -94,8 +112,7 @@ impl Connections {
         let connection = self.get_mut(conn)?;
         match &mut connection.phase {
             Phase::Open(_) if connection.paused => {
-                // It goes before what the stash still holds.
-                connection.stash.splice(..0, input.iter().copied());
+                connection.hold_back(input);
                 *input = &[];
                 None
             }
@@ -135,13 +152,32 @@ impl Connections {
         }
     }
 
-    /// Puts a connection that may have more input at the end of the ready list.
+    /// What a connection has brought and has had no time for: it comes first when it has its turn
+    /// again.
+    pub(crate) fn hold_back(&mut self, conn: ConnId, input: &[u8]) {
+        if let Some(connection) = self.get_mut(conn)
+            && let Phase::Open(_) = connection.phase
+        {
+            connection.hold_back(input);
+            // tungstenite may hold more of it: no edge will tell.
+            connection.resumed = true;
+        }
+    }
+
+    /// Puts a connection that may have more input at the end of the backlog: those who send little
+    /// do not wait for those who send much.
     pub(crate) fn put_back(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn)
             && !connection.paused
-            && (connection.readable || !connection.stash.is_empty())
+            && !connection.listed
+            && (connection.readable || connection.resumed || !connection.stash.is_empty())
         {
-            self.enlist(conn.slot);
+            if connection.is_lingering() {
+                self.enlist(conn.slot);
+            } else {
+                connection.listed = true;
+                self.backlog.push_back(conn.slot);
+            }
         }
     }
 
@@ -161,6 +197,7 @@ impl Connections {
         match received {
             Received::Nothing => None,
             Received::Message(message) => Some(Event::Message(message)),
+            Received::Control => Some(Event::Control),
             Received::Closed => {
                 self.deafen(conn, now);
                 Some(Event::PeerClosed { by_frame: true })

@@ -40,6 +40,8 @@ enum Closing {
 pub enum Received {
     /// A whole data message.
     Message(Payload),
+    /// A ping or a pong: there is nothing to do about it.
+    Control,
     /// The peer's Close frame: nothing more will come.
     Closed,
     /// A broken rule: the connection is to be closed with this reason.
@@ -87,32 +89,27 @@ impl WebSocket {
 
     /// Reads from `input`, which is advanced, up to the next thing to know. Pongs go to `output`.
     pub fn receive(&mut self, input: &mut &[u8], output: &mut Vec<u8>) -> Received {
-        loop {
-            let mut memory = Memory {
-                input,
-                output,
-                validator: Some(&mut self.validator),
-            };
-            return match self.context.read(&mut memory) {
-                Ok(Message::Text(text)) => Received::Message(Payload::Text(text)),
-                Ok(Message::Binary(bytes)) => Received::Message(Payload::Binary(bytes)),
-
-                // tungstenite has queued the answer to a ping.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    Received::Nothing
+        let mut memory = Memory {
+            input,
+            output,
+            validator: Some(&mut self.validator),
+        };
+        match self.context.read(&mut memory) {
+            Ok(Message::Text(text)) => Received::Message(Payload::Text(text)),
+            Ok(Message::Binary(bytes)) => Received::Message(Payload::Binary(bytes)),
+            // tungstenite has queued the answer to a ping, and sends it at the next read.
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Received::Control,
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
+                if let Closing::Open = self.closing {
+                    self.closing = Closing::Owed(answer_to(self.validator.close_payload()));
                 }
-                Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
-                    if let Closing::Open = self.closing {
-                        self.closing = Closing::Owed(answer_to(self.validator.close_payload()));
-                    }
-                    Received::Closed
-                }
-                Err(error) => Received::Failed(match self.validator.violation() {
-                    Some(reason) => reason.clone(),
-                    None => reason_for(&error),
-                }),
-            };
+                Received::Closed
+            }
+            Err(error) => Received::Failed(match self.validator.violation() {
+                Some(reason) => reason.clone(),
+                None => reason_for(&error),
+            }),
         }
     }
 
@@ -273,6 +270,7 @@ mod tests {
             loop {
                 match socket.receive(&mut input, &mut output) {
                     Received::Nothing => break,
+                    Received::Control => {}
                     Received::Message(payload) => received.push(in_words(&payload)),
                     Received::Closed => {
                         received.push("closed".into());

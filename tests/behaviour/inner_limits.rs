@@ -106,6 +106,24 @@ fn messages_that_came_in_one_piece_outlive_each_pause() {
     }
 }
 
+/// Others have their turn after some of them; what is left waits inside the server, where no event
+/// of the kernel's tells of it, and where the peer's end must not overtake it.
+#[test]
+fn messages_that_came_in_one_piece_are_all_answered() {
+    let server = Inside::start("memory:", |_| {});
+    for count in [63, 64, 65, 128, 1_000] {
+        let mut client =
+            Client::dial(server.address, &http::upgrade("/ws/chat/", &[])).expect("101");
+        (0..count).for_each(|_| client.text("x"));
+        client.answers_close = false;
+        client.stream.finish();
+        for n in 1..=count {
+            assert_eq!(client.count(), n, "of {count}");
+        }
+        assert_eq!(client.until_end(), End::Eof);
+    }
+}
+
 #[test]
 fn who_does_not_answer_our_close_is_cut() {
     let server = Inside::start("memory:", |config| config.limits.close_timeout = ms(300));

@@ -13,6 +13,7 @@ mod barrier;
 mod edges_frames;
 mod edges_http;
 mod edges_limits;
+mod fair_turns;
 mod frozen_redis;
 mod inner_limits;
 mod kill9;

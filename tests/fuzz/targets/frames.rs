@@ -53,6 +53,7 @@ fn receive<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
         loop {
             match socket.receive(&mut input, &mut sent) {
                 Received::Nothing => break,
+                Received::Control => {}
                 Received::Message(payload) => {
                     let (bytes, binary) = match payload.as_message() {
                         Message::Text(text) => (text.as_bytes(), false),
