@@ -404,8 +404,8 @@ fn garbage_is_not_skipped_at_a_cut() {
         let mut talk = Talk::ready();
         talk.claim("a", 1);
         let (head, tail) = bytes.split_at(cut);
-        let heard = talk.hear(head).and_then(|()| talk.hear(tail));
-        assert_eq!(heard, Err("no Redis: garbage received".to_owned()), "{cut}");
+        let end = talk.hear(head).and_then(|()| talk.hear(tail));
+        assert_eq!(end, Err("no Redis: garbage received".to_owned()), "{cut}");
         assert!(talk.answered().is_empty(), "{cut}");
     }
 }
