@@ -6,7 +6,7 @@ CARGO ?= cargo
 FAULTS_PROFILE ?= --release
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults lint doc deny ci
+.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults test-hostile fuzz lint doc deny ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -36,6 +36,12 @@ model-wide: ## the model with wider bounds, in some minutes and with about 800 M
 test-faults: ## every fault in turn, and what clients lost by it; mounts disks, as root
 	./scripts/ensure-redis.sh
 	$(CARGO) test $(FAULTS_PROFILE) --test faults -- --nocapture
+
+test-hostile: ## crowds of hostile peers: what they cost in memory, and a good client in latency
+	SUNDOWN_HOSTILE_LATENCY=1 $(CARGO) test --release --test hostile -- --nocapture
+
+fuzz: ## builds the fuzz targets, and runs each for 15 seconds (SECONDS=600 for longer)
+	./scripts/fuzz.sh $(or $(SECONDS),15)
 
 lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check

@@ -1,0 +1,153 @@
+//! Goal: a hostile crowd costs the server no more memory than a stated bound, gets the answer that
+//! the documents promise it, and leaves a good client served: `make test-hostile`, and
+//! docs/hostile.md for the figures.
+//! Method: the built binary on a core of its own, one crowd after the other on the other core, and
+//! a client that asks and waits for the reply, in turn without the crowd and with it. Memory and
+//! answers always decide; latency is printed, and decides where `SUNDOWN_HOSTILE_LATENCY` asks for
+//! it, since a debug build on a busy machine says nothing about it.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+#[path = "../support/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "it is shared with the other tests, which use more of it"
+)]
+mod support;
+
+mod bound;
+mod cores;
+mod crowd;
+mod good;
+mod peer;
+mod plans;
+
+use crowd::Crowd;
+use good::{Good, Latency, median};
+use plans::{Habit, Plan};
+use support::server::Server;
+use support::{eventually, http};
+
+/// How often each crowd comes, and how many round trips are timed each time.
+struct Extent {
+    pairs: usize,
+    round_trips: usize,
+    latency_decides: bool,
+}
+
+impl Extent {
+    fn asked_for() -> Self {
+        if std::env::var_os("SUNDOWN_HOSTILE_LATENCY").is_some() {
+            Self {
+                pairs: 5,
+                round_trips: 2_000,
+                latency_decides: true,
+            }
+        } else {
+            Self {
+                pairs: 1,
+                round_trips: 300,
+                latency_decides: false,
+            }
+        }
+    }
+}
+
+/// A good client's p99 may at most double.
+const RATIO_MAX: f64 = 2.0;
+
+#[test]
+fn a_good_client_is_served_whatever_the_others_do() {
+    let extent = Extent::asked_for();
+    cores::for_clients();
+    println!(
+        "{} round trips, {} times without and with each crowd; latency {}.\n",
+        extent.round_trips,
+        extent.pairs,
+        if extent.latency_decides {
+            "decides"
+        } else {
+            "is printed only: `make test-hostile` holds it to its limit"
+        },
+    );
+    println!(
+        "{:<28} {:>7} {:>17} {:>17} {:>6} {:>10} {:>10}",
+        "crowd", "sockets", "p50/p99 without", "p50/p99 with", "ratio", "memory", "bound"
+    );
+    let wanted = std::env::var("SUNDOWN_HOSTILE_CROWD").ok();
+    let mut too_slow = Vec::new();
+    for plan in plans::all() {
+        if wanted
+            .as_ref()
+            .is_some_and(|wanted| !plan.name.contains(wanted.as_str()))
+        {
+            continue;
+        }
+        let ratio = withstand(&plan, &extent);
+        if extent.latency_decides && ratio > RATIO_MAX {
+            too_slow.push(format!("{}: {ratio:.2}", plan.name));
+        }
+    }
+    assert!(too_slow.is_empty(), "p99 more than doubles: {too_slow:?}");
+}
+
+/// One crowd, and how many times longer a good client waits while it is there.
+#[track_caller]
+fn withstand(plan: &Plan, extent: &Extent) -> f64 {
+    // No timestamp may come between a question and its reply.
+    let flags = [&["--heartbeat", "0s"], plan.flags].concat();
+    let mut server = Server::start("memory:", &flags);
+    cores::for_server(&server);
+    let mut good = Good::arrive(&server);
+    good.measure(extent.round_trips / 4);
+    let before = server.resident_kib();
+    server.forget_peak();
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..extent.pairs {
+        without.push(good.measure(extent.round_trips));
+        let crowd = Crowd::gather(server.address, plan);
+        if plan.habit == Habit::Holding {
+            eventually("everyone is in", || sockets(&server) > plan.sockets);
+        }
+        with.push(good.measure(extent.round_trips));
+        // Whoever comes now is let in too.
+        Good::arrive(&server).measure(1);
+        let tally = crowd.disperse();
+        (plan.verdict)(&tally);
+        eventually("the crowd is forgotten", || sockets(&server) <= 2);
+    }
+    let grown = server.peak_kib().saturating_sub(before);
+    let ratios = without.iter().zip(&with).map(|(a, b)| b.p99 / a.p99);
+    let ratio = median(ratios.collect());
+    let bound = plan.bound.kib();
+    println!(
+        "{:<28} {:>7} {:>17} {:>17} {ratio:>6.2} {:>6} KiB {:>6} KiB",
+        plan.name,
+        plan.sockets,
+        Latency::median(&without).to_string(),
+        Latency::median(&with).to_string(),
+        grown,
+        bound,
+    );
+    assert!(
+        grown <= bound,
+        "{}: {grown} KiB, and {bound} are the most",
+        plan.name
+    );
+    good.leave();
+    let report = server.stop();
+    assert_eq!(report.cut, 0, "{report:?}");
+    ratio
+}
+
+/// Sockets of clients, by the server's own count; the question is one of operators.
+fn sockets(server: &Server) -> usize {
+    let page = http::get(server.admin, "/metrics").body;
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix("sundown_sockets "));
+    value.expect("the gauge").parse().expect("a number")
+}
