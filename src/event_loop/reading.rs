@@ -1,0 +1,82 @@
+//! Whom the loop reads from in a turn, and how much: those with something new first, then slices of
+//! those that send much, and of those that are over.
+//!
+//! It owns what a read and a message cost of a budget. It decides nothing about what was read.
+
+use super::EventLoop;
+use crate::engine::io::ConnId;
+
+impl EventLoop {
+    /// Gives each connection that has something new one read, and of those that have more than that
+    /// as many as fit a small slice: then `poll` is asked again, so that whoever sends little waits
+    /// for one slice, and not for all who send much. What is left keeps its place.
+    pub(super) fn serve_ready(&mut self) {
+        let mut budget = self.limits.turn_bytes_max;
+        for _ in 0..self.connections.ready_len() {
+            if budget == 0 {
+                break;
+            }
+            if let Some(conn) = self.connections.next_ready() {
+                budget = budget.saturating_sub(self.serve(conn));
+            }
+        }
+        let mut slice = self.limits.slice_bytes_max;
+        for _ in 0..self.connections.backlog_len() {
+            if slice == 0 {
+                break;
+            }
+            if let Some(conn) = self.connections.next_in_backlog() {
+                slice = slice.saturating_sub(self.serve(conn));
+            }
+        }
+        // A slice of their own: their sockets count until they have been read to the end.
+        let mut slice = self.limits.slice_bytes_max.saturating_mul(LEAVING_SLICES);
+        for _ in 0..self.connections.leaving_len() {
+            if slice == 0 {
+                return;
+            }
+            if let Some(conn) = self.connections.next_leaving() {
+                slice = slice.saturating_sub(self.serve(conn));
+            }
+        }
+    }
+
+    /// One read, and all that comes of it. Answers what it has cost of the turn's budget.
+    fn serve(&mut self, conn: ConnId) -> usize {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let (len, ended) = self.connections.fill(conn, &mut buffer, self.now.instant);
+        let mut cost = READ_COST_BYTES + len;
+        let mut input = &buffer[..len];
+        let mut events = 0;
+        while events < EVENTS_MAX
+            && let Some(event) = self
+                .connections
+                .next_event(conn, &mut input, self.now.instant)
+        {
+            events += 1;
+            cost += EVENT_COST_BYTES;
+            self.handle_event(conn, event);
+        }
+        if events == EVENTS_MAX {
+            self.connections.hold_back(conn, input);
+        }
+        if let Some(event) = ended {
+            self.handle_event(conn, event);
+        }
+        self.connections.put_back(conn);
+        self.buffer = buffer;
+        cost
+    }
+}
+
+/// What a read costs of a turn's budget beside its bytes, however little it brings.
+const READ_COST_BYTES: usize = 1 << 10;
+
+/// What is dropped costs little: so many slices of it take no longer than one of what is used.
+const LEAVING_SLICES: usize = 8;
+
+/// Messages and pings of one read before the next connection has its turn.
+const EVENTS_MAX: usize = 64;
+
+/// What a message or a ping costs beside its bytes: many small ones take longer than a large one.
+const EVENT_COST_BYTES: usize = 128;
