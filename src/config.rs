@@ -329,8 +329,8 @@ pub struct Limits {
     pub request_head_bytes_max: usize,
     /// Replies that may wait for a save before the connection is read no further. 1 024.
     pub held_replies_max: usize,
-    /// Bytes read from one connection before the next has its turn. 2 KiB. Much more, and who sends
-    /// little waits long for who sends much.
+    /// Bytes read from one connection before the next has its turn, if its frames are large; of
+    /// small frames, which take longer than their bytes, 2 KiB. 64 KiB.
     pub read_bytes_max: usize,
     /// Bytes read in one turn of the loop from all connections; each read and each message counts
     /// for some bytes more. 1 MiB.
@@ -413,7 +413,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             request_head_bytes_max: 16 << 10,
             held_replies_max: 1_024,
-            read_bytes_max: 2 << 10,
+            read_bytes_max: 64 << 10,
             turn_bytes_max: 1 << 20,
             slice_bytes_max: 3 << 10,
             accepts_max: 16,

@@ -63,6 +63,7 @@ impl EventLoop {
         if let Some(event) = ended {
             self.handle_event(conn, event);
         }
+        self.connections.adapt(conn, len);
         self.connections.put_back(conn);
         self.buffer = buffer;
         cost

@@ -29,6 +29,9 @@ pub(crate) struct Connection {
     /// What the kernel has not taken yet, from `sent` on.
     pub(super) outbound: Vec<u8>,
     sent: usize,
+    /// How much the next read takes: much of a peer whose frames are large, and little of one whose
+    /// frames are small, since those take longer than their bytes.
+    read_len: usize,
     /// Received, and not used yet: only while reading from it is paused.
     pub(super) stash: Vec<u8>,
     /// The kernel may have something to read. Edges do not repeat: it stays set until a read
@@ -106,6 +109,7 @@ impl Connection {
             },
             outbound: Vec::new(),
             sent: 0,
+            read_len: READ_BYTES_MIN,
             stash: Vec::new(),
             readable: false,
             hung_up: false,
@@ -116,6 +120,29 @@ impl Connection {
             dirty: false,
             pinged: false,
             heard_at: now,
+        }
+    }
+
+    /// How much of a buffer of this size is to be filled in one go. What is dropped unseen costs
+    /// nothing more.
+    pub(super) fn read_len(&self, buffer_bytes: usize) -> usize {
+        match self.phase {
+            Phase::Handshake { .. } | Phase::Open(_) => self.read_len.min(buffer_bytes),
+            Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => buffer_bytes,
+        }
+    }
+
+    /// The last read brought so many bytes: the next one is to take twice as much, if they filled
+    /// it and are of large frames, and little, if they are of small ones.
+    pub(super) fn adapt(&mut self, len: usize, read_bytes_max: usize) {
+        let Phase::Open(websocket) = &mut self.phase else {
+            return;
+        };
+        let frames = websocket.take_frames();
+        if frames.saturating_mul(SMALL_FRAME_BYTES) > len {
+            self.read_len = READ_BYTES_MIN;
+        } else if len >= self.read_len {
+            self.read_len = (self.read_len * 2).min(read_bytes_max);
         }
     }
 
@@ -210,6 +237,12 @@ impl Connection {
         }
     }
 }
+
+/// The first read of a connection, and every read of small frames.
+const READ_BYTES_MIN: usize = 2 << 10;
+
+/// Frames that are smaller on average are small.
+const SMALL_FRAME_BYTES: usize = 256;
 
 /// An outbound buffer larger than this is given back when it is empty.
 const OUTBOUND_KEPT_BYTES: usize = 4 << 10;

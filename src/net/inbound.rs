@@ -74,7 +74,9 @@ impl Connections {
             return (0, None);
         }
         if !connection.stash.is_empty() {
-            let len = connection.stash.len().min(buffer.len());
+            let len = connection
+                .read_len(buffer.len())
+                .min(connection.stash.len());
             buffer[..len].copy_from_slice(&connection.stash[..len]);
             connection.stash.drain(..len);
             if connection.stash.is_empty() {
@@ -85,7 +87,8 @@ impl Connections {
         if !connection.readable {
             return (0, None);
         }
-        let outcome = connection.read(buffer);
+        let len = connection.read_len(buffer.len());
+        let outcome = connection.read(&mut buffer[..len]);
         let websocket = matches!(connection.phase, Phase::Open(_));
         match outcome {
             ReadOutcome::Bytes(len) => {
@@ -161,6 +164,14 @@ impl Connections {
             connection.hold_back(input);
             // tungstenite may hold more of it: no edge will tell.
             connection.resumed = true;
+        }
+    }
+
+    /// All of these bytes have been used, or held back: what is read next depends on them.
+    pub(crate) fn adapt(&mut self, conn: ConnId, len: usize) {
+        let read_bytes_max = self.limits.read_bytes_max;
+        if let Some(connection) = self.get_mut(conn) {
+            connection.adapt(len, read_bytes_max);
         }
     }
 

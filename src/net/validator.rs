@@ -25,6 +25,8 @@ pub(super) struct Validator {
     /// The payload of the client's Close frame.
     close: Vec<u8>,
     violation: Option<CloseReason>,
+    /// Frames that have begun since somebody asked.
+    frames: usize,
 }
 
 /// Where in a frame the next byte stands.
@@ -83,6 +85,7 @@ impl Validator {
             text: Utf8::default(),
             close: Vec::new(),
             violation: None,
+            frames: 0,
         }
     }
 
@@ -112,6 +115,11 @@ impl Validator {
     /// Why the connection is to fail: once there is a reason, it remains.
     pub(super) fn violation(&self) -> Option<&CloseReason> {
         self.violation.as_ref()
+    }
+
+    /// Frames whose header has come since the last call.
+    pub(super) fn take_frames(&mut self) -> usize {
+        std::mem::take(&mut self.frames)
     }
 
     /// The payload of the client's Close frame: nothing, or a code and a reason.
@@ -194,6 +202,7 @@ impl Validator {
             Kind::Close => self.text = Utf8::default(),
             Kind::Ping | Kind::Pong => {}
         }
+        self.frames = self.frames.saturating_add(1);
         self.part = Part::Payload(Frame {
             is_final,
             kind,

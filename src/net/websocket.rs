@@ -113,6 +113,11 @@ impl WebSocket {
         }
     }
 
+    /// Frames that have begun since the last call.
+    pub(super) fn take_frames(&mut self) -> usize {
+        self.validator.take_frames()
+    }
+
     /// Appends a Close frame; or, if the peer has closed first, the answer to its Close. A second
     /// call appends nothing.
     pub fn close(&mut self, reason: &CloseReason, output: &mut Vec<u8>) {
