@@ -54,4 +54,4 @@ deny: ## licenses and duplicate crates; needs cargo-deny
 	$(CARGO) deny check bans licenses sources
 
 ci: FAULTS_PROFILE = # the build that all other tests have made
-ci: lint test test-graceful-shutdown test-faults doc ## all that CI runs
+ci: lint test test-graceful-shutdown test-faults fuzz doc ## all that CI runs

@@ -63,11 +63,11 @@ fn the_third_ends_it_at_once() {
     assert_eq!(Client::v1(&next, "cut").1.count, 1);
 }
 
-/// Even with a Redis that never answers: it exits, and says what it cost.
+/// Even with a Redis that never answers and no spill: it exits, and says what it cost.
 #[test]
 fn the_third_ends_a_persisting_that_cannot_end() {
     let redis = Redis::start();
-    let mut server = Server::start(&redis.url(), &[]);
+    let mut server = Server::start(&redis.url(), &["--spill", "sqlite:missing/spill.db"]);
     let (mut client, _) = Client::v1(&server, "lost");
     assert_eq!(client.say("saved"), 1);
     redis.freeze();
