@@ -143,10 +143,10 @@ fn claims() -> Vec<Plan> {
         upgraded(&header, &[])
     };
     vec![Plan {
-        name: "claims of up to 2^63 bytes",
+        name: "claims of up to 2^63 - 1 bytes",
         habit: Habit::Holding,
         sockets: 999,
-        scripts: vec![claim(15 << 20), claim(1 << 63), claim(1 << 20)],
+        scripts: vec![claim(15 << 20), claim((1 << 63) - 1), claim(1 << 20)],
         bound: Bound {
             sockets: 999,
             is_websocket: true,
