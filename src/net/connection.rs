@@ -246,3 +246,65 @@ const SMALL_FRAME_BYTES: usize = 256;
 
 /// An outbound buffer larger than this is given back when it is empty.
 const OUTBOUND_KEPT_BYTES: usize = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+    use crate::clock;
+    use crate::net::websocket::Received;
+
+    const MAX: usize = 64 << 10;
+
+    fn open() -> Connection {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let now = clock::now().instant;
+        let mut connection = Connection::new(socket, 0, Entrance::Public, now);
+        connection.phase = Phase::Open(Box::new(WebSocket::new(1 << 20)));
+        connection
+    }
+
+    /// How much the next read takes, after one that frames of this many bytes have filled.
+    fn next_read_len(connection: &mut Connection, frame_bytes: usize) -> usize {
+        let len = connection.read_len(MAX);
+        let binary = |payload: usize| {
+            let mut frame = vec![0x82, 0xfe, (payload >> 8) as u8, payload as u8];
+            frame.resize(8 + payload, 0);
+            frame
+        };
+        let input = binary(frame_bytes - 8).repeat(len / frame_bytes + 1);
+        let (mut input, mut output) = (&input[..], Vec::new());
+        let websocket = connection.websocket().unwrap();
+        while !matches!(
+            websocket.receive(&mut input, &mut output),
+            Received::Nothing
+        ) {}
+        connection.adapt(len, MAX);
+        connection.read_len(MAX)
+    }
+
+    #[test]
+    fn large_frames_are_read_in_large_pieces_and_small_ones_are_not() {
+        let mut connection = open();
+        let lens = |connection: &mut Connection, frame_bytes| {
+            [(); 7].map(|()| next_read_len(connection, frame_bytes) >> 10)
+        };
+        assert_eq!(lens(&mut connection, 8_000), [4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(lens(&mut connection, 140), [2; 7]);
+        next_read_len(&mut connection, 8_000);
+        connection.adapt(100, MAX);
+        assert_eq!(
+            connection.read_len(MAX),
+            4 << 10,
+            "a short read says nothing"
+        );
+        connection.phase = Phase::Lingering { half_closed: true };
+        assert_eq!(
+            connection.read_len(MAX),
+            MAX,
+            "what is dropped costs nothing more"
+        );
+    }
+}
