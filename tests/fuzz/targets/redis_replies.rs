@@ -61,7 +61,10 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, asked: u8) -> Heard {
                 let next = expected.next().expect("an answer that nobody asked for");
                 answers(&answer, next);
             }
-            StoreEvent::Down { .. } | StoreEvent::Stalled | StoreEvent::Resumed => {
+            StoreEvent::Down { .. }
+            | StoreEvent::Stalled
+            | StoreEvent::Resumed
+            | StoreEvent::Spilled { .. } => {
                 panic!("that is for the link to say: {event:?}")
             }
         }
