@@ -81,17 +81,18 @@ fn receive<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 thread_local! {
-    static SERVER: RefCell<Server> = RefCell::new(start());
+    /// One that reads little at a time, and one whose reads grow with the frames.
+    static SERVERS: [RefCell<Server>; 2] = [100, 64 << 10].map(|max| RefCell::new(start(max)));
 }
 
-fn start() -> Server {
+fn start(read_bytes_max: usize) -> Server {
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         admin: None,
         store: StoreConfig::Memory,
         limits: Limits {
             message_bytes_max: MESSAGE_BYTES_MAX,
-            read_bytes_max: 100,
+            read_bytes_max,
             held_replies_max: 2,
             idle_timeout: Duration::ZERO,
             ..Limits::default()
@@ -103,7 +104,8 @@ fn start() -> Server {
 
 /// What the server sends over a socket, after its 101 and to its FIN.
 fn exchange(path: &str, bytes: &[u8], pattern: u8) -> Vec<u8> {
-    SERVER.with_borrow_mut(|server| {
+    SERVERS.with(|servers| {
+        let server = &mut *servers[usize::from(pattern >> 1 & 1)].borrow_mut();
         let mut client = TcpStream::connect(server.local_addr()).expect("room for one client");
         let mut turn = |wait| {
             server
