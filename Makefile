@@ -30,7 +30,7 @@ test-conformance: ## RFC 6455 from raw bytes, and how many cases that is
 soak: ## the simulation with new seeds, for SUNDOWN_SOAK=10m (default 60s)
 	SUNDOWN_SOAK=$${SUNDOWN_SOAK:-60s} $(CARGO) test --test simulation seeds -- --exact runs::seeds
 
-model-wide: ## the model with wider bounds, in some minutes and with about 800 MB
+model-wide: ## the model with wider bounds, in some minutes
 	SUNDOWN_MODEL=wide $(CARGO) test --release --test model every_promise -- --nocapture
 
 test-faults: ## every fault in turn, and what clients lost by it; mounts disks, as root
@@ -45,7 +45,9 @@ fuzz: ## builds the fuzz targets, and runs each for 15 seconds (SECONDS=600 for 
 
 lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --test faults -- -D warnings
 
 doc: ## the documentation of the library, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
