@@ -344,8 +344,9 @@ pub struct Limits {
     pub fanout_max: usize,
     /// Sessions in one save. 512.
     pub batch_max: usize,
-    /// Sessions that go into the spill in one turn; in the last turn, all that are left. Not less
-    /// than the connections, or a goodbye may leave before its session is in the spill. 65 536.
+    /// Sessions that go into the spill in one turn, or as many as there may be connections, if that
+    /// is more: no goodbye leaves before its session is in the spill. In the last turn, all that
+    /// are left. 65 536.
     pub spill_max: usize,
     /// How long a connection that is over may take to read what is left for it. 10 s.
     pub linger_timeout: Duration,

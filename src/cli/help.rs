@@ -31,10 +31,10 @@ Other flags:
 Signals:
   SIGTERM, SIGINT  the first: graceful shutdown, all phases
                    the second: no more draining, save and say goodbye now
-                   the third: cut all connections and exit at once
+                   the third: cut all connections and exit, after the spill
 
 Exit codes of `sundown serve`:
-   0  every session is safe
+   0  every session is safe, in the store or in the spill
    1  something was lost (the report names it), or the server could not start
       or go on
   64  bad configuration: one line on standard error says what to change

@@ -291,7 +291,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         name: "persist-timeout",
         default: "8s",
         help: "When saving ends, even if the store has not confirmed all. Too short for a slow \
-               store, and sessions are lost that it would have taken.",
+               store, and sessions that it would have taken go into the spill (with Redis) or are \
+               lost.",
         apply: |s, text| put(&mut s.config.shutdown.persist, duration(text)),
         ..BASE
     },

@@ -113,7 +113,7 @@ impl Engine {
             held_replies_max: config.limits.held_replies_max,
             held_bytes_max: (config.limits.outbound_bytes_max / 2).max(1),
             fanout_max: config.limits.fanout_max,
-            spill_max: config.limits.spill_max,
+            spill_max: config.limits.spill_max.max(config.limits.connections_max),
             rng: StdRng::from_seed(seed),
             clients: Clients::default(),
             sessions: Sessions::new(config.limits.batch_max),

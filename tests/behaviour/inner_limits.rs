@@ -28,6 +28,8 @@ impl Inside {
             listen: ([127, 0, 0, 1], 0).into(),
             admin: Some(([127, 0, 0, 1], 0).into()),
             store: store.parse().expect("a store"),
+            // No file of the defaults lands in the repository.
+            spill: "/nowhere/spill.db".into(),
             ..Config::default()
         };
         set(&mut config);

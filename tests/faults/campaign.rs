@@ -8,6 +8,7 @@ use super::fleet::Fleet;
 use super::ledger::Ledger;
 use super::resp::Resp;
 use super::rows::FAULTS;
+use crate::files::allow_files;
 use crate::support::now;
 use crate::support::redis::Redis;
 
@@ -191,7 +192,7 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[test]
 fn the_campaign() {
-    raise_file_limit();
+    allow_files(2_500);
     let scale = match std::env::var("SUNDOWN_FAULTS_SCALE") {
         Ok(scale) => scale.parse().expect("SUNDOWN_FAULTS_SCALE is a number"),
         Err(_) => 1,
@@ -222,12 +223,4 @@ fn the_campaign() {
     );
     assert!(!lines.is_empty(), "no row has “{wanted}” in its name");
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
-}
-
-/// A thousand clients are a thousand sockets here, and as many in the server, which inherits it.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("up to the hard limit is allowed to all");
 }

@@ -16,6 +16,8 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+#[path = "../support/files.rs"]
+mod files;
 #[path = "../support/mod.rs"]
 #[expect(
     dead_code,

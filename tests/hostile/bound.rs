@@ -27,8 +27,8 @@ impl Bound {
         };
         let message = GROWTH * self.message_bytes.min(limits.message_bytes_max);
         let outbound = if self.is_answered {
-            // One read is answered whole before anyone looks at what waits.
-            GROWTH * (limits.outbound_bytes_max + limits.read_bytes_max)
+            // One read is answered whole before anyone looks at what waits, and one waits itself.
+            GROWTH * (limits.outbound_bytes_max + limits.read_bytes_max) + limits.read_bytes_max
         } else {
             0
         };

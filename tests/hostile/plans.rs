@@ -61,7 +61,7 @@ fn handshakes() -> Vec<Plan> {
             ..Bound::default()
         },
         flags: timeout,
-        verdict: |tally| only(tally, &[Fate::Ended, Fate::Answered(408), Fate::Reset]),
+        verdict: |tally| only(tally, &[Fate::Ended, Fate::Answered(408)]),
     };
     vec![
         half_open(
@@ -87,8 +87,10 @@ fn handshakes() -> Vec<Plan> {
             },
             flags: &["--handshake-timeout", "2s"],
             verdict: |tally| {
+                // Whoever's first byte has not come by then gets no answer, and a busy machine is
+                // slow to send it.
                 only(tally, &[Fate::Answered(408), Fate::Ended]);
-                some(tally, &Fate::Answered(408), 1_000);
+                some(tally, &Fate::Answered(408), 1);
             },
         },
         Plan {
@@ -166,6 +168,15 @@ fn floods() -> Vec<Plan> {
     let empty_fragments = upgraded(&masked(TEXT & !FIN, b""), &masked(0, b"").repeat(1_000));
     let pings = upgraded(&[], &masked(PING, b"").repeat(1_000));
     let messages = upgraded(&[], &masked(TEXT, b"x").repeat(1_000));
+    // Whoever reads may go on; whoever does not is closed, if there was time to fill the buffers.
+    let verdict = |habit| match habit {
+        Habit::Deaf => |tally: &Tally| {
+            only(tally, &[Fate::Closed(1000), Fate::Closed(1008), Fate::Open]);
+        },
+        Habit::Holding | Habit::Arriving | Habit::Trickling | Habit::Sending => {
+            |tally: &Tally| only(tally, &[Fate::Closed(1000), Fate::Open])
+        }
+    };
     let plan = |name, habit, script| Plan {
         name,
         habit,
@@ -178,15 +189,7 @@ fn floods() -> Vec<Plan> {
             ..Bound::default()
         },
         flags: &[],
-        verdict: |tally| {
-            let fates = [
-                Fate::Closed(1000),
-                Fate::Closed(1008),
-                Fate::Open,
-                Fate::Reset,
-            ];
-            only(tally, &fates);
-        },
+        verdict: verdict(habit),
     };
     vec![
         plan("endless empty fragments", Habit::Sending, empty_fragments),

@@ -137,7 +137,7 @@ fn what_the_store_takes_after_all_is_not_spilled() {
 #[test]
 fn the_third_request_spills_all_of_it_at_once() {
     let mut config = quiet(Durability::Acked);
-    config.limits.spill_max = 2;
+    (config.limits.spill_max, config.limits.connections_max) = (2, 2);
     let mut rig = frozen(&config, 5);
     (0..5).for_each(|slot| rig.say(slot));
     for _ in 0..3 {
@@ -151,7 +151,7 @@ fn the_third_request_spills_all_of_it_at_once() {
 #[test]
 fn a_turn_spills_its_share_and_the_rest_comes_next() {
     let mut config = quiet(Durability::Acked);
-    config.limits.spill_max = 2;
+    (config.limits.spill_max, config.limits.connections_max) = (2, 2);
     let mut rig = frozen(&config, 5);
     (0..5).for_each(|slot| rig.say(slot));
     rig.shut_down();
