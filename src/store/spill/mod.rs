@@ -372,6 +372,8 @@ impl SessionStore for SpillingStore {
 
     fn spill(&mut self, batch: Vec<Save>) -> Option<Vec<Save>> {
         let mut rest = batch;
+        // In the order of the file: a transaction writes pages, and neighbours share them.
+        rest.sort_unstable_by(|a, b| a.session.cmp(&b.session));
         while !rest.is_empty() {
             let more = rest.split_off(rest.len().min(ROWS_MAX));
             self.asked.push_back(rest);
