@@ -141,6 +141,9 @@ impl WebSocket {
             output,
             validator: None,
         };
+        // The answer to a ping that was the last thing read: nothing may follow a Close.
+        let flushed = self.context.flush(&mut memory);
+        debug_assert!(flushed.is_ok(), "memory takes everything: {flushed:?}");
         let closed = self.context.close(&mut memory, Some(frame));
         debug_assert!(closed.is_ok(), "memory takes everything: {closed:?}");
     }
@@ -379,6 +382,21 @@ mod tests {
         assert_eq!(output, b"\x81\x04late\x88\x02\x03\xe8");
         socket.close(&CloseReason::of(1001, "too late"), &mut output);
         assert_eq!(output.len(), 10);
+    }
+
+    #[test]
+    fn no_pong_follows_our_close() {
+        let mut socket = WebSocket::new(100);
+        let asked = frame(0x89, b"hi");
+        let (mut input, mut output) = (&asked[..], Vec::new());
+        assert!(matches!(
+            socket.receive(&mut input, &mut output),
+            Received::Control
+        ));
+        socket.close(&CloseReason::of(1001, ""), &mut output);
+        let answered = [0x8a, 2, b'h', b'i'];
+        let close = [0x88, 2, 0x03, 0xe9];
+        assert_eq!(output, [&answered[..], &close].concat());
     }
 
     #[test]
