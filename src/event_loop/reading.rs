@@ -57,13 +57,14 @@ impl EventLoop {
             cost += EVENT_COST_BYTES;
             self.handle_event(conn, event);
         }
+        let used = len - input.len();
         if events == EVENTS_MAX {
             self.connections.hold_back(conn, input);
         }
         if let Some(event) = ended {
             self.handle_event(conn, event);
         }
-        self.connections.adapt(conn, len);
+        self.connections.adapt(conn, used);
         self.connections.put_back(conn);
         self.buffer = buffer;
         cost

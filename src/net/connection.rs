@@ -32,7 +32,7 @@ pub(crate) struct Connection {
     /// How much the next read takes: much of a peer whose frames are large, and little of one whose
     /// frames are small, since those take longer than their bytes.
     read_len: usize,
-    /// Received, and not used yet: only while reading from it is paused.
+    /// Received, and not used yet: while reading from it is paused, or until its next turn.
     pub(super) stash: Vec<u8>,
     /// The kernel may have something to read. Edges do not repeat: it stays set until a read
     /// came back short.
@@ -43,9 +43,10 @@ pub(crate) struct Connection {
     blocked: bool,
     /// The engine does not want its messages now.
     pub(super) paused: bool,
-    /// They are wanted again, and none has been looked for since.
+    /// It was paused or has had its share, so that tungstenite may hold messages: none has been
+    /// looked for since.
     pub(super) resumed: bool,
-    /// On the ready list.
+    /// On one of the lists of who is to be read from.
     pub(super) listed: bool,
     /// On the list of connections to flush.
     pub(super) dirty: bool,
@@ -132,16 +133,16 @@ impl Connection {
         }
     }
 
-    /// The last read brought so many bytes: the next one is to take twice as much, if they filled
-    /// it and are of large frames, and little, if they are of small ones.
-    pub(super) fn adapt(&mut self, len: usize, read_bytes_max: usize) {
+    /// So many bytes of the last read were used: the next one is to take twice as much, if they
+    /// filled it and are of large frames, and little, if they are of small ones.
+    pub(super) fn adapt(&mut self, used: usize, read_bytes_max: usize) {
         let Phase::Open(websocket) = &mut self.phase else {
             return;
         };
         let frames = websocket.take_frames();
-        if frames.saturating_mul(SMALL_FRAME_BYTES) > len {
+        if frames.saturating_mul(SMALL_FRAME_BYTES) > used {
             self.read_len = READ_BYTES_MIN;
-        } else if len >= self.read_len {
+        } else if used >= self.read_len && !self.paused {
             self.read_len = (self.read_len * 2).min(read_bytes_max);
         }
     }

@@ -167,11 +167,11 @@ impl Connections {
         }
     }
 
-    /// All of these bytes have been used, or held back: what is read next depends on them.
-    pub(crate) fn adapt(&mut self, conn: ConnId, len: usize) {
+    /// So many bytes have been used: what is read next depends on what they were.
+    pub(crate) fn adapt(&mut self, conn: ConnId, used: usize) {
         let read_bytes_max = self.limits.read_bytes_max;
         if let Some(connection) = self.get_mut(conn) {
-            connection.adapt(len, read_bytes_max);
+            connection.adapt(used, read_bytes_max);
         }
     }
 
