@@ -38,7 +38,9 @@ impl Framing {
         let Some(len) = self.whole_len()? else {
             self.bytes.drain(..self.start);
             self.start = 0;
-            self.bytes.shrink_to(KEEP_BYTES);
+            if self.bytes.is_empty() {
+                self.bytes.shrink_to(KEEP_BYTES);
+            }
             if self.bytes.len() > REPLY_BYTES_MAX {
                 return Err(Unusable::Endless);
             }
