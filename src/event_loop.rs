@@ -352,6 +352,10 @@ impl EventLoop {
                 break;
             }
         }
+        if self.stopped {
+            self.store.finish();
+            self.dispatch_store_events();
+        }
         self.connections.flush();
     }
 

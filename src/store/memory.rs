@@ -214,6 +214,7 @@ impl SessionStore for MemoryStore {
                 StoreCommand::Save(batch) => self.carry_out_saves(batch, now.unix_ms),
                 StoreCommand::Claim(claim) => self.carry_out_claim(claim, now.unix_ms),
                 StoreCommand::Sync => StoreEvent::Synced,
+                // Never asked: without a spill, the batch is handed back.
                 StoreCommand::Spill(batch) => StoreEvent::Spilled { batch, kept: false },
             };
             self.events.push_back(answer);

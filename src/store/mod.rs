@@ -1,10 +1,10 @@
 //! Where sessions are kept: one interface, three stores, and none that ever blocks.
 //!
-//! A store is asked (`claim`, `save`, `sync`) and answers later through `poll_event`, in the order
-//! in which it was asked (but for `Synced`, which others may overtake); the stores in this process
-//! answer in the same turn. It does its work in
-//! three moments of the turn: when its descriptor is ready, when its deadline is due, and at the
-//! flush, which is when what was asked in this turn leaves in one go.
+//! A store is asked (`claim`, `save`, `sync`, `spill`) and answers later through `poll_event`, in
+//! the order in which it was asked (but for `Synced` and `Spilled`, which know no order); the stores
+//! in this process answer in the same turn. It does its work in three moments of the turn: when its
+//! descriptor is ready, when its deadline is due, and at the flush, which is when what was asked in
+//! this turn leaves in one go.
 //!
 //! Every store keeps the same three promises. A claim gives a session's next epoch, above all that
 //! it ever had, and the same one again to the same token. A save under an epoch older than the
@@ -60,6 +60,10 @@ pub trait SessionStore: Send {
 
     /// Step 6 of the turn: carries out, or sends, what was asked in this turn.
     fn flush(&mut self, now: Now);
+
+    /// The loop is over after this: what was asked and could not be done yet is tried once more,
+    /// and the answers are taken for the last time.
+    fn finish(&mut self) {}
 
     /// What the store answers, in the order in which it was asked.
     fn poll_event(&mut self) -> Option<StoreEvent>;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -37,7 +37,11 @@ pub(super) struct SpillFile {
     /// checkpoints at the last close, and that is the thread's work.
     conn: Connection,
     checkpointer: Option<Checkpointer>,
+    /// As it was given.
     path: PathBuf,
+    /// Where a link leads to: SQLite names the WAL after that, and the lock must be the same for
+    /// all who have the file.
+    real_path: PathBuf,
     waker: Arc<Waker>,
 }
 
@@ -82,10 +86,12 @@ impl SpillFile {
     /// Opens the file, or makes it; this may block. The error is for people.
     pub(super) fn open(path: &Path, waker: Arc<Waker>) -> Result<Self, String> {
         let (conn, ()) = database::open(path, &KIND, |_| Ok(()))?;
+        let real_path = path.canonicalize().map_err(|error| error.to_string())?;
         Ok(Self {
             conn,
             checkpointer: None,
             path: path.to_owned(),
+            real_path,
             waker,
         })
     }
@@ -112,6 +118,11 @@ impl SpillFile {
             }
             Ok(())
         })
+    }
+
+    /// From here on, waits so long for other processes that write.
+    pub(super) fn wait_for_locks(&self, time: Duration) -> rusqlite::Result<()> {
+        self.conn.busy_timeout(time)
     }
 
     /// Deletes rows, unless someone has put in a newer one since.
@@ -166,7 +177,7 @@ impl SpillFile {
 
     /// The right to replay it; `None` while another process has it.
     pub(super) fn lease(&self) -> std::io::Result<Option<Lease>> {
-        let mut path = self.path.as_os_str().to_owned();
+        let mut path = self.real_path.as_os_str().to_owned();
         path.push("-lock");
         Lease::take(Path::new(&path))
     }
@@ -174,7 +185,7 @@ impl SpillFile {
     /// Begins to put what was written on the disk. It is in the kernel already, and nobody waits.
     pub(super) fn sync(&mut self) {
         if self.checkpointer.is_none() {
-            match Checkpointer::start(&self.path, Arc::clone(&self.waker)) {
+            match Checkpointer::start(&self.real_path, Arc::clone(&self.waker)) {
                 Ok(checkpointer) => self.checkpointer = Some(checkpointer),
                 Err(error) => return log::warn!("the spill is not synced: {error}"),
             }

@@ -44,6 +44,8 @@ pub struct SpillingStore {
     settled: Vec<Row>,
     /// Another process was writing: not before this.
     retry_at: Option<Instant>,
+    /// The log has been told that the file does not take everything.
+    told_refused: bool,
     events: VecDeque<StoreEvent>,
     /// The turn's time, as last heard.
     now: Instant,
@@ -84,6 +86,9 @@ const ROWS_MAX: usize = 512;
 
 /// How soon a file that another process is writing is tried again.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the last attempt may wait for that process: the loop is over, and nobody waits for it.
+const LAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How soon to look again whether the other process has done the replay.
 const LEASE_PAUSE: Duration = Duration::from_millis(100);
@@ -135,6 +140,7 @@ impl SpillingStore {
             written: HashMap::new(),
             settled: Vec::new(),
             retry_at: None,
+            told_refused: false,
             events: VecDeque::new(),
             now,
         })
@@ -236,8 +242,12 @@ impl SpillingStore {
                     break;
                 }
                 Err(error) => {
-                    let (file, len) = (file.describe(), batch.len());
-                    log::error!("{file}: {len} sessions are not in the spill: {error}");
+                    if !std::mem::replace(&mut self.told_refused, true) {
+                        log::error!(
+                            "{}: not all sessions are in the spill: {error}",
+                            file.describe()
+                        );
+                    }
                     self.events
                         .push_back(StoreEvent::Spilled { batch, kept: false });
                 }
@@ -288,6 +298,8 @@ impl SpillingStore {
                 });
                 self.hand_over();
             }
+            // Whoever serves already has nothing of its own in it.
+            Ok(None) | Err(_) if self.seen_to => self.open_gate(),
             Ok(None) => self.look_again(LEASE_PAUSE, "another process is replaying it"),
             Err(error) => self.look_again(BROKEN_PAUSE, &format!("no lock: {error}")),
         }
@@ -371,13 +383,12 @@ impl SessionStore for SpillingStore {
     }
 
     fn spill(&mut self, batch: Vec<Save>) -> Option<Vec<Save>> {
-        let mut rest = batch;
+        let mut batch = batch;
         // In the order of the file: a transaction writes pages, and neighbours share them.
-        rest.sort_unstable_by(|a, b| a.session.cmp(&b.session));
-        while !rest.is_empty() {
-            let more = rest.split_off(rest.len().min(ROWS_MAX));
-            self.asked.push_back(rest);
-            rest = more;
+        batch.sort_unstable_by(|a, b| a.session.cmp(&b.session));
+        let mut rest = batch.into_iter().peekable();
+        while rest.peek().is_some() {
+            self.asked.push_back(rest.by_ref().take(ROWS_MAX).collect());
         }
         None
     }
@@ -400,6 +411,19 @@ impl SessionStore for SpillingStore {
         self.write();
         self.replay();
         self.store.flush(now);
+    }
+
+    fn finish(&mut self) {
+        if self.asked.is_empty() {
+            return;
+        }
+        if let Place::File(file) = &self.place
+            && let Err(error) = file.wait_for_locks(LAST_PAUSE)
+        {
+            log::warn!("{}: {error}", file.describe());
+        }
+        self.retry_at = None;
+        self.write();
     }
 
     fn poll_event(&mut self) -> Option<StoreEvent> {

@@ -270,6 +270,31 @@ fn a_process_that_dies_in_its_replay_leaves_it_to_the_next() {
 }
 
 #[test]
+fn whoever_has_the_file_by_a_link_waits_too() {
+    let (dir, path) = left_behind(&[("a", 5, 7)]);
+    let link = dir.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let (mut first, mut second) = (rig(&path), rig(&link));
+    first.hear(StoreEvent::Up);
+    assert_eq!(second.hear(StoreEvent::Up), [""; 0]);
+    assert!(!second.is_asked());
+}
+
+#[test]
+fn whoever_serves_does_not_wait_for_the_replay_of_others() {
+    let (_dir, path) = spill_file();
+    let mut serving = rig(&path);
+    assert_eq!(serving.hear(StoreEvent::Up), ["up"]);
+    let reason = String::new();
+    serving.hear(StoreEvent::Down { reason });
+    rig(&path).spill(&[("a", 5, 7)]);
+    let mut starting = rig(&path);
+    starting.hear(StoreEvent::Up);
+    assert!(starting.is_asked());
+    assert_eq!(serving.hear(StoreEvent::Up), ["up"]);
+}
+
+#[test]
 fn without_a_link_the_replay_is_left_to_others() {
     let (_dir, path) = left_behind(&[("a", 5, 7)]);
     let (mut first, mut second) = (rig(&path), rig(&path));
@@ -376,6 +401,20 @@ fn a_spill_that_another_process_writes_is_tried_again() {
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(rig.pass(LOCKED_PAUSE), ["kept a:5=7"]);
     assert_eq!(rig.spilling.poll_timeout(), None);
+}
+
+#[test]
+fn the_last_attempt_does_not_wait_for_its_time() {
+    let (_dir, path) = spill_file();
+    let mut rig = rig(&path);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(rig.spill(&[("a", 5, 7)]), [""; 0]);
+    rig.spilling.finish();
+    assert_eq!(rig.told(), [""; 0]);
+    other.execute_batch("ROLLBACK").unwrap();
+    rig.spilling.finish();
+    assert_eq!(rig.told(), ["kept a:5=7"]);
 }
 
 #[test]
