@@ -1,10 +1,10 @@
 //! Where sessions are kept: one interface, three stores, and none that ever blocks.
 //!
 //! A store is asked (`claim`, `save`, `sync`, `spill`) and answers later through `poll_event`, in
-//! the order in which it was asked (but for `Synced` and `Spilled`, which know no order); the stores
-//! in this process answer in the same turn. It does its work in three moments of the turn: when its
-//! descriptor is ready, when its deadline is due, and at the flush, which is when what was asked in
-//! this turn leaves in one go.
+//! the order in which it was asked (but for `Synced` and `Spilled`, which know no order); the
+//! stores in this process answer in the same turn. It does its work in three moments of the turn:
+//! when its descriptor is ready, when its deadline is due, and at the flush, which is when what was
+//! asked in this turn leaves in one go.
 //!
 //! Every store keeps the same three promises. A claim gives a session's next epoch, above all that
 //! it ever had, and the same one again to the same token. A save under an epoch older than the
