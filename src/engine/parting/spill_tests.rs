@@ -1,18 +1,11 @@
 //! What goes into the spill at a shutdown, when, and who waits for it.
 //! Method: the engine's rig, with a store that does not answer and a spill that does.
 
+use super::tests::quiet;
 use super::*;
 use crate::config::{Config, Durability};
 use crate::engine::io::{Input, StoreCommand, StoreEvent};
 use crate::engine::tests::{PLAIN, Rig, V1};
-
-fn quiet(durability: Durability) -> Config {
-    Config {
-        durability,
-        heartbeat: Duration::ZERO,
-        ..Config::default()
-    }
-}
 
 /// A client at each slot from 0 on, with a session of its own, on a store that then freezes; there
 /// is a spill.

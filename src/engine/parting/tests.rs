@@ -8,7 +8,7 @@ use crate::engine::io::{Input, Save, SessionId, StoreEvent};
 use crate::engine::shutdown::State;
 use crate::engine::tests::{PLAIN, Rig, V1, conn};
 
-fn quiet(durability: Durability) -> Config {
+pub(super) fn quiet(durability: Durability) -> Config {
     Config {
         durability,
         heartbeat: Duration::ZERO,
