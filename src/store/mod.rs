@@ -31,7 +31,8 @@ use redis::RedisStore;
 use spill::SpillingStore;
 use sqlite::SqliteStore;
 
-/// A place that keeps sessions. No method blocks, and none panics on what the store answers.
+/// A place that keeps sessions. No method blocks (but `finish`, for a moment), and none panics on
+/// what the store answers.
 pub trait SessionStore: Send {
     /// What it is, for people: without secrets, for the start-up line and the log.
     fn describe(&self) -> String;
@@ -62,7 +63,8 @@ pub trait SessionStore: Send {
     fn flush(&mut self, now: Now);
 
     /// The loop is over after this: what was asked and could not be done yet is tried once more,
-    /// and the answers are taken for the last time.
+    /// and the answers are taken for the last time. It may wait for some 100 ms, since nobody is
+    /// served any more.
     fn finish(&mut self) {}
 
     /// What the store answers, in the order in which it was asked.

@@ -2,7 +2,7 @@
 //!
 //! It owns the connection and, from the first write on, the helper thread that fsyncs. Several
 //! processes may have the file open and write to it; of two rows for one session the newer is kept.
-//! It must never wait for a lock once it is open.
+//! It must never wait for a lock once it is open, until the loop is over.
 
 use std::fs;
 use std::io::ErrorKind;

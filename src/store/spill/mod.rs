@@ -6,8 +6,8 @@
 //! holds back until the replay is over, so that readiness and sessions wait for it. A spilled count
 //! is saved under its own epoch, so that the store's fence decides whether it is still wanted.
 //!
-//! It must never delete a row that the store has neither taken nor refused, never wait for a lock,
-//! and never let two processes replay one file.
+//! It must never delete a row that the store has neither taken nor refused, never wait for a lock
+//! while the loop runs, and never let two processes replay one file.
 
 mod file;
 mod lease;
