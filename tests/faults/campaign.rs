@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::fleet::Fleet;
-use super::ledger::Ledger;
+use super::fleet::ledger::Ledger;
 use super::resp::Resp;
 use super::rows::FAULTS;
 use crate::files::allow_files;

@@ -2,9 +2,9 @@
 //! crowds and takeovers.
 
 use super::campaign::{Row, Tally};
+use super::fleet::session::Habit;
 use super::fleet::{Fleet, Orders, Plan, plans};
 use super::node;
-use super::session::Habit;
 use crate::support::now;
 use crate::support::redis::Redis;
 use crate::support::server::Server;

@@ -18,6 +18,8 @@
 
 #[path = "../support/files.rs"]
 mod files;
+#[path = "../fleet/mod.rs"]
+mod fleet;
 #[path = "../support/mod.rs"]
 #[expect(
     dead_code,
@@ -30,13 +32,9 @@ mod chaos;
 mod deploys;
 mod disk;
 mod disks;
-mod fleet;
-mod ledger;
-mod link;
 mod node;
 mod outages;
 mod proxy;
 mod resp;
 mod rows;
-mod session;
 mod spills;

@@ -8,9 +8,9 @@ use mio::{Registry, Token};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use super::fleet::{Orders, Plan};
 use super::ledger::Ledger;
 use super::link::{Heard, Link, Stage, upgrade};
+use super::{Orders, Plan};
 use crate::support::ms;
 use crate::support::said::Said;
 

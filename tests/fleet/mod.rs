@@ -1,6 +1,10 @@
 //! Many clients in one thread, each with an outbox exactly as docs/protocol.md says, and what they
-//! have to say of it when all is over. The row of the campaign decides where they may go and when
+//! have to say of it when all is over. The test decides where they may go and when
 //! they are to finish; they find their own way back after whatever happens to them.
+
+pub(crate) mod ledger;
+mod link;
+pub(crate) mod session;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,9 +16,9 @@ use mio::{Events, Poll, Token};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::ledger::Ledger;
-use super::session::{Habit, Session, Shell};
 use crate::support::{eventually, ms, now};
+use ledger::Ledger;
+use session::{Habit, Session, Shell};
 
 /// A client to be.
 #[derive(Clone, Debug)]
@@ -23,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) habit: Habit,
 }
 
-/// What the row says to the clients, and what it sees of them.
+/// What the test says to the clients, and what it sees of them.
 #[derive(Debug)]
 pub(crate) struct Shared {
     nodes: Mutex<Vec<SocketAddr>>,
@@ -224,5 +228,5 @@ fn publish(sessions: &[Session], shared: &Shared) {
 const TICK: Duration = ms(2);
 /// How long everyone may take to come back and finish.
 const FINISH_MAX: Duration = Duration::from_secs(40);
-/// Every run of the campaign paces its clients alike.
+/// Every run paces its clients alike.
 const SEED: u64 = 0x5344_574e;
