@@ -87,7 +87,8 @@ impl Row {
             clients: fleet.clients(),
             ..Tally::default()
         };
-        let mut ledgers = fleet.finish();
+        let accounts = fleet.finish().into_iter();
+        let mut ledgers: Vec<Ledger> = accounts.map(|account| account.ledger).collect();
         let counts = counts(&ledgers);
         let (mut hellos, mut repeated) = (0, 0);
         for ledger in &mut ledgers {

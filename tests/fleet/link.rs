@@ -20,6 +20,12 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     /// What the server has asked to wait, after this connection.
     pub(crate) retry_after: Option<Duration>,
+    /// The total of the goodbye.
+    pub(crate) bye: Option<u64>,
+    /// Of the server's Close.
+    pub(crate) close_code: Option<u16>,
+    /// How the socket failed, if it has not come to its end.
+    pub(crate) error: Option<ErrorKind>,
     /// The notice of a shutdown has come.
     pub(crate) is_told: bool,
     /// Answers a Close, as it should.
@@ -64,6 +70,9 @@ impl Link {
             seat: Seat::default(),
             since: now,
             retry_after: None,
+            bye: None,
+            close_code: None,
+            error: None,
             is_told: false,
             answers_close: true,
             inbound: Vec::new(),
@@ -120,7 +129,10 @@ impl Link {
                     left -= len;
                 }
                 Err(error) if is_later(error.kind()) => return true,
-                Err(_) => return false,
+                Err(error) => {
+                    self.error = Some(error.kind());
+                    return false;
+                }
             }
         }
         true
@@ -163,6 +175,8 @@ impl Link {
     }
 
     fn closed_by_peer(&mut self, payload: &[u8]) {
+        let code = payload.first_chunk().copied().map(u16::from_be_bytes);
+        self.close_code = code;
         let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
         let wait = reason.strip_prefix("server shutdown; retry-after-ms=");
         let wait = wait.and_then(|wait| wait.parse().ok());

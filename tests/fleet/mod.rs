@@ -2,6 +2,7 @@
 //! have to say of it when all is over. The test decides where they may go and when
 //! they are to finish; they find their own way back after whatever happens to them.
 
+pub(crate) mod journal;
 pub(crate) mod ledger;
 mod link;
 pub(crate) mod session;
@@ -17,6 +18,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use crate::support::{eventually, ms, now};
+use journal::Break;
 use ledger::Ledger;
 use session::{Habit, Session, Shell};
 
@@ -25,6 +27,15 @@ use session::{Habit, Session, Shell};
 pub(crate) struct Plan {
     pub(crate) session: String,
     pub(crate) habit: Habit,
+    /// It comes back when the server has asked it to, and not at once.
+    pub(crate) heeds_wait: bool,
+}
+
+/// What a client has to say when all is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) ledger: Ledger,
+    pub(crate) breaks: Vec<Break>,
 }
 
 /// What the test says to the clients, and what it sees of them.
@@ -53,7 +64,7 @@ pub(crate) enum Orders {
 
 pub(crate) struct Fleet {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Vec<Ledger>>>,
+    thread: Option<JoinHandle<Vec<Account>>>,
     clients: usize,
     sessions: usize,
 }
@@ -63,6 +74,7 @@ pub(crate) fn plans(name: &str, count: usize, habit: Habit) -> Vec<Plan> {
     let plan = |at| Plan {
         session: format!("{name}-{at}"),
         habit,
+        heeds_wait: true,
     };
     (0..count).map(plan).collect()
 }
@@ -135,14 +147,14 @@ impl Fleet {
 
     /// Everyone comes back and finishes; the accounts of those with a session. Who cannot finish
     /// in good time is not complete, which its account says.
-    pub(crate) fn finish(mut self) -> Vec<Ledger> {
+    pub(crate) fn finish(mut self) -> Vec<Account> {
         self.order(Orders::Finish);
         self.join()
     }
 
-    fn join(&mut self) -> Vec<Ledger> {
+    fn join(&mut self) -> Vec<Account> {
         match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(ledgers)) => ledgers,
+            Some(Ok(accounts)) => accounts,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
             None => Vec::new(),
         }
@@ -165,7 +177,7 @@ impl Shared {
     }
 }
 
-fn drive(plans: Vec<Plan>, shared: &Shared) -> Vec<Ledger> {
+fn drive(plans: Vec<Plan>, shared: &Shared) -> Vec<Account> {
     let mut poll = Poll::new().expect("a poll");
     let mut events = Events::with_capacity(1_024);
     let each = plans.into_iter().enumerate();

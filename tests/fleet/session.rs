@@ -8,16 +8,19 @@ use mio::{Registry, Token};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
+use super::journal::{Break, End};
 use super::ledger::Ledger;
 use super::link::{Heard, Link, Stage, upgrade};
-use super::{Orders, Plan};
-use crate::support::ms;
+use super::{Account, Orders, Plan};
 use crate::support::said::Said;
+use crate::support::{ms, now};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Habit {
-    /// A message every 20 ms.
+    /// A message every 20 ms, until it is told of a shutdown.
     Steady,
+    /// A message every 200 ms, whatever it is told.
+    Ceaseless,
     /// As many as the outbox takes.
     Blasting,
     /// Reads a few bytes now and then.
@@ -48,6 +51,8 @@ pub(crate) struct Shell<'a> {
 pub(crate) struct Session {
     plan: Plan,
     pub(crate) ledger: Ledger,
+    breaks: Vec<Break>,
+    last_reply: Option<Instant>,
     links: [Option<Link>; 2],
     /// The connection that was greeted last: the one that sends.
     front: usize,
@@ -72,6 +77,8 @@ impl Session {
         Self {
             plan,
             ledger,
+            breaks: Vec::new(),
+            last_reply: None,
             links: [None, None],
             front: 0,
             node,
@@ -101,9 +108,12 @@ impl Session {
     }
 
     /// What it has to say, if it had a session at all.
-    pub(crate) fn account(mut self) -> Option<Ledger> {
+    pub(crate) fn account(mut self) -> Option<Account> {
         self.ledger.is_complete = self.done;
-        (self.plan.habit != Habit::HalfOpen).then_some(self.ledger)
+        (self.plan.habit != Habit::HalfOpen).then_some(Account {
+            ledger: self.ledger,
+            breaks: self.breaks,
+        })
     }
 
     /// Something happened to one of its connections.
@@ -148,6 +158,9 @@ impl Session {
         let node = shell.nodes[self.node % shell.nodes.len()];
         self.node += 1;
         self.failures += 1;
+        if let Some(last) = self.breaks.last_mut() {
+            last.dialled.get_or_insert(shell.now);
+        }
         let habit = self.plan.habit;
         let mut head = upgrade(&self.plan.session, habit == Habit::Plain);
         if habit == Habit::HalfOpen {
@@ -184,6 +197,7 @@ impl Session {
                 self.listen(self.front, SLOW_BYTES);
             }
             Habit::Steady
+            | Habit::Ceaseless
             | Habit::Blasting
             | Habit::SlowReader
             | Habit::NeverReading
@@ -236,9 +250,21 @@ impl Session {
                 }
                 self.front = slot;
                 self.failures = 0;
+                if let Some(last) = self.breaks.last_mut() {
+                    last.greeted.get_or_insert_with(now);
+                }
             }
-            Said::Count(count) => self.ledger.reply(&mut link.seat, *count),
-            Said::Bye(total) => self.ledger.goodbye(&mut link.seat, *total),
+            Said::Count(count) => {
+                self.ledger.reply(&mut link.seat, *count);
+                self.last_reply = Some(now());
+                if let Some(last) = self.breaks.last_mut() {
+                    last.first_reply.get_or_insert_with(now);
+                }
+            }
+            Said::Bye(total) => {
+                self.ledger.goodbye(&mut link.seat, *total);
+                link.bye = Some(*total);
+            }
             Said::Notice(_) => link.is_told = true,
             Said::Time(_) => {}
         }
@@ -253,11 +279,35 @@ impl Session {
         if self.plan.habit == Habit::Plain && link.stage != Stage::Shaking {
             self.done = true;
         }
-        if alone && let Some(wait) = link.retry_after {
-            self.dial_at = Some(crate::support::now() + wait);
+        if alone && !self.done {
+            self.note_break(&link);
+        }
+        if alone
+            && self.plan.heeds_wait
+            && let Some(wait) = link.retry_after
+        {
+            self.dial_at = Some(now() + wait);
         }
         if !alone && self.front == slot {
             self.front = 1 - slot;
+        }
+    }
+
+    /// It has lost its only connection, or has not got one.
+    fn note_break(&mut self, link: &Link) {
+        match (link.stage, self.breaks.last_mut()) {
+            (Stage::Shaking | Stage::Greeting, Some(last)) => last.refused += 1,
+            (Stage::Shaking | Stage::Greeting, None) => {}
+            (Stage::Open | Stage::Parting, _) => {
+                let end = if link.error.is_some() {
+                    End::Reset
+                } else if link.bye.is_some() && link.close_code == Some(1001) {
+                    End::Farewell
+                } else {
+                    End::Eof
+                };
+                self.breaks.push(Break::new(end, self.last_reply));
+            }
         }
     }
 
@@ -282,6 +332,7 @@ impl Session {
         let (window, pace) = match self.plan.habit {
             Habit::Blasting => (256, Duration::ZERO),
             Habit::NeverReading => (400, Duration::ZERO),
+            Habit::Ceaseless => (32, CEASELESS_PACE),
             Habit::Steady
             | Habit::SlowReader
             | Habit::DeafToClose
@@ -290,7 +341,8 @@ impl Session {
             Habit::HalfOpen => return,
         };
         // Who is in no hurry stops at the notice.
-        let told = |link: &Link| link.is_told && !pace.is_zero();
+        let hurries = pace.is_zero() || self.plan.habit == Habit::Ceaseless;
+        let told = |link: &Link| link.is_told && !hurries;
         if self.links[self.front].as_ref().is_some_and(told) {
             return;
         }
@@ -354,6 +406,7 @@ impl Session {
             Habit::HalfOpen => self.done = true,
             Habit::Plain if self.links.iter().all(Option::is_none) => self.done = true,
             Habit::Steady
+            | Habit::Ceaseless
             | Habit::Blasting
             | Habit::SlowReader
             | Habit::NeverReading
@@ -375,6 +428,7 @@ impl Session {
 
 /// New messages of a client that is in no hurry.
 const PACE: Duration = ms(20);
+const CEASELESS_PACE: Duration = ms(200);
 const SLOW_PAUSE: Duration = ms(20);
 const SLOW_BYTES: usize = 64;
 /// Between two moves of a restless client.
