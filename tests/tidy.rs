@@ -9,6 +9,8 @@ mod arrows;
 mod calls;
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/forbidden_arrows.rs"]
+mod forbidden_arrows;
 #[path = "tidy/modules.rs"]
 mod modules;
 #[path = "tidy/paths.rs"]
