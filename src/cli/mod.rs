@@ -8,3 +8,4 @@ pub(crate) mod help;
 pub(crate) mod logger;
 pub(crate) mod output;
 pub(crate) mod settings;
+pub(crate) mod stream;

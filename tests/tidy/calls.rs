@@ -93,8 +93,8 @@ const BANS: &[Ban] = &[
     Ban::except(
         Call::Path("std::net::TcpStream::connect_timeout"),
         &["src/"],
-        // A process of its own, which has no loop and asks one question.
-        &["src/cli/healthcheck.rs"],
+        // For processes of their own, which have no loop and ask one question.
+        &["src/cli/stream.rs"],
         CONNECT,
     ),
     Ban::src(

@@ -1,0 +1,115 @@
+//! How the commands that ask a running server reach it: where it listens, as seen from this
+//! machine, and a blocking stream on which everything together ends by one deadline. It is for
+//! short processes of their own; it must never share a process with the loop.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use sundown::clock;
+
+/// Why there is nobody to ask, where [`reachable`] gives `None`.
+pub(crate) const NO_PORT: &str = "port 0 is not where the server listens: give the port it printed";
+
+/// Where a client on this machine finds who listens there; `None` if nobody can know the port.
+pub(crate) fn reachable(listen: SocketAddr) -> Option<SocketAddr> {
+    let mut addr = listen;
+    if addr.ip().is_unspecified() {
+        addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    (addr.port() != 0).then_some(addr)
+}
+
+/// A connection to a server, with the time that is left for it.
+pub(crate) struct Stream {
+    socket: TcpStream,
+    patience: Patience,
+}
+
+impl Stream {
+    /// Connects. The time counts from here on, for this and for all that follows.
+    pub(crate) fn connect(addr: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let patience = Patience {
+            whole: patience,
+            deadline: clock::now().instant + patience,
+        };
+        let socket = TcpStream::connect_timeout(&addr, patience.left()?);
+        let socket = socket.map_err(|error| patience.explain(error))?;
+        Ok(Self { socket, patience })
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(Some(self.patience.left()?))?;
+        let read = self.socket.read(buf);
+        read.map_err(|error| self.patience.explain(error))
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(Some(self.patience.left()?))?;
+        let written = self.socket.write(buf);
+        written.map_err(|error| self.patience.explain(error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+/// One deadline, however many calls there are: a peer that says a little from time to time must
+/// not move it.
+struct Patience {
+    whole: Duration,
+    deadline: Instant,
+}
+
+impl Patience {
+    /// What is left until the deadline: never zero, which sockets take for "no timeout".
+    fn left(&self) -> io::Result<Duration> {
+        let left = self
+            .deadline
+            .saturating_duration_since(clock::now().instant);
+        if left.is_zero() {
+            Err(self.late())
+        } else {
+            Ok(left)
+        }
+    }
+
+    /// Linux calls a read that took too long "resource temporarily unavailable".
+    fn explain(&self, error: io::Error) -> io::Error {
+        let slow = matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        );
+        if slow { self.late() } else { error }
+    }
+
+    fn late(&self) -> io::Error {
+        let whole = humantime::format_duration(self.whole);
+        io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {whole}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_address_is_reached_over_loopback_and_port_0_never() {
+        let reached = |listen: &str| {
+            let addr = reachable(listen.parse().unwrap());
+            addr.map(|addr| addr.to_string())
+        };
+        let some = |addr: &str| Some(addr.to_owned());
+        assert_eq!(reached("10.0.0.1:80"), some("10.0.0.1:80"));
+        assert_eq!(reached("0.0.0.0:80"), some("127.0.0.1:80"));
+        assert_eq!(reached("[::]:80"), some("127.0.0.1:80"));
+        assert_eq!(reached("[::1]:80"), some("[::1]:80"));
+        assert_eq!(reached("127.0.0.1:0"), None);
+        assert_eq!(reached("0.0.0.0:0"), None);
+    }
+}
