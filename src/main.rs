@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use cli::args::{self, Command};
 use cli::settings::{App, Settings};
-use cli::{descriptors, healthcheck, help, logger, output};
+use cli::{descriptors, healthcheck, help, logger, output, smoke};
 use sundown::signals::Signals;
 use sundown::{Chat, Echo, Error, Outcome, Server};
 
@@ -33,6 +33,16 @@ fn main() -> ExitCode {
             Ok(()) => 0,
             Err(unready) => {
                 output::print_error(&unready.to_string());
+                FAILED
+            }
+        },
+        Ok(Command::Smoke(settings)) => match smoke::check(&settings.config) {
+            Ok(passed) => {
+                output::Stdout::new().line(&passed.to_string());
+                0
+            }
+            Err(failure) => {
+                output::print_error(&failure.to_string());
                 FAILED
             }
         },

@@ -14,6 +14,7 @@ use super::settings::{SETTINGS, Setting, Settings, VARIABLE_PREFIX};
 pub(crate) enum Command {
     Serve(Box<Settings>),
     Healthcheck(Box<Settings>),
+    Smoke(Box<Settings>),
     Help,
     Version,
 }
@@ -59,6 +60,7 @@ pub(crate) fn parse(
     Ok(match word {
         Word::Serve => Command::Serve(settings),
         Word::Healthcheck => Command::Healthcheck(settings),
+        Word::Smoke => Command::Smoke(settings),
         Word::Help => Command::Help,
     })
 }
@@ -83,6 +85,7 @@ pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<St
 enum Word {
     Serve,
     Healthcheck,
+    Smoke,
     Help,
 }
 
@@ -91,9 +94,10 @@ impl Word {
         match text {
             "serve" => Ok(Self::Serve),
             "healthcheck" => Ok(Self::Healthcheck),
+            "smoke" => Ok(Self::Smoke),
             "help" => Ok(Self::Help),
             other => Err(Usage(format!(
-                "{}: no such command; expected serve, healthcheck or help",
+                "{}: no such command; expected serve, healthcheck, smoke or help",
                 shown(other)
             ))),
         }
@@ -230,7 +234,11 @@ mod tests {
     /// The settings that a command line and an environment lead to.
     fn settings(args: &[&str], variables: Variables<'_>) -> Settings {
         match run(args, variables) {
-            Ok(Command::Serve(settings) | Command::Healthcheck(settings)) => *settings,
+            Ok(
+                Command::Serve(settings)
+                | Command::Healthcheck(settings)
+                | Command::Smoke(settings),
+            ) => *settings,
             other @ (Ok(Command::Help | Command::Version) | Err(_)) => panic!("{other:?}"),
         }
     }
@@ -279,6 +287,7 @@ mod tests {
         let name = |args: &[&str]| match run(args, &[]) {
             Ok(Command::Serve(_)) => "serve",
             Ok(Command::Healthcheck(_)) => "healthcheck",
+            Ok(Command::Smoke(_)) => "smoke",
             Ok(Command::Help) => "help",
             Ok(Command::Version) => "version",
             Err(_) => "error",
@@ -287,6 +296,7 @@ mod tests {
         assert_eq!(name(&["serve", "--app", "echo"]), "serve");
         assert_eq!(name(&["--app=echo", "serve"]), "serve");
         assert_eq!(name(&["healthcheck"]), "healthcheck");
+        assert_eq!(name(&["smoke", "--app=echo"]), "smoke");
         for help in ["help", "--help", "-h"] {
             assert_eq!(name(&[help]), "help");
         }
@@ -325,7 +335,7 @@ mod tests {
         check_refused(
             &["start"],
             &[],
-            "\"start\": no such command; expected serve, healthcheck or help",
+            "\"start\": no such command; expected serve, healthcheck, smoke or help",
         );
     }
 
@@ -336,8 +346,9 @@ mod tests {
             &[("SUNDOWN_DRAIN_TIMEOUT", "1s")],
             "SUNDOWN_DRAIN_TIMEOUT 1s: expected at least --notify-timeout (2s)",
         );
-        // What a health check does not need cannot make it fail.
+        // What who only asks does not need cannot make it fail.
         settings(&["healthcheck", "--drain-timeout", "1ms"], &[]);
+        settings(&["smoke", "--drain-timeout", "1ms"], &[]);
     }
 
     #[test]

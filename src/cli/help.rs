@@ -13,6 +13,7 @@ sundown: a WebSocket server that says goodbye properly.
 
 Usage: sundown [serve] [FLAGS]      serve until SIGTERM or SIGINT
        sundown healthcheck [FLAGS]  ask /readyz of a running server
+       sundown smoke [FLAGS]        be served by it once, as a client is
        sundown help
 
 Every flag is also an environment variable, --shutdown-timeout for example
@@ -43,6 +44,13 @@ Exit codes of `sundown serve`:
 on --admin if there is one, else on --listen; with 1 when it does not; and
 with 64 on a bad configuration.
 
+`sundown smoke` connects to --listen as a client with a new session, sends one
+message, and closes. It exits with 0 when the hello, the count and the closing
+handshake are those of --app chat, all within 5 seconds, whatever its own --app
+says; with 1 when they are not: one line on standard error says at which step,
+and what came instead; and with 64 on a bad configuration. The session stays in
+the store until the server's --session-ttl is over.
+
 Output: addresses, the store and `ready` on standard output, and the report,
 one JSON object, as its last line; the log on standard error. A reader that
 does not keep up loses lines; it never holds up the server.
@@ -53,6 +61,7 @@ Examples:
   SUNDOWN_STORE=redis://:password@redis:6379 sundown --admin 0.0.0.0:8001
   sundown --app echo --admin off
   sundown healthcheck --admin 127.0.0.1:8001
+  sundown smoke --listen 127.0.0.1:8000
 ";
 
 /// The whole text, with a line break at its end.

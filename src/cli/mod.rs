@@ -8,4 +8,5 @@ pub(crate) mod help;
 pub(crate) mod logger;
 pub(crate) mod output;
 pub(crate) mod settings;
+pub(crate) mod smoke;
 pub(crate) mod stream;

@@ -23,6 +23,7 @@ mod redis_url;
 mod resume;
 mod shutdown_on_every_store;
 mod signals;
+mod smoke;
 mod spill;
 mod takeover;
 mod wire;

@@ -371,6 +371,21 @@ const TABLE: &[Row] = &[
         why: "the binary is an embedder like any other: what it needs, the library's public API \
               must offer",
     },
+    Row {
+        module: "cli::smoke",
+        inside: &["cli::stream"],
+        crates: &["sundown", "tungstenite"],
+        std: SOCKETS,
+        why: "the smoke test is a client like any other: it asks over the wire, and takes nothing \
+              of the server's but its address and the words of the contract",
+    },
+    Row {
+        module: "cli::smoke::said",
+        inside: &[],
+        crates: &["sundown", "tungstenite"],
+        std: PURE,
+        why: "what a server says is judged and shown without a socket",
+    },
 ];
 
 /// A path that a module uses outside of its tests, and the row that it falls under.
