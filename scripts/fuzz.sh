@@ -15,14 +15,9 @@ if ((${#targets[@]} == 0)); then
     targets=(request_head frames redis_replies session_id)
 fi
 
-if ! command -v c++ >/dev/null; then
-    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-        apt-get update -q
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends g++
-    else
-        echo "the fuzz targets need a C++ compiler: install g++ and run again" >&2
-        exit 1
-    fi
+if ! command -v c++ >/dev/null && ! ../../scripts/apt-install.sh g++; then
+    echo "the fuzz targets need a C++ compiler: install g++ and run again" >&2
+    exit 1
 fi
 
 flags=(
