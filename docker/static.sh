@@ -1,0 +1,33 @@
+#!/bin/sh
+# Builds the release binary without any shared library, for an image from scratch, and puts it into
+# a directory:
+#
+#   docker/static.sh DIRECTORY
+#
+# glibc 2.34 or later: from there on the C library itself resolves names from /etc/hosts and by DNS,
+# and needs no libnss_*.so for that. Any glibc target of Rust will do; musl is not needed.
+set -eu
+
+directory=$1
+cd "$(dirname "$0")/.."
+target=$(rustc -vV | sed -n 's/^host: //p')
+case $target in
+*-linux-gnu) ;;
+*)
+    echo "a static binary is built on Linux with glibc, not on $target: use docker/Dockerfile.build" >&2
+    exit 1
+    ;;
+esac
+
+# With a target named, build scripts and procedural macros do not get the flag.
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
+    "${CARGO:-cargo}" build --release --locked --target "$target"
+binary=${CARGO_TARGET_DIR:-target}/$target/release/sundown
+
+# A program that needs no interpreter loads no libraries.
+if LC_ALL=C readelf --program-headers "$binary" | grep -q INTERP; then
+    echo "$binary is not static: it names an interpreter" >&2
+    exit 1
+fi
+mkdir -p "$directory"
+cp "$binary" "$directory/sundown"
