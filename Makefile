@@ -6,7 +6,7 @@ CARGO ?= cargo
 FAULTS_PROFILE ?= --release
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults test-hostile fuzz lint doc deny ci
+.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults test-hostile test-container fuzz image promote lint lint-scripts doc deny ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -40,14 +40,27 @@ test-faults: ## every fault in turn, and what clients lost by it; mounts disks, 
 test-hostile: ## crowds of hostile peers: what they cost in memory, and a good client in latency
 	SUNDOWN_HOSTILE_LATENCY=1 $(CARGO) test --release --test hostile -- --nocapture
 
+test-container: ## the image, a stop, deploys and crashes on a real Docker engine (SUNDOWN_SKIP_DOCKER=1: none)
+	./scripts/ensure-container-tools.sh
+	$(CARGO) test --test container -- --nocapture --test-threads=1
+
 fuzz: ## builds the fuzz targets, and runs each for 15 seconds (SECONDS=600 for longer)
 	./scripts/fuzz.sh $(or $(SECONDS),15)
+
+image: ## build the image sundown:latest, from scratch, with one static binary
+	./docker/image.sh
+
+promote: ## deploy: start, test and switch to the other colour, stop the old one (COLOUR=blue|green)
+	./docker/promote.sh $(COLOUR)
 
 lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy --test faults -- -D warnings
+	$(CARGO) clippy --test faults --test container -- -D warnings
+
+lint-scripts: ## shellcheck on every script; needs shellcheck
+	shellcheck .ci/run docker/*.sh scripts/*.sh tests/container/*.sh
 
 doc: ## the documentation of the library, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
@@ -56,4 +69,4 @@ deny: ## licenses and duplicate crates; needs cargo-deny
 	$(CARGO) deny check bans licenses sources
 
 ci: FAULTS_PROFILE = # the build that all other tests have made
-ci: lint test test-graceful-shutdown test-faults fuzz doc ## all that CI runs
+ci: lint lint-scripts test test-graceful-shutdown test-faults test-container fuzz doc ## all that CI runs

@@ -1,0 +1,216 @@
+//! `docker/promote.sh`, with a thousand clients that send all the time, and with what can fail.
+
+use rustix::process::Signal;
+
+use super::engine::{docker, engine, inspect};
+use super::fleet::session::Habit;
+use super::fleet::{Fleet, Plan, plans};
+use super::images::{self, spoiled};
+use super::noticed::{assert_farewells, settle, table};
+use super::stack::Stack;
+use crate::files::allow_files;
+use crate::support::client::Client;
+use crate::support::{PATIENCE, eventually, http};
+
+fn ceaseless(count: usize, heeds_wait: bool) -> Vec<Plan> {
+    let plan = |plan: Plan| Plan { heeds_wait, ..plan };
+    let plans = plans("client", count, Habit::Ceaseless);
+    plans.into_iter().map(plan).collect()
+}
+
+/// Blue → green → blue.
+#[track_caller]
+fn check_deploys(clients: usize, heeds_wait: bool) {
+    let Some(engine) = engine() else { return };
+    allow_files(2 * clients as u64 + 500);
+    let stack = Stack::new(engine);
+    stack.must_promote("blue");
+    let fleet = Fleet::gather(&[stack.address], ceaseless(clients, heeds_wait));
+    for colour in ["green", "blue"] {
+        fleet.flow(clients as u64);
+        stack.must_promote(colour);
+        fleet.until_all_open();
+    }
+    fleet.flow(clients as u64);
+    let accounts = settle(fleet, &stack);
+    let sent: u64 = accounts.iter().map(|account| account.ledger.wanted).sum();
+    let wait = if heeds_wait { "heeded" } else { "ignored" };
+    println!(
+        "{clients} clients, {sent} messages, reconnect_ms {wait}:\n\n{}",
+        table(&accounts, 2)
+    );
+    assert_farewells(&accounts, 2);
+}
+
+#[test]
+fn two_deploys_lose_nothing_of_a_thousand_clients() {
+    check_deploys(1_000, true);
+}
+
+#[test]
+fn two_deploys_lose_nothing_of_a_thousand_clients_who_cannot_wait() {
+    check_deploys(1_000, false);
+}
+
+/// Whatever fails, the old colour serves as before, and none of its clients notices anything.
+#[test]
+fn a_promotion_that_fails_leaves_the_old_colour_serving() {
+    let Some(engine) = engine() else { return };
+    let stack = Stack::new(engine);
+    stack.must_promote("blue");
+    let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
+    let unreachable = "ENV SUNDOWN_LISTEN=127.0.0.1:8000";
+    let store_away = r#"CMD ["--store", "redis://127.0.0.1:1"]"#;
+    let no_program = r#"ENTRYPOINT ["/nothing"]"#;
+    let wrong_setting = r#"CMD ["--shutdown-timeout", "soon"]"#;
+    let cases = [
+        ("there-is-none", None, "60", "does not start"),
+        ("no-program", Some(no_program), "60", "does not start"),
+        ("wrong-setting", Some(wrong_setting), "60", "has ended"),
+        ("store-away", Some(store_away), "3", "is not ready"),
+        (
+            "echo",
+            Some("ENV SUNDOWN_APP=echo"),
+            "60",
+            "has failed the test",
+        ),
+        (
+            "unreachable",
+            Some(unreachable),
+            "3",
+            "the proxy does not reach",
+        ),
+    ];
+    for (what, lines, patience, expected) in cases {
+        let image = match lines {
+            Some(lines) => spoiled(what, lines),
+            None => format!("{}-{what}", images::under_test()),
+        };
+        let promotion = stack.promote_image("green", &image, patience);
+        let text = &promotion.text;
+        println!("--- {what}\n{text}");
+        assert_eq!(promotion.code, Some(1), "{what}: {text}");
+        assert!(text.contains(expected), "{what}: {text}");
+        assert!(
+            text.contains("rolled back: app_blue serves as before"),
+            "{text}"
+        );
+        assert!(!stack.is_running("app_green"), "{what}");
+        fleet.flow(50);
+    }
+    assert_eq!(fleet.hellos(), 50, "someone had to come back");
+    // Nothing is left that would hold up the next one.
+    stack.must_promote("green");
+    fleet.until_all_open();
+    assert_farewells(&settle(fleet, &stack), 1);
+}
+
+#[test]
+fn it_can_be_repeated_and_takes_up_what_was_interrupted() {
+    let Some(engine) = engine() else { return };
+    let stack = Stack::new(engine);
+    stack.must_promote("blue");
+    let before = stack.container("app_blue");
+    let again = stack.must_promote("blue");
+    assert!(again.contains("nothing to do"), "{again}");
+    assert_eq!(stack.container("app_blue"), before);
+
+    let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
+    // Without a word, in the middle; and then with Ctrl-C.
+    for (signal, at) in [(Signal::KILL, "one client"), (Signal::INT, "wait until")] {
+        let mut promotion = stack.begin_promotion("green");
+        let reached = |line: &str| line.contains(at).then_some(());
+        let found = promotion.stdout.wait_for(PATIENCE, reached);
+        assert!(found.is_some(), "{:?}", promotion.stderr.all());
+        promotion.signal(signal);
+        promotion.wait(PATIENCE * 2);
+        fleet.flow(50);
+    }
+    assert!(!stack.is_running("app_green"), "Ctrl-C rolls back");
+    assert_eq!(fleet.hellos(), 50, "someone had to come back");
+    stack.must_promote("green");
+    fleet.until_all_open();
+    assert_farewells(&settle(fleet, &stack), 1);
+}
+
+/// The same name, another image: what `make image && make promote` does.
+#[test]
+fn the_next_colour_runs_the_image_that_the_name_means_now() {
+    let Some(engine) = engine() else { return };
+    let stack = Stack::new(engine);
+    let image = spoiled("next", "LABEL version=1");
+    assert_eq!(stack.promote_image("blue", &image, "60").code, Some(0));
+    let first = stack.state("app_blue", "Image");
+    spoiled("next", "LABEL version=2");
+    assert_eq!(stack.promote_image("green", &image, "60").code, Some(0));
+    assert_ne!(stack.state("app_green", "Image"), first);
+    assert_eq!(stack.promote_image("blue", &image, "60").code, Some(0));
+    assert_eq!(
+        stack.state("app_blue", "Image"),
+        stack.state("app_green", "Image")
+    );
+}
+
+/// Both colours run and none is held back: who has begun its shutdown is passed over at once,
+/// before any check has noticed.
+#[test]
+fn no_newcomer_is_refused_while_a_colour_goes() {
+    let Some(engine) = engine() else { return };
+    let stack = Stack::new(engine);
+    stack.up("app_blue");
+    stack.compose(&["up", "-d", "app_green"]);
+    let blue = stack.container("app_blue");
+    let green = stack.container("app_green");
+    for id in [&blue, &green] {
+        eventually("it is healthy", || {
+            inspect(id, "{{.State.Health.Status}}") == "healthy"
+        });
+    }
+    // The drain takes its time only if someone is there.
+    let stay = Fleet::gather(&[stack.address], ceaseless(50, true));
+    docker(&["kill", "--signal", "TERM", &blue]);
+    let mut newcomers = 0;
+    while stack.is_running("app_blue") {
+        let head = http::upgrade("/ws/chat/", &["Sec-WebSocket-Protocol: sundown.v1"]);
+        let refused = Client::dial(stack.address, &head).err();
+        assert!(refused.is_none(), "newcomer {newcomers}: {refused:?}");
+        newcomers += 1;
+    }
+    println!("{newcomers} newcomers while blue went");
+    assert!(newcomers > 0);
+    stay.until_all_open();
+    settle(stay, &stack);
+}
+
+/// A stand-in for green that says who the proxy says it is.
+#[test]
+fn the_address_of_the_client_is_passed_on() {
+    let Some(engine) = engine() else { return };
+    let stack = Stack::new(engine);
+    stack.compose(&["up", "-d", "proxy"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("haproxy.cfg");
+    let config = "defaults\n mode http\n timeout connect 1s\n timeout client 5s\n \
+                  timeout server 5s\nfrontend mirror\n bind :8000\n http-request return status 200 \
+                  content-type text/plain lf-string %[req.hdr(X-Forwarded-For)]\n";
+    std::fs::write(&file, config).expect("a file");
+    // The user of the proxy is not that of this test.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(directory.path(), mode(0o755)).expect("a directory of ours");
+    let mount = format!("{}:/usr/local/etc/haproxy:ro", directory.path().display());
+    let front = stack.network("front");
+    let network = ["--network", &front, "--network-alias", "app_green"];
+    let run = [
+        &["run", "-d", "--volume", &mount][..],
+        &network,
+        &["haproxy:2.6"],
+    ]
+    .concat();
+    let mirror = docker(&run);
+    stack.until_ready();
+    let seen = http::get(stack.address, "/").body;
+    docker(&["rm", "--force", &mirror]);
+    // Clients of this machine come from the host's end of the network.
+    let gateway = inspect(&front, "{{(index .IPAM.Config 0).Gateway}}");
+    assert_eq!(seen, gateway);
+}

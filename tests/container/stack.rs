@@ -1,0 +1,243 @@
+//! The shipped compose file under a name and a port of its own, with the commands that an operator
+//! has for it. It takes everything down when it is dropped, volumes included.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use super::engine::{Engine, docker, inspect, try_docker};
+use super::images;
+use crate::support::process::Process;
+use crate::support::{eventually, http};
+
+pub(crate) struct Stack {
+    name: String,
+    image: String,
+    /// Where clients connect.
+    pub(crate) address: SocketAddr,
+    memory: &'static str,
+    _engine: Engine,
+}
+
+/// How a promotion ended.
+#[derive(Debug)]
+pub(crate) struct Promotion {
+    pub(crate) code: Option<i32>,
+    pub(crate) text: String,
+}
+
+/// What the server itself says of its end.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct Report {
+    pub(crate) signal: String,
+    pub(crate) spilled: u64,
+    pub(crate) byes: u64,
+    pub(crate) closed_1001: u64,
+    pub(crate) cut: u64,
+    pub(crate) total_ms: u64,
+}
+
+impl Stack {
+    /// With the shipped image; nothing runs yet.
+    #[track_caller]
+    pub(crate) fn new(engine: Engine) -> Self {
+        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = probe.local_addr().expect("its address");
+        Self {
+            name: format!("sundown-test-{}", address.port()),
+            image: images::under_test().to_owned(),
+            address,
+            memory: "64m",
+            _engine: engine,
+        }
+    }
+
+    /// The limit of each colour.
+    pub(crate) fn with_memory(mut self, memory: &'static str) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// One colour, and all that it depends on, by Compose alone; until it serves.
+    #[track_caller]
+    pub(crate) fn up(&self, service: &str) {
+        self.compose(&["up", "-d", service]);
+        self.until_ready();
+    }
+
+    /// Until the proxy has somewhere to send clients.
+    #[track_caller]
+    pub(crate) fn until_ready(&self) {
+        eventually("a colour serves behind the proxy", || {
+            http::get(self.address, "/readyz").status == 200
+        });
+    }
+
+    /// A command of Compose, which must succeed.
+    #[track_caller]
+    pub(crate) fn compose(&self, args: &[&str]) {
+        let output = self.try_compose(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "compose {args:?}: {stderr}");
+    }
+
+    fn try_compose(&self, args: &[&str]) -> Output {
+        let file = repository().join("docker/compose.yml");
+        let (program, first) = compose_command();
+        let mut command = Command::new(program);
+        command.args(first).arg("--file").arg(file).args(args);
+        self.environment(&mut command, &self.image);
+        command.output().expect("Compose can be started")
+    }
+
+    /// docker/promote.sh with the shipped image.
+    #[track_caller]
+    pub(crate) fn promote(&self, colour: &str) -> Promotion {
+        self.promote_image(colour, &self.image, "60")
+    }
+
+    /// docker/promote.sh, which must do what it is told.
+    #[track_caller]
+    pub(crate) fn must_promote(&self, colour: &str) -> String {
+        let promotion = self.promote(colour);
+        assert_eq!(promotion.code, Some(0), "{}", promotion.text);
+        promotion.text
+    }
+
+    #[track_caller]
+    pub(crate) fn promote_image(&self, colour: &str, image: &str, patience: &str) -> Promotion {
+        let mut command = self.promotion(colour, image);
+        let output = command.env("PROMOTE_TIMEOUT", patience).output();
+        let output = output.expect("the script can be started");
+        let (stdout, stderr) = (output.stdout, output.stderr);
+        let text = [stdout, stderr].concat();
+        Promotion {
+            code: output.status.code(),
+            text: String::from_utf8_lossy(&text).into_owned(),
+        }
+    }
+
+    /// The same, on its way.
+    #[track_caller]
+    pub(crate) fn begin_promotion(&self, colour: &str) -> Process {
+        Process::spawn(self.promotion(colour, &self.image))
+    }
+
+    fn promotion(&self, colour: &str, image: &str) -> Command {
+        let mut command = Command::new(repository().join("docker/promote.sh"));
+        command.arg(colour);
+        self.environment(&mut command, image);
+        command
+    }
+
+    fn environment(&self, command: &mut Command, image: &str) {
+        command
+            .stdin(Stdio::null())
+            .env("COMPOSE_PROJECT_NAME", &self.name)
+            .env("SUNDOWN_IMAGE", image)
+            .env("SUNDOWN_PUBLISH", self.address.to_string())
+            .env("SUNDOWN_MEMORY", self.memory);
+    }
+
+    /// A network of this project, by its name in compose.yml.
+    pub(crate) fn network(&self, name: &str) -> String {
+        format!("{}_{name}", self.name)
+    }
+
+    /// The id of a service's container.
+    #[track_caller]
+    pub(crate) fn container(&self, service: &str) -> String {
+        let project = format!("label=com.docker.compose.project={}", self.name);
+        let service = format!("label=com.docker.compose.service={service}");
+        docker(&["ps", "-a", "-q", "--filter", &project, "--filter", &service])
+    }
+
+    #[track_caller]
+    pub(crate) fn state(&self, service: &str, field: &str) -> String {
+        let template = format!("{{{{.{field}}}}}");
+        inspect(&self.container(service), &template)
+    }
+
+    #[track_caller]
+    pub(crate) fn is_running(&self, service: &str) -> bool {
+        let id = self.container(service);
+        !id.is_empty() && inspect(&id, "{{.State.Running}}") == "true"
+    }
+
+    /// The last line on the standard output of a colour, which has ended by itself.
+    #[track_caller]
+    pub(crate) fn report(&self, service: &str) -> Report {
+        assert_eq!(self.state(service, "State.Running"), "false");
+        assert_eq!(self.state(service, "State.OOMKilled"), "false");
+        // 137 would be SIGKILL.
+        let logs = try_docker(&["logs", "--tail", "20", &self.container(service)]);
+        let stderr = String::from_utf8_lossy(&logs.stderr);
+        assert_eq!(self.state(service, "State.ExitCode"), "0", "{stderr}");
+        let stdout = String::from_utf8_lossy(&logs.stdout);
+        let last = stdout.lines().last().expect("a report");
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"))
+    }
+
+    /// What Redis has counted for each of these sessions.
+    #[track_caller]
+    pub(crate) fn counts<'a>(
+        &self,
+        sessions: impl Iterator<Item = &'a str>,
+    ) -> BTreeMap<String, u64> {
+        let sessions: Vec<&str> = sessions.collect();
+        let mut child = Command::new("docker")
+            .args(["exec", "-i", &self.container("redis"), "redis-cli"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("docker can be started");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        let mut asked = String::new();
+        for session in &sessions {
+            asked.push_str("HGET sundown:session:");
+            asked.push_str(session);
+            asked.push_str(" n\n");
+        }
+        let asking = std::thread::spawn(move || stdin.write_all(asked.as_bytes()));
+        let answer = child.wait_with_output().expect("redis-cli ends");
+        asking.join().expect("it only writes").expect("it is read");
+        let answer = String::from_utf8_lossy(&answer.stdout);
+        let counts: Vec<u64> = answer.lines().map(|n| n.parse().unwrap_or(0)).collect();
+        assert_eq!(counts.len(), sessions.len(), "{answer}");
+        let names = sessions.into_iter().map(str::to_owned);
+        names.zip(counts).collect()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self.try_compose(&["logs", "--no-color", "--tail", "30"]);
+            eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+        }
+        // A paused container cannot be stopped.
+        self.try_compose(&["unpause"]);
+        self.try_compose(&["kill"]);
+        let gone = self.try_compose(&["down", "--volumes", "--remove-orphans"]);
+        let stderr = String::from_utf8_lossy(&gone.stderr);
+        assert!(
+            gone.status.success() || std::thread::panicking(),
+            "{stderr}"
+        );
+    }
+}
+
+/// Compose 2 is a plug-in of docker, Compose 1 a program.
+fn compose_command() -> (&'static str, &'static [&'static str]) {
+    if try_docker(&["compose", "version"]).status.success() {
+        ("docker", &["compose"])
+    } else {
+        ("docker-compose", &[])
+    }
+}
+
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
