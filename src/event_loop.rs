@@ -89,6 +89,11 @@ impl EventLoop {
         self.engine.gate().ready && self.has_seats()
     }
 
+    /// Whether a shutdown has begun.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.engine.is_shutting_down()
+    }
+
     /// How it ended.
     pub(crate) fn outcome(&self) -> Outcome {
         self.engine.outcome()

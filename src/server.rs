@@ -118,6 +118,12 @@ impl Server {
         self.event_loop.is_ready()
     }
 
+    /// Whether a shutdown has been asked for, by a signal or by [`Handle::shutdown`], and the loop
+    /// has seen it.
+    pub fn is_shutting_down(&self) -> bool {
+        self.event_loop.is_shutting_down()
+    }
+
     /// Where sessions are kept, for people, without secrets.
     pub fn store_description(&self) -> String {
         self.event_loop.store.describe()

@@ -317,6 +317,23 @@ fn turns_by_hand_serve_as_well() {
 }
 
 #[test]
+fn it_tells_its_embedder_when_a_shutdown_has_begun() {
+    let mut server = Server::bind(config(&Store::Memory), Chat).expect("a free port");
+    let deadline = now() + PATIENCE;
+    while !server.is_ready() {
+        assert!(server.turn(Some(ms(5))).expect("a turn"));
+        assert!(now() < deadline, "it is never ready");
+    }
+    server.handle().shutdown();
+    // Asked for, and seen by the next turn.
+    assert!(!server.is_shutting_down());
+    while server.turn(None).expect("a turn") {
+        assert!(server.is_shutting_down() && !server.is_ready());
+    }
+    assert!(server.is_shutting_down());
+}
+
+#[test]
 fn a_turn_ends_when_nothing_happens() {
     let mut server = Server::bind(config(&Store::Memory), Chat).expect("a free port");
     for timeout in [Duration::ZERO, ms(1), ms(30)] {

@@ -220,6 +220,11 @@ impl Engine {
         }
     }
 
+    /// Whether a shutdown has been asked for.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutdown.timeline().began.is_some()
+    }
+
     /// Whether a request path is one of the application's.
     pub fn accepts(&self, path: &str) -> bool {
         self.app.accepts(path)
