@@ -7,6 +7,7 @@ use std::env;
 use std::process::ExitCode;
 
 use cli::args::{self, Command};
+use cli::notify::{self, Notifier};
 use cli::settings::{App, Settings};
 use cli::{descriptors, healthcheck, help, logger, output, smoke};
 use sundown::signals::Signals;
@@ -77,20 +78,29 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     // Not before: a server that cannot start says so in one line and nothing else.
     descriptors::provide(connections);
     announce(&server, path);
-    let outcome = run(server)?;
+    let mut notifier = Notifier::new(env::var_os(notify::VARIABLE));
+    notifier.listening(server.local_addr());
+    let outcome = run(server, &mut notifier)?;
+    notifier.stopped(outcome.is_safe());
     output::Stdout::new().line(&outcome.report_json());
     Ok(outcome.exit_code())
 }
 
 /// Serves, and says `ready` when the store has answered for the first time. Every socket is closed
 /// when it returns.
-fn run(mut server: Server) -> Result<Outcome, Error> {
-    let mut told = false;
-    while server.turn(None)? {
-        if !told && server.is_ready() {
-            told = true;
+fn run(mut server: Server, notifier: &mut Notifier) -> Result<Outcome, Error> {
+    let (mut ready, mut stopping) = (false, false);
+    while server.turn(notifier.timeout())? {
+        if !ready && server.is_ready() {
+            ready = true;
             output::Stdout::new().line("ready");
+            notifier.ready(server.local_addr());
         }
+        if !stopping && server.is_shutting_down() {
+            stopping = true;
+            notifier.stopping();
+        }
+        notifier.retry();
     }
     Ok(server.outcome())
 }

@@ -55,6 +55,10 @@ Output: addresses, the store and `ready` on standard output, and the report,
 one JSON object, as its last line; the log on standard error. A reader that
 does not keep up loses lines; it never holds up the server.
 
+Started by systemd with Type=notify, or by anything else that sets
+NOTIFY_SOCKET, it sends READY=1 together with `ready`, STOPPING=1 at the first
+signal, and STATUS= lines.
+
 Examples:
   sundown
   sundown --listen 0.0.0.0:8000 --store sqlite:/var/lib/sundown/sessions.db

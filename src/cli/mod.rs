@@ -6,6 +6,7 @@ pub(crate) mod descriptors;
 pub(crate) mod healthcheck;
 pub(crate) mod help;
 pub(crate) mod logger;
+pub(crate) mod notify;
 pub(crate) mod output;
 pub(crate) mod settings;
 pub(crate) mod smoke;

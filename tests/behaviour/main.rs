@@ -25,5 +25,6 @@ mod shutdown_on_every_store;
 mod signals;
 mod smoke;
 mod spill;
+mod supervisor;
 mod takeover;
 mod wire;

@@ -101,7 +101,7 @@ impl Server {
     }
 
     #[track_caller]
-    fn listening(command: Command, store: &str, flags: &[&str]) -> Self {
+    pub(crate) fn listening(command: Command, store: &str, flags: &[&str]) -> Self {
         let (process, dir) = Self::spawn(command, store, flags);
         let bound = |intro: &str| {
             let found = process
