@@ -3,11 +3,13 @@
 //!
 //! A plain close resets every connection that the kernel has completed and we have not accepted.
 //! So the queue is shut first: SYNs are dropped from then on, and retried by the peer until the
-//! port is closed and refuses them. Handshakes that were half through still complete, and are
-//! accepted like any other, until there is none left.
+//! port is closed and refuses them (or they are refused at once). Handshakes that were half through
+//! still complete, and are accepted like any other, until there is none left.
 
 use std::io;
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
@@ -125,13 +127,29 @@ impl Listener {
     }
 }
 
-/// Has the kernel drop every SYN for this listener.
+/// Has the kernel drop every SYN for this listener or, where that is not allowed, refuse it.
+///
+/// Recent kernels let nobody filter TCP without `CAP_NET_ADMIN`, which a server should not have.
+/// But since Linux 5.7 everybody may bind a socket to an interface, even to one that is none. Then
+/// no SYN finds this listener any more, while those who are half through, or in the queue, are in.
+#[cfg(target_os = "linux")]
+fn refuse_handshakes(socket: &SockRef<'_>) -> io::Result<()> {
+    drop_handshakes(socket).or_else(|_| socket.bind_device_by_index_v4(NO_INTERFACE))
+}
+
+/// The kernel counts interfaces up from 1, and no machine has so many. (`_v4` is said for other
+/// systems: Linux has one such option for both families.)
+#[cfg(target_os = "linux")]
+const NO_INTERFACE: Option<NonZeroU32> = NonZeroU32::new(i32::MAX.unsigned_abs());
+
+/// Has the kernel drop every SYN for this listener: the peer tries again in a second, and may find
+/// the next instance there.
 ///
 /// A backlog of 0 would not do: it still lets one connection in, and leaves those who are half
 /// through to be reset. The filter sees the segment from its TCP header on (RFC 9293, section 3.1):
 /// byte 13 holds the flags, of which SYN without ACK begins a handshake.
 #[cfg(target_os = "linux")]
-fn refuse_handshakes(socket: &SockRef<'_>) -> io::Result<()> {
+fn drop_handshakes(socket: &SockRef<'_>) -> io::Result<()> {
     use socket2::SockFilter;
     const LOAD_BYTE: u16 = 0x30;
     const AND: u16 = 0x54;

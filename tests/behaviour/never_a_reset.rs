@@ -7,6 +7,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, channel};
 
+use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set};
+
 use crate::support::client::Client;
 use crate::support::crowd::{Crowd, Guest, Habit};
 use crate::support::http;
@@ -138,6 +140,25 @@ fn through_a_long_shutdown() {
 /// The end of the listener is where resets come from: many ends in a row.
 #[test]
 fn at_many_ends() {
+    many_ends();
+}
+
+/// Recent kernels take a filter on TCP from nobody who may not administer the network, and in a
+/// container or under systemd the server may not.
+#[test]
+fn at_many_ends_without_privileges() {
+    // What a thread has given up, the processes that it starts cannot have either.
+    let powerless = std::thread::spawn(|| {
+        let capabilities = capabilities(None).expect("our own can be asked for");
+        if capabilities.effective.contains(CapabilitySet::NET_ADMIN) {
+            remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).expect("we have it");
+        }
+        many_ends();
+    });
+    powerless.join().expect("as kind as with them");
+}
+
+fn many_ends() {
     for _ in 0..15 {
         check(&[
             "--notify-timeout",
