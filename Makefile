@@ -6,7 +6,7 @@ CARGO ?= cargo
 FAULTS_PROFILE ?= --release
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults test-hostile test-container fuzz image promote lint lint-scripts doc deny ci
+.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults test-hostile test-container fuzz image promote lint lint-scripts doc deny check-deploy ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -67,6 +67,9 @@ doc: ## the documentation of the library, with warnings as errors
 
 deny: ## licenses and duplicate crates; needs cargo-deny
 	$(CARGO) deny check bans licenses sources
+
+check-deploy: ## checks the systemd unit and the Kubernetes manifests of docs/deploy
+	./scripts/check-deploy.sh
 
 ci: FAULTS_PROFILE = # the build that all other tests have made
 ci: lint lint-scripts test test-graceful-shutdown test-faults test-container fuzz doc ## all that CI runs
