@@ -14,7 +14,7 @@ use crate::support::client::Client;
 use crate::support::redis::Redis;
 use crate::support::said::Said;
 use crate::support::server::{BINARY, Server};
-use crate::support::{PATIENCE, SHUTDOWN_MAX, ms, now};
+use crate::support::{PATIENCE, SHUTDOWN_MAX, ms, now, pause};
 
 /// Longer than the server waits before it tries a message again, a few times over.
 const QUIET: std::time::Duration = ms(400);
@@ -169,7 +169,12 @@ fn one_that_reads_nothing_holds_nothing_up() {
 fn one_that_reads_late_hears_the_newest() {
     let supervisor = Supervisor::at_path();
     supervisor.stop_reading();
-    let mut server = Server::launch(supervisor.command(), "memory:", &["--heartbeat", "0s"]);
+    // Nobody connects, not even to ask for readiness: after this line the loop sleeps.
+    let mut server = Server::listening(supervisor.command(), "memory:", &["--heartbeat", "0s"]);
+    let is_ready = |line: &str| (line == "ready").then_some(());
+    let said = server.process.stdout.wait_for(PATIENCE, is_ready);
+    assert!(said.is_some(), "the server never said `ready`");
+    pause(QUIET);
     let serving = format!("STATUS=Serving on {}", server.address);
     let mut heard = vec!["X_FULL=1".to_owned()];
     while heard == ["X_FULL=1"] {
