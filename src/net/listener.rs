@@ -34,6 +34,11 @@ pub(crate) struct Listener {
 /// How long to wait when the process or the system is out of descriptors or memory.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// Connections that may wait to be accepted; the kernel makes it `net.core.somaxconn` if that is
+/// less. mio asks for 128, and when all clients of another instance come back within a second there
+/// are more. Those who find no room are dropped without a word, and TCP tries again only after 1 s.
+const BACKLOG_MAX: i32 = 4_096;
+
 impl Listener {
     /// Binds and registers; `what` says what for, if it fails.
     pub(crate) fn bind(
@@ -47,6 +52,7 @@ impl Listener {
             source,
         };
         let mut socket = TcpListener::bind(addr).map_err(failed)?;
+        SockRef::from(&socket).listen(BACKLOG_MAX).map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
         registry
             .register(&mut socket, token, Interest::READABLE)
@@ -170,4 +176,24 @@ fn drop_handshakes(socket: &SockRef<'_>) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn refuse_handshakes(socket: &SockRef<'_>) -> io::Result<()> {
     socket.listen(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use mio::Poll;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_crowd_that_comes_at_once_finds_room() {
+        let poll = Poll::new().unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut listener = Listener::bind(any, "a test", poll.registry(), Token(0)).unwrap();
+        let connect = |_| TcpStream::connect(listener.local_addr()).unwrap();
+        let crowd: Vec<TcpStream> = (0..300).map(connect).collect();
+        let now = clock::now().instant;
+        let accepted: Vec<TcpStream> = std::iter::from_fn(|| listener.accept(now)).collect();
+        assert_eq!(accepted.len(), crowd.len());
+    }
 }
