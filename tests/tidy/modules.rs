@@ -59,6 +59,7 @@ fn is_root(path: &str) -> bool {
     match parts[..] {
         ["src", "lib.rs" | "main.rs"]
         | ["tests", "fuzz", "src", "lib.rs"]
+        | ["benches", _, "src", "main.rs"]
         | ["tests", "fuzz", "targets", _]
         | ["src", "bin", _]
         | ["tests" | "benches" | "examples", _]
