@@ -5,8 +5,18 @@ CARGO ?= cargo
 # The campaign's table is for people: they run what they would deploy.
 FAULTS_PROFILE ?= --release
 
+# The bench: `make bench-peers BENCH=quick`, or `BENCH="quick --peers sundown,axum --rounds 5"`.
+BENCH ?= full
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+# Everything that is compared is one static file, as an image has it. With the target named, build
+# scripts and procedural macros get none of the flags.
+STATIC = RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --target $(HOST)
+LOAD = target/bench-load/release/load
+
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults test-hostile test-container fuzz image promote lint lint-scripts doc deny check-deploy ci
+.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults \
+	test-hostile test-container fuzz bench bench-peers bench-docs bench-check bench-bless \
+	bench-load image promote lint lint-scripts doc deny check-deploy ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -52,15 +62,42 @@ image: ## build the image sundown:latest, from scratch, with one static binary
 
 promote: ## deploy: start, test and switch to the other colour, stop the old one (COLOUR=blue|green)
 	./docker/promote.sh $(COLOUR)
+bench: ## the parts by themselves, by criterion
+	$(CARGO) bench --manifest-path benches/micro/Cargo.toml --target-dir target/bench-micro
+
+bench-peers: bench-load ## all of docs/benchmarks.md beside other servers; BENCH=quick takes 3 minutes
+	./scripts/ensure-redis.sh
+	$(STATIC) --target-dir target/bench-static
+	$(STATIC) --manifest-path benches/peers/Cargo.toml --target-dir target/bench-peers
+	$(LOAD) bench $(BENCH) --sundown target/bench-static/$(HOST)/release/sundown \
+		--peers-binary target/bench-peers/$(HOST)/release/peers
+
+bench-docs: bench-load ## writes what was measured last into docs/benchmarks.md
+	$(LOAD) report
+
+bench-check: build bench-load ## instructions for a message: fails past 5 % more; needs valgrind
+	$(CARGO) test --release --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench-load
+	$(LOAD) check
+
+bench-bless: build bench-load ## accepts the instructions that a message takes now
+	$(LOAD) bless
+
+bench-load:
+	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench-load
 
 lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
+	$(CARGO) fmt --check --manifest-path benches/load/Cargo.toml
+	$(CARGO) fmt --check --manifest-path benches/micro/Cargo.toml
+	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --test faults --test container -- -D warnings
 
 lint-scripts: ## shellcheck on every script; needs shellcheck
 	shellcheck .ci/run docker/*.sh scripts/*.sh tests/container/*.sh
+	$(CARGO) clippy --test faults -- -D warnings
+	$(CARGO) clippy --manifest-path benches/load/Cargo.toml --target-dir target/bench-load -- -D warnings
 
 doc: ## the documentation of the library, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
@@ -73,3 +110,4 @@ check-deploy: ## checks the systemd unit and the Kubernetes manifests of docs/de
 
 ci: FAULTS_PROFILE = # the build that all other tests have made
 ci: lint lint-scripts test test-graceful-shutdown test-faults test-container fuzz doc ## all that CI runs
+ci: lint test test-graceful-shutdown test-faults fuzz bench-check doc ## all that CI runs
