@@ -12,6 +12,7 @@ pub(crate) fn about(options: &Options) -> io::Result<Map<String, Value>> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let memory = fs::read_to_string("/proc/meminfo")?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let load = fs::read_to_string("/proc/loadavg")?;
     let changes = said_by("git", &["status", "--porcelain", "--untracked-files=no"]);
     let args: Vec<String> = std::env::args().skip(2).collect();
     let cores = cpu.lines().filter(|line| line.starts_with("processor"));
@@ -20,6 +21,7 @@ pub(crate) fn about(options: &Options) -> io::Result<Map<String, Value>> {
         "cores": cores.count(),
         "memory": field(&memory, "MemTotal"),
         "kernel": kernel.trim(),
+        "load": load.split(' ').next().unwrap_or_default(),
         "compiler": said_by("rustc", &["--version"]),
         "commit": said_by("git", &["rev-parse", "--short=12", "HEAD"]),
         "clean": changes.is_empty(),

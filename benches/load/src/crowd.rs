@@ -46,6 +46,10 @@ const PER_SOURCE: usize = 10_000;
 /// No single step takes this long, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long nothing more must come after the last answer: longer than an acknowledgement is delayed,
+/// which a server without `TCP_NODELAY` waits for.
+const SILENCE: Duration = Duration::from_millis(60);
+
 static SOURCES: AtomicU32 = AtomicU32::new(2);
 
 impl Crowd {
@@ -159,8 +163,13 @@ impl Crowd {
         }
     }
 
-    /// Every message was answered once, and no connection has ended.
-    pub(crate) fn check_exact(&self) -> io::Result<()> {
+    /// Every message was answered once, and no connection has ended. An answer too many may come
+    /// behind the last that was waited for, so there is some silence first.
+    pub(crate) fn check_exact(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + SILENCE;
+        while Instant::now() < deadline {
+            self.turn(Some(SILENCE), &mut |_, _| Ok(()))?;
+        }
         for (index, connection) in self.connections.iter().enumerate() {
             let (sent, received) = (connection.sent, connection.received);
             if sent != received || connection.closed.is_some() || connection.is_over() {

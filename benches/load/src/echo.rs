@@ -28,6 +28,10 @@ const WARM_UP: Duration = Duration::from_millis(250);
 /// Bytes that may be under way at a point: beyond that, the kernel's buffers are measured.
 const UNDER_WAY_MAX: usize = 200 << 20;
 
+/// Where more than this is under way, answers come in gusts: it takes longer to see how many.
+const HEAVY: usize = 32 << 20;
+const HEAVY_FACTOR: u32 = 3;
+
 /// Messages of this size come one at a time: deeper, it is the socket buffers that are measured.
 const LARGE: usize = 1 << 20;
 
@@ -90,10 +94,12 @@ fn closed_loop(options: &Options, peer: &str, point: Point) -> io::Result<closed
     let server = servers::echo(options, peer)?;
     let mut crowd = Crowd::new(server.addr, point.payload)?;
     crowd.open(point.connections, &path)?;
+    let is_heavy = point.connections * point.payload * point.depth > HEAVY;
+    let factor = if is_heavy { HEAVY_FACTOR } else { 1 };
     let plan = closed::Plan {
         depth: point.depth,
-        warm_up: WARM_UP,
-        measured: options.measured,
+        warm_up: WARM_UP * factor,
+        measured: options.measured * factor,
         echo: true,
     };
     closed::run(&mut crowd, server.pid(), plan)

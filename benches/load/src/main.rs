@@ -78,11 +78,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// A load average beyond this says that others need the cores as well.
+const LOAD_MAX: f64 = 0.5;
+
 /// Runs the sections that were asked for. What is done is kept, if a later one fails.
 fn bench(options: &Options) -> io::Result<()> {
     process::pin(process::CLIENT_CORE)?;
+    let about = about::about(options)?;
+    let load = about["load"]
+        .as_str()
+        .and_then(|load| load.parse::<f64>().ok());
+    if load.is_none_or(|load| load > LOAD_MAX) {
+        println!("the machine is doing other things (load {load:?}): take the figures for a hint");
+    }
     let mut results = Results {
-        about: about::about(options)?,
+        about,
         rows: Vec::new(),
     };
     for (section, measure) in [

@@ -85,6 +85,7 @@ fn origin(results: &Results) -> String {
     format!(
         "\n| | |\n|---|---|\n| machine | {}, {} cores, {}, Linux {} |\n| compiler | {} |\n\
          | commit | {}{clean}, on {} |\n| command | `load bench {}`, by `make bench-peers` |\n\
+         | load before the run | {} |\n\
          | spread | median of {} rounds of {} ms (least – most); ratios pair by pair |\n",
         about("cpu"),
         about("cores"),
@@ -94,6 +95,7 @@ fn origin(results: &Results) -> String {
         about("commit"),
         about("date"),
         about("arguments"),
+        about("load"),
         about("rounds"),
         about("measured_ms"),
     )
