@@ -46,8 +46,8 @@ const PER_SOURCE: usize = 10_000;
 /// No single step takes this long, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long nothing more must come after the last answer: longer than an acknowledgement is delayed,
-/// which a server without `TCP_NODELAY` waits for.
+/// How long nothing more must come after the last answer: longer than an acknowledgement is
+/// delayed, which a server without `TCP_NODELAY` waits for.
 const SILENCE: Duration = Duration::from_millis(60);
 
 static SOURCES: AtomicU32 = AtomicU32::new(2);
