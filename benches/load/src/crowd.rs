@@ -43,7 +43,7 @@ const WAVE: usize = 100;
 /// that those which rest in TIME_WAIT are never in the way.
 const PER_SOURCE: usize = 10_000;
 
-/// No single step takes this long, unless something is broken.
+/// So long without any progress, and something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long nothing more must come after the last answer: longer than an acknowledgement is
@@ -69,14 +69,17 @@ impl Crowd {
 
     /// Opens connections until there are `len` of them; `path` says where each connects.
     pub(crate) fn open(&mut self, len: usize, path: &dyn Fn(usize) -> String) -> io::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let (mut opened, mut deadline) = (self.opened, Instant::now() + PATIENCE);
         while self.opened < len {
             while self.connections.len() < len && self.connections.len() - self.opened < WAVE {
                 self.connect(path)?;
             }
             self.turn(Some(Duration::from_millis(100)), &mut |_, _| Ok(()))?;
+            if self.opened > opened {
+                (opened, deadline) = (self.opened, Instant::now() + PATIENCE);
+            }
             if Instant::now() > deadline {
-                let message = format!("{} of {len} connections were opened", self.opened);
+                let message = format!("only {opened} of {len} connections were opened");
                 return Err(io::Error::other(message));
             }
         }

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::closed;
 use crate::crowd::Crowd;
@@ -156,42 +156,48 @@ const REST: Duration = Duration::from_millis(400);
 pub(crate) fn memory(options: &Options, results: &mut Results) -> io::Result<()> {
     for &connections in &options.memory_connections {
         for peer in &options.peers {
-            let server = servers::echo(options, peer)?;
-            let rest = || {
-                std::thread::sleep(REST);
-                server.memory().map(|memory| memory.resident)
-            };
-            let start = rest()?;
-            let mut crowd = Crowd::new(server.addr, 20)?;
-            crowd.open(connections, &path)?;
-            let fresh = rest()?;
-            for index in 0..connections {
-                crowd.send(index, 1)?;
-                if index % 100 == 99 && !crowd.settle(PATIENCE)? {
-                    break;
-                }
-            }
-            crowd.settle(PATIENCE)?;
-            crowd.check_exact()?;
-            let spoken = rest()?;
-            crowd.close_all()?;
-            let held = rest()?;
-            let each = |bytes: u64| (bytes as f64 - start as f64) / connections as f64;
-            let row = json!({
-                "connections": connections,
-                "start": start,
-                "fresh": fresh,
-                "spoken": spoken,
-                "held": held,
-                "fresh_each": each(fresh),
-                "spoken_each": each(spoken),
-                "held_each": each(held),
-            });
-            results.push("memory", peer, 0, row);
+            let held = idle(options, peer, connections)
+                .map_err(|error| io::Error::other(format!("{peer}, {connections}: {error}")))?;
+            results.push("memory", peer, 0, held);
         }
         results.print_latest("memory");
     }
     Ok(())
+}
+
+/// What a server holds for connections that say nothing, have said something, and have gone.
+fn idle(options: &Options, peer: &str, connections: usize) -> io::Result<Value> {
+    let server = servers::echo(options, peer)?;
+    let rest = || {
+        std::thread::sleep(REST);
+        server.memory().map(|memory| memory.resident)
+    };
+    let start = rest()?;
+    let mut crowd = Crowd::new(server.addr, 20)?;
+    crowd.open(connections, &path)?;
+    let fresh = rest()?;
+    for index in 0..connections {
+        crowd.send(index, 1)?;
+        if index % 100 == 99 && !crowd.settle(PATIENCE)? {
+            break;
+        }
+    }
+    crowd.settle(PATIENCE)?;
+    crowd.check_exact()?;
+    let spoken = rest()?;
+    crowd.close_all()?;
+    let held = rest()?;
+    let each = |bytes: u64| (bytes as f64 - start as f64) / connections as f64;
+    Ok(json!({
+        "connections": connections,
+        "start": start,
+        "fresh": fresh,
+        "spoken": spoken,
+        "held": held,
+        "fresh_each": each(fresh),
+        "spoken_each": each(spoken),
+        "held_each": each(held),
+    }))
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
