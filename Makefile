@@ -7,10 +7,8 @@ FAULTS_PROFILE ?= --release
 
 # The bench: `make bench-peers BENCH=quick`, or `BENCH="quick --peers sundown,axum --rounds 5"`.
 BENCH ?= full
+# Everything that is compared is one static file, as the image has it.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-# Everything that is compared is one static file, as an image has it. With the target named, build
-# scripts and procedural macros get none of the flags.
-STATIC = RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --target $(HOST)
 LOAD = target/bench-load/release/load
 
 .DEFAULT_GOAL := help
@@ -67,20 +65,23 @@ bench: ## the parts by themselves, by criterion
 
 bench-peers: bench-load ## all of docs/benchmarks.md beside other servers; BENCH=quick takes 3 minutes
 	./scripts/ensure-redis.sh
-	$(STATIC) --target-dir target/bench-static
-	$(STATIC) --manifest-path benches/peers/Cargo.toml --target-dir target/bench-peers
-	$(LOAD) bench $(BENCH) --sundown target/bench-static/$(HOST)/release/sundown \
+	./docker/static.sh target/static
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --target $(HOST) \
+		--manifest-path benches/peers/Cargo.toml --target-dir target/bench-peers
+	$(LOAD) bench $(BENCH) --sundown target/static/sundown \
 		--peers-binary target/bench-peers/$(HOST)/release/peers
 
 bench-docs: bench-load ## writes what was measured last into docs/benchmarks.md
 	$(LOAD) report
 
-bench-check: build bench-load ## instructions for a message: fails past 5 % more; needs valgrind
+bench-check: bench-load ## instructions for a message: fails past 5 % more; needs valgrind
 	$(CARGO) test --release --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench-load
-	$(LOAD) check
+	./docker/static.sh target/static
+	$(LOAD) check target/static/sundown
 
-bench-bless: build bench-load ## accepts the instructions that a message takes now
-	$(LOAD) bless
+bench-bless: bench-load ## accepts the instructions that a message takes now
+	./docker/static.sh target/static
+	$(LOAD) bless target/static/sundown
 
 bench-load:
 	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench-load
@@ -109,5 +110,4 @@ check-deploy: ## checks the systemd unit and the Kubernetes manifests of docs/de
 	./scripts/check-deploy.sh
 
 ci: FAULTS_PROFILE = # the build that all other tests have made
-ci: lint lint-scripts test test-graceful-shutdown test-faults test-container fuzz doc ## all that CI runs
-ci: lint test test-graceful-shutdown test-faults fuzz bench-check doc ## all that CI runs
+ci: lint lint-scripts check-deploy test test-graceful-shutdown test-faults test-container fuzz bench-check doc ## all that CI runs
