@@ -94,11 +94,10 @@ lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --test faults --test container -- -D warnings
+	$(CARGO) clippy --manifest-path benches/load/Cargo.toml --target-dir target/bench-load -- -D warnings
 
 lint-scripts: ## shellcheck on every script; needs shellcheck
 	shellcheck .ci/run docker/*.sh scripts/*.sh tests/container/*.sh
-	$(CARGO) clippy --test faults -- -D warnings
-	$(CARGO) clippy --manifest-path benches/load/Cargo.toml --target-dir target/bench-load -- -D warnings
 
 doc: ## the documentation of the library, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
