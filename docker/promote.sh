@@ -16,7 +16,9 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here
 readonly patience=${PROMOTE_TIMEOUT:-60}
-readonly project=${COMPOSE_PROJECT_NAME:-sundown}
+# Compose reads the name from the same two places.
+project=${COMPOSE_PROJECT_NAME:-$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' "$here/.env")}
+readonly project=${project:-docker}
 
 new=
 old=
@@ -42,9 +44,7 @@ main() {
         finish_what_is_done
     fi
 
-    step "app_$new: held back by the proxy until it is tested"
-    stage=held
-    proxy_state "app_$new" drain
+    hold_new
 
     step "app_$new: start"
     stage=started
@@ -78,6 +78,21 @@ start_if_not_running() {
     wait_healthy "$1"
 }
 
+# If an earlier promotion was killed after its switch, it is the old one that is held back, and the
+# new one that serves. One of them must be open to newcomers at any time.
+hold_new() {
+    stage=held
+    if is_running "app_$old"; then
+        proxy_state "app_$old" ready
+    fi
+    if is_running "app_$new" && [[ $(proxy_status "app_$old") != "UP L7OK" ]]; then
+        step "app_$new: is not held back, since nothing else serves"
+        return
+    fi
+    step "app_$new: held back by the proxy until it is tested"
+    proxy_state "app_$new" drain
+}
+
 # The colour serves already: there is nothing to deploy, only to look whether it is well.
 finish_what_is_done() {
     proxy_state "app_$new" ready
@@ -107,6 +122,9 @@ wait_ready() {
 # The proxy must see for itself that the new colour is ready. It believes that of every server whose
 # name it has just resolved, until a check has failed: so it is told the contrary first.
 wait_reached() {
+    if [[ $(proxy_status "app_$new") == "UP L7OK" ]]; then
+        return
+    fi
     wait_proxy "D* *"
     proxy "set server sundown/app_$new health down" >/dev/null || undo "the proxy does not answer"
     wait_proxy "DRAIN L7OK"

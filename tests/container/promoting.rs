@@ -169,17 +169,42 @@ fn no_newcomer_is_refused_while_a_colour_goes() {
     // The drain takes its time only if someone is there.
     let stay = Fleet::gather(&[stack.address], ceaseless(50, true));
     docker(&["kill", "--signal", "TERM", &blue]);
+    welcome_while(&stack, || stack.is_running("app_blue"));
+    stay.until_all_open();
+    settle(stay, &stack);
+}
+
+/// A promotion that was killed after its switch has left both colours, and the old one held back.
+#[test]
+fn no_newcomer_is_refused_when_a_promotion_is_taken_up() {
+    let Some(engine) = engine() else { return };
+    let stack = Stack::new(engine);
+    stack.must_promote("blue");
+    stack.compose(&["up", "-d", "app_green"]);
+    let hold = "exec 3<>/dev/tcp/127.0.0.1/9999; echo set server sundown/app_blue state drain >&3";
+    let switched = ["exec", &stack.container("proxy"), "bash", "-c", hold];
+    let green = stack.container("app_green");
+    let healthy = || inspect(&green, "{{.State.Health.Status}}") == "healthy";
+    eventually("it is healthy", healthy);
+    docker(&switched);
+    let mut promotion = stack.begin_promotion("green");
+    welcome_while(&stack, || stack.is_running("app_blue"));
+    let (status, _) = promotion.wait(PATIENCE);
+    assert_eq!(status.code(), Some(0), "{:?}", promotion.stderr.all());
+}
+
+/// Newcomers, one after the other, none of whom is refused.
+#[track_caller]
+fn welcome_while(stack: &Stack, goes_on: impl Fn() -> bool) {
     let mut newcomers = 0;
-    while stack.is_running("app_blue") {
+    while goes_on() {
         let head = http::upgrade("/ws/chat/", &["Sec-WebSocket-Protocol: sundown.v1"]);
         let refused = Client::dial(stack.address, &head).err();
         assert!(refused.is_none(), "newcomer {newcomers}: {refused:?}");
         newcomers += 1;
     }
-    println!("{newcomers} newcomers while blue went");
+    println!("{newcomers} newcomers, none refused");
     assert!(newcomers > 0);
-    stay.until_all_open();
-    settle(stay, &stack);
 }
 
 /// A stand-in for green that says who the proxy says it is.
