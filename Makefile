@@ -50,7 +50,8 @@ test-hostile: ## crowds of hostile peers: what they cost in memory, and a good c
 
 test-container: ## the image, a stop, deploys and crashes on a real Docker engine (SUNDOWN_SKIP_DOCKER=1: none)
 	./scripts/ensure-container-tools.sh
-	$(CARGO) test --test container -- --nocapture --test-threads=1
+	$(CARGO) test --test container -- --nocapture --test-threads=1; code=$$?; \
+		./tests/container/stand-ins.sh --remove; exit $$code
 
 fuzz: ## builds the fuzz targets, and runs each for 15 seconds (SECONDS=600 for longer)
 	./scripts/fuzz.sh $(or $(SECONDS),15)
@@ -60,6 +61,7 @@ image: ## build the image sundown:latest, from scratch, with one static binary
 
 promote: ## deploy: start, test and switch to the other colour, stop the old one (COLOUR=blue|green)
 	./docker/promote.sh $(COLOUR)
+
 bench: ## the parts by themselves, by criterion
 	$(CARGO) bench --manifest-path benches/micro/Cargo.toml --target-dir target/bench-micro
 

@@ -9,28 +9,34 @@
 # the first start, too. Variables: SUNDOWN_IMAGE and the others of compose.yml; PROMOTE_TIMEOUT,
 # seconds that a step may wait (60); COMPOSE, the command to use.
 #
-# Exit codes: 0 the colour serves, alone; 1 it does not, and nothing has changed for clients;
-# 2 it serves, but the old one has not ended as it should; 64 called wrongly.
+# Exit codes: 0 the colour serves, alone; 1 it does not, and who served before serves on; 2 it
+# serves, but the old one has not ended as it should; 64 called wrongly.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here
 readonly patience=${PROMOTE_TIMEOUT:-60}
 # Compose reads the name from the same two places.
-project=${COMPOSE_PROJECT_NAME:-$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' "$here/.env")}
+project=${COMPOSE_PROJECT_NAME:-$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' "$here/.env" 2>/dev/null || true)}
 readonly project=${project:-docker}
 
 new=
 old=
 # What has been done and must be undone if the next step fails.
 stage=nothing
+# The new colour ran before this script began: it may have clients, and is not ours to stop.
+ran_before=no
 
 main() {
     choose_compose
-    if (($# > 1)) || [[ ${1:-} != @(|blue|green) ]]; then
-        echo "usage: docker/promote.sh [blue|green]" >&2
-        exit 64
-    fi
+    case $#${1:-} in
+    0 | 1blue | 1green) ;;
+    *) fail 64 "usage: docker/promote.sh [blue|green]" ;;
+    esac
+    case $patience in
+    '' | *[!0-9]*) fail 64 "PROMOTE_TIMEOUT is a number of seconds, and not '$patience'" ;;
+    esac
+    docker version >/dev/null || fail 1 "the Docker engine does not answer"
     one_at_a_time
     choose_colours "${1:-}"
     trap 'undo "interrupted"' INT TERM HUP
@@ -40,8 +46,9 @@ main() {
     start_if_not_running redis
     start_if_not_running proxy
 
-    if is_running "app_$new" && ! is_running "app_$old"; then
-        finish_what_is_done
+    if is_running "app_$new"; then
+        ran_before=yes
+        is_running "app_$old" || finish_what_is_done
     fi
 
     hold_new
@@ -85,7 +92,7 @@ hold_new() {
     if is_running "app_$old"; then
         proxy_state "app_$old" ready
     fi
-    if is_running "app_$new" && [[ $(proxy_status "app_$old") != "UP L7OK" ]]; then
+    if [[ $ran_before == yes && $(proxy_status "app_$old") != "UP L7OK" ]]; then
         step "app_$new: is not held back, since nothing else serves"
         return
     fi
@@ -180,35 +187,46 @@ stop_old() {
     fi
 }
 
-# Leaves with a message, after putting back what this run has changed.
+# Puts back what this run has changed, and leaves with a message. Nobody may be there to read it (a
+# terminal that was closed, a full disk): first the deeds, then the words.
 undo() {
     local reached=$stage
-    trap '' INT TERM HUP
+    trap '' INT TERM HUP PIPE
+    set +e
     stage=over
     case $reached in
     nothing | over)
         fail 1 "$1"
         ;;
     held | started)
-        echo "promote: FAILED: $1" >&2
-        if [[ $reached == started ]]; then
-            compose stop "app_$new" >&2 || true
+        if [[ $reached == started && $ran_before == no ]]; then
+            compose stop "app_$new" >/dev/null 2>&1
         fi
-        # What does not run gets nothing. If it still runs, it stays held back.
-        if ! is_running "app_$new"; then
-            proxy_set "app_$new" ready || true
+        # What does not run gets nothing. If we could not stop it, it stays held back.
+        if [[ $ran_before == yes ]] || ! is_running "app_$new"; then
+            proxy_set "app_$new" ready
         fi
-        if is_running "app_$old"; then
-            proxy_set "app_$old" ready || true
-            fail 1 "rolled back: app_$old serves as before"
-        fi
-        fail 1 "rolled back: nothing serves, as before"
+        proxy_set "app_$old" ready
+        say "FAILED: $1"
+        fail 1 "rolled back: $(who_serves)"
         ;;
     switched | stopping)
-        echo "promote: $1" >&2
+        say "FAILED after the switch: $1"
         fail 2 "app_$new serves; look at app_$old (docs/operations.md), or promote again"
         ;;
     esac
+}
+
+who_serves() {
+    if [[ $(proxy_status "app_$old") == "UP L7OK" ]]; then
+        echo "app_$old serves as before"
+    elif [[ $(proxy_status "app_$new") == "UP L7OK" ]]; then
+        echo "app_$new serves as before"
+    elif is_running "app_$old"; then
+        echo "app_$old runs as before, but the proxy does not reach it"
+    else
+        echo "nothing serves, as before"
+    fi
 }
 
 # --- What runs ---------------------------------------------------------------------------------
@@ -227,19 +245,27 @@ choose_colours() {
     if [[ $new == blue ]]; then old=green; else old=blue; fi
 }
 
-# The id of a service's container, if there is one. Asked often, and the engine answers faster than
-# Compose does.
+# The id of a service's container, if there is one: the one that runs, or the newest. Compose can
+# leave two behind when it is killed, or cannot start one in the other's place. Asked often, and the
+# engine answers faster than Compose does.
 container() {
-    docker ps --all --quiet --no-trunc \
+    docker ps --all --no-trunc --format '{{.State}} {{.ID}}' \
         --filter "label=com.docker.compose.project=$project" \
         --filter "label=com.docker.compose.service=$1" \
-        --filter "label=com.docker.compose.oneoff=False"
+        --filter "label=com.docker.compose.oneoff=False" |
+        awk '$1 ~ /^(running|paused|restarting)$/ && !found { id = $2; found = 1 }
+            id == "" { id = $2 }
+            END { print id }'
 }
 
 is_running() {
     local id
     id=$(container "$1")
-    [[ -n $id && $(status "$id") == @(running|paused|restarting) ]]
+    [[ -n $id ]] || return 1
+    case $(status "$id") in
+    running | paused | restarting) ;;
+    *) return 1 ;;
+    esac
 }
 
 status() {
@@ -258,7 +284,8 @@ last_words() {
 
 # One command to haproxy's runtime API, from inside its container: the socket is open nowhere else.
 proxy() {
-    docker exec "$(container proxy)" bash -c \
+    # shellcheck disable=SC2016  # for the shell in the container
+    timeout 10 docker exec "$(container proxy)" bash -c \
         'exec 3<>/dev/tcp/127.0.0.1/9999 && printf "%s\n" "$1" >&3 && cat <&3' bash "$1"
 }
 
@@ -303,16 +330,23 @@ compose() {
     $compose --project-name "$project" --file "$here/compose.yml" "$@"
 }
 
-# Two promotions at a time would undo each other's work. The lock goes with the process.
+# Two promotions at a time would undo each other's work. The lock goes when this script and the last
+# command that it has started are gone.
 one_at_a_time() {
     if command -v flock >/dev/null; then
         exec 9<"$here/compose.yml"
         flock -n 9 || fail 64 "another promotion is under way"
+    else
+        say "no flock here: see to it yourself that nobody else promotes at the same time"
     fi
 }
 
 step() {
     echo "promote: $*"
+}
+
+say() {
+    echo "promote: $*" >&2 || true
 }
 
 # A command that nobody has looked at has failed: `set -e` ends the script.
@@ -325,7 +359,7 @@ unexpected() {
 
 fail() {
     stage=over
-    echo "promote: $2" >&2
+    say "$2"
     exit "$1"
 }
 

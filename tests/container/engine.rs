@@ -28,6 +28,24 @@ pub(crate) fn engine() -> Option<Engine> {
     Some(Engine { _turn: turn })
 }
 
+/// A container without Compose, removed with its volumes when it is dropped.
+pub(crate) struct Container(pub(crate) String);
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        drop(try_docker(&["rm", "--force", "--volumes", &self.0]));
+    }
+}
+
+/// A volume, removed when it is dropped.
+pub(crate) struct Volume(pub(crate) String);
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        drop(try_docker(&["volume", "rm", "--force", &self.0]));
+    }
+}
+
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new("docker");
     command.args(args).stdin(Stdio::null());

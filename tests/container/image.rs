@@ -2,26 +2,15 @@
 
 use std::process::Command;
 
-use super::engine::{docker, engine, inspect, try_docker};
+use super::engine::{Container, Volume, docker, engine, inspect};
 use super::images;
 use super::stack::repository;
 use crate::support::{eventually, http};
 
-/// A container without Compose, removed with its volumes when it is dropped.
-struct Container(String);
-
-impl Container {
-    #[track_caller]
-    fn run(options: &[&str]) -> Self {
-        let run = ["run", "-d", "--publish", "127.0.0.1::8000"];
-        Self(docker(&[&run, options, &[images::under_test()]].concat()))
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        drop(try_docker(&["rm", "--force", "--volumes", &self.0]));
-    }
+#[track_caller]
+fn run(options: &[&str]) -> Container {
+    let run = ["run", "-d", "--publish", "127.0.0.1::8000"];
+    Container(docker(&[&run, options, &[images::under_test()]].concat()))
 }
 
 #[test]
@@ -95,8 +84,7 @@ fn it_runs_with_a_read_only_root_no_capabilities_and_32_megabytes() {
         "--memory=32m",
         "--memory-swap=32m",
     ];
-    let container =
-        Container::run(&[&hardened[..], &["--security-opt=no-new-privileges"]].concat());
+    let container = run(&[&hardened[..], &["--security-opt=no-new-privileges"]].concat());
     let port = docker(&["port", &container.0, "8000/tcp"]);
     let address = port.parse().expect("an address of the host");
     eventually("it is ready", || {
@@ -117,10 +105,10 @@ fn it_runs_with_a_read_only_root_no_capabilities_and_32_megabytes() {
 #[test]
 fn what_it_keeps_outlives_the_container() {
     let Some(_engine) = engine() else { return };
-    let volume = docker(&["volume", "create"]);
-    let mount = format!("{volume}:/var/lib/sundown");
+    let volume = Volume(docker(&["volume", "create"]));
+    let mount = format!("{}:/var/lib/sundown", volume.0);
     for count in [1, 2] {
-        let container = Container::run(&["--read-only", "--volume", &mount]);
+        let container = run(&["--read-only", "--volume", &mount]);
         let port = docker(&["port", &container.0, "8000/tcp"]);
         let address = port.parse().expect("an address of the host");
         eventually("it is ready", || {
@@ -131,7 +119,6 @@ fn what_it_keeps_outlives_the_container() {
         assert_eq!(client.say("one more"), count);
         docker(&["stop", "--time", "12", &container.0]);
     }
-    docker(&["volume", "rm", &volume]);
 }
 
 #[track_caller]

@@ -1,8 +1,8 @@
 //! `docker/promote.sh`, with a thousand clients that send all the time, and with what can fail.
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process_group};
 
-use super::engine::{docker, engine, inspect};
+use super::engine::{Container, docker, engine, inspect};
 use super::fleet::session::Habit;
 use super::fleet::{Fleet, Plan, plans};
 use super::images::{self, spoiled};
@@ -98,11 +98,68 @@ fn a_promotion_that_fails_leaves_the_old_colour_serving() {
         assert!(!stack.is_running("app_green"), "{what}");
         fleet.flow(50);
     }
+    let echo = spoiled("echo", "ENV SUNDOWN_APP=echo");
+    assert_eq!(stack.promote_unheard("green", &echo), Some(1));
+    assert!(
+        !stack.is_running("app_green"),
+        "nobody heard it, and it went on"
+    );
     assert_eq!(fleet.hellos(), 50, "someone had to come back");
-    // Nothing is left that would hold up the next one.
+
+    // Nothing is left that would hold up the next one, nor the one after that.
     stack.must_promote("green");
     fleet.until_all_open();
-    assert_farewells(&settle(fleet, &stack), 1);
+    let blank = stack.promote_image("blue", &spoiled("no-program", no_program), "60");
+    assert_eq!(blank.code, Some(1), "{}", blank.text);
+    assert_eq!(fleet.hellos(), 100, "{}", blank.text);
+    stack.must_promote("blue");
+    fleet.until_all_open();
+    assert_farewells(&settle(fleet, &stack), 2);
+}
+
+/// What it says and does when it cannot do what it is told.
+#[test]
+fn its_other_exit_codes() {
+    let Some(engine) = engine() else { return };
+    let stack = Stack::new(engine);
+    // The first start, without a colour.
+    let first = stack.must_promote("");
+    assert!(first.contains("done: app_blue serves"), "{first}");
+    assert_eq!(stack.promote("red").code, Some(64));
+    assert_eq!(
+        stack.promote_image("green", "sundown", "60s").code,
+        Some(64)
+    );
+
+    // Two at a time.
+    let mut one = stack.begin_promotion("green");
+    let reached = |line: &str| line.contains("wait until").then_some(());
+    assert!(one.stdout.wait_for(PATIENCE, reached).is_some());
+    let other = stack.promote("green");
+    assert_eq!(other.code, Some(64), "{}", other.text);
+    assert_eq!(one.wait(PATIENCE * 2).0.code(), Some(0));
+
+    // An old colour that does not end as it should.
+    let fleet = Fleet::gather(&[stack.address], ceaseless(10, true));
+    let mut promotion = stack.begin_promotion("blue");
+    let reached = |line: &str| line.contains("SIGTERM").then_some(());
+    assert!(promotion.stdout.wait_for(PATIENCE, reached).is_some());
+    docker(&["kill", "--signal", "KILL", &stack.container("app_green")]);
+    let (status, _) = promotion.wait(PATIENCE);
+    assert_eq!(status.code(), Some(2), "{:?}", promotion.stderr.all());
+    fleet.until_all_open();
+    settle(fleet, &stack);
+
+    // Both run.
+    stack.compose(&["start", "app_green"]);
+    let which = stack.promote("");
+    assert_eq!(which.code, Some(64), "{}", which.text);
+
+    // The proxy was stopped, by whomever.
+    stack.compose(&["stop", "proxy"]);
+    stack.must_promote("blue");
+    assert!(!stack.is_running("app_green"));
+    stack.until_ready();
 }
 
 #[test]
@@ -116,17 +173,17 @@ fn it_can_be_repeated_and_takes_up_what_was_interrupted() {
     assert_eq!(stack.container("app_blue"), before);
 
     let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
-    // Without a word, in the middle; and then with Ctrl-C.
-    for (signal, at) in [(Signal::KILL, "one client"), (Signal::INT, "wait until")] {
+    // With Ctrl-C, which puts everything back; and then without a word, in the middle.
+    for (signal, at) in [(Signal::INT, "wait until"), (Signal::KILL, "one client")] {
         let mut promotion = stack.begin_promotion("green");
         let reached = |line: &str| line.contains(at).then_some(());
         let found = promotion.stdout.wait_for(PATIENCE, reached);
         assert!(found.is_some(), "{:?}", promotion.stderr.all());
-        promotion.signal(signal);
+        kill_process_group(promotion.pid(), signal).expect("a group of its own");
         promotion.wait(PATIENCE * 2);
+        assert_eq!(stack.is_running("app_green"), signal == Signal::KILL);
         fleet.flow(50);
     }
-    assert!(!stack.is_running("app_green"), "Ctrl-C rolls back");
     assert_eq!(fleet.hellos(), 50, "someone had to come back");
     stack.must_promote("green");
     fleet.until_all_open();
@@ -144,11 +201,10 @@ fn the_next_colour_runs_the_image_that_the_name_means_now() {
     spoiled("next", "LABEL version=2");
     assert_eq!(stack.promote_image("green", &image, "60").code, Some(0));
     assert_ne!(stack.state("app_green", "Image"), first);
-    assert_eq!(stack.promote_image("blue", &image, "60").code, Some(0));
-    assert_eq!(
-        stack.state("app_blue", "Image"),
-        stack.state("app_green", "Image")
-    );
+    // Back to what the colour that was stopped still has, though the name has left it.
+    let going_back = stack.promote_image("blue", &first, "60");
+    assert_eq!(going_back.code, Some(0), "{}", going_back.text);
+    assert_eq!(stack.state("app_blue", "Image"), first);
 }
 
 /// Both colours run and none is held back: who has begun its shutdown is passed over at once,
@@ -231,10 +287,11 @@ fn the_address_of_the_client_is_passed_on() {
         &["haproxy:2.6"],
     ]
     .concat();
-    let mirror = docker(&run);
+    let _mirror = Container(docker(&run));
     stack.until_ready();
-    let seen = http::get(stack.address, "/").body;
-    docker(&["rm", "--force", &mirror]);
+    let forged = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                  X-Forwarded-For: 192.0.2.1\r\n\r\n";
+    let seen = http::exchange(stack.address, forged.as_bytes()).body;
     // Clients of this machine come from the host's end of the network.
     let gateway = inspect(&front, "{{(index .IPAM.Config 0).Gateway}}");
     assert_eq!(seen, gateway);

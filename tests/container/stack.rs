@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use super::engine::{Engine, docker, inspect, try_docker};
 use super::images;
@@ -36,7 +38,6 @@ pub(crate) struct Report {
     pub(crate) byes: u64,
     pub(crate) closed_1001: u64,
     pub(crate) cut: u64,
-    pub(crate) total_ms: u64,
 }
 
 impl Stack {
@@ -92,7 +93,7 @@ impl Stack {
         command.output().expect("Compose can be started")
     }
 
-    /// docker/promote.sh with the shipped image.
+    /// docker/promote.sh with the shipped image; without a colour if that is empty.
     #[track_caller]
     pub(crate) fn promote(&self, colour: &str) -> Promotion {
         self.promote_image(colour, &self.image, "60")
@@ -122,12 +123,24 @@ impl Stack {
     /// The same, on its way.
     #[track_caller]
     pub(crate) fn begin_promotion(&self, colour: &str) -> Process {
-        Process::spawn(self.promotion(colour, &self.image))
+        let mut command = self.promotion(colour, &self.image);
+        // As a shell does: Ctrl-C then goes to all that the script has started, too.
+        command.process_group(0);
+        Process::spawn(command)
+    }
+
+    /// The same where every word on standard error is an error, as on a terminal that is gone.
+    #[track_caller]
+    pub(crate) fn promote_unheard(&self, colour: &str, image: &str) -> Option<i32> {
+        let full = std::fs::File::create("/dev/full").expect("Linux has one");
+        let mut command = self.promotion(colour, image);
+        let status = command.stdout(Stdio::null()).stderr(full).status();
+        status.expect("the script can be started").code()
     }
 
     fn promotion(&self, colour: &str, image: &str) -> Command {
         let mut command = Command::new(repository().join("docker/promote.sh"));
-        command.arg(colour);
+        command.args((!colour.is_empty()).then_some(colour));
         self.environment(&mut command, image);
         command
     }
@@ -178,6 +191,36 @@ impl Stack {
         let stdout = String::from_utf8_lossy(&logs.stdout);
         let last = stdout.lines().last().expect("a report");
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"))
+    }
+
+    /// The signals that the engine has sent to a colour since then, and how long it was from the
+    /// first of them to the end of the process, by the engine's clock.
+    #[track_caller]
+    pub(crate) fn ending(&self, service: &str, since: &str) -> (Vec<String>, Duration) {
+        let until = docker(&["info", "--format", "{{.SystemTime}}"]);
+        let container = format!("container={}", self.container(service));
+        let events = docker(&[
+            "events",
+            "--since",
+            since,
+            "--until",
+            &until,
+            "--filter",
+            &container,
+            "--format",
+            "{{.Action}} {{.TimeNano}} {{.Actor.Attributes.signal}}",
+        ]);
+        let events: Vec<Vec<&str>> = events
+            .lines()
+            .map(|line| line.split(' ').collect())
+            .collect();
+        let of = |action: &'static str| events.iter().filter(move |event| event[0] == action);
+        let at = |event: &[&str]| -> u64 { event[1].parse().expect("nanoseconds") };
+        let killed = of("kill").next().expect("a signal");
+        let died = of("die").next().expect("an end");
+        let signals = of("kill").map(|event| event[2].to_owned()).collect();
+        let took = Duration::from_nanos(at(died) - at(killed));
+        (signals, took)
     }
 
     /// What Redis has counted for each of these sessions.

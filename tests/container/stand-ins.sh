@@ -2,9 +2,17 @@
 # Builds stand-ins for the images of others that docker/compose.yml names, from the redis-server and
 # the haproxy of this machine, under the same names: for machines that can pull nothing. What this
 # machine has under such a name already, it keeps, unless that is an older stand-in.
+#
+#   tests/container/stand-ins.sh              builds them
+#   tests/container/stand-ins.sh --remove     removes them, and the images under test, so that nobody
+#                                             takes them for the real ones
 set -euo pipefail
 
 main() {
+    if [[ ${1:-} == --remove ]]; then
+        remove
+        return
+    fi
     stand_in redis:7.2 redis-server redis-cli sh bash grep cat <<'TXT'
 VOLUME /data
 WORKDIR /data
@@ -16,6 +24,17 @@ USER 99:99
 STOPSIGNAL SIGUSR1
 CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
 TXT
+}
+
+remove() {
+    local images
+    if ! images=$(docker images --quiet --filter label=stand-in=yes 2>/dev/null); then
+        return # no engine, no images
+    fi
+    images+=" $(docker images --format '{{.Repository}}:{{.Tag}}' sundown |
+        grep -- '^sundown:under-test' | tr '\n' ' ' || true)"
+    # shellcheck disable=SC2086  # one word for each image
+    [[ -z ${images// /} ]] || docker rmi --force $images >/dev/null
 }
 
 # stand_in NAME PROGRAM…, and what the Dockerfile says besides on standard input.
@@ -63,4 +82,4 @@ copy() {
     done < <(ldd "$program" | grep -o '/[^ ]*')
 }
 
-main
+main "$@"

@@ -30,14 +30,14 @@ fn stop_blue(stack: &Stack, crowd: Crowd) -> (Report, Vec<Seen>) {
         "{{.MemUsage}}",
         &stack.container("app_blue"),
     ]);
+    let begun = docker(&["info", "--format", "{{.SystemTime}}"]);
     stack.compose(&["stop", "app_blue"]);
     let report = stack.report("app_blue");
-    println!("memory before: {usage}; {report:?}");
     assert_eq!(report.signal, "SIGTERM");
-    assert!(
-        u128::from(report.total_ms) < SHUTDOWN_MAX.as_millis(),
-        "{report:?}"
-    );
+    let (signals, took) = stack.ending("app_blue", &begun);
+    println!("memory before: {usage}; gone after {took:?}; {report:?}");
+    assert_eq!(signals, ["15"], "SIGTERM once, and nothing else");
+    assert!(took < SHUTDOWN_MAX, "{took:?}");
     let seen = crowd.disperse();
     for seen in &seen {
         seen.assert_farewell();
@@ -88,7 +88,10 @@ fn a_stop_in_32_megabytes() {
     let limit = stack.state("app_blue", "HostConfig.Memory");
     assert_eq!(limit, (32 << 20).to_string());
     let crowd = Crowd::gather(stack.address, guests(500));
-    stop_blue(&stack, crowd);
+    let (report, seen) = stop_blue(&stack, crowd);
+    assert_eq!(report.spilled, 0);
+    stack.up("app_green");
+    assert_all_counted(&stack, &seen);
 }
 
 /// What a frozen Redis does not take is in the volume of this colour, and goes into Redis when the
@@ -116,12 +119,11 @@ fn down_says_goodbye_before_the_proxy_goes() {
     stack.up("app_blue");
     let crowd = Crowd::gather(stack.address, guests(100));
     stack.compose(&["down"]);
-    for seen in crowd.disperse() {
+    let seen = crowd.disperse();
+    for seen in &seen {
         seen.assert_farewell();
     }
     // The volumes are still there.
     stack.up("app_green");
-    let head = http::upgrade("/ws/chat/?session=guest-0", &[]);
-    let mut client = Client::dial(stack.address, &head).expect("101");
-    assert_eq!(client.say("the fourth"), 4);
+    assert_all_counted(&stack, &seen);
 }

@@ -24,8 +24,8 @@ pub(crate) enum End {
     Farewell,
     /// The end of the stream, and not all of that before it.
     Eof,
-    /// An error of the socket.
-    Reset,
+    /// An error of the socket, or silence until the client gave up.
+    Broken,
 }
 
 impl Break {

@@ -168,6 +168,7 @@ impl Session {
         }
         let at = (shell.registry, Token(shell.token + slot));
         let Ok(mut link) = Link::dial(node, &head, at, shell.now) else {
+            self.note_refusal();
             return;
         };
         if matches!(habit, Habit::SlowReader | Habit::NeverReading) {
@@ -295,12 +296,11 @@ impl Session {
 
     /// It has lost its only connection, or has not got one.
     fn note_break(&mut self, link: &Link) {
-        match (link.stage, self.breaks.last_mut()) {
-            (Stage::Shaking | Stage::Greeting, Some(last)) => last.refused += 1,
-            (Stage::Shaking | Stage::Greeting, None) => {}
-            (Stage::Open | Stage::Parting, _) => {
+        match link.stage {
+            Stage::Shaking | Stage::Greeting => self.note_refusal(),
+            Stage::Open | Stage::Parting => {
                 let end = if link.error.is_some() {
-                    End::Reset
+                    End::Broken
                 } else if link.bye.is_some() && link.close_code == Some(1001) {
                     End::Farewell
                 } else {
@@ -308,6 +308,13 @@ impl Session {
                 };
                 self.breaks.push(Break::new(end, self.last_reply));
             }
+        }
+    }
+
+    /// Before the first connection there is nothing that it could have noticed.
+    fn note_refusal(&mut self) {
+        if let Some(last) = self.breaks.last_mut() {
+            last.refused += 1;
         }
     }
 
@@ -321,6 +328,7 @@ impl Session {
                 Stage::Shaking | Stage::Greeting if self.plan.habit == Habit::HalfOpen => {}
                 Stage::Shaking | Stage::Greeting | Stage::Parting => {
                     if now >= link.since + SILENCE_MAX {
+                        link.error = Some(std::io::ErrorKind::TimedOut);
                         self.ended(slot);
                     }
                 }
