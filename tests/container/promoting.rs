@@ -190,6 +190,23 @@ fn it_can_be_repeated_and_takes_up_what_was_interrupted() {
     assert_farewells(&settle(fleet, &stack), 1);
 }
 
+/// The proxy reads its configuration again, and nobody who is connected notices.
+#[test]
+fn a_reload_of_the_proxy_cuts_nobody() {
+    let Some(engine) = engine() else { return };
+    let stack = Stack::new(engine);
+    stack.must_promote("blue");
+    let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
+    stack.compose(&["kill", "-s", "USR2", "proxy"]);
+    let reloaded = || stack.logs("proxy").matches("New worker").count() == 2;
+    eventually("the proxy has a new worker", reloaded);
+    fleet.flow(200);
+    assert_eq!(fleet.hellos(), 50, "someone had to come back");
+    stack.must_promote("green");
+    fleet.until_all_open();
+    assert_farewells(&settle(fleet, &stack), 1);
+}
+
 /// The same name, another image: what `make image && make promote` does.
 #[test]
 fn the_next_colour_runs_the_image_that_the_name_means_now() {

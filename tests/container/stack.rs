@@ -179,6 +179,13 @@ impl Stack {
         !id.is_empty() && inspect(&id, "{{.State.Running}}") == "true"
     }
 
+    /// All that a container has said.
+    #[track_caller]
+    pub(crate) fn logs(&self, service: &str) -> String {
+        let logs = try_docker(&["logs", &self.container(service)]);
+        String::from_utf8_lossy(&[logs.stdout, logs.stderr].concat()).into_owned()
+    }
+
     /// The last line on the standard output of a colour, which has ended by itself.
     #[track_caller]
     pub(crate) fn report(&self, service: &str) -> Report {
