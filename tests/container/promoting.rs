@@ -174,7 +174,7 @@ fn it_can_be_repeated_and_takes_up_what_was_interrupted() {
 
     let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
     // With Ctrl-C, which puts everything back; and then without a word, in the middle.
-    for (signal, at) in [(Signal::INT, "wait until"), (Signal::KILL, "one client")] {
+    for (signal, at) in [(Signal::INT, "green: start"), (Signal::KILL, "wait until")] {
         let mut promotion = stack.begin_promotion("green");
         let reached = |line: &str| line.contains(at).then_some(());
         let found = promotion.stdout.wait_for(PATIENCE, reached);
