@@ -55,7 +55,7 @@ main() {
 
     step "app_$new: start"
     stage=started
-    compose up -d --no-deps "app_$new" || undo "app_$new does not start"
+    start_new || undo "app_$new does not start"
 
     step "app_$new: wait until it is ready"
     wait_ready
@@ -99,6 +99,13 @@ hold_new() {
     step "app_$new: held back by the proxy until it is tested"
     proxy_state "app_$new" drain
 }
+
+# An interrupt waits until Compose has done this: what the engine is asked to start while nobody
+# listens any more, it starts after our rollback.
+start_new() (
+    trap '' INT TERM HUP
+    compose up -d --no-deps "app_$new"
+)
 
 # The colour serves already: there is nothing to deploy, only to look whether it is well.
 finish_what_is_done() {
