@@ -63,6 +63,15 @@ impl SlotSet {
         self.dense.is_empty()
     }
 
+    /// Gives back the memory that the members do not need.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        let last = self.dense.iter().max();
+        self.sparse
+            .truncate(last.map_or(0, |last| *last as usize + 1));
+        self.sparse.shrink_to_fit();
+        self.dense.shrink_to_fit();
+    }
+
     /// The members.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.dense.iter().copied()
@@ -94,6 +103,7 @@ mod tests {
                     set.remove(slot);
                     model.remove(&slot);
                 }
+                4 if rng.random_bool(0.1) => set.shrink_to_fit(),
                 _ => {
                     let popped = set.pop();
                     assert_eq!(popped.is_none(), model.is_empty());

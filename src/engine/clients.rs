@@ -77,7 +77,17 @@ impl Clients {
         self.get(conn)?;
         let (_, client) = self.slots[conn.slot as usize].take()?;
         self.len -= 1;
+        self.release();
         Some(client)
+    }
+
+    /// After a crowd: gives the memory back, down to the last slot that holds a client.
+    fn release(&mut self) {
+        while self.slots.pop_if(|slot| slot.is_none()).is_some() {}
+        let len = self.slots.len();
+        if len < self.slots.capacity() / 4 {
+            self.slots.shrink_to(len * 2);
+        }
     }
 
     /// How many there are.
@@ -85,7 +95,8 @@ impl Clients {
         self.len
     }
 
-    /// The first slot that has never held a client: the end of a walk by [`Clients::at`].
+    /// The first slot from which on there is no client: the end of a walk by [`Clients::at`]. It
+    /// may lie before the place that a walk has come to, which has seen all of them then.
     pub(super) fn slots_end(&self) -> usize {
         self.slots.len()
     }

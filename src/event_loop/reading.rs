@@ -64,8 +64,7 @@ impl EventLoop {
         if let Some(event) = ended {
             self.handle_event(conn, event);
         }
-        self.connections.adapt(conn, used);
-        self.connections.put_back(conn);
+        self.connections.served(conn, used);
         self.buffer = buffer;
         cost
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::http::Incoming;
+use super::spares::BUFFER_BYTES_MAX;
 use super::websocket::WebSocket;
 
 /// A socket that was accepted.
@@ -31,7 +32,7 @@ pub(crate) struct Connection {
     sent: usize,
     /// How much the next read takes: much of a peer whose frames are large, and little of one whose
     /// frames are small, since those take longer than their bytes.
-    read_len: usize,
+    read_len: u32,
     /// Received, and not used yet: while reading from it is paused, or until its next turn.
     pub(super) stash: Vec<u8>,
     /// The kernel may have something to read. Edges do not repeat: it stays set until a read
@@ -70,11 +71,11 @@ pub(crate) enum Entrance {
 pub(super) enum Phase {
     /// The request head is being received.
     Handshake { head: Incoming },
-    /// A WebSocket connection.
-    Open(Box<WebSocket>),
+    /// A WebSocket connection; with a codec, while something is under way.
+    Open(Option<Box<WebSocket>>),
     /// The peer has closed its side, or has broken a rule; nothing of it is used any more. The
     /// engine still has something to send, or is about to let go.
-    Deaf(Box<WebSocket>),
+    Deaf(Option<Box<WebSocket>>),
     /// Over: what waits is sent, then our side is closed, then the rest is read and dropped.
     Lingering { half_closed: bool },
     /// The socket is finished: it is freed at the end of the turn.
@@ -128,7 +129,7 @@ impl Connection {
     /// nothing more.
     pub(super) fn read_len(&self, buffer_bytes: usize) -> usize {
         match self.phase {
-            Phase::Handshake { .. } | Phase::Open(_) => self.read_len.min(buffer_bytes),
+            Phase::Handshake { .. } | Phase::Open(_) => (self.read_len as usize).min(buffer_bytes),
             Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => buffer_bytes,
         }
     }
@@ -136,14 +137,15 @@ impl Connection {
     /// So many bytes of the last read were used: the next one is to take twice as much, if they
     /// filled it and are of large frames, and little, if they are of small ones.
     pub(super) fn adapt(&mut self, used: usize, read_bytes_max: usize) {
-        let Phase::Open(websocket) = &mut self.phase else {
+        let Phase::Open(Some(websocket)) = &mut self.phase else {
             return;
         };
         let frames = websocket.take_frames();
         if frames.saturating_mul(SMALL_FRAME_BYTES) > used {
             self.read_len = READ_BYTES_MIN;
-        } else if used >= self.read_len && !self.paused {
-            self.read_len = (self.read_len * 2).min(read_bytes_max);
+        } else if used >= self.read_len as usize && !self.paused {
+            let read_bytes_max = u32::try_from(read_bytes_max).unwrap_or(u32::MAX);
+            self.read_len = self.read_len.saturating_mul(2).min(read_bytes_max);
         }
     }
 
@@ -170,6 +172,11 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Whether there may be input that no edge will tell of.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.readable || self.resumed || !self.stash.is_empty()
     }
 
     /// Keeps what was received and is not used now, before what the stash still holds.
@@ -207,11 +214,7 @@ impl Connection {
         if self.unsent() == 0 {
             self.outbound.clear();
             self.sent = 0;
-            // A quiet connection holds no buffer.
-            if self.outbound.capacity() > OUTBOUND_KEPT_BYTES {
-                self.outbound = Vec::new();
-            }
-        } else if self.sent > OUTBOUND_KEPT_BYTES && self.sent > self.outbound.len() / 2 {
+        } else if self.sent > BUFFER_BYTES_MAX && self.sent > self.outbound.len() / 2 {
             self.outbound.drain(..self.sent);
             self.sent = 0;
         }
@@ -230,23 +233,35 @@ impl Connection {
         matches!(self.phase, Phase::Lingering { .. })
     }
 
-    /// The WebSocket, while there is one.
-    pub(super) fn websocket(&mut self) -> Option<&mut WebSocket> {
+    /// Whether it is a WebSocket connection, which is not over.
+    pub(super) fn is_websocket(&self) -> bool {
+        matches!(self.phase, Phase::Open(_) | Phase::Deaf(_))
+    }
+
+    /// The codec that it holds, if it is a WebSocket connection.
+    pub(super) fn codec(&mut self) -> Option<&mut Option<Box<WebSocket>>> {
         match &mut self.phase {
-            Phase::Open(websocket) | Phase::Deaf(websocket) => Some(websocket),
+            Phase::Open(codec) | Phase::Deaf(codec) => Some(codec),
             Phase::Handshake { .. } | Phase::Lingering { .. } | Phase::Dead => None,
+        }
+    }
+
+    /// Its codec, if it has one that it does not need: nothing is under way.
+    pub(super) fn rest(&mut self) -> Option<Box<WebSocket>> {
+        match &mut self.phase {
+            Phase::Open(codec) => codec.take_if(|codec| codec.is_at_rest()),
+            Phase::Handshake { .. } | Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => {
+                None
+            }
         }
     }
 }
 
 /// The first read of a connection, and every read of small frames.
-const READ_BYTES_MIN: usize = 2 << 10;
+const READ_BYTES_MIN: u32 = 2 << 10;
 
 /// Frames that are smaller on average are small.
 const SMALL_FRAME_BYTES: usize = 256;
-
-/// An outbound buffer larger than this is given back when it is empty.
-const OUTBOUND_KEPT_BYTES: usize = 4 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -263,7 +278,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let now = clock::now().instant;
         let mut connection = Connection::new(socket, 0, Entrance::Public, now);
-        connection.phase = Phase::Open(Box::new(WebSocket::new(1 << 20)));
+        connection.phase = Phase::Open(Some(Box::new(WebSocket::new(1 << 20))));
         connection
     }
 
@@ -277,7 +292,7 @@ mod tests {
         };
         let input = binary(frame_bytes - 8).repeat(len / frame_bytes + 1);
         let (mut input, mut output) = (&input[..], Vec::new());
-        let websocket = connection.websocket().unwrap();
+        let websocket = connection.codec().unwrap().as_mut().unwrap();
         while !matches!(
             websocket.receive(&mut input, &mut output),
             Received::Nothing

@@ -13,6 +13,7 @@ use slab::Slab;
 use super::connection::{Connection, Entrance, Phase};
 use super::deadlines::Deadlines;
 use super::expiry::IDLE_CHECKS;
+use super::spares::Spares;
 use super::token::Source;
 use crate::config::Limits;
 use crate::engine::io::ConnId;
@@ -36,6 +37,8 @@ pub(crate) struct Connections {
     pub(super) unsent: SlotSet,
     /// Connections to free at the end of the turn.
     dead: Vec<u32>,
+    /// Connections that were freed since the slab was last made smaller.
+    freed: usize,
     /// Connections of operators.
     admins: SlotSet,
     /// By entrance.
@@ -43,6 +46,8 @@ pub(crate) struct Connections {
     pub(super) closings: Deadlines,
     pub(super) lingerings: Deadlines,
     pub(super) idle: Deadlines,
+    /// What connections at rest do without.
+    pub(super) spares: Spares,
     /// Peers that were closed because they read too slowly.
     pub(super) slow_readers: u64,
     /// When a WebSocket peer was last heard.
@@ -62,11 +67,13 @@ impl Connections {
             dirty: Vec::new(),
             unsent: SlotSet::default(),
             dead: Vec::new(),
+            freed: 0,
             admins: SlotSet::default(),
             handshakes: [(); 2].map(|()| Deadlines::new(limits.handshake_timeout)),
             closings: Deadlines::new(limits.close_timeout),
             lingerings: Deadlines::new(limits.linger_timeout),
             idle: Deadlines::new(limits.idle_timeout / IDLE_CHECKS),
+            spares: Spares::new(limits.message_bytes_max),
             slow_readers: 0,
             heard_at: None,
         }
@@ -156,6 +163,7 @@ impl Connections {
             self.kill(slot);
             return;
         }
+        self.forget_handshakes(entrance);
         self.handshakes[entrance as usize].push(ConnId { slot, generation }, now);
     }
 
@@ -189,6 +197,10 @@ impl Connections {
 
     /// Frees what is over: the last step of the turn.
     pub(crate) fn reap(&mut self, registry: &Registry) {
+        if self.dead.is_empty() {
+            return;
+        }
+        self.freed += self.dead.len();
         for slot in std::mem::take(&mut self.dead) {
             self.unsent.remove(slot);
             self.admins.remove(slot);
@@ -198,10 +210,26 @@ impl Connections {
                 log::trace!("deregister: {error}");
             }
         }
+        self.release();
+    }
+
+    /// After a crowd: gives the memory back. Its cost is shared by all who have gone since.
+    fn release(&mut self) {
+        self.forget_deadlines();
         if self.slab.is_empty() {
-            // After a crowd: give the memory back.
-            self.slab.shrink_to_fit();
+            self.spares.clear();
+            for list in [&mut self.ready, &mut self.backlog, &mut self.leaving] {
+                list.shrink_to_fit();
+            }
+        } else if self.slab.len() > self.slab.capacity() / 4
+            || self.freed < self.slab.capacity() / 2
+        {
+            return;
         }
+        self.freed = 0;
+        self.slab.shrink_to_fit();
+        self.unsent.shrink_to_fit();
+        self.admins.shrink_to_fit();
     }
 
     pub(super) fn kill(&mut self, slot: u32) {
@@ -237,10 +265,27 @@ impl Connections {
     }
 
     pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        self.slab
-            .get_mut(conn.slot as usize)
-            .filter(|connection| connection.generation == conn.generation)
-            .filter(|connection| !matches!(connection.phase, Phase::Dead))
+        live(&mut self.slab, conn)
+    }
+
+    /// A connection with a buffer for output, which is flushed in this turn.
+    pub(super) fn get_to_send(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let connection = live(&mut self.slab, conn)?;
+        self.spares.lend_buffer(&mut connection.outbound);
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(conn.slot);
+        }
+        Some(connection)
+    }
+
+    /// A connection with a codec, if it is a WebSocket connection.
+    pub(super) fn get_awake(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let connection = live(&mut self.slab, conn)?;
+        if let Some(codec @ None) = connection.codec() {
+            *codec = Some(self.spares.take_codec());
+        }
+        Some(connection)
     }
 
     pub(super) fn all(&self) -> Vec<ConnId> {
@@ -252,4 +297,11 @@ impl Connections {
             })
             .collect()
     }
+}
+
+/// The connection, if it is that one and not dead: for who needs another field beside it.
+pub(super) fn live(slab: &mut Slab<Connection>, conn: ConnId) -> Option<&mut Connection> {
+    slab.get_mut(conn.slot as usize)
+        .filter(|connection| connection.generation == conn.generation)
+        .filter(|connection| !matches!(connection.phase, Phase::Dead))
 }

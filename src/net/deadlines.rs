@@ -1,8 +1,8 @@
 //! Deadlines that all lie equally far ahead when they are set: a queue, so that setting one and
 //! finding the earliest cost nothing.
 //!
-//! A deadline is never taken back: who looks at one that is due checks whether it still means
-//! anything.
+//! A deadline is not taken back when it has lost its meaning: who looks at one that is due checks
+//! that. Who counts on it that they are few forgets the others from time to time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -43,6 +43,22 @@ impl Deadlines {
         }
         self.queue.pop_front();
         Some(conn)
+    }
+
+    /// How many there are, those among them that mean nothing any more.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whose is the earliest.
+    pub(super) fn first(&self) -> Option<ConnId> {
+        self.queue.front().map(|(_, conn)| *conn)
+    }
+
+    /// Forgets those of whom `is_meant` is not true, and gives back the memory that they took.
+    pub(super) fn retain(&mut self, mut is_meant: impl FnMut(ConnId) -> bool) {
+        self.queue.retain(|(_, conn)| is_meant(*conn));
+        self.queue.shrink_to_fit();
     }
 
     /// The earliest, due or not.

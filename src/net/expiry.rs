@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use super::connection::{Entrance, Phase};
-use super::connections::Connections;
+use super::connections::{Connections, live};
 use super::deadlines::Deadlines;
 use super::http::Answer;
 use super::websocket;
 use crate::engine::io::{CloseReason, ConnId};
+
+/// So few deadlines are not worth a search for those that mean nothing.
+const DEADLINES_KEPT: usize = 64;
 
 /// An idle peer is looked at so many times in an idle timeout.
 pub(super) const IDLE_CHECKS: u32 = 4;
@@ -40,7 +43,7 @@ impl Connections {
         while let Some(conn) = self.closings.pop_due(now) {
             if self
                 .get_mut(conn)
-                .is_some_and(|connection| connection.websocket().is_some())
+                .is_some_and(|connection| connection.is_websocket())
             {
                 self.kill(conn.slot);
                 lost.push(conn);
@@ -75,6 +78,32 @@ impl Connections {
                 self.kill(conn.slot);
                 return;
             }
+        }
+    }
+
+    /// Forgets the deadlines of handshakes that are over, up to the first that is not: a server
+    /// whose clients get in at once holds next to none.
+    pub(super) fn forget_handshakes(&mut self, entrance: Entrance) {
+        let queue = &mut self.handshakes[entrance as usize];
+        while let Some(conn) = queue.first()
+            && !live(&mut self.slab, conn)
+                .is_some_and(|connection| matches!(connection.phase, Phase::Handshake { .. }))
+        {
+            queue.pop();
+        }
+    }
+
+    /// Forgets the deadlines of connections that are gone, once they are the most. What this
+    /// costs, many have been closed for since it was done last.
+    pub(super) fn forget_deadlines(&mut self) {
+        let worth = DEADLINES_KEPT + self.slab.len() * 4;
+        let queues = self.handshakes.iter_mut().chain([
+            &mut self.closings,
+            &mut self.lingerings,
+            &mut self.idle,
+        ]);
+        for queue in queues.filter(|queue| queue.len() > worth) {
+            queue.retain(|conn| live(&mut self.slab, conn).is_some());
         }
     }
 

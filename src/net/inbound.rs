@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::connection::{Phase, ReadOutcome};
-use super::connections::Connections;
+use super::connections::{Connections, live};
 use super::handshake;
 use super::http::Head;
 use super::websocket::{Payload, Received};
@@ -112,16 +112,19 @@ impl Connections {
         now: Instant,
     ) -> Option<Event> {
         let limits = self.limits;
-        let connection = self.get_mut(conn)?;
+        let connection = live(&mut self.slab, conn)?;
         match &mut connection.phase {
             Phase::Open(_) if connection.paused => {
                 connection.hold_back(input);
                 *input = &[];
                 None
             }
-            Phase::Open(websocket) => {
+            // At rest, and nothing has come.
+            Phase::Open(None) if input.is_empty() => None,
+            Phase::Open(codec) => {
+                let codec = codec.get_or_insert_with(|| self.spares.take_codec());
                 let unsent = connection.outbound.len();
-                let received = websocket.receive(input, &mut connection.outbound);
+                let received = codec.receive(input, &mut connection.outbound);
                 let answered = connection.outbound.len() > unsent;
                 if answered {
                     self.mark_dirty(conn.slot);
@@ -167,21 +170,29 @@ impl Connections {
         }
     }
 
-    /// So many bytes have been used: what is read next depends on what they were.
-    pub(crate) fn adapt(&mut self, conn: ConnId, used: usize) {
+    /// So many bytes have been used: what is read next depends on what they were. A connection
+    /// that may have more input gets its place for that, and one that has nothing under way is at
+    /// rest until more comes.
+    pub(crate) fn served(&mut self, conn: ConnId, used: usize) {
         let read_bytes_max = self.limits.read_bytes_max;
-        if let Some(connection) = self.get_mut(conn) {
+        if let Some(connection) = live(&mut self.slab, conn) {
             connection.adapt(used, read_bytes_max);
+            if let Some(codec) = connection.rest() {
+                self.spares.keep_codec(codec);
+            }
+            if connection.may_have_more() {
+                self.put_back(conn);
+            }
         }
     }
 
     /// Puts a connection that may have more input at the end of the backlog: those who send little
     /// do not wait for those who send much.
-    pub(crate) fn put_back(&mut self, conn: ConnId) {
+    pub(super) fn put_back(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn)
             && !connection.paused
             && !connection.listed
-            && (connection.readable || connection.resumed || !connection.stash.is_empty())
+            && connection.may_have_more()
         {
             if connection.is_lingering() {
                 self.enlist(conn.slot);

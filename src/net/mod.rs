@@ -10,6 +10,7 @@ pub mod http;
 pub(crate) mod inbound;
 pub(crate) mod listener;
 mod outbound;
+mod spares;
 pub(crate) mod token;
 mod utf8;
 mod validator;

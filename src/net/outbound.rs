@@ -6,17 +6,15 @@ use std::time::{Duration, Instant};
 use super::connection::Phase;
 use super::connections::Connections;
 use super::http::Answer;
-use super::websocket::{self, WebSocket};
+use super::websocket;
 use crate::engine::io::{CloseReason, ConnId};
 
 impl Connections {
     /// The request gets a 101: from here on it is a WebSocket.
     pub(crate) fn upgrade(&mut self, conn: ConnId, response: &[u8], now: Instant) {
-        let websocket = WebSocket::new(self.limits.message_bytes_max);
-        if let Some(connection) = self.get_mut(conn) {
+        if let Some(connection) = self.get_to_send(conn) {
             connection.outbound.extend_from_slice(response);
-            connection.phase = Phase::Open(Box::new(websocket));
-            self.mark_dirty(conn.slot);
+            connection.phase = Phase::Open(None);
             // What came behind the head is input already: no edge will tell.
             self.put_back(conn);
             if self.idle.after > Duration::ZERO {
@@ -48,11 +46,10 @@ impl Connections {
         if !reserved && !self.keeps_up(conn) {
             return false;
         }
-        if let Some(connection) = self.get_mut(conn)
-            && connection.websocket().is_some()
+        if let Some(connection) = self.get_to_send(conn)
+            && connection.is_websocket()
         {
             websocket::encode_message(payload, binary, &mut connection.outbound);
-            self.mark_dirty(conn.slot);
         }
         true
     }
@@ -67,7 +64,7 @@ impl Connections {
         if connection.unsent() > limit {
             connection.flush();
         }
-        connection.websocket().is_none() || connection.unsent() <= limit
+        !connection.is_websocket() || connection.unsent() <= limit
     }
 
     /// Queues a Close frame: there is room for it, whatever waits already. What the peer sends is
@@ -79,11 +76,11 @@ impl Connections {
         bounded: bool,
         now: Instant,
     ) {
-        let Some(connection) = self.get_mut(conn) else {
+        let Some(connection) = self.get_awake(conn) else {
             return;
         };
-        if let Phase::Open(websocket) | Phase::Deaf(websocket) = &mut connection.phase {
-            websocket.close(reason, &mut connection.outbound);
+        if let Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) = &mut connection.phase {
+            codec.close(reason, &mut connection.outbound);
             self.mark_dirty(conn.slot);
             if bounded {
                 self.closings.push(conn, now);
@@ -93,11 +90,11 @@ impl Connections {
 
     /// Nothing more is owed to a peer that has closed: its Close is answered, then ours follows.
     pub(crate) fn finish(&mut self, conn: ConnId, now: Instant) {
-        let Some(connection) = self.get_mut(conn) else {
+        let Some(connection) = self.get_awake(conn) else {
             return;
         };
-        if let Phase::Open(websocket) | Phase::Deaf(websocket) = &mut connection.phase {
-            websocket.close(&CloseReason::of(1000, ""), &mut connection.outbound);
+        if let Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) = &mut connection.phase {
+            codec.close(&CloseReason::of(1000, ""), &mut connection.outbound);
         }
         self.linger(conn, now);
     }
@@ -137,6 +134,7 @@ impl Connections {
                 continue;
             }
             self.unsent.remove(slot);
+            self.spares.keep_buffer(&mut connection.outbound);
             if let Phase::Lingering { half_closed } = &mut connection.phase
                 && !*half_closed
             {

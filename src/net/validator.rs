@@ -27,6 +27,8 @@ pub(super) struct Validator {
     violation: Option<CloseReason>,
     /// Frames that have begun since somebody asked.
     frames: usize,
+    /// The payload of the longest frame that has begun.
+    frame_bytes_max: u64,
 }
 
 /// Where in a frame the next byte stands.
@@ -86,6 +88,7 @@ impl Validator {
             close: Vec::new(),
             violation: None,
             frames: 0,
+            frame_bytes_max: 0,
         }
     }
 
@@ -120,6 +123,18 @@ impl Validator {
     /// Frames whose header has come since the last call.
     pub(super) fn take_frames(&mut self) -> usize {
         std::mem::take(&mut self.frames)
+    }
+
+    /// Whether no frame and no message has begun and not ended, and all that has come may stand.
+    pub(super) fn is_between_messages(&self) -> bool {
+        matches!(self.part, Part::Header { len: 0, .. })
+            && self.open.is_none()
+            && self.violation.is_none()
+    }
+
+    /// The payload of the longest frame that has begun.
+    pub(super) fn frame_bytes_max(&self) -> u64 {
+        self.frame_bytes_max
     }
 
     /// The payload of the client's Close frame: nothing, or a code and a reason.
@@ -203,6 +218,7 @@ impl Validator {
             Kind::Ping | Kind::Pong => {}
         }
         self.frames = self.frames.saturating_add(1);
+        self.frame_bytes_max = self.frame_bytes_max.max(length);
         self.part = Part::Payload(Frame {
             is_final,
             kind,

@@ -22,6 +22,8 @@ pub struct WebSocket {
     context: WebSocketContext,
     validator: Validator,
     closing: Closing,
+    /// tungstenite holds no byte, and owes no pong.
+    used_up: bool,
 }
 
 /// How far our side of the closing handshake is.
@@ -84,6 +86,7 @@ impl WebSocket {
             context: WebSocketContext::new(Role::Server, Some(config)),
             validator: Validator::new(message_bytes_max),
             closing: Closing::Open,
+            used_up: true,
         }
     }
 
@@ -94,12 +97,18 @@ impl WebSocket {
             output,
             validator: Some(&mut self.validator),
         };
+        self.used_up = false;
         match self.context.read(&mut memory) {
             Ok(Message::Text(text)) => Received::Message(Payload::Text(text)),
             Ok(Message::Binary(bytes)) => Received::Message(Payload::Binary(bytes)),
             // tungstenite has queued the answer to a ping, and sends it at the next read.
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Received::Control,
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                // It asks for more only when it has sent its pong and made of what it has whatever
+                // can be made of that: between two frames, it has nothing.
+                self.used_up = true;
+                Received::Nothing
+            }
             Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
                 if let Closing::Open = self.closing {
                     self.closing = Closing::Owed(answer_to(self.validator.close_payload()));
@@ -111,6 +120,20 @@ impl WebSocket {
                 None => reason_for(&error),
             }),
         }
+    }
+
+    /// Whether nothing is under way: no frame, no message in fragments, no answer, no Close, no
+    /// failure. What is received next depends on nothing that was received before, and might as
+    /// well be received by another, or be another's.
+    pub fn is_at_rest(&self) -> bool {
+        self.used_up
+            && matches!(self.closing, Closing::Open)
+            && self.validator.is_between_messages()
+    }
+
+    /// The payload of the longest frame that has begun.
+    pub(super) fn frame_bytes_max(&self) -> u64 {
+        self.validator.frame_bytes_max()
     }
 
     /// Frames that have begun since the last call.
