@@ -64,10 +64,10 @@ impl SlotSet {
     }
 
     /// Gives back the memory that the members do not need.
-    pub(crate) fn shrink_to_fit(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         let last = self.dense.iter().max();
-        self.sparse
-            .truncate(last.map_or(0, |last| *last as usize + 1));
+        let end = last.map_or(0, |last| *last as usize + 1);
+        self.sparse.truncate(end);
         self.sparse.shrink_to_fit();
         self.dense.shrink_to_fit();
     }
@@ -103,7 +103,7 @@ mod tests {
                     set.remove(slot);
                     model.remove(&slot);
                 }
-                4 if rng.random_bool(0.1) => set.shrink_to_fit(),
+                4 if rng.random_bool(0.1) => set.shrink(),
                 _ => {
                     let popped = set.pop();
                     assert_eq!(popped.is_none(), model.is_empty());

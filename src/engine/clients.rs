@@ -34,6 +34,13 @@ pub(super) enum Stage {
     PeerClosed,
 }
 
+/// What is reserved at first. The kernel gives memory for so much by itself, and page by page as it
+/// is used; it grows and shrinks by a change of the mapping, and leaves no holes in the heap.
+const SLOTS_FIRST: usize = 4 << 10;
+
+/// Memory for so many slots is never given back.
+const SLOTS_MIN: usize = 64;
+
 /// All clients, by slot.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
@@ -45,6 +52,9 @@ impl Clients {
     /// Takes in a client at the slot of its connection.
     pub(super) fn insert(&mut self, conn: ConnId, client: Client) {
         let slot = conn.slot as usize;
+        if self.slots.capacity() == 0 {
+            self.slots.reserve_exact(SLOTS_FIRST);
+        }
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
         }
@@ -85,8 +95,8 @@ impl Clients {
     fn release(&mut self) {
         while self.slots.pop_if(|slot| slot.is_none()).is_some() {}
         let len = self.slots.len();
-        if len < self.slots.capacity() / 4 {
-            self.slots.shrink_to(len * 2);
+        if self.slots.capacity() > SLOTS_MIN.max(len * 4) {
+            self.slots.shrink_to(SLOTS_MIN.max(len * 2));
         }
     }
 
@@ -111,5 +121,40 @@ impl Clients {
             },
             client,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_crowd_the_memory_is_given_back() {
+        let conn = |slot| ConnId {
+            slot,
+            generation: slot + 7,
+        };
+        let mut clients = Clients::default();
+        for slot in 0..10_000 {
+            let client = Client {
+                protocol: Protocol::Plain,
+                session: None,
+                count: u64::from(slot),
+                stage: Stage::Open,
+                paused: false,
+                close: None,
+            };
+            clients.insert(conn(slot), client);
+        }
+        for slot in (0..10_000).filter(|slot| *slot != 100) {
+            assert!(clients.remove(conn(slot)).is_some());
+        }
+        assert_eq!((clients.len(), clients.slots_end()), (1, 101));
+        assert!(clients.slots.capacity() <= 4 * 101);
+        assert_eq!(clients.get(conn(100)).map(|client| client.count), Some(100));
+        assert!(clients.at(5_000).is_none(), "a walk may have come so far");
+        assert!(clients.remove(conn(100)).is_some());
+        assert_eq!(clients.slots_end(), 0);
+        assert_eq!(clients.slots.capacity(), SLOTS_MIN);
     }
 }

@@ -228,6 +228,11 @@ impl Connection {
         }
     }
 
+    /// Whether its request head is being received.
+    pub(super) fn is_handshake(&self) -> bool {
+        matches!(self.phase, Phase::Handshake { .. })
+    }
+
     /// Whether it is over, and only lingers.
     pub(super) fn is_lingering(&self) -> bool {
         matches!(self.phase, Phase::Lingering { .. })

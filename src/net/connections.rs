@@ -1,4 +1,4 @@
-//! All sockets that were accepted: the slab, the lists that say who has work, and their deadlines.
+//! All sockets that were accepted: the table, the lists that say who has work, and their deadlines.
 //!
 //! It owns every connection from accept to free. Nothing is freed before [`Connections::reap`], the
 //! last step of the turn, so that an event or an output can never reach a later tenant of a slot.
@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
-use slab::Slab;
 
 use super::connection::{Connection, Entrance, Phase};
 use super::deadlines::Deadlines;
 use super::expiry::IDLE_CHECKS;
 use super::spares::Spares;
+use super::table::Table;
 use super::token::Source;
 use crate::config::Limits;
 use crate::engine::io::ConnId;
@@ -22,7 +22,7 @@ use crate::slots::SlotSet;
 /// Every socket, and who has work.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    pub(super) slab: Slab<Connection>,
+    pub(super) table: Table<Connection>,
     next_generation: u32,
     pub(super) limits: Limits,
     /// Connections of which the kernel has told something new, in the order in which it did.
@@ -37,7 +37,7 @@ pub(crate) struct Connections {
     pub(super) unsent: SlotSet,
     /// Connections to free at the end of the turn.
     dead: Vec<u32>,
-    /// Connections that were freed since the slab was last made smaller.
+    /// Connections that were freed since the table was last made smaller.
     freed: usize,
     /// Connections of operators.
     admins: SlotSet,
@@ -58,7 +58,7 @@ impl Connections {
     /// No connections.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            slab: Slab::new(),
+            table: Table::new(),
             next_generation: 0,
             limits,
             ready: VecDeque::new(),
@@ -81,13 +81,13 @@ impl Connections {
 
     /// How many sockets are open, of every kind.
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.table.len()
     }
 
     /// How many sockets are open that came in there.
     pub(crate) fn len_at(&self, entrance: Entrance) -> usize {
         match entrance {
-            Entrance::Public => self.slab.len() - self.admins.len(),
+            Entrance::Public => self.table.len() - self.admins.len(),
             Entrance::Admin => self.admins.len(),
         }
     }
@@ -134,8 +134,8 @@ impl Connections {
 
     /// Where a connection came in.
     pub(crate) fn entrance(&self, conn: ConnId) -> Option<Entrance> {
-        self.slab
-            .get(conn.slot as usize)
+        self.table
+            .get(conn.slot)
             .map(|connection| connection.entrance)
     }
 
@@ -149,9 +149,8 @@ impl Connections {
     ) {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let entry = self.slab.vacant_entry();
-        let slot = entry.key() as u32;
-        let connection = entry.insert(Connection::new(socket, generation, entrance, now));
+        let connection = Connection::new(socket, generation, entrance, now);
+        let (slot, connection) = self.table.insert(connection);
         if entrance == Entrance::Admin {
             self.admins.insert(slot);
         }
@@ -169,7 +168,7 @@ impl Connections {
 
     /// The kernel has said something about a connection.
     pub(crate) fn handle_ready(&mut self, slot: u32, event: &mio::event::Event) {
-        let Some(connection) = self.slab.get_mut(slot as usize) else {
+        let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
         if event.is_writable() {
@@ -204,7 +203,7 @@ impl Connections {
         for slot in std::mem::take(&mut self.dead) {
             self.unsent.remove(slot);
             self.admins.remove(slot);
-            if let Some(mut connection) = self.slab.try_remove(slot as usize)
+            if let Some(mut connection) = self.table.remove(slot)
                 && let Err(error) = registry.deregister(&mut connection.socket)
             {
                 log::trace!("deregister: {error}");
@@ -216,24 +215,24 @@ impl Connections {
     /// After a crowd: gives the memory back. Its cost is shared by all who have gone since.
     fn release(&mut self) {
         self.forget_deadlines();
-        if self.slab.is_empty() {
+        if self.table.len() == 0 {
             self.spares.clear();
             for list in [&mut self.ready, &mut self.backlog, &mut self.leaving] {
                 list.shrink_to_fit();
             }
-        } else if self.slab.len() > self.slab.capacity() / 4
-            || self.freed < self.slab.capacity() / 2
+        } else if self.table.len() > self.table.rows_len() / 4
+            || self.freed < self.table.rows_len() / 2
         {
             return;
         }
         self.freed = 0;
-        self.slab.shrink_to_fit();
-        self.unsent.shrink_to_fit();
-        self.admins.shrink_to_fit();
+        self.table.shrink();
+        self.unsent.shrink();
+        self.admins.shrink();
     }
 
     pub(super) fn kill(&mut self, slot: u32) {
-        if let Some(connection) = self.slab.get_mut(slot as usize)
+        if let Some(connection) = self.table.get_mut(slot)
             && !matches!(connection.phase, Phase::Dead)
         {
             connection.phase = Phase::Dead;
@@ -242,7 +241,7 @@ impl Connections {
     }
 
     pub(super) fn enlist(&mut self, slot: u32) {
-        if let Some(connection) = self.slab.get_mut(slot as usize)
+        if let Some(connection) = self.table.get_mut(slot)
             && !connection.listed
             && !connection.paused
         {
@@ -256,7 +255,7 @@ impl Connections {
     }
 
     pub(super) fn mark_dirty(&mut self, slot: u32) {
-        if let Some(connection) = self.slab.get_mut(slot as usize)
+        if let Some(connection) = self.table.get_mut(slot)
             && !connection.dirty
         {
             connection.dirty = true;
@@ -265,12 +264,12 @@ impl Connections {
     }
 
     pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        live(&mut self.slab, conn)
+        live(&mut self.table, conn)
     }
 
     /// A connection with a buffer for output, which is flushed in this turn.
     pub(super) fn get_to_send(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let connection = live(&mut self.slab, conn)?;
+        let connection = live(&mut self.table, conn)?;
         self.spares.lend_buffer(&mut connection.outbound);
         if !connection.dirty {
             connection.dirty = true;
@@ -281,7 +280,7 @@ impl Connections {
 
     /// A connection with a codec, if it is a WebSocket connection.
     pub(super) fn get_awake(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let connection = live(&mut self.slab, conn)?;
+        let connection = live(&mut self.table, conn)?;
         if let Some(codec @ None) = connection.codec() {
             *codec = Some(self.spares.take_codec());
         }
@@ -289,10 +288,10 @@ impl Connections {
     }
 
     pub(super) fn all(&self) -> Vec<ConnId> {
-        self.slab
+        self.table
             .iter()
             .map(|(slot, connection)| ConnId {
-                slot: slot as u32,
+                slot,
                 generation: connection.generation,
             })
             .collect()
@@ -300,8 +299,149 @@ impl Connections {
 }
 
 /// The connection, if it is that one and not dead: for who needs another field beside it.
-pub(super) fn live(slab: &mut Slab<Connection>, conn: ConnId) -> Option<&mut Connection> {
-    slab.get_mut(conn.slot as usize)
+pub(super) fn live(table: &mut Table<Connection>, conn: ConnId) -> Option<&mut Connection> {
+    table
+        .get_mut(conn.slot)
         .filter(|connection| connection.generation == conn.generation)
         .filter(|connection| !matches!(connection.phase, Phase::Dead))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use mio::{Events, Poll};
+
+    use super::*;
+    use crate::clock;
+    use crate::engine::io::CloseReason;
+    use crate::net::inbound::Event;
+
+    struct Server {
+        poll: Poll,
+        listener: TcpListener,
+        connections: Connections,
+        now: Instant,
+    }
+
+    impl Server {
+        fn new() -> Self {
+            Self {
+                poll: Poll::new().unwrap(),
+                listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+                connections: Connections::new(Limits::default()),
+                now: clock::now().instant,
+            }
+        }
+
+        /// A client whose handshake is complete.
+        fn open(&mut self) -> (TcpStream, ConnId) {
+            let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+            let (socket, _) = self.listener.accept().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let registry = self.poll.registry();
+            let (socket, now) = (TcpStream::from_std(socket), self.now);
+            self.connections
+                .insert(socket, Entrance::Public, registry, now);
+            let conn = *self.connections.all().last().unwrap();
+            self.connections.upgrade(conn, b"101", now);
+            self.connections.flush();
+            (client, conn)
+        }
+
+        /// Waits for input and serves it; answers how many messages there were.
+        fn serve(&mut self) -> usize {
+            let mut events = Events::with_capacity(8);
+            while self.connections.ready_len() == 0 {
+                self.poll.poll(&mut events, None).unwrap();
+                for event in &events {
+                    if let Source::Connection(slot) = Source::of(event.token()) {
+                        self.connections.handle_ready(slot, event);
+                    }
+                }
+            }
+            let (mut messages, mut buffer) = (0, [0; 100]);
+            while let Some(conn) = self.connections.next_ready() {
+                let (len, _) = self.connections.fill(conn, &mut buffer, self.now);
+                let mut input = &buffer[..len];
+                while let Some(event) = self.connections.next_event(conn, &mut input, self.now) {
+                    if let Event::Message(_) = event {
+                        messages += 1;
+                        assert!(self.connections.send(conn, b"reply", false, false));
+                    }
+                }
+                self.connections.served(conn, len);
+            }
+            messages
+        }
+
+        fn has_codec(&mut self, conn: ConnId) -> bool {
+            let connection = self.connections.get_mut(conn).unwrap();
+            connection.codec().unwrap().is_some()
+        }
+
+        fn has_buffer(&mut self, conn: ConnId) -> bool {
+            self.connections.get_mut(conn).unwrap().outbound.capacity() > 0
+        }
+    }
+
+    #[test]
+    fn a_connection_at_rest_holds_no_codec_and_no_buffer() {
+        let mut server = Server::new();
+        let (mut client, conn) = server.open();
+        assert!(!server.has_codec(conn) && !server.has_buffer(conn), "fresh");
+        client.write_all(&[0x81, 0x82, 0, 0]).unwrap();
+        assert_eq!(server.serve(), 0);
+        assert!(server.has_codec(conn), "a frame has begun");
+        assert!(!server.has_buffer(conn), "and nothing is to be sent");
+        client.write_all(&[0, 0, b'h', b'i']).unwrap();
+        assert_eq!(server.serve(), 1);
+        assert!(!server.has_codec(conn), "the frame has ended");
+        assert!(server.has_buffer(conn), "the reply waits");
+        server.connections.flush();
+        assert!(!server.has_buffer(conn), "the reply is on its way");
+
+        server.connections.set_paused(conn, false);
+        assert_eq!(server.serve(), 0);
+        assert!(!server.has_codec(conn), "nothing has come");
+        let (reason, now) = (CloseReason::of(1001, ""), server.now);
+        server.connections.close(conn, &reason, true, now);
+        assert!(server.has_codec(conn), "a Close is under way");
+        client.write_all(&[0x81, 0x80, 0, 0, 0, 0]).unwrap();
+        assert_eq!(server.serve(), 1, "what comes late is read");
+        assert!(server.has_codec(conn), "and still is");
+    }
+
+    #[test]
+    fn after_a_crowd_no_row_and_no_deadline_is_left() {
+        let mut server = Server::new();
+        let clients: Vec<_> = (0..200).map(|_| server.open()).collect();
+        let lens = |server: &Server| {
+            let connections = &server.connections;
+            let idle = connections.idle.len();
+            (
+                connections.table.rows_len(),
+                connections.handshakes[0].len(),
+                idle,
+            )
+        };
+        assert_eq!(
+            lens(&server),
+            (200, 1, 200),
+            "handshakes that are over are forgotten"
+        );
+        for (_, conn) in &clients[1..] {
+            server.connections.cut(*conn);
+        }
+        server.connections.reap(server.poll.registry());
+        assert_eq!(
+            lens(&server),
+            (1, 0, 1),
+            "one is left, and its place is the first"
+        );
+        server.connections.cut(clients[0].1);
+        server.connections.reap(server.poll.registry());
+        assert_eq!(lens(&server), (0, 0, 0));
+    }
 }

@@ -16,6 +16,13 @@ pub(super) struct Deadlines {
     queue: VecDeque<(Instant, ConnId)>,
 }
 
+/// What is larger is no part of the heap with glibc and musl, but a mapping of its own, which is
+/// better made smaller than given back (`table`).
+const HEAP_MAX: usize = (128 << 10) / size_of::<(Instant, ConnId)>();
+
+/// So many are not worth a search for those that mean nothing.
+pub(super) const KEPT: usize = 64;
+
 impl Deadlines {
     /// Deadlines `after` the moment in which they are set.
     pub(super) fn new(after: Duration) -> Self {
@@ -50,15 +57,29 @@ impl Deadlines {
         self.queue.len()
     }
 
-    /// Whose is the earliest.
-    pub(super) fn first(&self) -> Option<ConnId> {
-        self.queue.front().map(|(_, conn)| *conn)
+    /// Forgets the earliest, up to the first for whom `is_meant` is true.
+    pub(super) fn forget_first(&mut self, is_meant: impl Fn(ConnId) -> bool) {
+        while let Some((_, conn)) = self.queue.front()
+            && !is_meant(*conn)
+        {
+            self.queue.pop_front();
+        }
     }
 
-    /// Forgets those of whom `is_meant` is not true, and gives back the memory that they took.
-    pub(super) fn retain(&mut self, mut is_meant: impl FnMut(ConnId) -> bool) {
+    /// Forgets all for whom `is_meant` is not true.
+    pub(super) fn retain(&mut self, is_meant: impl Fn(ConnId) -> bool) {
         self.queue.retain(|(_, conn)| is_meant(*conn));
-        self.queue.shrink_to_fit();
+    }
+
+    /// Gives back memory, if much of it is not used.
+    pub(super) fn shrink(&mut self) {
+        let len = self.queue.len();
+        if len == 0 && self.queue.capacity() < HEAP_MAX {
+            // A rest of it would keep everything before it in the heap.
+            self.queue = VecDeque::new();
+        } else if self.queue.capacity() > KEPT.max(len * 4) {
+            self.queue.shrink_to(KEPT.max(len * 2));
+        }
     }
 
     /// The earliest, due or not.

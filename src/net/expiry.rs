@@ -2,15 +2,13 @@
 
 use std::time::Instant;
 
-use super::connection::{Entrance, Phase};
-use super::connections::{Connections, live};
-use super::deadlines::Deadlines;
+use super::connection::{Connection, Entrance, Phase};
+use super::connections::Connections;
+use super::deadlines::{self, Deadlines};
 use super::http::Answer;
+use super::table::Table;
 use super::websocket;
 use crate::engine::io::{CloseReason, ConnId};
-
-/// So few deadlines are not worth a search for those that mean nothing.
-const DEADLINES_KEPT: usize = 64;
 
 /// An idle peer is looked at so many times in an idle timeout.
 pub(super) const IDLE_CHECKS: u32 = 4;
@@ -85,26 +83,27 @@ impl Connections {
     /// whose clients get in at once holds next to none.
     pub(super) fn forget_handshakes(&mut self, entrance: Entrance) {
         let queue = &mut self.handshakes[entrance as usize];
-        while let Some(conn) = queue.first()
-            && !live(&mut self.slab, conn)
-                .is_some_and(|connection| matches!(connection.phase, Phase::Handshake { .. }))
-        {
-            queue.pop();
-        }
+        queue.forget_first(|conn| is_meant(&self.table, conn, Connection::is_handshake));
     }
 
-    /// Forgets the deadlines of connections that are gone, once they are the most. What this
-    /// costs, many have been closed for since it was done last.
+    /// Forgets the deadlines that mean nothing any more: the first ones always; all of them, once
+    /// they are the most. What that costs, many have been closed for since it was done last.
     pub(super) fn forget_deadlines(&mut self) {
-        let worth = DEADLINES_KEPT + self.slab.len() * 4;
-        let queues = self.handshakes.iter_mut().chain([
-            &mut self.closings,
-            &mut self.lingerings,
-            &mut self.idle,
-        ]);
-        for queue in queues.filter(|queue| queue.len() > worth) {
-            queue.retain(|conn| live(&mut self.slab, conn).is_some());
+        let table = &self.table;
+        let worth = deadlines::KEPT + table.len() * 4;
+        let forget = |queue: &mut Deadlines, phase: fn(&Connection) -> bool| {
+            queue.forget_first(|conn| is_meant(table, conn, phase));
+            if queue.len() > worth {
+                queue.retain(|conn| is_meant(table, conn, phase));
+            }
+            queue.shrink();
+        };
+        for queue in &mut self.handshakes {
+            forget(queue, Connection::is_handshake);
         }
+        forget(&mut self.closings, Connection::is_websocket);
+        forget(&mut self.lingerings, Connection::is_lingering);
+        forget(&mut self.idle, Connection::is_websocket);
     }
 
     fn check_idle(&mut self, conn: ConnId, now: Instant) -> Option<ConnId> {
@@ -128,4 +127,11 @@ impl Connections {
         self.idle.push(conn, now);
         None
     }
+}
+
+/// Whether the connection is still there, in the phase that a deadline of its was set for.
+fn is_meant(table: &Table<Connection>, conn: ConnId, phase: fn(&Connection) -> bool) -> bool {
+    table
+        .get(conn.slot)
+        .is_some_and(|connection| connection.generation == conn.generation && phase(connection))
 }

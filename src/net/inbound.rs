@@ -47,7 +47,7 @@ impl Connections {
     }
 
     fn unlist(&mut self, slot: u32) -> Option<ConnId> {
-        let connection = self.slab.get_mut(slot as usize)?;
+        let connection = self.table.get_mut(slot)?;
         connection.listed = false;
         Some(ConnId {
             slot,
@@ -112,7 +112,7 @@ impl Connections {
         now: Instant,
     ) -> Option<Event> {
         let limits = self.limits;
-        let connection = live(&mut self.slab, conn)?;
+        let connection = live(&mut self.table, conn)?;
         match &mut connection.phase {
             Phase::Open(_) if connection.paused => {
                 connection.hold_back(input);
@@ -175,7 +175,7 @@ impl Connections {
     /// rest until more comes.
     pub(crate) fn served(&mut self, conn: ConnId, used: usize) {
         let read_bytes_max = self.limits.read_bytes_max;
-        if let Some(connection) = live(&mut self.slab, conn) {
+        if let Some(connection) = live(&mut self.table, conn) {
             connection.adapt(used, read_bytes_max);
             if let Some(codec) = connection.rest() {
                 self.spares.keep_codec(codec);

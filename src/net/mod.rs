@@ -11,6 +11,7 @@ pub(crate) mod inbound;
 pub(crate) mod listener;
 mod outbound;
 mod spares;
+mod table;
 pub(crate) mod token;
 mod utf8;
 mod validator;

@@ -121,7 +121,7 @@ impl Connections {
     /// Writes out everything that was queued in this turn, each connection once.
     pub(crate) fn flush(&mut self) {
         for slot in std::mem::take(&mut self.dirty) {
-            let Some(connection) = self.slab.get_mut(slot as usize) else {
+            let Some(connection) = self.table.get_mut(slot) else {
                 continue;
             };
             connection.dirty = false;

@@ -93,7 +93,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "net",
         inside: &["config", "engine::io", "error", "slots"],
-        crates: &["log", "mio", "slab", "socket2"],
+        crates: &["log", "mio", "socket2"],
         std: SOCKETS,
         why: "net carries bytes and knows no store and no engine, only their words: what is to be \
               decided goes to the event loop as an `Event`",
@@ -125,6 +125,20 @@ const TABLE: &[Row] = &[
         crates: &[],
         std: PURE,
         why: "bytes in, a verdict out",
+    },
+    Row {
+        module: "net::table",
+        inside: &[],
+        crates: &[],
+        std: PURE,
+        why: "rows and their numbers, whatever is in them",
+    },
+    Row {
+        module: "net::spares",
+        inside: &["net::websocket"],
+        crates: &[],
+        std: PURE,
+        why: "codecs and buffers know no connection that they could carry anything from",
     },
     Row {
         module: "net::handshake",
