@@ -307,6 +307,14 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_takes_little_room() {
+        // mio's sockets hold 12 bytes more in a debug build.
+        let debug_bytes = size_of::<TcpStream>() - size_of::<i32>();
+        let bytes = size_of::<Connection>() - debug_bytes;
+        assert!(bytes <= 128, "{bytes} bytes for each, be it ever so silent");
+    }
+
+    #[test]
     fn large_frames_are_read_in_large_pieces_and_small_ones_are_not() {
         let mut connection = open();
         let lens = |connection: &mut Connection, frame_bytes| {
