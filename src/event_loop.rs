@@ -133,18 +133,18 @@ impl EventLoop {
     }
 
     fn dispatch(&mut self) {
-        let mut store_ready = false;
+        let (mut store_ready, mut signalled) = (false, false);
         for event in &self.events {
             match Source::of(event.token()) {
                 Source::Listener => self.listener.handle_ready(),
                 Source::Admin => self.admin.iter_mut().for_each(Listener::handle_ready),
-                // Read below, whether or not an event says so: a signal may be older than the loop.
-                Source::Signals => {}
+                // A signal that is older than the loop has its edge, too: from being registered.
+                Source::Signals => signalled = true,
                 Source::Waker | Source::Store => store_ready = true,
                 Source::Connection(slot) => self.connections.handle_ready(slot, event),
             }
         }
-        self.dispatch_requests();
+        self.dispatch_requests(signalled);
         if store_ready {
             self.store.handle_ready(self.now);
             self.dispatch_store_events();
@@ -153,8 +153,10 @@ impl EventLoop {
         self.accept();
     }
 
-    fn dispatch_requests(&mut self) {
-        let signals = self.signals.iter_mut().flat_map(Signals::pending);
+    /// To ask for signals is a system call: it is made when there was an edge on their pipe.
+    fn dispatch_requests(&mut self, signalled: bool) {
+        let signals = self.signals.as_mut().filter(|_| signalled);
+        let signals = signals.into_iter().flat_map(Signals::pending);
         let handles = self.requests.shutdowns.swap(0, Ordering::Acquire);
         let triggers: Vec<_> = signals
             .chain((0..handles).map(|_| Trigger::Handle))

@@ -20,8 +20,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use signal_hook::consts::SIGINT;
+use signal_hook::low_level::raise;
 use sundown::engine::io::CloseReason;
 use sundown::engine::shutdown::Trigger;
+use sundown::signals::Signals;
 use sundown::{
     Application, Chat, Config, Context, Echo, Error, Handle, Message, Outcome, Server,
     ShutdownBudget, StoreConfig,
@@ -559,4 +562,24 @@ fn a_server_that_cannot_start_says_why() {
     });
     assert!(matches!(error, Error::Store(_)), "{error:?}");
     assert!(error.to_string().contains("no/such/directory"), "{error}");
+}
+
+// Signals, which an embedder may pass on.
+
+/// The loop asks for signals when it is woken by one: one that came before there was a loop wakes
+/// it, too.
+#[test]
+fn a_signal_that_is_older_than_the_loop_counts() {
+    let signals = Signals::register().expect("handlers");
+    raise(SIGINT).expect("a signal to this thread");
+    let server = Server::bind(config(&Store::Memory), Chat).expect("free ports");
+    let mut server = server.with_signals(signals).expect("a pipe to watch");
+    assert!(!server.is_shutting_down());
+    let deadline = now() + PATIENCE;
+    while server.turn(Some(ms(5))).expect("a turn") {
+        assert!(now() < deadline, "nobody has asked for signals");
+    }
+    let outcome = server.outcome();
+    assert_eq!(outcome.trigger, Some(Trigger::Sigint));
+    assert_eq!(outcome.unsaved, []);
 }
