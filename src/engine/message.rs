@@ -80,7 +80,11 @@ impl ServerMessage {
         match self {
             Self::Text(text) => return text.as_bytes(),
             Self::Binary(bytes) => return bytes,
-            Self::Count(count) => push(scratch, format_args!("{{\"count\":{count}}}")),
+            Self::Count(count) => {
+                scratch.push_str("{\"count\":");
+                push_decimal(scratch, *count);
+                scratch.push('}');
+            }
             Self::Goodbye { total } => {
                 push(scratch, format_args!("{{\"bye\":true,\"total\":{total}}}"));
             }
@@ -118,6 +122,24 @@ fn push(scratch: &mut String, text: std::fmt::Arguments<'_>) {
     let written = scratch.write_fmt(text);
     debug_assert!(written.is_ok(), "a String takes everything");
 }
+
+/// As `format!` writes it: the one number that goes out for every message that comes in is not
+/// worth the formatting machinery.
+fn push_decimal(scratch: &mut String, mut number: u64) {
+    let mut digits = [b'0'; DIGITS_MAX];
+    let mut start = DIGITS_MAX;
+    while start == DIGITS_MAX || number > 0 {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    for digit in &digits[start..] {
+        scratch.push(char::from(*digit));
+    }
+}
+
+/// In the decimal of any 64 bits.
+const DIGITS_MAX: usize = u64::MAX.ilog10() as usize + 1;
 
 #[cfg(test)]
 mod tests {
@@ -165,5 +187,18 @@ mod tests {
             r#"{"shutdown":true,"drain_ms":2500,"reconnect_ms":41}"#,
         );
         check(&ServerMessage::Text("\"raw\"".into()), "\"raw\"");
+    }
+
+    #[test]
+    fn counts_as_format_writes_them() {
+        let powers = (0..20).map(|exponent| 10_u64.pow(exponent));
+        let edges = powers.flat_map(|power| [power - 1, power, power + 1]);
+        let binary = (0..64).map(|bits| u64::MAX >> bits);
+        for count in (0..1_000).chain(edges).chain(binary) {
+            check(
+                &ServerMessage::Count(count),
+                &format!("{{\"count\":{count}}}"),
+            );
+        }
     }
 }
