@@ -321,7 +321,7 @@ impl Sessions {
     /// The next thing to ask of the store: saves first, since a claim must find what the session
     /// that it takes over has counted.
     pub(super) fn poll_store(&mut self) -> Option<StoreCommand> {
-        let mut batch = Vec::new();
+        let mut batch = Vec::with_capacity(self.dirty.len().min(self.batch_max));
         while batch.len() < self.batch_max
             && let Some(key) = self.dirty.pop()
         {

@@ -120,7 +120,8 @@ impl Connections {
 
     /// Writes out everything that was queued in this turn, each connection once.
     pub(crate) fn flush(&mut self) {
-        for slot in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
             let Some(connection) = self.table.get_mut(slot) else {
                 continue;
             };
@@ -147,6 +148,9 @@ impl Connections {
                 self.enlist(slot);
             }
         }
+        // For its capacity. A flush marks nobody: whoever is marked by it waits for the next.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
     }
 
     fn linger(&mut self, conn: ConnId, now: Instant) {
