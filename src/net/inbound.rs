@@ -111,7 +111,7 @@ impl Connections {
         input: &mut &[u8],
         now: Instant,
     ) -> Option<Event> {
-        let limits = self.limits;
+        let head_bytes_max = self.limits.request_head_bytes_max;
         let connection = live(&mut self.table, conn)?;
         match &mut connection.phase {
             Phase::Open(_) if connection.paused => {
@@ -137,7 +137,7 @@ impl Connections {
                 self.received(conn, received, now)
             }
             Phase::Handshake { head } => {
-                let received = head.receive(input, limits.request_head_bytes_max);
+                let received = head.receive(input, head_bytes_max);
                 *input = &[];
                 match received {
                     Ok(None) => None,
