@@ -173,8 +173,9 @@ fn it_can_be_repeated_and_takes_up_what_was_interrupted() {
     assert_eq!(stack.container("app_blue"), before);
 
     let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
-    // With Ctrl-C, which puts everything back; and then without a word, in the middle.
-    for (signal, at) in [(Signal::INT, "green: start"), (Signal::KILL, "wait until")] {
+    // As Ctrl-C does, which puts everything back (by SIGTERM: what a shell has started in the
+    // background has SIGINT ignored); and then without a word, in the middle.
+    for (signal, at) in [(Signal::TERM, "green: start"), (Signal::KILL, "wait until")] {
         let mut promotion = stack.begin_promotion("green");
         let reached = |line: &str| line.contains(at).then_some(());
         let found = promotion.stdout.wait_for(PATIENCE, reached);
