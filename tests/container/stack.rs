@@ -68,11 +68,16 @@ impl Stack {
         self.until_ready();
     }
 
-    /// Until the proxy has somewhere to send clients.
+    /// Until the proxy has somewhere to send clients, and has seen for itself that it is ready: it
+    /// takes a server that it has just found for ready until a check has failed.
     #[track_caller]
     pub(crate) fn until_ready(&self) {
+        let ask = "exec 3<>/dev/tcp/127.0.0.1/9999; echo show stat sundown 4 -1 >&3; cat <&3";
+        let proxy = self.container("proxy");
         eventually("a colour serves behind the proxy", || {
-            http::get(self.address, "/readyz").status == 200
+            let stats = docker(&["exec", &proxy, "bash", "-c", ask]);
+            let is_up = |line: &str| line.contains(",UP,") && line.contains(",L7OK,");
+            stats.lines().any(is_up) && http::get(self.address, "/readyz").status == 200
         });
     }
 
