@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use crate::options::Options;
+use crate::options::{LATENCY_ROUNDS_FACTOR, Options};
 
 pub(crate) fn about(options: &Options) -> io::Result<Map<String, Value>> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
@@ -28,6 +28,7 @@ pub(crate) fn about(options: &Options) -> io::Result<Map<String, Value>> {
         "date": said_by("date", &["-u", "+%Y-%m-%d"]),
         "arguments": args.join(" "),
         "rounds": options.rounds,
+        "latency_factor": LATENCY_ROUNDS_FACTOR,
         "measured_ms": options.measured.as_millis() as u64,
     });
     Ok(about.as_object().cloned().unwrap_or_default())

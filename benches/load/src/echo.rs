@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::closed;
 use crate::crowd::Crowd;
 use crate::open;
-use crate::options::Options;
+use crate::options::{LATENCY_ROUNDS_FACTOR, Options};
 use crate::results::Results;
 use crate::servers;
 
@@ -108,9 +108,6 @@ fn closed_loop(options: &Options, peer: &str, point: Point) -> io::Result<closed
 /// Half of what the floor can do: the rate at which latencies are compared.
 const LOAD: f64 = 0.5;
 
-/// At two rates there are more samples than a second has.
-const OPEN_FACTOR: u32 = 3;
-
 pub(crate) fn latency(options: &Options, results: &mut Results) -> io::Result<()> {
     let many = |connections: &&usize| (100..=1_000).contains(*connections);
     for &connections in options.connections.iter().filter(many) {
@@ -120,15 +117,15 @@ pub(crate) fn latency(options: &Options, results: &mut Results) -> io::Result<()
             depth: 1,
         };
         let per_second = closed_loop(options, "floor", point)?.per_second * LOAD;
-        for round in 0..options.rounds {
+        for round in 0..options.rounds * LATENCY_ROUNDS_FACTOR {
             for peer in &options.peers {
                 let server = servers::echo(options, peer)?;
                 let mut crowd = Crowd::new(server.addr, point.payload)?;
                 crowd.open(connections, &path)?;
                 let plan = open::Plan {
                     per_second,
-                    warm_up: WARM_UP * 2,
-                    measured: options.measured * OPEN_FACTOR,
+                    warm_up: WARM_UP,
+                    measured: options.measured,
                 };
                 let measured = open::run(&mut crowd, plan)?;
                 let row = json!({

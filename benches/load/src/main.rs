@@ -23,6 +23,7 @@ mod report;
 mod results;
 mod servers;
 mod tables;
+mod targets;
 
 use std::io;
 use std::path::Path;
@@ -113,6 +114,9 @@ fn bench(options: &Options) -> io::Result<()> {
         let measured = measure(options, &mut results);
         results.save(&options.out)?;
         measured.map_err(|error| io::Error::other(format!("{section}: {error}")))?;
+    }
+    if let Some(targets) = targets::table(&results) {
+        println!("\ntargets\n{}", targets.text());
     }
     println!("{} is written", options.out.display());
     Ok(())

@@ -47,6 +47,11 @@ pub(crate) const PEERS: &[&str] = &[
     "soketto",
 ];
 
+/// The slowest of a thousand tells as much of the machine as of the server: whoever shares it takes
+/// a core away for a millisecond now and then. So there are more rounds of it, for the median to
+/// choose from.
+pub(crate) const LATENCY_ROUNDS_FACTOR: usize = 3;
+
 impl Options {
     /// Everything, as docs/benchmarks.md has it.
     fn full() -> Self {

@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::options::SECTIONS;
 use crate::plots::{Bar, bars};
 use crate::results::{Results, Spread, grouped};
+use crate::targets;
 
 const DOCUMENT: &str = "docs/benchmarks.md";
 const PLOTS: &str = "docs/benchmarks";
@@ -33,6 +34,12 @@ pub(crate) fn write(results: &Path) -> io::Result<()> {
 
 fn measured(results: &Results) -> io::Result<String> {
     let mut text = origin(results);
+    if let Some(targets) = targets::table(results) {
+        push(
+            &mut text,
+            format_args!("\n### To reach\n\n{}", targets.markdown()),
+        );
+    }
     for section in SECTIONS {
         let points = results.points(section);
         if points.is_empty() {
@@ -86,7 +93,7 @@ fn origin(results: &Results) -> String {
         "\n| | |\n|---|---|\n| machine | {}, {} cores, {}, Linux {} |\n| compiler | {} |\n\
          | commit | {}{clean}, on {} |\n| command | `load bench {}`, by `make bench-peers` |\n\
          | load before the run | {} |\n\
-         | spread | median of {} rounds of {} ms (least – most); ratios pair by pair |\n",
+         | spread | median of {} rounds of {} ms (least – most), for latencies of {} times as many; ratios pair by pair |\n",
         about("cpu"),
         about("cores"),
         about("memory"),
@@ -98,6 +105,7 @@ fn origin(results: &Results) -> String {
         about("load"),
         about("rounds"),
         about("measured_ms"),
+        about("latency_factor"),
     )
 }
 

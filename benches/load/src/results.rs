@@ -34,6 +34,12 @@ impl Spread {
             most,
         })
     }
+
+    /// Pair by pair: what was measured in the same round is divided by each other.
+    pub(crate) fn of_ratios(own: &[f64], others: &[f64]) -> Option<Self> {
+        let pairs = own.iter().zip(others);
+        Self::of(pairs.map(|(own, other)| own / other).collect())
+    }
 }
 
 impl Results {
@@ -96,12 +102,7 @@ impl Results {
     ) -> Option<Spread> {
         let own = self.series(section, at, peer, metric);
         let others = self.series(section, at, baseline, metric);
-        Spread::of(
-            own.iter()
-                .zip(&others)
-                .map(|(own, other)| own / other)
-                .collect(),
-        )
+        Spread::of_ratios(&own, &others)
     }
 
     pub(crate) fn spread(

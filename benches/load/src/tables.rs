@@ -19,7 +19,7 @@ struct Column {
 }
 
 #[derive(Clone, Copy)]
-enum Unit {
+pub(crate) enum Unit {
     Whole,
     Tenths,
     Hundredths,
@@ -127,7 +127,7 @@ const LAYOUTS: &[Layout] = &[
 ];
 
 impl Unit {
-    fn text(self, value: f64) -> String {
+    pub(crate) fn text(self, value: f64) -> String {
         match self {
             Self::Whole => grouped(value),
             Self::Tenths => format!("{value:.1}"),
@@ -183,7 +183,7 @@ impl Results {
 }
 
 /// The median, and behind it the least and the most, if there is a difference to be seen.
-fn with_spread(spread: Option<Spread>, text: impl Fn(f64) -> String) -> String {
+pub(crate) fn with_spread(spread: Option<Spread>, text: impl Fn(f64) -> String) -> String {
     let Some(spread) = spread else {
         return "–".to_owned();
     };
