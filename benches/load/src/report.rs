@@ -93,7 +93,8 @@ fn origin(results: &Results) -> String {
         "\n| | |\n|---|---|\n| machine | {}, {} cores, {}, Linux {} |\n| compiler | {} |\n\
          | commit | {}{clean}, on {} |\n| command | `load bench {}`, by `make bench-peers` |\n\
          | load before the run | {} |\n\
-         | spread | median of {} rounds of {} ms (least – most), for latencies of {} times as many; ratios pair by pair |\n",
+         | spread | median of {} rounds of {} ms (least – most), for latencies of {} times as \
+         many; ratios pair by pair |\n",
         about("cpu"),
         about("cores"),
         about("memory"),
