@@ -14,12 +14,12 @@ fn run(options: &[&str]) -> Container {
 }
 
 #[test]
-fn it_is_one_static_binary_of_six_megabytes() {
+fn it_is_one_static_binary_of_five_megabytes() {
     let Some(_engine) = engine() else { return };
     let image = images::under_test();
     let size: u64 = inspect(image, "{{.Size}}").parse().expect("a number");
     println!("{image}: {size} bytes");
-    assert!(size <= 6_000_000, "{size} bytes");
+    assert!(size <= 5_000_000, "{size} bytes");
 
     let directory = tempfile::tempdir().expect("a directory");
     let root = directory.path();
