@@ -138,6 +138,20 @@ const BAD_ARGUMENTS: &[(&[&str], &str)] = &[
     (&["run"], "\"run\": no such command"),
     (&["serve", "redis://:secret@h"], "(not shown"),
     (&["serve", "serve"], "expected one command"),
+    (&["serve", "shutdown-report"], "expected one command"),
+    (
+        &["--app", "echo", "shutdown-report"],
+        "shutdown-report takes",
+    ),
+    (&["shutdown-report"], "shutdown-report: expected a file"),
+    (
+        &["shutdown-report", "a", "b"],
+        "shutdown-report: expected one file",
+    ),
+    (
+        &["shutdown-report", "--store=redis://:secret@h", "-"],
+        "shutdown-report takes",
+    ),
 ];
 
 /// A variable, its value, and how the one line begins.
@@ -154,6 +168,79 @@ const BAD_VARIABLES: &[(&str, &str, &str)] = &[
         "SUNDOWN_MAX_CONNECTIONS 0: expected at least 1",
     ),
 ];
+
+/// What a server prints from its start to its exit.
+fn printed_by_a_server() -> String {
+    let mut server = sundown(
+        &["--listen=127.0.0.1:0", "--admin=off", "--store=memory:"],
+        &[],
+    )
+    .stdout(Stdio::piped())
+    .stderr(Stdio::null())
+    .spawn()
+    .expect("the binary runs");
+    let stdout = server.stdout.take().expect("a pipe");
+    let mut stdout = BufReader::new(stdout);
+    let mut all = String::new();
+    while !all.ends_with("ready\n") {
+        assert!(stdout.read_line(&mut all).expect("UTF-8") > 0, "{all}");
+    }
+    rustix::process::kill_process(Pid::from_child(&server), Signal::TERM).expect("it runs");
+    stdout.read_to_string(&mut all).expect("UTF-8");
+    assert!(server.wait().expect("it ends").success());
+    all
+}
+
+#[test]
+fn a_report_is_drawn_from_the_output_of_a_server() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("sundown.log");
+    let path = log.to_str().expect("UTF-8");
+    std::fs::write(&log, printed_by_a_server()).expect("a file");
+    let drawn = output(&["shutdown-report", path], &[]);
+    assert!(drawn.status.success());
+    let drawn = text(&drawn.stdout);
+    assert!(
+        drawn.starts_with("SIGTERM, 0 connections: gone after "),
+        "{drawn}"
+    );
+    assert!(drawn.contains("every session is safe"), "{drawn}");
+
+    let from_stdin = sundown(&["shutdown-report", "-"], &[])
+        .stdin(std::fs::File::open(&log).expect("a file"))
+        .output()
+        .expect("the binary runs");
+    assert_eq!(text(&from_stdin.stdout), drawn);
+
+    let svg = output(&["shutdown-report", "--svg", path], &[]);
+    assert!(text(&svg.stdout).starts_with("<svg "));
+    assert!(text(&svg.stdout).ends_with("</svg>\n"));
+}
+
+#[test]
+fn what_holds_no_report_is_exit_1_and_one_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let check = |name: &str, content: &[u8], expected: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        let out = output(&["shutdown-report", path.to_str().expect("UTF-8")], &[]);
+        assert_eq!(out.status.code(), Some(1));
+        let line = text(&out.stderr);
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.contains(expected), "{line}");
+        assert!(out.stdout.is_empty());
+    };
+    check("empty.log", b"", "no report");
+    check("ready.log", b"ready\n\xff\n", "no report");
+    check(
+        "cut.log",
+        b"{\"signal\":null,\"phases_ms\":{\n",
+        "is not whole",
+    );
+    let out = output(&["shutdown-report", "/nonexistent/sundown.log"], &[]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("/nonexistent/sundown.log: "));
+}
 
 #[test]
 fn a_mistake_is_exit_64_and_one_line() {

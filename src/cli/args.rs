@@ -8,6 +8,7 @@ use lexopt::{Arg, Parser};
 use sundown::error::Error;
 
 use super::settings::{SETTINGS, Setting, Settings, VARIABLE_PREFIX};
+use super::shutdown_report;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(crate) enum Command {
     Serve(Box<Settings>),
     Healthcheck(Box<Settings>),
     Smoke(Box<Settings>),
+    ShutdownReport(shutdown_report::Request),
     Help,
     Version,
 }
@@ -46,6 +48,9 @@ pub(crate) fn parse(
             Arg::Short(letter) => return Err(unknown(&format!("-{letter}"), "flag")),
             Arg::Value(word) => {
                 let known = Word::from_text(&word.to_string_lossy())?;
+                if known == Word::ShutdownReport && command.is_none() && flags.is_empty() {
+                    return shutdown_report(parser);
+                }
                 if command.replace(known).is_some() {
                     return Err(Usage("expected one command, not several".to_owned()));
                 }
@@ -61,8 +66,39 @@ pub(crate) fn parse(
         Word::Serve => Command::Serve(settings),
         Word::Healthcheck => Command::Healthcheck(settings),
         Word::Smoke => Command::Smoke(settings),
+        Word::ShutdownReport => return Err(no_settings()),
         Word::Help => Command::Help,
     })
+}
+
+/// What stands behind `shutdown-report`, which knows no setting.
+fn shutdown_report(mut parser: Parser) -> Result<Command, Usage> {
+    let (mut source, mut svg) = (None, false);
+    while let Some(arg) = parser.next().map_err(|error| refuse_lexopt(&error))? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("svg") => svg = true,
+            Arg::Long(_) | Arg::Short(_) => return Err(no_settings()),
+            Arg::Value(path) => {
+                if source.replace(path.into()).is_some() {
+                    return Err(Usage(
+                        "shutdown-report: expected one file, not several".into(),
+                    ));
+                }
+            }
+        }
+    }
+    let source = source.ok_or_else(|| {
+        Usage("shutdown-report: expected a file with the output of a server, or -".into())
+    })?;
+    Ok(Command::ShutdownReport(shutdown_report::Request {
+        source,
+        svg,
+    }))
+}
+
+fn no_settings() -> Usage {
+    Usage("shutdown-report takes FILE or -, and --svg, and no setting".into())
 }
 
 /// Names of variables that look like settings and are none: most likely typing errors. They do no
@@ -86,6 +122,7 @@ enum Word {
     Serve,
     Healthcheck,
     Smoke,
+    ShutdownReport,
     Help,
 }
 
@@ -95,9 +132,10 @@ impl Word {
             "serve" => Ok(Self::Serve),
             "healthcheck" => Ok(Self::Healthcheck),
             "smoke" => Ok(Self::Smoke),
+            "shutdown-report" => Ok(Self::ShutdownReport),
             "help" => Ok(Self::Help),
             other => Err(Usage(format!(
-                "{}: no such command; expected serve, healthcheck, smoke or help",
+                "{}: no such command; expected serve, healthcheck, smoke, shutdown-report or help",
                 shown(other)
             ))),
         }
@@ -239,7 +277,10 @@ mod tests {
                 | Command::Healthcheck(settings)
                 | Command::Smoke(settings),
             ) => *settings,
-            other @ (Ok(Command::Help | Command::Version) | Err(_)) => panic!("{other:?}"),
+            other
+            @ (Ok(Command::ShutdownReport(_) | Command::Help | Command::Version) | Err(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
@@ -290,6 +331,7 @@ mod tests {
             Ok(Command::Smoke(_)) => "smoke",
             Ok(Command::Help) => "help",
             Ok(Command::Version) => "version",
+            Ok(Command::ShutdownReport(_)) => "shutdown-report",
             Err(_) => "error",
         };
         assert_eq!(name(&[]), "serve");
@@ -335,7 +377,8 @@ mod tests {
         check_refused(
             &["start"],
             &[],
-            "\"start\": no such command; expected serve, healthcheck, smoke or help",
+            "\"start\": no such command; expected serve, healthcheck, smoke, shutdown-report or \
+             help",
         );
     }
 

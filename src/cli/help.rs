@@ -14,6 +14,8 @@ sundown: a WebSocket server that says goodbye properly.
 Usage: sundown [serve] [FLAGS]      serve until SIGTERM or SIGINT
        sundown healthcheck [FLAGS]  ask /readyz of a running server
        sundown smoke [FLAGS]        be served by it once, as a client is
+       sundown shutdown-report [--svg] FILE|-
+                                    draw the last report in a server's output
        sundown help
 
 Every flag is also an environment variable, --shutdown-timeout for example
@@ -51,6 +53,11 @@ says; with 1 when they are not: one line on standard error says at which step,
 and what came instead; and with 64 on a bad configuration. The session stays in
 the store until the server's --session-ttl is over.
 
+`sundown shutdown-report` reads what a server has printed, from a file or from
+standard input, and draws the last report in it as a time line; with --svg as
+an SVG. What a supervisor writes in front of a line is let pass. It exits with
+0, and with 1 when there is no report or the last one is not whole.
+
 Output: addresses, the store and `ready` on standard output, and the report,
 one JSON object, as its last line; the log on standard error. A reader that
 does not keep up loses lines; it never holds up the server.
@@ -66,6 +73,7 @@ Examples:
   sundown --app echo --admin off
   sundown healthcheck --admin 127.0.0.1:8001
   sundown smoke --listen 127.0.0.1:8000
+  docker logs app_blue | sundown shutdown-report -
 ";
 
 /// The whole text, with a line break at its end.

@@ -9,5 +9,6 @@ pub(crate) mod logger;
 pub(crate) mod notify;
 pub(crate) mod output;
 pub(crate) mod settings;
+pub(crate) mod shutdown_report;
 pub(crate) mod smoke;
 pub(crate) mod stream;

@@ -400,6 +400,13 @@ const TABLE: &[Row] = &[
         std: PURE,
         why: "what a server says is judged and shown without a socket",
     },
+    Row {
+        module: "cli::shutdown_report",
+        inside: &[],
+        crates: &["serde", "serde_json"],
+        std: Std::Not(&["std::net", "std::thread", "std::time"]),
+        why: "a report is drawn long after its server has gone: from a file, and from nothing else",
+    },
 ];
 
 /// A path that a module uses outside of its tests, and the row that it falls under.

@@ -1,0 +1,304 @@
+//! `sundown shutdown-report`: finds the last report in what a server has printed, and has it drawn.
+//!
+//! It owns the reading of the file and of the report's fields (docs/shutdown.md). It must never
+//! trust a file: what it holds may come from anywhere, and ends on a terminal.
+
+mod svg;
+mod text;
+
+use std::ffi::OsString;
+use std::fmt::{self, Display};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// What is drawn, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) source: Source,
+    pub(crate) svg: bool,
+}
+
+/// Where the lines of a server are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Stdin,
+    File(PathBuf),
+}
+
+/// Why nothing can be drawn.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Unreadable(Source, io::Error),
+    /// No line looks like a report.
+    None(Source),
+    /// The last one that does is not whole: a log that was cut, or something else altogether.
+    Broken(Source, serde_json::Error),
+}
+
+/// The line, as far as it is drawn. Fields that a later version adds are let pass.
+#[derive(Debug, Deserialize)]
+struct Report {
+    signal: Option<String>,
+    connections: u64,
+    notified: u64,
+    drained: u64,
+    saved: u64,
+    spilled: u64,
+    byes: u64,
+    late: u64,
+    closed_1001: u64,
+    cut: u64,
+    phases_ms: Phases,
+    total_ms: u64,
+    unsaved: Vec<Unsaved>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Phases {
+    delaying: u64,
+    notifying: u64,
+    draining: u64,
+    persisting: u64,
+    closing: u64,
+    sweeping: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Unsaved {
+    session: String,
+    count: u64,
+}
+
+/// A phase on the time line, in milliseconds since the signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bar {
+    name: &'static str,
+    from: u64,
+    lasted: u64,
+}
+
+/// What every line of a report has, and hardly another line.
+const MARK: &[u8] = b"\"phases_ms\"";
+
+/// Reads, and draws the last report that is there.
+pub(crate) fn draw(request: Request) -> Result<String, Failure> {
+    let Request { source, svg } = request;
+    let last = match &source {
+        Source::Stdin => last_report(io::stdin().lock()),
+        Source::File(path) => File::open(path).and_then(|file| last_report(BufReader::new(file))),
+    };
+    let line = match last {
+        Ok(Some(line)) => line,
+        Ok(None) => return Err(Failure::None(source)),
+        Err(error) => return Err(Failure::Unreadable(source, error)),
+    };
+    match parse(&line) {
+        Ok(report) if svg => Ok(svg::drawn(&report)),
+        Ok(report) => Ok(text::drawn(&report)),
+        Err(error) => Err(Failure::Broken(source, error)),
+    }
+}
+
+/// The last line with the mark. Only that one is kept, so that a long log costs no memory.
+fn last_report(mut lines: impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let (mut line, mut last) = (Vec::new(), None);
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        if line.windows(MARK.len()).any(|window| window == MARK) {
+            last = Some(std::mem::take(&mut line));
+        }
+        line.clear();
+    }
+    Ok(last)
+}
+
+/// From the first brace on: a supervisor's log may have put a name or a time in front, and colours
+/// behind.
+fn parse(line: &[u8]) -> Result<Report, serde_json::Error> {
+    let begin = line.iter().position(|byte| *byte == b'{').unwrap_or(0);
+    let mut values = serde_json::Deserializer::from_slice(&line[begin..]).into_iter::<Report>();
+    values.next().unwrap_or_else(|| serde_json::from_slice(b""))
+}
+
+impl Report {
+    fn bars(&self) -> [Bar; 6] {
+        let phases = &self.phases_ms;
+        let mut from = 0_u64;
+        [
+            ("delaying", phases.delaying),
+            ("notifying", phases.notifying),
+            ("draining", phases.draining),
+            ("persisting", phases.persisting),
+            ("closing", phases.closing),
+            ("sweeping", phases.sweeping),
+        ]
+        .map(|(name, lasted)| {
+            let bar = Bar { name, from, lasted };
+            from = from.saturating_add(lasted);
+            bar
+        })
+    }
+
+    /// The whole time, at least 1 ms. Each phase is cut to milliseconds by itself, so their sum can
+    /// be less than the total; it is not more, unless the line is made up.
+    fn span_ms(&self) -> u64 {
+        let end = self.bars()[5];
+        self.total_ms
+            .max(end.from.saturating_add(end.lasted))
+            .max(1)
+    }
+
+    /// In one sentence: who asked, how long it took, and whether all is safe.
+    fn headline(&self) -> String {
+        let trigger = self
+            .signal
+            .as_deref()
+            .map_or_else(|| "a call".into(), shown);
+        let connections = counted(self.connections, "connection");
+        let safe = match (self.unsaved.len() as u64, self.spilled) {
+            (0, 0) => "every session is safe".to_owned(),
+            (0, spilled) => format!("every session is safe, {spilled} of them in the spill"),
+            (unsaved, _) => format!("{} not saved", counted(unsaved, "session")),
+        };
+        let took = self.total_ms;
+        format!("{trigger}, {connections}: gone after {took} ms, {safe}")
+    }
+
+    /// The counts that the time line does not show, each with what it counts.
+    fn facts(&self) -> [(u64, &'static str); 8] {
+        [
+            (self.notified, "had the notice"),
+            (self.drained, "were drained in time"),
+            (self.saved, "sessions saved in the store"),
+            (self.spilled, "sessions saved in the spill"),
+            (self.byes, "had their goodbye"),
+            (self.late, "messages counted after a goodbye"),
+            (self.closed_1001, "answered Close 1001"),
+            (self.cut, "were cut"),
+        ]
+    }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// Names that come from the file: nothing that moves a terminal's cursor, and not too long.
+fn shown(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 128;
+    text.escape_debug().take(CHARACTERS_MAX).collect()
+}
+
+impl Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("standard input"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl From<OsString> for Source {
+    fn from(text: OsString) -> Self {
+        if text == "-" {
+            Self::Stdin
+        } else {
+            Self::File(PathBuf::from(text))
+        }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(source, error) => write!(f, "{source}: {error}"),
+            Self::None(source) => write!(
+                f,
+                "{source}: no report; it is the last line on the standard output of a server \
+                 that has shut down"
+            ),
+            Self::Broken(source, error) => {
+                write!(f, "{source}: the last report is not whole: {error}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A report, with a spill and a name that nobody may be trusted with.
+    pub(super) const LINE: &str = concat!(
+        r#"{"signal":"SIGTERM","connections":200,"notified":150,"drained":198,"saved":190,"#,
+        r#""spilled":10,"byes":200,"late":790,"closed_1001":199,"cut":1,"phases_ms":{"#,
+        r#""delaying":0,"notifying":2,"draining":256,"persisting":4,"closing":490,"#,
+        r#""sweeping":10},"total_ms":763,"unsaved":[{"session":"a\u001b[2J<b>","count":7}]}"#,
+    );
+
+    pub(super) fn report() -> Report {
+        parse(LINE.as_bytes()).expect("a report")
+    }
+
+    #[test]
+    fn the_last_report_among_other_lines_is_found() {
+        let first = LINE.replace("763", "1");
+        let mut log = format!("ready\n{first}\nlistening\n{LINE}\n").into_bytes();
+        log.extend(b"not UTF-8: \xff\n");
+        let line = last_report(&log[..]).unwrap().expect("a line");
+        assert_eq!(parse(&line).unwrap().total_ms, 763);
+        assert_eq!(last_report(&b"ready\n"[..]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_supervisor_may_have_written_around_it() {
+        for line in [
+            format!("app_blue_1  | {LINE}"),
+            format!("Nov 28 11:00:00 host sundown[7]: {LINE}\u{1b}[0m"),
+        ] {
+            assert_eq!(parse(line.as_bytes()).expect("a report").connections, 200);
+        }
+    }
+
+    #[test]
+    fn a_report_that_is_cut_anywhere_is_refused() {
+        for end in 0..LINE.len() {
+            assert!(parse(&LINE.as_bytes()[..end]).is_err(), "at {end}");
+        }
+    }
+
+    #[test]
+    fn phases_follow_each_other() {
+        let bars = report().bars().map(|bar| (bar.from, bar.lasted));
+        let expected = [(0, 0), (0, 2), (2, 256), (258, 4), (262, 490), (752, 10)];
+        assert_eq!(bars, expected);
+        assert_eq!(report().span_ms(), 763);
+    }
+
+    #[test]
+    fn numbers_that_no_shutdown_has_do_not_overflow() {
+        let huge = LINE.replace("256", "18446744073709551615");
+        let report = parse(huge.as_bytes()).expect("a report");
+        assert_eq!(report.span_ms(), u64::MAX);
+        assert!(!text::drawn(&report).is_empty());
+        assert!(!svg::drawn(&report).is_empty());
+    }
+
+    #[test]
+    fn the_headline_says_what_matters() {
+        let headline = |line: &str| parse(line.as_bytes()).unwrap().headline();
+        let unsaved = r#"{"session":"a\u001b[2J<b>","count":7}"#;
+        assert_eq!(
+            headline(LINE),
+            "SIGTERM, 200 connections: gone after 763 ms, 1 session not saved"
+        );
+        assert_eq!(
+            headline(&LINE.replace(unsaved, "")),
+            "SIGTERM, 200 connections: gone after 763 ms, every session is safe, \
+             10 of them in the spill"
+        );
+    }
+}
