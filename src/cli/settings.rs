@@ -2,11 +2,12 @@
 //! come from. It turns the text of one value into one field; what fields mean together is for
 //! `Config::validate`. It must never read the process's arguments or environment.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod values;
 
 use sundown::config::{Config, Durability, StoreConfig};
 use sundown::store::redis::RedisStore;
+
+use values::{bytes, duration, origins, sqlite_path, store};
 
 /// What the command line decides: the library's configuration and the application to serve.
 #[derive(Clone, Debug)]
@@ -363,52 +364,6 @@ fn put<T>(field: &mut T, value: Option<T>) -> Option<()> {
     Some(())
 }
 
-/// Only what can be opened, so that a Redis URL with a mistake is refused under its setting's name.
-fn store(text: &str) -> Option<StoreConfig> {
-    let store = text.parse().ok()?;
-    match &store {
-        StoreConfig::Redis(url) => RedisStore::check_url(url).ok()?,
-        StoreConfig::Memory | StoreConfig::Sqlite(_) => {}
-    }
-    Some(store)
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    humantime::parse_duration(text).ok()
-}
-
-/// `65536`, `64KiB`, `1 MiB`.
-fn bytes(text: &str) -> Option<usize> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20)];
-    let in_unit = |&(suffix, unit): &(&str, usize)| Some((text.strip_suffix(suffix)?, unit));
-    let (number, unit) = units.iter().find_map(in_unit).unwrap_or((text, 1));
-    let number: usize = number.trim_end().parse().ok()?;
-    number.checked_mul(unit)
-}
-
-fn sqlite_path(text: &str) -> Option<PathBuf> {
-    match text.parse() {
-        Ok(StoreConfig::Sqlite(path)) => Some(path),
-        Ok(StoreConfig::Memory | StoreConfig::Redis(_)) | Err(_) => None,
-    }
-}
-
-/// No list is every origin; `*` among others would be a list that lists nothing.
-fn origins(text: &str) -> Option<Vec<String>> {
-    let entries = text
-        .split(',')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty());
-    let list: Vec<String> = entries.map(str::to_owned).collect();
-    match list.as_slice() {
-        // Two variables that are both unset must not let everybody in.
-        [] if text.contains(',') => None,
-        [one] if one == "*" => Some(Vec::new()),
-        several if several.iter().any(|entry| entry == "*") => None,
-        _ => Some(list),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -533,26 +488,5 @@ mod tests {
             format!("{settings:?}"),
             format!("{:?}", Settings::default())
         );
-    }
-
-    #[test]
-    fn sizes_are_counted_in_bytes() {
-        assert_eq!(bytes("64KiB"), Some(65_536));
-        assert_eq!(bytes("2 MiB"), Some(2_097_152));
-        assert_eq!(bytes("7"), Some(7));
-        assert_eq!(bytes("18446744073709551615KiB"), None);
-    }
-
-    #[test]
-    fn empty_and_star_are_every_origin() {
-        assert_eq!(origins(""), Some(Vec::new()));
-        assert_eq!(origins("*"), Some(Vec::new()));
-        assert_eq!(
-            origins(" , "),
-            None,
-            "two that are unset let nobody in by mistake"
-        );
-        let two = vec!["https://a".to_owned(), "https://b".to_owned()];
-        assert_eq!(origins("https://a, https://b"), Some(two));
     }
 }
