@@ -75,10 +75,11 @@ fn main() -> ExitCode {
 
 /// Serves until a shutdown is over, and gives the exit code.
 fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
+    logger::configure(settings.log, settings.log_format);
     for name in args::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         log::warn!("the variable {name} is no setting of sundown: is it misspelled?");
     }
-    let Settings { config, app } = settings;
+    let Settings { config, app, .. } = settings;
     let connections = config.limits.connections_max;
     let (server, path) = match app {
         App::Chat => (Server::bind(config, Chat)?, "/ws/chat/"),

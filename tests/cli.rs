@@ -413,9 +413,108 @@ fn it_says_where_it_listens_and_reports_last() {
     assert_eq!(server.exit_code(), Some(0));
     let log = server.log();
     assert!(
-        log.contains(" WARN the variable SUNDOWN_LISTN is no setting"),
+        log.contains("the variable SUNDOWN_LISTN is no setting"),
         "{log}"
     );
+}
+
+/// What a server with a misspelled variable has logged, from its start to its exit.
+fn logged(args: &[&str]) -> String {
+    let mut server = Server::start(args, &[("SUNDOWN_LISTN", "x"), ("SUNDOWN_ADMIN", "off")]);
+    server.lines_until_ready();
+    server.terminate();
+    assert_eq!(server.exit_code(), Some(0));
+    server.log()
+}
+
+#[test]
+fn the_log_is_json_where_no_person_reads_it() {
+    for args in [&[][..], &["--log-format=json"]] {
+        let log = logged(args);
+        let lines: Vec<serde_json::Value> = log
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        assert_eq!(lines[0]["level"], "WARN");
+        assert_eq!(lines[0]["target"], "sundown");
+        let message = lines[0]["message"].as_str().expect("a text");
+        assert!(message.starts_with("the variable SUNDOWN_LISTN"), "{log}");
+        let ts = lines[0]["ts"].as_str().expect("a time");
+        assert!(ts.starts_with("20") && ts.ends_with('Z'), "{log}");
+    }
+}
+
+#[test]
+fn the_log_is_text_where_that_is_asked_for() {
+    let log = logged(&["--log-format", "text"]);
+    assert!(log.contains("Z WARN the variable SUNDOWN_LISTN"), "{log}");
+    assert!(
+        log.contains("Z INFO shutdown asked for by SIGTERM\n"),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_log_is_text_on_a_terminal() {
+    let master = rustix::pty::openpt(rustix::pty::OpenptFlags::NOCTTY).expect("a terminal");
+    rustix::pty::grantpt(&master).expect("ours");
+    rustix::pty::unlockpt(&master).expect("ours");
+    let path = rustix::pty::ptsname(&master, Vec::new()).expect("a name");
+    let path = path.to_str().expect("UTF-8");
+    let open = std::fs::OpenOptions::new().write(true).open(path);
+    let args = ["--listen=127.0.0.1:0", "--admin=off", "--store=memory:"];
+    let mut server = sundown(&args, &[("SUNDOWN_LISTN", "x")])
+        .stdout(Stdio::null())
+        .stderr(open.expect("the other end"))
+        .spawn()
+        .expect("the binary runs");
+    let mut line = String::new();
+    let read = BufReader::new(std::fs::File::from(master)).read_line(&mut line);
+    rustix::process::kill_process(Pid::from_child(&server), Signal::TERM).expect("a process");
+    assert!(server.wait().expect("a child").success());
+    assert!(read.expect("UTF-8") > 0);
+    assert!(line.contains("Z WARN the variable SUNDOWN_LISTN"), "{line}");
+}
+
+#[test]
+fn the_log_has_what_its_level_lets_through() {
+    let at = |level: &str| logged(&["--log", level]);
+    assert_eq!(at("off"), "");
+    assert_eq!(at("error"), "");
+    let log = at("warn");
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(at("info").contains("the store is up"));
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let variables = [("SUNDOWN_LISTN", "x")];
+    let args = [
+        "--listen=127.0.0.1:0",
+        "--admin=off",
+        "--store=memory:",
+        "--log=trace",
+    ];
+    let (_reader, writer) = full_pipe();
+    let mut command = sundown(&args, &variables);
+    command.stdout(Stdio::piped()).stderr(writer);
+    let mut server = Running(command.spawn().expect("the binary runs"));
+    let stdout = server.0.stdout.take().expect("a pipe");
+    let mut stdout = BufReader::new(stdout);
+    let mut lines = String::new();
+    while !lines.ends_with("ready\n") {
+        assert!(stdout.read_line(&mut lines).expect("UTF-8") > 0, "{lines}");
+    }
+    let listen = lines
+        .strip_prefix("listening on ws://")
+        .and_then(|rest| rest.split('/').next())
+        .expect("an address");
+    for _ in 0..10 {
+        let out = output(&["healthcheck", "--admin=off", "--listen", listen], &[]);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+    }
+    rustix::process::kill_process(Pid::from_child(&server.0), Signal::TERM).expect("a process");
+    assert!(server.0.wait().expect("a child").success());
 }
 
 #[test]

@@ -1,34 +1,75 @@
-//! The log: one line for each record on standard error, `2026-11-22T13:19:00.000Z WARN text`. When
-//! the reader does not keep up, lines are dropped and counted; it must never wait for it, since it
-//! is called from the loop.
+//! The log: one line for each record on standard error, as text for people or JSON for machines.
+//! When the reader does not keep up, lines are dropped and counted; it must never wait for it,
+//! since it is called from the loop.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde::Serialize;
 use sundown::clock;
 
 use super::output::{PATIENCE, PIECE, write_within};
 
-/// Makes this the program's log, and panics one of its lines.
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Text on a terminal, JSON anywhere else.
+    Auto,
+    /// `2026-11-22T13:19:00.000Z WARN text`.
+    Text,
+    /// `{"ts":"2026-11-22T13:19:00.000Z","level":"WARN","target":"sundown::…","message":"text"}`.
+    Json,
+}
+
+/// Whether lines are JSON: for the whole process, since it has one standard error.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Makes this the program's log, and panics one of its lines. Until the settings are known it has
+/// their defaults.
 pub(crate) fn install() {
-    let logger = Box::new(Logger::default());
-    if log::set_boxed_logger(logger).is_ok() {
-        log::set_max_level(LevelFilter::Info);
+    if log::set_boxed_logger(Box::new(Logger::default())).is_ok() {
+        configure(LevelFilter::Info, Format::Auto);
     }
     // The standard hook blocks on a full pipe: a crash must not turn into a hang.
     panic::set_hook(Box::new(|panic| {
-        let mut text = format!("{panic}\n");
+        let mut text = panic.to_string();
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {
-            text = format!("{text}{backtrace}\n");
+            text = format!("{text}\n{backtrace}");
         }
+        let text = if IS_JSON.load(Ordering::Relaxed) {
+            let unix_ms = clock::now().unix_ms;
+            json(unix_ms, Level::Error, "panic", &text)
+        } else {
+            format!("{text}\n")
+        };
         write_within(io::stderr().as_fd(), text.as_bytes(), PATIENCE);
     }));
+}
+
+/// What is logged from here on, and how.
+pub(crate) fn configure(level: LevelFilter, format: Format) {
+    let is_json = match format {
+        Format::Auto => !io::stderr().is_terminal(),
+        Format::Text => false,
+        Format::Json => true,
+    };
+    IS_JSON.store(is_json, Ordering::Relaxed);
+    log::set_max_level(level);
+}
+
+/// A record, without its time.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    level: Level,
+    target: &'a str,
+    text: &'a str,
 }
 
 #[derive(Default)]
@@ -38,7 +79,13 @@ struct Logger {
 }
 
 impl Logger {
-    fn write(&self, fd: BorrowedFd<'_>, unix_ms: u64, level: Level, text: &str) {
+    /// Writes the line that `line` makes of a level, a target and a text.
+    fn write(
+        &self,
+        fd: BorrowedFd<'_>,
+        line: &dyn Fn(Level, &str, &str) -> String,
+        record: Said<'_>,
+    ) {
         // Another thread's panic leaves a number behind, which is as good as any.
         let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         if *dropped > 0 {
@@ -46,12 +93,12 @@ impl Logger {
                 "{} lines of this log were dropped: nobody read them",
                 *dropped
             );
-            let notice = line(unix_ms, Level::Warn, &notice);
+            let notice = line(Level::Warn, module_path!(), &notice);
             if write_within(fd, notice.as_bytes(), Duration::ZERO) {
                 *dropped = 0;
             }
         }
-        let line = line(unix_ms, level, text);
+        let line = line(record.level, record.target, record.text);
         if *dropped > 0 || !write_within(fd, line.as_bytes(), Duration::ZERO) {
             *dropped += 1;
         }
@@ -59,15 +106,24 @@ impl Logger {
 }
 
 impl Log for Logger {
+    /// Lines of our own only: at its lowest levels a codec tells what clients have sent.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        let target = metadata.target().split("::").next();
+        target == Some("sundown") && metadata.level() <= log::max_level()
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let text = record.args().to_string();
             let unix_ms = clock::now().unix_ms;
-            self.write(io::stderr().as_fd(), unix_ms, record.level(), &text);
+            let is_json = IS_JSON.load(Ordering::Relaxed);
+            let format = if is_json { json } else { text };
+            let line = |level, target: &str, said: &str| format(unix_ms, level, target, said);
+            let said = Said {
+                level: record.level(),
+                target: record.target(),
+                text: &record.args().to_string(),
+            };
+            self.write(io::stderr().as_fd(), &line, said);
         }
     }
 
@@ -76,11 +132,9 @@ impl Log for Logger {
 
 /// One line of at most [`PIECE`] bytes, so that it is written whole or not at all. Control
 /// characters are escaped: nothing that a peer sends can begin a line of its own.
-fn line(unix_ms: u64, level: Level, text: &str) -> String {
-    let time = UNIX_EPOCH + Duration::from_millis(unix_ms);
-    let time = humantime::format_rfc3339_millis(time);
-    let mut line = format!("{time} {level} ");
-    for c in text.chars() {
+fn text(unix_ms: u64, level: Level, _target: &str, said: &str) -> String {
+    let mut line = format!("{} {level} ", timestamp(unix_ms));
+    for c in said.chars() {
         if c.is_control() {
             line.extend(c.escape_default());
         } else {
@@ -88,13 +142,52 @@ fn line(unix_ms: u64, level: Level, text: &str) -> String {
         }
     }
     if line.len() >= PIECE {
-        let fits = |&end: &usize| line.is_char_boundary(end);
-        let end = (0..=PIECE - "…\n".len()).rev().find(fits);
-        line.truncate(end.unwrap_or_default());
+        line.truncate(beginning(&line, PIECE - "…\n".len()).len());
         line.push('…');
     }
     line.push('\n');
     line
+}
+
+/// The same as an object, which is whole however long the text is.
+fn json(unix_ms: u64, level: Level, target: &str, said: &str) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        ts: String,
+        level: &'static str,
+        target: &'a str,
+        message: &'a str,
+    }
+    let object = |message: &str| {
+        let line = Line {
+            ts: timestamp(unix_ms),
+            level: level.as_str(),
+            target,
+            message,
+        };
+        // Strings: there is nothing that can fail.
+        serde_json::to_string(&line).unwrap_or_default() + "\n"
+    };
+    let mut line = object(said);
+    let mut said = beginning(said, PIECE);
+    while line.len() > PIECE && !said.is_empty() {
+        // Escapes make a text up to six times as long; how much longer this one is, is seen.
+        said = beginning(said, said.len() / 2);
+        line = object(&format!("{said}…"));
+    }
+    line
+}
+
+/// At most so many bytes of a text, cut between two characters.
+fn beginning(text: &str, bytes_max: usize) -> &str {
+    let mut ends = (0..=bytes_max.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
+fn timestamp(unix_ms: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_millis(unix_ms);
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 #[cfg(test)]
@@ -104,9 +197,11 @@ mod tests {
 
     const MS: u64 = 1_795_353_540_000;
 
+    const TARGET: &str = "sundown::store";
+
     #[test]
     fn a_line_has_time_level_and_text_without_control_characters() {
-        let check = |text: &str| line(MS, Level::Warn, text);
+        let check = |said: &str| text(MS, Level::Warn, TARGET, said);
         assert_eq!(check("text"), "2026-11-22T13:19:00.000Z WARN text\n");
         assert_eq!(
             check("two\nlines\x1b[31m"),
@@ -115,23 +210,70 @@ mod tests {
     }
 
     #[test]
+    fn as_json_a_line_is_one_object() {
+        assert_eq!(
+            json(MS, Level::Warn, TARGET, "two\n\"lines\"\x1b"),
+            "{\"ts\":\"2026-11-22T13:19:00.000Z\",\"level\":\"WARN\",\"target\":\"sundown::store\",\
+             \"message\":\"two\\n\\\"lines\\\"\\u001b\"}\n"
+        );
+    }
+
+    #[test]
     fn a_long_line_is_cut() {
-        let cut = line(MS, Level::Info, &"ä".repeat(PIECE));
+        let cut = text(MS, Level::Info, TARGET, &"ä".repeat(PIECE));
         assert!(cut.len() <= PIECE, "{}", cut.len());
         assert!(cut.ends_with("ä…\n"));
+    }
+
+    #[test]
+    fn a_long_line_of_json_is_cut_and_still_an_object() {
+        for long in ["ä", "a", "\u{1}", "\""] {
+            let cut = json(MS, Level::Info, TARGET, &long.repeat(2 * PIECE));
+            assert!(cut.len() <= PIECE, "{}", cut.len());
+            let object: serde_json::Value = serde_json::from_str(&cut).unwrap();
+            assert!(object["message"].as_str().unwrap().ends_with('…'), "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_other_crates_say_is_not_logged() {
+        log::set_max_level(LevelFilter::Trace);
+        let of = |target| {
+            Metadata::builder()
+                .level(Level::Trace)
+                .target(target)
+                .build()
+        };
+        let logger = Logger::default();
+        for target in ["sundown", "sundown::net::listener"] {
+            assert!(logger.enabled(&of(target)), "{target}");
+        }
+        for target in ["tungstenite::protocol", "mio::poll", "sundowner"] {
+            assert!(!logger.enabled(&of(target)), "{target}");
+        }
     }
 
     #[test]
     fn lines_for_a_full_pipe_are_dropped_and_counted() {
         let (mut reader, writer) = io::pipe().unwrap();
         let logger = Logger::default();
+        let line = |level, target: &str, said: &str| text(MS, level, target, said);
+        let write = |said| {
+            let (level, target) = (Level::Info, TARGET);
+            let said = Said {
+                level,
+                target,
+                text: said,
+            };
+            logger.write(writer.as_fd(), &line, said);
+        };
         while *logger.dropped.lock().unwrap() < 3 {
-            logger.write(writer.as_fd(), MS, Level::Info, "text");
+            write("text");
         }
         // Room for two lines.
         let mut page = [0; PIECE];
         reader.read_exact(&mut page).unwrap();
-        logger.write(writer.as_fd(), MS, Level::Info, "again");
+        write("again");
         drop(writer);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();

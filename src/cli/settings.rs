@@ -4,16 +4,21 @@
 
 mod values;
 
+use log::LevelFilter;
 use sundown::config::{Config, Durability, StoreConfig};
 use sundown::store::redis::RedisStore;
 
-use values::{bytes, duration, origins, sqlite_path, store};
+use super::logger::Format;
+use values::{bytes, duration, level, origins, sqlite_path, store};
 
-/// What the command line decides: the library's configuration and the application to serve.
+/// What the command line decides: the library's configuration, the application to serve, and what
+/// is said about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) config: Config,
     pub(crate) app: App,
+    pub(crate) log: LevelFilter,
+    pub(crate) log_format: Format,
 }
 
 impl Default for Settings {
@@ -21,6 +26,8 @@ impl Default for Settings {
         Self {
             config: Config::default(),
             app: App::Chat,
+            log: LevelFilter::Info,
+            log_format: Format::Auto,
         }
     }
 }
@@ -72,14 +79,16 @@ pub(crate) enum Group {
     Sessions,
     Shutdown,
     Limits,
+    Log,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Listeners,
         Self::Sessions,
         Self::Shutdown,
         Self::Limits,
+        Self::Log,
     ];
 
     /// The heading, and what the whole group has in common.
@@ -95,6 +104,7 @@ impl Group {
                  --shutdown-timeout.",
             ),
             Self::Limits => ("Limits", "What a peer can make the server do or hold."),
+            Self::Log => ("Log", ""),
         }
     }
 }
@@ -357,6 +367,37 @@ pub(crate) const SETTINGS: &[Setting] = &[
         apply: |s, text| put(&mut s.config.limits.idle_timeout, duration(text)),
         ..BASE
     },
+    Setting {
+        name: "log",
+        metavar: "LEVEL",
+        default: "info",
+        group: Group::Log,
+        help: "The least that is worth a line on standard error: error, warn, info, debug or \
+               trace; or off. Nothing is logged for a message or a connection down to info. At \
+               warn, a store that is up again is not told.",
+        expected: "off, error, warn, info, debug or trace",
+        apply: |s, text| put(&mut s.log, level(text)),
+        ..BASE
+    },
+    Setting {
+        name: "log-format",
+        metavar: "text|json|auto",
+        default: "auto",
+        group: Group::Log,
+        help: "`text` for people; `json`, one object a line (ts, level, target, message), for \
+               what collects logs; `auto` is text on a terminal, and json anywhere else.",
+        expected: "text, json or auto",
+        apply: |s, text| {
+            let format = match text {
+                "auto" => Some(Format::Auto),
+                "text" => Some(Format::Text),
+                "json" => Some(Format::Json),
+                _ => None,
+            };
+            put(&mut s.log_format, format)
+        },
+        ..BASE
+    },
 ];
 
 fn put<T>(field: &mut T, value: Option<T>) -> Option<()> {
@@ -444,6 +485,8 @@ mod tests {
         ("max-outbound-bytes", &["1"], &["", "99999999999999MiB"]),
         ("handshake-timeout", &["1s"], &["", "1"]),
         ("idle-timeout", &["0s", "1m 30s"], &["", "1"]),
+        ("log", &["off", "debug"], &["", "WARN", "warning", "0"]),
+        ("log-format", &["json", "text"], &["", "JSON", "human"]),
     ];
 
     fn setting(name: &str) -> &'static Setting {

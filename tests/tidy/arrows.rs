@@ -386,6 +386,13 @@ const TABLE: &[Row] = &[
               must offer",
     },
     Row {
+        module: "cli::logger",
+        inside: &["cli::output"],
+        crates: &["humantime", "log", "serde", "serde_json", "sundown"],
+        std: Std::Not(&["std::fs", "std::net", "std::thread"]),
+        why: "a line is made of a record alone, and goes where output puts it",
+    },
+    Row {
         module: "cli::smoke",
         inside: &["cli::stream"],
         crates: &["sundown", "tungstenite"],

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use log::LevelFilter;
 use sundown::config::StoreConfig;
 use sundown::store::redis::RedisStore;
 
@@ -35,6 +36,12 @@ pub(super) fn sqlite_path(text: &str) -> Option<PathBuf> {
         Ok(StoreConfig::Sqlite(path)) => Some(path),
         Ok(StoreConfig::Memory | StoreConfig::Redis(_)) | Err(_) => None,
     }
+}
+
+/// In lower case only, as every other word.
+pub(super) fn level(text: &str) -> Option<LevelFilter> {
+    let is_lower = text.chars().all(|c| c.is_ascii_lowercase());
+    is_lower.then(|| text.parse().ok()).flatten()
 }
 
 /// No list is every origin; `*` among others would be a list that lists nothing.
