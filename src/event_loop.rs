@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent,
 };
+use crate::engine::message::Message;
 use crate::engine::shutdown::{Outcome, Trigger};
 use crate::error::Error;
 use crate::metrics::{Gauges, Metrics};
@@ -178,20 +179,22 @@ impl EventLoop {
         any
     }
 
-    fn handle_event(&mut self, conn: ConnId, event: Event) {
+    fn handle_event(&mut self, conn: ConnId, event: Event<'_>) {
         match event {
             Event::Request(head) => self.handle_request(conn, &head),
-            Event::Message(message) => {
-                self.metrics.messages_received += 1;
-                let message = message.as_message();
-                self.handle_input(Input::Message { conn, message });
-            }
+            Event::Message(message) => self.handle_message(conn, message),
+            Event::Assembled(payload) => self.handle_message(conn, payload.as_message()),
             Event::PeerClosed { by_frame } => {
                 self.handle_input(Input::PeerClosed { conn, by_frame });
             }
             Event::Control => {}
             Event::Gone => self.handle_input(Input::Gone { conn }),
         }
+    }
+
+    fn handle_message(&mut self, conn: ConnId, message: Message<'_>) {
+        self.metrics.messages_received += 1;
+        self.handle_input(Input::Message { conn, message });
     }
 
     fn handle_request(&mut self, conn: ConnId, head: &Head) {

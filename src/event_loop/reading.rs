@@ -5,6 +5,7 @@
 
 use super::EventLoop;
 use crate::engine::io::ConnId;
+use crate::net::intake::Intake;
 
 impl EventLoop {
     /// Gives each connection that has something new one read, and of those that have more than that
@@ -46,7 +47,7 @@ impl EventLoop {
         let mut buffer = std::mem::take(&mut self.buffer);
         let (len, ended) = self.connections.fill(conn, &mut buffer, self.now.instant);
         let mut cost = READ_COST_BYTES + len;
-        let mut input = &buffer[..len];
+        let mut input = Intake::new(&mut buffer[..len]);
         let mut events = 0;
         while events < EVENTS_MAX
             && let Some(event) = self
@@ -57,14 +58,14 @@ impl EventLoop {
             cost += EVENT_COST_BYTES;
             self.handle_event(conn, event);
         }
-        let used = len - input.len();
+        let (used, lent) = (len - input.rest().len(), input.frames());
         if events == EVENTS_MAX {
-            self.connections.hold_back(conn, input);
+            self.connections.hold_back(conn, input.rest());
         }
         if let Some(event) = ended {
             self.handle_event(conn, event);
         }
-        self.connections.served(conn, used);
+        self.connections.served(conn, used, lent);
         self.buffer = buffer;
         cost
     }

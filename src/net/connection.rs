@@ -134,13 +134,14 @@ impl Connection {
         }
     }
 
-    /// So many bytes of the last read were used: the next one is to take twice as much, if they
-    /// filled it and are of large frames, and little, if they are of small ones.
-    pub(super) fn adapt(&mut self, used: usize, read_bytes_max: usize) {
-        let Phase::Open(Some(websocket)) = &mut self.phase else {
+    /// So many bytes of the last read were used, and so many frames of them without a codec: the
+    /// next one is to take twice as much, if they filled it and are of large frames, and little, if
+    /// they are of small ones.
+    pub(super) fn adapt(&mut self, used: usize, lent: usize, read_bytes_max: usize) {
+        let Phase::Open(codec) = &mut self.phase else {
             return;
         };
-        let frames = websocket.take_frames();
+        let frames = lent + codec.as_mut().map_or(0, |codec| codec.take_frames());
         if frames.saturating_mul(SMALL_FRAME_BYTES) > used {
             self.read_len = READ_BYTES_MIN;
         } else if used >= self.read_len as usize && !self.paused {
@@ -302,7 +303,7 @@ mod tests {
             websocket.receive(&mut input, &mut output),
             Received::Nothing
         ) {}
-        connection.adapt(len, MAX);
+        connection.adapt(len, 0, MAX);
         connection.read_len(MAX)
     }
 
@@ -323,7 +324,7 @@ mod tests {
         assert_eq!(lens(&mut connection, 8_000), [4, 8, 16, 32, 64, 64, 64]);
         assert_eq!(lens(&mut connection, 140), [2; 7]);
         next_read_len(&mut connection, 8_000);
-        connection.adapt(100, MAX);
+        connection.adapt(100, 0, MAX);
         assert_eq!(
             connection.read_len(MAX),
             4 << 10,

@@ -317,6 +317,7 @@ mod tests {
     use crate::clock;
     use crate::engine::io::CloseReason;
     use crate::net::inbound::Event;
+    use crate::net::intake::Intake;
 
     struct Server {
         poll: Poll,
@@ -364,14 +365,15 @@ mod tests {
             let (mut messages, mut buffer) = (0, [0; 100]);
             while let Some(conn) = self.connections.next_ready() {
                 let (len, _) = self.connections.fill(conn, &mut buffer, self.now);
-                let mut input = &buffer[..len];
+                let mut input = Intake::new(&mut buffer[..len]);
                 while let Some(event) = self.connections.next_event(conn, &mut input, self.now) {
-                    if let Event::Message(_) = event {
+                    if let Event::Message(_) | Event::Assembled(_) = event {
                         messages += 1;
                         assert!(self.connections.send(conn, b"reply", false, false));
                     }
                 }
-                self.connections.served(conn, len);
+                let lent = input.frames();
+                self.connections.served(conn, len, lent);
             }
             messages
         }

@@ -9,16 +9,20 @@ use super::connection::{Phase, ReadOutcome};
 use super::connections::{Connections, live};
 use super::handshake;
 use super::http::Head;
+use super::intake::Intake;
 use super::websocket::{Payload, Received};
 use crate::engine::io::{CloseReason, ConnId};
+use crate::engine::message::Message;
 
 /// What a connection has brought.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum Event<'a> {
     /// A request head is complete; `decide` on it.
     Request(Box<Head>),
-    /// A data message.
-    Message(Payload),
+    /// A data message, lent from what was read.
+    Message(Message<'a>),
+    /// A data message that was put together from what was read in pieces.
+    Assembled(Payload),
     /// A control frame, which has been dealt with.
     Control,
     /// The peer has closed its side: by a Close frame, or by a bare FIN.
@@ -62,7 +66,7 @@ impl Connections {
         conn: ConnId,
         buffer: &mut [u8],
         now: Instant,
-    ) -> (usize, Option<Event>) {
+    ) -> (usize, Option<Event<'static>>) {
         let Some(connection) = self.get_mut(conn) else {
             return (0, None);
         };
@@ -104,27 +108,40 @@ impl Connections {
         }
     }
 
-    /// What the bytes in `input`, which is advanced, make of a connection. Call until `None`.
-    pub(crate) fn next_event(
+    /// What the bytes in `input`, which is used up, make of a connection. Call until `None`.
+    pub(crate) fn next_event<'a>(
         &mut self,
         conn: ConnId,
-        input: &mut &[u8],
+        input: &mut Intake<'a>,
         now: Instant,
-    ) -> Option<Event> {
+    ) -> Option<Event<'a>> {
+        let message_bytes_max = self.limits.message_bytes_max;
         let head_bytes_max = self.limits.request_head_bytes_max;
         let connection = live(&mut self.table, conn)?;
         match &mut connection.phase {
             Phase::Open(_) if connection.paused => {
-                connection.hold_back(input);
-                *input = &[];
+                connection.hold_back(input.rest());
+                input.keep_last(0);
                 None
             }
-            // At rest, and nothing has come.
-            Phase::Open(None) if input.is_empty() => None,
             Phase::Open(codec) => {
+                if codec
+                    .as_ref()
+                    .is_none_or(|codec| codec.is_between_messages())
+                {
+                    match input.take_message(message_bytes_max) {
+                        Ok(Some(message)) => return Some(Event::Message(message)),
+                        Ok(None) if input.rest().is_empty() => return None,
+                        Ok(None) => {}
+                        Err(reason) => return self.received(conn, Received::Failed(reason), now),
+                    }
+                }
                 let codec = codec.get_or_insert_with(|| self.spares.take_codec());
                 let unsent = connection.outbound.len();
-                let received = codec.receive(input, &mut connection.outbound);
+                let mut rest = input.rest();
+                let received = codec.receive(&mut rest, &mut connection.outbound);
+                let left = rest.len();
+                input.keep_last(left);
                 let answered = connection.outbound.len() > unsent;
                 if answered {
                     self.mark_dirty(conn.slot);
@@ -137,8 +154,8 @@ impl Connections {
                 self.received(conn, received, now)
             }
             Phase::Handshake { head } => {
-                let received = head.receive(input, head_bytes_max);
-                *input = &[];
+                let received = head.receive(input.rest(), head_bytes_max);
+                input.keep_last(0);
                 match received {
                     Ok(None) => None,
                     Ok(Some((request, rest))) => {
@@ -152,7 +169,7 @@ impl Connections {
                 }
             }
             Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => {
-                *input = &[];
+                input.keep_last(0);
                 None
             }
         }
@@ -170,13 +187,13 @@ impl Connections {
         }
     }
 
-    /// So many bytes have been used: what is read next depends on what they were. A connection
-    /// that may have more input gets its place for that, and one that has nothing under way is at
-    /// rest until more comes.
-    pub(crate) fn served(&mut self, conn: ConnId, used: usize) {
+    /// So many bytes have been used, of which so many frames were lent: what is read next depends
+    /// on what they were. A connection that may have more input gets its place for that, and one
+    /// that has nothing under way is at rest until more comes.
+    pub(crate) fn served(&mut self, conn: ConnId, used: usize, lent: usize) {
         let read_bytes_max = self.limits.read_bytes_max;
         if let Some(connection) = live(&mut self.table, conn) {
-            connection.adapt(used, read_bytes_max);
+            connection.adapt(used, lent, read_bytes_max);
             if let Some(codec) = connection.rest() {
                 self.spares.keep_codec(codec);
             }
@@ -215,10 +232,15 @@ impl Connections {
         }
     }
 
-    fn received(&mut self, conn: ConnId, received: Received, now: Instant) -> Option<Event> {
+    fn received(
+        &mut self,
+        conn: ConnId,
+        received: Received,
+        now: Instant,
+    ) -> Option<Event<'static>> {
         match received {
             Received::Nothing => None,
-            Received::Message(message) => Some(Event::Message(message)),
+            Received::Message(payload) => Some(Event::Assembled(payload)),
             Received::Control => Some(Event::Control),
             Received::Closed => {
                 self.deafen(conn, now);
@@ -232,7 +254,12 @@ impl Connections {
     }
 
     /// The socket has nothing more to read, ever.
-    fn ended(&mut self, conn: ConnId, outcome: ReadOutcome, now: Instant) -> Option<Event> {
+    fn ended(
+        &mut self,
+        conn: ConnId,
+        outcome: ReadOutcome,
+        now: Instant,
+    ) -> Option<Event<'static>> {
         let connection = self.get_mut(conn)?;
         let open = matches!(connection.phase, Phase::Open(_));
         let deaf = matches!(connection.phase, Phase::Deaf(_));

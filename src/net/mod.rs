@@ -8,6 +8,7 @@ mod expiry;
 pub mod handshake;
 pub mod http;
 pub(crate) mod inbound;
+pub(crate) mod intake;
 pub(crate) mod listener;
 mod outbound;
 mod spares;

@@ -92,8 +92,9 @@ impl Validator {
         }
     }
 
-    /// Judges the next bytes, and answers how many of them may be passed on. If these are not all,
-    /// there is a violation, and what was passed on does not complete the frame that commits it.
+    /// Judges the next bytes, to the end of a final frame at most, behind which there is something
+    /// to tell, and answers how many of them may be passed on. If there are none, there is a
+    /// violation, and what was passed on before does not complete the frame that commits it.
     pub(super) fn check(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() && self.violation.is_none() {
@@ -107,8 +108,13 @@ impl Validator {
                 Part::Payload(_) => self.payload(&bytes[at..]),
                 Part::Closed => Ok(bytes.len() - at),
             };
-            match judged.and_then(|len| self.frame_end().map(|()| len)) {
-                Ok(len) => at += len,
+            match judged.and_then(|len| Ok((len, self.frame_end()?))) {
+                Ok((len, tells)) => {
+                    at += len;
+                    if tells {
+                        break;
+                    }
+                }
                 Err(reason) => self.violation = Some(reason),
             }
         }
@@ -258,8 +264,9 @@ impl Validator {
         }
     }
 
-    /// Goes on to the next header, if this was the payload's last byte.
-    fn frame_end(&mut self) -> Result<(), CloseReason> {
+    /// Goes on to the next header, if this was the payload's last byte, and answers whether it was
+    /// that of a final frame: the last of a message, or a control frame.
+    fn frame_end(&mut self) -> Result<bool, CloseReason> {
         let Part::Payload(Frame {
             is_final,
             kind,
@@ -267,7 +274,7 @@ impl Validator {
             ..
         }) = self.part
         else {
-            return Ok(());
+            return Ok(false);
         };
         let ends_text = matches!(kind, Kind::Text | Kind::Close) && is_final;
         if ends_text && !self.text.is_whole() {
@@ -277,7 +284,7 @@ impl Validator {
             Kind::Close => Part::Closed,
             Kind::Text | Kind::Binary | Kind::Ping | Kind::Pong => NEXT_HEADER,
         };
-        Ok(())
+        Ok(is_final)
     }
 }
 
@@ -310,20 +317,22 @@ fn take_header(header: &mut [u8; HEADER_BYTES_MAX], len: usize, bytes: &[u8]) ->
     taken.min(whole - len)
 }
 
-fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    let (fours, rest) = payload.as_chunks_mut();
-    let wide = u32::from_ne_bytes(mask);
-    for four in fours {
-        *four = (u32::from_ne_bytes(*four) ^ wide).to_ne_bytes();
+/// Takes the mask off, or puts it on: its first byte is for the first of `payload`.
+pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let (eights, rest) = payload.as_chunks_mut();
+    let four = u64::from(u32::from_ne_bytes(mask));
+    let wide = four << 32 | four;
+    for eight in eights {
+        *eight = (u64::from_ne_bytes(*eight) ^ wide).to_ne_bytes();
     }
-    for (byte, mask) in rest.iter_mut().zip(mask) {
+    for (byte, mask) in rest.iter_mut().zip(mask.into_iter().cycle()) {
         *byte ^= mask;
     }
 }
 
 /// A length of two or eight bytes. Section 5.2: the shortest form is a must, and the topmost of 64
 /// bits is zero.
-fn long_length(bytes: &[u8]) -> Result<u64, CloseReason> {
+pub(super) fn long_length(bytes: &[u8]) -> Result<u64, CloseReason> {
     let length = bytes
         .iter()
         .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
@@ -353,6 +362,17 @@ mod tests {
         bytes
     }
 
+    /// All that may be passed on of these bytes.
+    fn check_all(validator: &mut Validator, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            match validator.check(&bytes[at..]) {
+                0 => return at,
+                passed => at += passed,
+            }
+        }
+    }
+
     /// The first `valid` bytes may stand, and the next may not, for this reason: in one piece, cut
     /// at every byte, and byte by byte.
     #[track_caller]
@@ -361,7 +381,7 @@ mod tests {
             let mut validator = Validator::new(LIMIT);
             let mut passed = 0;
             for piece in pieces {
-                passed += validator.check(piece);
+                passed += check_all(&mut validator, piece);
                 if validator.violation().is_some() {
                     break;
                 }
@@ -395,10 +415,43 @@ mod tests {
             let both = [begun.clone(), frame(first, b"")].concat();
             if is_valid {
                 let mut validator = Validator::new(LIMIT);
-                assert_eq!(validator.check(&both), both.len(), "{first:#x}");
+                assert_eq!(check_all(&mut validator, &both), both.len(), "{first:#x}");
             } else {
                 check(&both, begun.len(), &CloseReason::PROTOCOL_ERROR);
             }
+        }
+    }
+
+    #[test]
+    fn judging_stops_behind_each_final_frame() {
+        let pieces = [
+            frame(0x82, b"a"),
+            [frame(0x01, b""), frame(0x00, b"a"), frame(0x89, b"")].concat(),
+            [frame(0x00, b"b"), frame(0x80, b"c")].concat(),
+            frame(0x88, b""),
+        ];
+        let (bytes, mut validator, mut at) = (pieces.concat(), Validator::new(LIMIT), 0);
+        for piece in pieces {
+            assert_eq!(validator.check(&bytes[at..]), piece.len());
+            at += piece.len();
+        }
+    }
+
+    #[test]
+    fn a_mask_is_taken_off_and_put_on() {
+        for len in 0..40 {
+            let payload: Vec<u8> = (0..len).collect();
+            let mask = MASK.iter().cycle();
+            let masked: Vec<u8> = payload
+                .iter()
+                .zip(mask)
+                .map(|(byte, mask)| byte ^ mask)
+                .collect();
+            let mut bytes = masked.clone();
+            unmask(&mut bytes, MASK);
+            assert_eq!(bytes, payload);
+            unmask(&mut bytes, MASK);
+            assert_eq!(bytes, masked);
         }
     }
 
@@ -431,7 +484,7 @@ mod tests {
         fragments.extend(frame(0x80, b""));
         fragments.extend([0x82, 0xfe, 0x03, 0xe8, 1, 2, 3, 4]);
         let mut validator = Validator::new(LIMIT);
-        assert_eq!(validator.check(&fragments), fragments.len());
+        assert_eq!(check_all(&mut validator, &fragments), fragments.len());
     }
 
     #[test]
@@ -472,7 +525,8 @@ mod tests {
         .concat();
         for cut in 0..=bytes.len() {
             let mut validator = Validator::new(LIMIT);
-            let passed = validator.check(&bytes[..cut]) + validator.check(&bytes[cut..]);
+            let (head, tail) = bytes.split_at(cut);
+            let passed = check_all(&mut validator, head) + check_all(&mut validator, tail);
             assert_eq!(passed, bytes.len(), "cut at {cut}");
             assert_eq!(validator.close_payload(), b"\x03\xf6ok");
         }

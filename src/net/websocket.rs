@@ -1,5 +1,6 @@
 //! One side of a WebSocket, over bytes: what comes is judged by `validator` and read by
-//! tungstenite, and the frames that we send are encoded straight into the outbound buffer.
+//! tungstenite, message by message, and the frames that we send are encoded straight into the
+//! outbound buffer.
 //!
 //! Pure: input is lent, output is appended. It never holds back output, so that tungstenite's own
 //! write buffer is always empty: its `close()` loses the Close frame for good when that is full.
@@ -22,8 +23,8 @@ pub struct WebSocket {
     context: WebSocketContext,
     validator: Validator,
     closing: Closing,
-    /// tungstenite holds no byte, and owes no pong.
-    used_up: bool,
+    /// A rule was broken: nothing more is received.
+    failed: bool,
 }
 
 /// How far our side of the closing handshake is.
@@ -86,49 +87,54 @@ impl WebSocket {
             context: WebSocketContext::new(Role::Server, Some(config)),
             validator: Validator::new(message_bytes_max),
             closing: Closing::Open,
-            used_up: true,
+            failed: false,
         }
     }
 
-    /// Reads from `input`, which is advanced, up to the next thing to know. Pongs go to `output`.
+    /// Reads from `input`, which is advanced, up to the next thing to know, and no further than to
+    /// the end of the frame that tells it. Pongs go to `output`.
     pub fn receive(&mut self, input: &mut &[u8], output: &mut Vec<u8>) -> Received {
         let mut memory = Memory {
             input,
             output,
             validator: Some(&mut self.validator),
         };
-        self.used_up = false;
         match self.context.read(&mut memory) {
             Ok(Message::Text(text)) => Received::Message(Payload::Text(text)),
             Ok(Message::Binary(bytes)) => Received::Message(Payload::Binary(bytes)),
-            // tungstenite has queued the answer to a ping, and sends it at the next read.
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Received::Control,
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                // It asks for more only when it has sent its pong and made of what it has whatever
-                // can be made of that: between two frames, it has nothing.
-                self.used_up = true;
-                Received::Nothing
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
+                // The answer to a ping, which would wait for the next read.
+                let flushed = self.context.flush(&mut memory);
+                debug_assert!(flushed.is_ok(), "memory takes everything: {flushed:?}");
+                Received::Control
             }
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
             Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
                 if let Closing::Open = self.closing {
                     self.closing = Closing::Owed(answer_to(self.validator.close_payload()));
                 }
                 Received::Closed
             }
-            Err(error) => Received::Failed(match self.validator.violation() {
-                Some(reason) => reason.clone(),
-                None => reason_for(&error),
-            }),
+            Err(error) => {
+                self.failed = true;
+                Received::Failed(match self.validator.violation() {
+                    Some(reason) => reason.clone(),
+                    None => reason_for(&error),
+                })
+            }
         }
     }
 
-    /// Whether nothing is under way: no frame, no message in fragments, no answer, no Close, no
-    /// failure. What is received next depends on nothing that was received before, and might as
-    /// well be received by another, or be another's.
+    /// Whether no frame and no message in fragments is under way, and nothing has failed: the next
+    /// byte begins a frame, and tungstenite, which is given no byte past a final one, holds none.
+    pub(super) fn is_between_messages(&self) -> bool {
+        !self.failed && self.validator.is_between_messages()
+    }
+
+    /// Whether nothing at all is under way, nor a Close. What is received next depends on nothing
+    /// that was received before, and might as well be received by another, or be another's.
     pub fn is_at_rest(&self) -> bool {
-        self.used_up
-            && matches!(self.closing, Closing::Open)
-            && self.validator.is_between_messages()
+        self.is_between_messages() && matches!(self.closing, Closing::Open)
     }
 
     /// The payload of the longest frame that has begun.
@@ -164,9 +170,6 @@ impl WebSocket {
             output,
             validator: None,
         };
-        // The answer to a ping that was the last thing read: nothing may follow a Close.
-        let flushed = self.context.flush(&mut memory);
-        debug_assert!(flushed.is_ok(), "memory takes everything: {flushed:?}");
         let closed = self.context.close(&mut memory, Some(frame));
         debug_assert!(closed.is_ok(), "memory takes everything: {closed:?}");
     }
@@ -255,10 +258,10 @@ impl Read for Memory<'_, '_> {
         if self.input.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let len = self.input.read(buffer)?;
-        match validator.check(&buffer[..len]) {
+        let len = self.input.len().min(buffer.len());
+        match validator.check(&self.input[..len]) {
             0 => Err(io::ErrorKind::InvalidData.into()),
-            valid => Ok(valid),
+            valid => self.input.read(&mut buffer[..valid]),
         }
     }
 }

@@ -92,7 +92,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "net",
-        inside: &["config", "engine::io", "error", "slots"],
+        inside: &["config", "engine::io", "engine::message", "error", "slots"],
         crates: &["log", "mio", "socket2"],
         std: SOCKETS,
         why: "net carries bytes and knows no store and no engine, only their words: what is to be \
@@ -111,6 +111,13 @@ const TABLE: &[Row] = &[
         crates: &["tungstenite"],
         std: Std::Only(&["std::io", "std::mem"]),
         why: "frames are bytes in, bytes out, tested without a socket",
+    },
+    Row {
+        module: "net::intake",
+        inside: &["engine::io", "engine::message", "net::validator"],
+        crates: &[],
+        std: PURE,
+        why: "whole messages are bytes in, bytes lent, tested without a socket",
     },
     Row {
         module: "net::validator",
