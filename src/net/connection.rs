@@ -44,9 +44,6 @@ pub(crate) struct Connection {
     blocked: bool,
     /// The engine does not want its messages now.
     pub(super) paused: bool,
-    /// It was paused or has had its share, so that tungstenite may hold messages: none has been
-    /// looked for since.
-    pub(super) resumed: bool,
     /// On one of the lists of who is to be read from.
     pub(super) listed: bool,
     /// On the list of connections to flush.
@@ -117,7 +114,6 @@ impl Connection {
             hung_up: false,
             blocked: false,
             paused: false,
-            resumed: false,
             listed: false,
             dirty: false,
             pinged: false,
@@ -177,7 +173,7 @@ impl Connection {
 
     /// Whether there may be input that no edge will tell of.
     pub(super) fn may_have_more(&self) -> bool {
-        self.readable || self.resumed || !self.stash.is_empty()
+        self.readable || !self.stash.is_empty()
     }
 
     /// Keeps what was received and is not used now, before what the stash still holds.

@@ -351,8 +351,8 @@ mod tests {
             (client, conn)
         }
 
-        /// Waits for input and serves it; answers how many messages there were.
-        fn serve(&mut self) -> usize {
+        /// Waits for input and serves it; answers how each message came.
+        fn serve(&mut self) -> Vec<&'static str> {
             let mut events = Events::with_capacity(8);
             while self.connections.ready_len() == 0 {
                 self.poll.poll(&mut events, None).unwrap();
@@ -362,20 +362,23 @@ mod tests {
                     }
                 }
             }
-            let (mut messages, mut buffer) = (0, [0; 100]);
+            let (mut ways, mut buffer) = (Vec::new(), [0; 100]);
             while let Some(conn) = self.connections.next_ready() {
                 let (len, _) = self.connections.fill(conn, &mut buffer, self.now);
                 let mut input = Intake::new(&mut buffer[..len]);
                 while let Some(event) = self.connections.next_event(conn, &mut input, self.now) {
-                    if let Event::Message(_) | Event::Assembled(_) = event {
-                        messages += 1;
-                        assert!(self.connections.send(conn, b"reply", false, false));
-                    }
+                    ways.push(match event {
+                        Event::Message(_) => "lent",
+                        Event::Assembled(_) => "assembled",
+                        Event::Control => "control",
+                        Event::Request(_) | Event::PeerClosed { .. } | Event::Gone => "other",
+                    });
+                    assert!(self.connections.send(conn, b"reply", false, false));
                 }
                 let lent = input.frames();
                 self.connections.served(conn, len, lent);
             }
-            messages
+            ways
         }
 
         fn has_codec(&mut self, conn: ConnId) -> bool {
@@ -394,25 +397,49 @@ mod tests {
         let (mut client, conn) = server.open();
         assert!(!server.has_codec(conn) && !server.has_buffer(conn), "fresh");
         client.write_all(&[0x81, 0x82, 0, 0]).unwrap();
-        assert_eq!(server.serve(), 0);
+        assert!(server.serve().is_empty());
         assert!(server.has_codec(conn), "a frame has begun");
         assert!(!server.has_buffer(conn), "and nothing is to be sent");
         client.write_all(&[0, 0, b'h', b'i']).unwrap();
-        assert_eq!(server.serve(), 1);
+        assert_eq!(server.serve(), ["assembled"]);
         assert!(!server.has_codec(conn), "the frame has ended");
         assert!(server.has_buffer(conn), "the reply waits");
         server.connections.flush();
         assert!(!server.has_buffer(conn), "the reply is on its way");
 
         server.connections.set_paused(conn, false);
-        assert_eq!(server.serve(), 0);
-        assert!(!server.has_codec(conn), "nothing has come");
+        assert_eq!(server.connections.ready_len(), 0, "nothing has come");
         let (reason, now) = (CloseReason::of(1001, ""), server.now);
         server.connections.close(conn, &reason, true, now);
         assert!(server.has_codec(conn), "a Close is under way");
         client.write_all(&[0x81, 0x80, 0, 0, 0, 0]).unwrap();
-        assert_eq!(server.serve(), 1, "what comes late is read");
+        assert_eq!(server.serve(), ["lent"], "what comes late is read");
         assert!(server.has_codec(conn), "and still is");
+    }
+
+    #[test]
+    fn whole_messages_are_lent_and_again_after_others() {
+        let mut server = Server::new();
+        let (mut client, conn) = server.open();
+        let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+        let (ping, fragment) = ([0x89, 0x80, 0, 0, 0, 0], [0x01, 0x80, 0, 0, 0, 0]);
+        let last = [0x80, 0x80, 0, 0, 0, 0];
+        let ways = [
+            (message.repeat(2), "lent lent"),
+            (
+                [&ping[..], &message, &ping].concat(),
+                "control lent control",
+            ),
+            ([&message[..], &message[..7]].concat(), "lent"),
+            ([&message[7..], &message].concat(), "assembled lent"),
+            ([&fragment[..], &ping].concat(), "control"),
+            ([&last[..], &message].concat(), "assembled lent"),
+        ];
+        for (bytes, expected) in ways {
+            client.write_all(&bytes).unwrap();
+            assert_eq!(server.serve().join(" "), expected);
+        }
+        assert!(!server.has_codec(conn));
     }
 
     #[test]

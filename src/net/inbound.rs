@@ -73,10 +73,6 @@ impl Connections {
         if connection.paused {
             return (0, None);
         }
-        if std::mem::take(&mut connection.resumed) && connection.stash.is_empty() {
-            // First what tungstenite holds already; the socket may have come to its end.
-            return (0, None);
-        }
         if !connection.stash.is_empty() {
             let len = connection
                 .read_len(buffer.len())
@@ -182,8 +178,6 @@ impl Connections {
             && let Phase::Open(_) = connection.phase
         {
             connection.hold_back(input);
-            // tungstenite may hold more of it: no edge will tell.
-            connection.resumed = true;
         }
     }
 
@@ -224,9 +218,8 @@ impl Connections {
     pub(crate) fn set_paused(&mut self, conn: ConnId, paused: bool) {
         if let Some(connection) = self.get_mut(conn) {
             connection.paused = paused;
-            if !paused {
-                connection.resumed = true;
-                // tungstenite may hold a message that was received whole: no edge will tell.
+            if !paused && connection.may_have_more() {
+                // No edge will tell of what came in the meantime.
                 self.enlist(conn.slot);
             }
         }
