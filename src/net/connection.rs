@@ -7,10 +7,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
 
 use mio::net::TcpStream;
 
+use super::deadlines::Kind;
 use super::http::Incoming;
 use super::spares::BUFFER_BYTES_MAX;
 use super::websocket::WebSocket;
@@ -48,10 +48,10 @@ pub(crate) struct Connection {
     pub(super) listed: bool,
     /// On the list of connections to flush.
     pub(super) dirty: bool,
-    /// It was pinged, and has been silent since.
-    pub(super) pinged: bool,
-    /// When it was last heard.
-    pub(super) heard_at: Instant,
+    /// The deadline by which it has to close is set, and stays.
+    pub(super) closing: bool,
+    /// How many times it was looked at since it was last heard.
+    pub(super) silent: u8,
 }
 
 /// Where a connection came in.
@@ -61,6 +61,16 @@ pub(crate) enum Entrance {
     Public,
     /// The listener for operators.
     Admin,
+}
+
+impl Entrance {
+    /// The deadline of who came in there.
+    pub(super) fn handshake(self) -> Kind {
+        match self {
+            Self::Public => Kind::Handshake,
+            Self::Admin => Kind::AdminHandshake,
+        }
+    }
 }
 
 /// How far a connection has come.
@@ -93,12 +103,7 @@ pub(super) enum ReadOutcome {
 }
 
 impl Connection {
-    pub(super) fn new(
-        socket: TcpStream,
-        generation: u32,
-        entrance: Entrance,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(socket: TcpStream, generation: u32, entrance: Entrance) -> Self {
         Self {
             socket,
             generation,
@@ -116,8 +121,8 @@ impl Connection {
             paused: false,
             listed: false,
             dirty: false,
-            pinged: false,
-            heard_at: now,
+            closing: false,
+            silent: 0,
         }
     }
 
@@ -225,11 +230,6 @@ impl Connection {
         }
     }
 
-    /// Whether its request head is being received.
-    pub(super) fn is_handshake(&self) -> bool {
-        matches!(self.phase, Phase::Handshake { .. })
-    }
-
     /// Whether it is over, and only lingers.
     pub(super) fn is_lingering(&self) -> bool {
         matches!(self.phase, Phase::Lingering { .. })
@@ -270,7 +270,6 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
-    use crate::clock;
     use crate::net::websocket::Received;
 
     const MAX: usize = 64 << 10;
@@ -278,8 +277,7 @@ mod tests {
     fn open() -> Connection {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let now = clock::now().instant;
-        let mut connection = Connection::new(socket, 0, Entrance::Public, now);
+        let mut connection = Connection::new(socket, 0, Entrance::Public);
         connection.phase = Phase::Open(Some(Box::new(WebSocket::new(1 << 20))));
         connection
     }
@@ -308,7 +306,7 @@ mod tests {
         // mio's sockets hold 12 bytes more in a debug build.
         let debug_bytes = size_of::<TcpStream>() - size_of::<i32>();
         let bytes = size_of::<Connection>() - debug_bytes;
-        assert!(bytes <= 128, "{bytes} bytes for each, be it ever so silent");
+        assert!(bytes <= 112, "{bytes} bytes for each, be it ever so silent");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use super::connection::{Connection, Entrance, Phase};
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, Kind};
 use super::expiry::IDLE_CHECKS;
 use super::spares::Spares;
 use super::table::Table;
@@ -41,11 +41,8 @@ pub(crate) struct Connections {
     freed: usize,
     /// Connections of operators.
     admins: SlotSet,
-    /// By entrance.
-    pub(super) handshakes: [Deadlines; 2],
-    pub(super) closings: Deadlines,
-    pub(super) lingerings: Deadlines,
-    pub(super) idle: Deadlines,
+    /// One for each.
+    pub(super) deadlines: Deadlines,
     /// What connections at rest do without.
     pub(super) spares: Spares,
     /// Peers that were closed because they read too slowly.
@@ -69,10 +66,12 @@ impl Connections {
             dead: Vec::new(),
             freed: 0,
             admins: SlotSet::default(),
-            handshakes: [(); 2].map(|()| Deadlines::new(limits.handshake_timeout)),
-            closings: Deadlines::new(limits.close_timeout),
-            lingerings: Deadlines::new(limits.linger_timeout),
-            idle: Deadlines::new(limits.idle_timeout / IDLE_CHECKS),
+            deadlines: Deadlines::new(|kind| match kind {
+                Kind::Handshake | Kind::AdminHandshake => limits.handshake_timeout,
+                Kind::Lingering => limits.linger_timeout,
+                Kind::Closing => limits.close_timeout,
+                Kind::Idle => limits.idle_timeout / u32::from(IDLE_CHECKS),
+            }),
             spares: Spares::new(limits.message_bytes_max),
             slow_readers: 0,
             heard_at: None,
@@ -149,7 +148,7 @@ impl Connections {
     ) {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let connection = Connection::new(socket, generation, entrance, now);
+        let connection = Connection::new(socket, generation, entrance);
         let (slot, connection) = self.table.insert(connection);
         if entrance == Entrance::Admin {
             self.admins.insert(slot);
@@ -162,8 +161,7 @@ impl Connections {
             self.kill(slot);
             return;
         }
-        self.forget_handshakes(entrance);
-        self.handshakes[entrance as usize].push(ConnId { slot, generation }, now);
+        self.deadlines.set(slot, entrance.handshake(), now);
     }
 
     /// The kernel has said something about a connection.
@@ -214,7 +212,6 @@ impl Connections {
 
     /// After a crowd: gives the memory back. Its cost is shared by all who have gone since.
     fn release(&mut self) {
-        self.forget_deadlines();
         if self.table.len() == 0 {
             self.spares.clear();
             for list in [&mut self.ready, &mut self.backlog, &mut self.leaving] {
@@ -227,6 +224,7 @@ impl Connections {
         }
         self.freed = 0;
         self.table.shrink();
+        self.deadlines.shrink(self.table.rows_len());
         self.unsent.shrink();
         self.admins.shrink();
     }
@@ -236,6 +234,7 @@ impl Connections {
             && !matches!(connection.phase, Phase::Dead)
         {
             connection.phase = Phase::Dead;
+            self.deadlines.clear(slot);
             self.dead.push(slot);
         }
     }
@@ -310,6 +309,7 @@ pub(super) fn live(table: &mut Table<Connection>, conn: ConnId) -> Option<&mut C
 mod tests {
     use std::io::Write as _;
     use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Duration;
 
     use mio::{Events, Poll};
 
@@ -417,6 +417,64 @@ mod tests {
         assert!(server.has_codec(conn), "and still is");
     }
 
+    /// What comes of so many checks, each of which is so late.
+    fn check_idle<const N: usize>(server: &mut Server, late: Duration) -> [&'static str; N] {
+        [(); N].map(|()| {
+            server.now += server.connections.deadlines.after(Kind::Idle) + late;
+            let lost = server.connections.handle_timeout(server.now);
+            let pinged = !server.connections.dirty.is_empty();
+            server.connections.flush();
+            match (lost.len(), pinged) {
+                (0, false) => "nothing",
+                (0, true) => "pinged",
+                _ => "cut",
+            }
+        })
+    }
+
+    #[test]
+    fn silence_is_counted_in_checks() {
+        let mut server = Server::new();
+        let (mut client, conn) = server.open();
+        let stall = Duration::from_secs(3_600);
+        let checks = check_idle(&mut server, Duration::ZERO);
+        assert_eq!(checks, ["nothing", "pinged", "nothing"]);
+        client.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).unwrap();
+        server.serve();
+        let checks = check_idle(&mut server, stall);
+        let part = "the first ends a time in which it was heard";
+        assert_eq!(
+            checks,
+            ["nothing", "nothing", "pinged", "nothing"],
+            "{part}"
+        );
+        server.connections.set_paused(conn, true);
+        assert_eq!(check_idle(&mut server, stall), ["nothing"; 4]);
+        server.connections.set_paused(conn, false);
+        let checks = check_idle(&mut server, stall);
+        assert_eq!(checks, ["nothing", "nothing", "pinged", "nothing", "cut"]);
+    }
+
+    #[test]
+    fn the_deadline_of_a_close_is_not_put_off() {
+        let mut server = Server::new();
+        let (_client, conn) = server.open();
+        let (reason, begun) = (CloseReason::of(1001, ""), server.now);
+        server.connections.close(conn, &reason, true, begun);
+        let due = server.connections.poll_timeout();
+        assert_eq!(due, Some(begun + server.connections.limits.close_timeout));
+        let later = begun + Duration::from_millis(1);
+        server.connections.close(conn, &reason, true, later);
+        assert_eq!(server.connections.poll_timeout(), due);
+        server.connections.finish(conn, later);
+        let due = server.connections.poll_timeout();
+        assert_eq!(due, Some(later + server.connections.limits.linger_timeout));
+        server
+            .connections
+            .finish(conn, later + Duration::from_millis(1));
+        assert_eq!(server.connections.poll_timeout(), due);
+    }
+
     #[test]
     fn whole_messages_are_lent_and_again_after_others() {
         let mut server = Server::new();
@@ -448,29 +506,19 @@ mod tests {
         let clients: Vec<_> = (0..200).map(|_| server.open()).collect();
         let lens = |server: &Server| {
             let connections = &server.connections;
-            let idle = connections.idle.len();
-            (
-                connections.table.rows_len(),
-                connections.handshakes[0].len(),
-                idle,
-            )
+            let of_kind = |kind| connections.deadlines.first(kind).is_some();
+            let kinds = Kind::ALL.map(of_kind);
+            (connections.table.rows_len(), kinds)
         };
-        assert_eq!(
-            lens(&server),
-            (200, 1, 200),
-            "handshakes that are over are forgotten"
-        );
+        let idle = Kind::ALL.map(|kind| kind == Kind::Idle);
+        assert_eq!(lens(&server), (200, idle), "no handshake is under way");
         for (_, conn) in &clients[1..] {
             server.connections.cut(*conn);
         }
         server.connections.reap(server.poll.registry());
-        assert_eq!(
-            lens(&server),
-            (1, 0, 1),
-            "one is left, and its place is the first"
-        );
+        assert_eq!(lens(&server), (1, idle), "its place is the first");
         server.connections.cut(clients[0].1);
         server.connections.reap(server.poll.registry());
-        assert_eq!(lens(&server), (0, 0, 0));
+        assert_eq!(lens(&server), (0, Kind::ALL.map(|_| false)));
     }
 }

@@ -1,89 +1,244 @@
-//! Deadlines that all lie equally far ahead when they are set: a queue, so that setting one and
-//! finding the earliest cost nothing.
+//! One deadline for each connection that has one, by slot. All of a kind lie equally far ahead when
+//! they are set, so that each kind is a queue: to set one, to take it back and to find the earliest
+//! costs nothing.
 //!
-//! A deadline is not taken back when it has lost its meaning: who looks at one that is due checks
-//! that. Who counts on it that they are few forgets the others from time to time.
+//! The queues are rings through one array, which has a node for each slot. Of a connection that is
+//! gone nothing is left in them.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::engine::io::ConnId;
+/// What a connection has to do in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// A client is to complete its request head.
+    Handshake,
+    /// An operator is.
+    AdminHandshake,
+    /// The rest of what has been sent to it is to be taken, and its side to be closed.
+    Lingering,
+    /// The closing handshake is to be completed.
+    Closing,
+    /// It is looked at again, whether it has been heard.
+    Idle,
+}
+
+impl Kind {
+    /// In the order in which they are looked at.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Handshake,
+        Self::AdminHandshake,
+        Self::Lingering,
+        Self::Closing,
+        Self::Idle,
+    ];
+}
 
 /// First in, first due.
 #[derive(Debug)]
 pub(super) struct Deadlines {
-    pub(super) after: Duration,
-    queue: VecDeque<(Instant, ConnId)>,
+    after: [Duration; Kind::ALL.len()],
+    /// When the first one was set: the others are counted from there, in half the bytes.
+    since: Option<Instant>,
+    /// For each kind the node where its ring begins and ends, then one for each slot.
+    nodes: Vec<Node>,
 }
 
-/// What is larger is no part of the heap with glibc and musl, but a mapping of its own, which is
-/// better made smaller than given back (`table`).
-const HEAP_MAX: usize = (128 << 10) / size_of::<(Instant, ConnId)>();
+/// A place in a ring; alone in its own, if no deadline is set.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// Nanoseconds, which last for centuries.
+    at: u64,
+    earlier: u32,
+    later: u32,
+}
 
-/// So many are not worth a search for those that mean nothing.
-pub(super) const KEPT: usize = 64;
+/// Reserved at first: see `table`.
+const NODES_FIRST: usize = (160 << 10) / size_of::<Node>();
+
+/// Memory for so many is never given back.
+const NODES_MIN: usize = 64;
 
 impl Deadlines {
-    /// Deadlines `after` the moment in which they are set.
-    pub(super) fn new(after: Duration) -> Self {
+    /// Deadlines of each kind so long after the moment in which they are set.
+    pub(super) fn new(after: impl Fn(Kind) -> Duration) -> Self {
         Self {
-            after,
-            queue: VecDeque::new(),
+            after: Kind::ALL.map(after),
+            since: None,
+            nodes: (0..).map(Node::alone).take(Kind::ALL.len()).collect(),
         }
     }
 
-    /// Sets one.
-    pub(super) fn push(&mut self, conn: ConnId, now: Instant) {
-        self.queue.push_back((now + self.after, conn));
+    /// How long such a deadline lies ahead when it is set.
+    pub(super) fn after(&self, kind: Kind) -> Duration {
+        self.after[kind as usize]
+    }
+
+    /// Sets a connection's deadline, in place of the one that it has.
+    pub(super) fn set(&mut self, slot: u32, kind: Kind, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        let node = node_of(slot);
+        if self.nodes.len() <= node as usize {
+            if self.nodes.capacity() < NODES_MIN {
+                self.nodes.reserve_exact(NODES_FIRST);
+            }
+            let missing = self.nodes.len() as u32..=node;
+            self.nodes.extend(missing.map(Node::alone));
+        }
+        self.unlink(node);
+        let ahead = now.saturating_duration_since(since) + self.after(kind);
+        let at = u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX);
+        let end = kind as u32;
+        let last = std::mem::replace(&mut self.nodes[end as usize].earlier, node);
+        self.nodes[last as usize].later = node;
+        self.nodes[node as usize] = Node {
+            at,
+            earlier: last,
+            later: end,
+        };
+    }
+
+    /// A connection has no deadline any more.
+    pub(super) fn clear(&mut self, slot: u32) {
+        let node = node_of(slot);
+        if (node as usize) < self.nodes.len() {
+            self.unlink(node);
+        }
     }
 
     /// The earliest.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.queue.front().map(|(deadline, _)| *deadline)
+        let firsts = Kind::ALL.iter().filter_map(|kind| self.first_node(*kind));
+        let at = firsts.map(|node| self.nodes[node as usize].at).min()?;
+        Some(self.since? + Duration::from_nanos(at))
     }
 
-    /// The earliest, if it is due.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<ConnId> {
-        let (deadline, conn) = *self.queue.front()?;
-        if deadline > now {
+    /// Takes out the earliest of a kind, if it is due; answers whose it was.
+    pub(super) fn pop_due(&mut self, kind: Kind, now: Instant) -> Option<u32> {
+        let node = self.first_node(kind)?;
+        if self.since? + Duration::from_nanos(self.nodes[node as usize].at) > now {
             return None;
         }
-        self.queue.pop_front();
-        Some(conn)
+        self.unlink(node);
+        Some(slot_of(node))
     }
 
-    /// How many there are, those among them that mean nothing any more.
-    pub(super) fn len(&self) -> usize {
-        self.queue.len()
+    /// Whose is the earliest of a kind.
+    pub(super) fn first(&self, kind: Kind) -> Option<u32> {
+        self.first_node(kind).map(slot_of)
     }
 
-    /// Forgets the earliest, up to the first for whom `is_meant` is true.
-    pub(super) fn forget_first(&mut self, is_meant: impl Fn(ConnId) -> bool) {
-        while let Some((_, conn)) = self.queue.front()
-            && !is_meant(*conn)
-        {
-            self.queue.pop_front();
+    /// There are only so many slots now: gives back the memory of the others.
+    pub(super) fn shrink(&mut self, slots: usize) {
+        self.nodes.truncate(Kind::ALL.len() + slots);
+        self.nodes.shrink_to(NODES_MIN);
+    }
+
+    fn first_node(&self, kind: Kind) -> Option<u32> {
+        let end = kind as u32;
+        Some(self.nodes[end as usize].later).filter(|node| *node != end)
+    }
+
+    fn unlink(&mut self, node: u32) {
+        let Node { earlier, later, .. } = self.nodes[node as usize];
+        self.nodes[earlier as usize].later = later;
+        self.nodes[later as usize].earlier = earlier;
+        self.nodes[node as usize] = Node::alone(node);
+    }
+}
+
+impl Node {
+    fn alone(node: u32) -> Self {
+        Self {
+            at: 0,
+            earlier: node,
+            later: node,
+        }
+    }
+}
+
+/// There is room for that: descriptors are an i32.
+fn node_of(slot: u32) -> u32 {
+    slot + Kind::ALL.len() as u32
+}
+
+fn slot_of(node: u32) -> u32 {
+    node - Kind::ALL.len() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::rngs::StdRng;
+    use rand::seq::IndexedRandom as _;
+    use rand::{RngExt as _, SeedableRng as _};
+
+    use super::*;
+    use crate::clock;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn after(kind: Kind) -> Duration {
+        MS * (10 + 7 * kind as u32)
+    }
+
+    /// Who is due, in order.
+    fn take(deadlines: &mut Deadlines, kind: Kind, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| deadlines.pop_due(kind, now)).collect()
+    }
+
+    #[test]
+    fn every_connection_has_the_one_that_was_set_last() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut deadlines = Deadlines::new(after);
+        let mut model = BTreeMap::new();
+        let mut now = clock::now().instant;
+        for order in 0..20_000 {
+            let slot = rng.random_range(0..40);
+            match rng.random_range(0..5) {
+                0 | 1 => {
+                    let kind = *Kind::ALL.choose(&mut rng).unwrap();
+                    deadlines.set(slot, kind, now);
+                    model.insert(slot, (now + after(kind), order, kind));
+                }
+                2 => {
+                    deadlines.clear(slot);
+                    model.remove(&slot);
+                }
+                3 => now += MS * rng.random_range(0..4),
+                _ => {
+                    let end = model.last_key_value().map_or(0, |(slot, _)| slot + 1);
+                    deadlines.shrink(end as usize);
+                }
+            }
+            let earliest = model.values().min().map(|(at, ..)| *at);
+            assert_eq!(deadlines.next(), earliest);
+            for kind in Kind::ALL {
+                let of_kind = model.iter().filter(|(_, (.., of))| *of == kind);
+                let mut of_kind: Vec<_> = of_kind
+                    .map(|(slot, (at, order, _))| (*at, *order, *slot))
+                    .collect();
+                of_kind.sort_unstable();
+                let first = of_kind.first().map(|(.., slot)| *slot);
+                assert_eq!(deadlines.first(kind), first);
+                if order % 7 == 0 {
+                    of_kind.retain(|(at, ..)| *at <= now);
+                    let due: Vec<_> = of_kind.into_iter().map(|(.., slot)| slot).collect();
+                    model.retain(|slot, _| !due.contains(slot));
+                    assert_eq!(take(&mut deadlines, kind, now), due);
+                }
+            }
         }
     }
 
-    /// Forgets all for whom `is_meant` is not true.
-    pub(super) fn retain(&mut self, is_meant: impl Fn(ConnId) -> bool) {
-        self.queue.retain(|(_, conn)| is_meant(*conn));
-    }
-
-    /// Gives back memory, if much of it is not used.
-    pub(super) fn shrink(&mut self) {
-        let len = self.queue.len();
-        if len == 0 && self.queue.capacity() < HEAP_MAX {
-            // A rest of it would keep everything before it in the heap.
-            self.queue = VecDeque::new();
-        } else if self.queue.capacity() > KEPT.max(len * 4) {
-            self.queue.shrink_to(KEPT.max(len * 2));
-        }
-    }
-
-    /// The earliest, due or not.
-    pub(super) fn pop(&mut self) -> Option<ConnId> {
-        self.queue.pop_front().map(|(_, conn)| conn)
+    #[test]
+    fn after_a_crowd_the_memory_is_given_back() {
+        let mut deadlines = Deadlines::new(after);
+        let now = clock::now().instant;
+        (0..20_000).for_each(|slot| deadlines.set(slot, Kind::Idle, now));
+        (1..20_000).for_each(|slot| deadlines.clear(slot));
+        deadlines.shrink(1);
+        assert!(deadlines.nodes.capacity() <= NODES_MIN);
+        assert_eq!(take(&mut deadlines, Kind::Idle, now + MS * 100), [0]);
     }
 }

@@ -1,137 +1,112 @@
 //! Who has had its time: slow handshakes, peers that do not close, peers that have fallen silent.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Entrance, Phase};
+use super::connection::{Entrance, Phase};
 use super::connections::Connections;
-use super::deadlines::{self, Deadlines};
+use super::deadlines::Kind;
 use super::http::Answer;
-use super::table::Table;
 use super::websocket;
 use crate::engine::io::{CloseReason, ConnId};
 
 /// An idle peer is looked at so many times in an idle timeout.
-pub(super) const IDLE_CHECKS: u32 = 4;
+pub(super) const IDLE_CHECKS: u8 = 4;
+
+/// A peer that was just upgraded has been silent for no time. After one that was heard, the first
+/// check does not count: it ends a time in which the peer was not silent throughout.
+const SILENT_FROM: u8 = 1;
 
 impl Connections {
     /// Cuts who has had its time; answers the WebSocket connections among them.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {
         let mut lost = Vec::new();
-        while let Some(conn) = self
-            .handshakes
-            .iter_mut()
-            .find_map(|queue| queue.pop_due(now))
-        {
-            let Some(connection) = self.get_mut(conn) else {
-                continue;
-            };
-            match &connection.phase {
-                Phase::Handshake { head } if head.is_empty() => self.kill(conn.slot),
-                Phase::Handshake { .. } => {
-                    self.answer(conn, &Answer::json(408, "request timeout"), true, now);
-                }
-                Phase::Open(_) | Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => {}
+        for kind in Kind::ALL {
+            while let Some(slot) = self.deadlines.pop_due(kind, now) {
+                lost.extend(self.expire(slot, kind, now));
             }
-        }
-        while let Some(conn) = self.lingerings.pop_due(now) {
-            if self.get_mut(conn).is_some() {
-                self.kill(conn.slot);
-            }
-        }
-        while let Some(conn) = self.closings.pop_due(now) {
-            if self
-                .get_mut(conn)
-                .is_some_and(|connection| connection.is_websocket())
-            {
-                self.kill(conn.slot);
-                lost.push(conn);
-            }
-        }
-        while let Some(conn) = self.idle.pop_due(now) {
-            lost.extend(self.check_idle(conn, now));
         }
         lost
     }
 
     /// When `handle_timeout` wants to be called next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [
-            &self.handshakes[0],
-            &self.handshakes[1],
-            &self.closings,
-            &self.lingerings,
-            &self.idle,
-        ]
-        .into_iter()
-        .filter_map(Deadlines::next)
-        .min()
+        self.deadlines.next()
     }
 
     /// The oldest handshake makes room: it has had the most time.
     pub(crate) fn evict_handshake(&mut self, entrance: Entrance) {
-        while let Some(conn) = self.handshakes[entrance as usize].pop() {
-            if let Some(connection) = self.get_mut(conn)
-                && let Phase::Handshake { .. } = connection.phase
-            {
-                self.kill(conn.slot);
-                return;
+        if let Some(slot) = self.deadlines.first(entrance.handshake()) {
+            self.kill(slot);
+        }
+    }
+
+    /// From here on it is looked at, whether it is heard: it has done its handshake.
+    pub(super) fn watch(&mut self, conn: ConnId, now: Instant) {
+        let is_watched = self.deadlines.after(Kind::Idle) > Duration::ZERO;
+        if let Some(connection) = self.get_mut(conn) {
+            connection.silent = SILENT_FROM;
+            if is_watched {
+                self.deadlines.set(conn.slot, Kind::Idle, now);
+            } else {
+                self.deadlines.clear(conn.slot);
             }
         }
     }
 
-    /// Forgets the deadlines of handshakes that are over, up to the first that is not: a server
-    /// whose clients get in at once holds next to none.
-    pub(super) fn forget_handshakes(&mut self, entrance: Entrance) {
-        let queue = &mut self.handshakes[entrance as usize];
-        queue.forget_first(|conn| is_meant(&self.table, conn, Connection::is_handshake));
+    /// A WebSocket peer has to close in time: from the first on that it is told.
+    pub(super) fn bound_closing(&mut self, conn: ConnId, now: Instant) {
+        if let Some(connection) = self.get_mut(conn)
+            && !std::mem::replace(&mut connection.closing, true)
+        {
+            self.deadlines.set(conn.slot, Kind::Closing, now);
+        }
     }
 
-    /// Forgets the deadlines that mean nothing any more: the first ones always; all of them, once
-    /// they are the most. What that costs, many have been closed for since it was done last.
-    pub(super) fn forget_deadlines(&mut self) {
-        let table = &self.table;
-        let worth = deadlines::KEPT + table.len() * 4;
-        let forget = |queue: &mut Deadlines, phase: fn(&Connection) -> bool| {
-            queue.forget_first(|conn| is_meant(table, conn, phase));
-            if queue.len() > worth {
-                queue.retain(|conn| is_meant(table, conn, phase));
-            }
-            queue.shrink();
+    /// Answers the connection if it is a WebSocket connection that is over by that.
+    fn expire(&mut self, slot: u32, kind: Kind, now: Instant) -> Option<ConnId> {
+        let connection = self.table.get(slot)?;
+        let conn = ConnId {
+            slot,
+            generation: connection.generation,
         };
-        for queue in &mut self.handshakes {
-            forget(queue, Connection::is_handshake);
+        match kind {
+            Kind::Handshake | Kind::AdminHandshake => {
+                if matches!(&connection.phase, Phase::Handshake { head } if head.is_empty()) {
+                    self.kill(slot);
+                } else {
+                    self.answer(conn, &Answer::json(408, "request timeout"), true, now);
+                }
+                None
+            }
+            Kind::Lingering => {
+                self.kill(slot);
+                None
+            }
+            Kind::Closing => {
+                self.kill(slot);
+                Some(conn)
+            }
+            Kind::Idle => self.check_idle(conn, now),
         }
-        forget(&mut self.closings, Connection::is_websocket);
-        forget(&mut self.lingerings, Connection::is_lingering);
-        forget(&mut self.idle, Connection::is_websocket);
     }
 
     fn check_idle(&mut self, conn: ConnId, now: Instant) -> Option<ConnId> {
-        let timeout = self.limits.idle_timeout;
         let connection = self.get_mut(conn)?;
-        let silent = now.saturating_duration_since(connection.heard_at);
-        let Phase::Open(_) = connection.phase else {
-            return None;
-        };
-        if connection.paused {
+        connection.silent = if connection.paused {
             // It is not read from: its silence says nothing.
-            connection.heard_at = now;
-        } else if silent >= timeout && connection.pinged {
+            0
+        } else {
+            connection.silent + 1
+        };
+        if connection.silent == SILENT_FROM + IDLE_CHECKS {
             self.fail(conn, &CloseReason::IDLE, now);
             return Some(conn);
-        } else if silent >= timeout / 2 && !connection.pinged {
-            connection.pinged = true;
+        }
+        if connection.silent == SILENT_FROM + IDLE_CHECKS / 2 {
             websocket::encode_ping(&mut connection.outbound);
             self.mark_dirty(conn.slot);
         }
-        self.idle.push(conn, now);
+        self.deadlines.set(conn.slot, Kind::Idle, now);
         None
     }
-}
-
-/// Whether the connection is still there, in the phase that a deadline of its was set for.
-fn is_meant(table: &Table<Connection>, conn: ConnId, phase: fn(&Connection) -> bool) -> bool {
-    table
-        .get(conn.slot)
-        .is_some_and(|connection| connection.generation == conn.generation && phase(connection))
 }

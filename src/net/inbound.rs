@@ -92,8 +92,7 @@ impl Connections {
         let websocket = matches!(connection.phase, Phase::Open(_));
         match outcome {
             ReadOutcome::Bytes(len) => {
-                connection.heard_at = now;
-                connection.pinged = false;
+                connection.silent = 0;
                 if websocket {
                     self.heard_at = Some(now);
                 }
@@ -278,7 +277,7 @@ impl Connections {
         {
             connection.phase = Phase::Deaf(websocket);
             connection.stash = Vec::new();
-            self.closings.push(conn, now);
+            self.bound_closing(conn, now);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The way out: from answers, messages and Close frames to the kernel, and the end of a connection
 //! that loses nothing which is still in flight.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connection::Phase;
 use super::connections::Connections;
+use super::deadlines::Kind;
 use super::http::Answer;
 use super::websocket;
 use crate::engine::io::{CloseReason, ConnId};
@@ -17,9 +18,7 @@ impl Connections {
             connection.phase = Phase::Open(None);
             // What came behind the head is input already: no edge will tell.
             self.put_back(conn);
-            if self.idle.after > Duration::ZERO {
-                self.idle.push(conn, now);
-            }
+            self.watch(conn, now);
         }
     }
 
@@ -83,7 +82,7 @@ impl Connections {
             codec.close(reason, &mut connection.outbound);
             self.mark_dirty(conn.slot);
             if bounded {
-                self.closings.push(conn, now);
+                self.bound_closing(conn, now);
             }
         }
     }
@@ -155,14 +154,17 @@ impl Connections {
 
     fn linger(&mut self, conn: ConnId, now: Instant) {
         if let Some(connection) = self.get_mut(conn) {
-            connection.phase = Phase::Lingering { half_closed: false };
+            let lingering = Phase::Lingering { half_closed: false };
+            let earlier = std::mem::replace(&mut connection.phase, lingering);
             connection.stash = Vec::new();
             connection.paused = false;
             connection.readable = true;
             self.unsent.remove(conn.slot);
             self.enlist(conn.slot);
             self.mark_dirty(conn.slot);
-            self.lingerings.push(conn, now);
+            if !matches!(earlier, Phase::Lingering { .. }) {
+                self.deadlines.set(conn.slot, Kind::Lingering, now);
+            }
         }
     }
 }
