@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 
 use super::deadlines::Kind;
 use super::http::Incoming;
+use super::line::Waiting;
 use super::spares::BUFFER_BYTES_MAX;
 use super::websocket::WebSocket;
 
@@ -44,8 +45,10 @@ pub(crate) struct Connection {
     blocked: bool,
     /// The engine does not want its messages now.
     pub(super) paused: bool,
-    /// On one of the lists of who is to be read from.
+    /// In one of the lines of who is to be read from.
     pub(super) listed: bool,
+    /// Who is behind it there.
+    next: u32,
     /// On the list of connections to flush.
     pub(super) dirty: bool,
     /// The deadline by which it has to close is set, and stays.
@@ -85,7 +88,8 @@ pub(super) enum Phase {
     Deaf(Option<Box<WebSocket>>),
     /// Over: what waits is sent, then our side is closed, then the rest is read and dropped.
     Lingering { half_closed: bool },
-    /// The socket is finished: it is freed at the end of the turn.
+    /// The socket is finished: it is freed at the end of the turn; if it is in a line, of the turn
+    /// in which it comes to its end.
     Dead,
 }
 
@@ -120,6 +124,7 @@ impl Connection {
             blocked: false,
             paused: false,
             listed: false,
+            next: 0,
             dirty: false,
             closing: false,
             silent: 0,
@@ -235,6 +240,11 @@ impl Connection {
         matches!(self.phase, Phase::Lingering { .. })
     }
 
+    /// Whether it is finished, and only waits to be freed.
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.phase, Phase::Dead)
+    }
+
     /// Whether it is a WebSocket connection, which is not over.
     pub(super) fn is_websocket(&self) -> bool {
         matches!(self.phase, Phase::Open(_) | Phase::Deaf(_))
@@ -256,6 +266,12 @@ impl Connection {
                 None
             }
         }
+    }
+}
+
+impl Waiting for Connection {
+    fn next(&mut self) -> &mut u32 {
+        &mut self.next
     }
 }
 

@@ -1,9 +1,9 @@
 //! All sockets that were accepted: the table, the lists that say who has work, and their deadlines.
 //!
 //! It owns every connection from accept to free. Nothing is freed before [`Connections::reap`], the
-//! last step of the turn, so that an event or an output can never reach a later tenant of a slot.
+//! last step of the turn, so that an event or an output can never reach a later tenant of a slot;
+//! and nothing that is in a line, before its turn has come.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -12,6 +12,7 @@ use mio::{Interest, Registry};
 use super::connection::{Connection, Entrance, Phase};
 use super::deadlines::{Deadlines, Kind};
 use super::expiry::IDLE_CHECKS;
+use super::line::Line;
 use super::spares::Spares;
 use super::table::Table;
 use super::token::Source;
@@ -26,17 +27,17 @@ pub(crate) struct Connections {
     next_generation: u32,
     pub(super) limits: Limits,
     /// Connections of which the kernel has told something new, in the order in which it did.
-    pub(super) ready: VecDeque<u32>,
+    pub(super) ready: Line,
     /// Connections that have had their turn, and have more.
-    pub(super) backlog: VecDeque<u32>,
+    pub(super) backlog: Line,
     /// Connections that are over, and still have something to be read and dropped.
-    pub(super) leaving: VecDeque<u32>,
+    pub(super) leaving: Line,
     /// Connections with output to flush in this turn.
     pub(super) dirty: Vec<u32>,
     /// Connections whose output the kernel has not taken.
     pub(super) unsent: SlotSet,
-    /// Connections to free at the end of the turn.
-    dead: Vec<u32>,
+    /// Connections to free at the end of the turn: they are over, and in no line.
+    pub(super) dead: Vec<u32>,
     /// Connections that were freed since the table was last made smaller.
     freed: usize,
     /// Connections of operators.
@@ -58,9 +59,9 @@ impl Connections {
             table: Table::new(),
             next_generation: 0,
             limits,
-            ready: VecDeque::new(),
-            backlog: VecDeque::new(),
-            leaving: VecDeque::new(),
+            ready: Line::default(),
+            backlog: Line::default(),
+            leaving: Line::default(),
             dirty: Vec::new(),
             unsent: SlotSet::default(),
             dead: Vec::new(),
@@ -166,7 +167,8 @@ impl Connections {
 
     /// The kernel has said something about a connection.
     pub(crate) fn handle_ready(&mut self, slot: u32, event: &mio::event::Event) {
-        let Some(connection) = self.table.get_mut(slot) else {
+        let connection = self.table.get_mut(slot);
+        let Some(connection) = connection.filter(|connection| !connection.is_dead()) else {
             return;
         };
         if event.is_writable() {
@@ -199,7 +201,6 @@ impl Connections {
         }
         self.freed += self.dead.len();
         for slot in std::mem::take(&mut self.dead) {
-            self.unsent.remove(slot);
             self.admins.remove(slot);
             if let Some(mut connection) = self.table.remove(slot)
                 && let Err(error) = registry.deregister(&mut connection.socket)
@@ -214,9 +215,6 @@ impl Connections {
     fn release(&mut self) {
         if self.table.len() == 0 {
             self.spares.clear();
-            for list in [&mut self.ready, &mut self.backlog, &mut self.leaving] {
-                list.shrink_to_fit();
-            }
         } else if self.table.len() > self.table.rows_len() / 4
             || self.freed < self.table.rows_len() / 2
         {
@@ -231,11 +229,15 @@ impl Connections {
 
     pub(super) fn kill(&mut self, slot: u32) {
         if let Some(connection) = self.table.get_mut(slot)
-            && !matches!(connection.phase, Phase::Dead)
+            && !connection.is_dead()
         {
             connection.phase = Phase::Dead;
             self.deadlines.clear(slot);
-            self.dead.push(slot);
+            self.unsent.remove(slot);
+            // The others of its line are linked through it.
+            if !connection.listed {
+                self.dead.push(slot);
+            }
         }
     }
 
@@ -243,13 +245,15 @@ impl Connections {
         if let Some(connection) = self.table.get_mut(slot)
             && !connection.listed
             && !connection.paused
+            && !connection.is_dead()
         {
             connection.listed = true;
-            if connection.is_lingering() {
-                self.leaving.push_back(slot);
+            let line = if connection.is_lingering() {
+                &mut self.leaving
             } else {
-                self.ready.push_back(slot);
-            }
+                &mut self.ready
+            };
+            line.push(&mut self.table, slot);
         }
     }
 
@@ -302,7 +306,7 @@ pub(super) fn live(table: &mut Table<Connection>, conn: ConnId) -> Option<&mut C
     table
         .get_mut(conn.slot)
         .filter(|connection| connection.generation == conn.generation)
-        .filter(|connection| !matches!(connection.phase, Phase::Dead))
+        .filter(|connection| !connection.is_dead())
 }
 
 #[cfg(test)]
@@ -351,10 +355,10 @@ mod tests {
             (client, conn)
         }
 
-        /// Waits for input and serves it; answers how each message came.
-        fn serve(&mut self) -> Vec<&'static str> {
+        /// Waits until so many have sent something.
+        fn wait_ready(&mut self, len: usize) {
             let mut events = Events::with_capacity(8);
-            while self.connections.ready_len() == 0 {
+            while self.connections.ready_len() < len {
                 self.poll.poll(&mut events, None).unwrap();
                 for event in &events {
                     if let Source::Connection(slot) = Source::of(event.token()) {
@@ -362,6 +366,11 @@ mod tests {
                     }
                 }
             }
+        }
+
+        /// Waits for input and serves it; answers how each message came.
+        fn serve(&mut self) -> Vec<&'static str> {
+            self.wait_ready(1);
             let (mut ways, mut buffer) = (Vec::new(), [0; 100]);
             while let Some(conn) = self.connections.next_ready() {
                 let (len, _) = self.connections.fill(conn, &mut buffer, self.now);
@@ -440,7 +449,8 @@ mod tests {
         let checks = check_idle(&mut server, Duration::ZERO);
         assert_eq!(checks, ["nothing", "pinged", "nothing"]);
         client.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).unwrap();
-        server.serve();
+        assert_eq!(server.serve(), ["control"]);
+        server.connections.flush();
         let checks = check_idle(&mut server, stall);
         let part = "the first ends a time in which it was heard";
         assert_eq!(
@@ -498,6 +508,32 @@ mod tests {
             assert_eq!(server.serve().join(" "), expected);
         }
         assert!(!server.has_codec(conn));
+    }
+
+    #[test]
+    fn who_is_cut_in_a_line_is_freed_when_its_turn_has_come() {
+        let mut server = Server::new();
+        let mut clients = [(); 3].map(|()| server.open());
+        for (client, _) in &mut clients {
+            client.write_all(&[0x81]).unwrap();
+        }
+        server.wait_ready(3);
+        let conns = clients.each_ref().map(|(_, conn)| *conn);
+        let firsts: Vec<_> = std::iter::from_fn(|| server.connections.next_ready()).collect();
+        for conn in firsts {
+            server.connections.put_back(conn);
+        }
+        server.connections.cut(conns[1]);
+        server.connections.enlist(conns[1].slot);
+        server.connections.reap(server.poll.registry());
+        assert_eq!(server.connections.len(), 3, "others are linked through it");
+        let mut rest = [(); 4].map(|()| server.connections.next_in_backlog());
+        rest.sort_by_key(|conn| conn.map(|conn| conn.slot));
+        assert_eq!(rest, [None, None, Some(conns[0]), Some(conns[2])]);
+        server.connections.enlist(conns[1].slot);
+        assert_eq!(server.connections.reads_len(), 0, "it is not listed again");
+        server.connections.reap(server.poll.registry());
+        assert_eq!(server.connections.len(), 2);
     }
 
     #[test]

@@ -34,25 +34,29 @@ pub(crate) enum Event<'a> {
 impl Connections {
     /// The next connection with something new, for one read.
     pub(crate) fn next_ready(&mut self) -> Option<ConnId> {
-        let slot = self.ready.pop_front()?;
+        let slot = self.ready.pop(&mut self.table)?;
         self.unlist(slot)
     }
 
     /// The next connection of those that have had their turn, for one read more.
     pub(crate) fn next_in_backlog(&mut self) -> Option<ConnId> {
-        let slot = self.backlog.pop_front()?;
+        let slot = self.backlog.pop(&mut self.table)?;
         self.unlist(slot)
     }
 
     /// The next connection of those that are over, for one read that drops what it brings.
     pub(crate) fn next_leaving(&mut self) -> Option<ConnId> {
-        let slot = self.leaving.pop_front()?;
+        let slot = self.leaving.pop(&mut self.table)?;
         self.unlist(slot)
     }
 
     fn unlist(&mut self, slot: u32) -> Option<ConnId> {
         let connection = self.table.get_mut(slot)?;
         connection.listed = false;
+        if connection.is_dead() {
+            self.dead.push(slot);
+            return None;
+        }
         Some(ConnId {
             slot,
             generation: connection.generation,
@@ -208,7 +212,7 @@ impl Connections {
                 self.enlist(conn.slot);
             } else {
                 connection.listed = true;
-                self.backlog.push_back(conn.slot);
+                self.backlog.push(&mut self.table, conn.slot);
             }
         }
     }

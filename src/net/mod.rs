@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod http;
 pub(crate) mod inbound;
 pub(crate) mod intake;
+mod line;
 pub(crate) mod listener;
 mod outbound;
 mod spares;

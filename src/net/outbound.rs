@@ -128,7 +128,7 @@ impl Connections {
             connection.flush();
             if connection.unsent() > 0 {
                 // Nobody waits for those who are no clients any more.
-                if !connection.is_lingering() {
+                if connection.is_websocket() {
                     self.unsent.insert(slot);
                 }
                 continue;
