@@ -38,8 +38,6 @@ pub(crate) struct Connections {
     pub(super) unsent: SlotSet,
     /// Connections to free at the end of the turn: they are over, and in no line.
     pub(super) dead: Vec<u32>,
-    /// Connections that were freed since the table was last made smaller.
-    freed: usize,
     /// Connections of operators.
     admins: SlotSet,
     /// One for each.
@@ -65,7 +63,6 @@ impl Connections {
             dirty: Vec::new(),
             unsent: SlotSet::default(),
             dead: Vec::new(),
-            freed: 0,
             admins: SlotSet::default(),
             deadlines: Deadlines::new(|kind| match kind {
                 Kind::Handshake | Kind::AdminHandshake => limits.handshake_timeout,
@@ -199,7 +196,6 @@ impl Connections {
         if self.dead.is_empty() {
             return;
         }
-        self.freed += self.dead.len();
         for slot in std::mem::take(&mut self.dead) {
             self.admins.remove(slot);
             if let Some(mut connection) = self.table.remove(slot)
@@ -215,16 +211,13 @@ impl Connections {
     fn release(&mut self) {
         if self.table.len() == 0 {
             self.spares.clear();
-        } else if self.table.len() > self.table.rows_len() / 4
-            || self.freed < self.table.rows_len() / 2
-        {
-            return;
+            self.dirty.shrink_to(DIRTY_MIN);
         }
-        self.freed = 0;
-        self.table.shrink();
-        self.deadlines.shrink(self.table.rows_len());
-        self.unsent.shrink();
-        self.admins.shrink();
+        if self.table.shrink() {
+            self.deadlines.shrink(self.table.rows_len());
+            self.unsent.shrink();
+            self.admins.shrink();
+        }
     }
 
     pub(super) fn kill(&mut self, slot: u32) {
@@ -300,6 +293,9 @@ impl Connections {
             .collect()
     }
 }
+
+/// Memory for so many with output in one turn is never given back.
+const DIRTY_MIN: usize = 64;
 
 /// The connection, if it is that one and not dead: for who needs another field beside it.
 pub(super) fn live(table: &mut Table<Connection>, conn: ConnId) -> Option<&mut Connection> {
@@ -544,17 +540,20 @@ mod tests {
             let connections = &server.connections;
             let of_kind = |kind| connections.deadlines.first(kind).is_some();
             let kinds = Kind::ALL.map(of_kind);
-            (connections.table.rows_len(), kinds)
+            let slots = connections.deadlines.slots_len();
+            (connections.table.rows_len(), slots, kinds)
         };
         let idle = Kind::ALL.map(|kind| kind == Kind::Idle);
-        assert_eq!(lens(&server), (200, idle), "no handshake is under way");
+        assert_eq!(lens(&server), (200, 200, idle), "no handshake is under way");
         for (_, conn) in &clients[1..] {
             server.connections.cut(*conn);
         }
         server.connections.reap(server.poll.registry());
-        assert_eq!(lens(&server), (1, idle), "its place is the first");
+        assert_eq!(lens(&server), (1, 1, idle), "its place is the first");
         server.connections.cut(clients[0].1);
         server.connections.reap(server.poll.registry());
-        assert_eq!(lens(&server), (0, Kind::ALL.map(|_| false)));
+        assert_eq!(lens(&server).0, 0);
+        assert_eq!(lens(&server).2, Kind::ALL.map(|_| false));
+        assert!(!server.connections.table.shrink(), "that has been done");
     }
 }

@@ -130,7 +130,13 @@ impl Deadlines {
     /// There are only so many slots now: gives back the memory of the others.
     pub(super) fn shrink(&mut self, slots: usize) {
         self.nodes.truncate(Kind::ALL.len() + slots);
-        self.nodes.shrink_to(NODES_MIN);
+        self.nodes.shrink_to(NODES_MIN.max(self.nodes.len() * 2));
+    }
+
+    /// How many slots have a place.
+    #[cfg(test)]
+    pub(super) fn slots_len(&self) -> usize {
+        self.nodes.len() - Kind::ALL.len()
     }
 
     fn first_node(&self, kind: Kind) -> Option<u32> {

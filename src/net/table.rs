@@ -1,4 +1,5 @@
-//! A table whose rows keep their numbers: free ones are used again, the latest first.
+//! A table whose rows keep their numbers. The first free row is filled next, so that those at the
+//! end become free, and are cut off.
 //!
 //! What `slab` is, which cannot be made smaller but by giving all of its memory back: glibc takes
 //! that for a sign that as much is better kept the next time, and keeps it. This one is cut short
@@ -7,17 +8,13 @@
 /// The table.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    rows: Vec<Row<T>>,
+    /// The last one is taken.
+    rows: Vec<Option<T>>,
+    /// A bit for each row: whether it is taken.
+    taken: Vec<u64>,
+    /// So many words of them have no free row, and perhaps more.
+    full: usize,
     len: usize,
-    /// The row to use next; the end of the table, if none is free.
-    free: u32,
-}
-
-#[derive(Debug)]
-enum Row<T> {
-    /// The next row to use after this one.
-    Free(u32),
-    Taken(T),
 }
 
 /// What the first row reserves. The kernel gives memory for so much by itself, and page by page as
@@ -32,59 +29,48 @@ impl<T> Table<T> {
     pub(super) fn new() -> Self {
         Self {
             rows: Vec::new(),
+            taken: Vec::new(),
+            full: 0,
             len: 0,
-            free: 0,
         }
     }
 
-    /// Fills a free row, and answers its number.
+    /// Fills the first free row, and answers its number.
     pub(super) fn insert(&mut self, value: T) -> (u32, &mut T) {
-        let number = self.free;
+        let number = self.first_free();
         if self.rows.capacity() == 0 {
-            self.rows.reserve_exact(FIRST_BYTES / size_of::<Row<T>>());
+            self.rows
+                .reserve_exact(FIRST_BYTES / size_of::<Option<T>>());
         }
-        if number as usize == self.rows.len() {
-            self.rows.push(Row::Free(number + 1));
+        if number == self.rows.len() {
+            self.rows.push(None);
         }
-        let row = &mut self.rows[number as usize];
-        if let Row::Free(next) = *row {
-            self.free = next;
+        let (word, bit) = place(number);
+        if word == self.taken.len() {
+            self.taken.push(0);
         }
-        *row = Row::Taken(value);
+        self.taken[word] |= bit;
         self.len += 1;
-        match row {
-            Row::Taken(value) => (number, value),
-            Row::Free(_) => unreachable!("it was filled"),
-        }
+        (number as u32, self.rows[number].insert(value))
     }
 
     /// Empties a row.
     pub(super) fn remove(&mut self, number: u32) -> Option<T> {
-        let row = self.rows.get_mut(number as usize)?;
-        if let Row::Free(_) = row {
-            return None;
-        }
-        let row = std::mem::replace(row, Row::Free(self.free));
-        self.free = number;
+        let value = self.rows.get_mut(number as usize)?.take()?;
+        let (word, bit) = place(number as usize);
+        self.taken[word] &= !bit;
+        self.full = self.full.min(word);
         self.len -= 1;
-        match row {
-            Row::Taken(value) => Some(value),
-            Row::Free(_) => None,
-        }
+        while self.rows.pop_if(|row| row.is_none()).is_some() {}
+        Some(value)
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&T> {
-        match self.rows.get(number as usize)? {
-            Row::Taken(value) => Some(value),
-            Row::Free(_) => None,
-        }
+        self.rows.get(number as usize)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        match self.rows.get_mut(number as usize)? {
-            Row::Taken(value) => Some(value),
-            Row::Free(_) => None,
-        }
+        self.rows.get_mut(number as usize)?.as_mut()
     }
 
     /// How many rows are taken.
@@ -92,7 +78,7 @@ impl<T> Table<T> {
         self.len
     }
 
-    /// How many rows there are.
+    /// How many rows there are, up to the last that is taken.
     pub(super) fn rows_len(&self) -> usize {
         self.rows.len()
     }
@@ -100,26 +86,36 @@ impl<T> Table<T> {
     /// The rows that are taken, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let rows = self.rows.iter().enumerate();
-        rows.filter_map(|(number, row)| match row {
-            Row::Taken(value) => Some((number as u32, value)),
-            Row::Free(_) => None,
-        })
+        rows.filter_map(|(number, row)| Some((number as u32, row.as_ref()?)))
     }
 
-    /// Cuts off the free rows at the end, and gives their memory back. Of the others, the first
-    /// are used next, so that the end becomes free.
-    pub(super) fn shrink(&mut self) {
-        let is_free = |row: &mut Row<T>| matches!(row, Row::Free(_));
-        while self.rows.pop_if(is_free).is_some() {}
-        self.rows.shrink_to(ROWS_MIN);
-        self.free = self.rows.len() as u32;
-        for (number, row) in self.rows.iter_mut().enumerate().rev() {
-            if let Row::Free(next) = row {
-                *next = self.free;
-                self.free = number as u32;
-            }
+    /// Gives memory back, if three quarters of it lie behind the last row that is taken; answers
+    /// whether it did. As many rows have been emptied since it was last done.
+    pub(super) fn shrink(&mut self) -> bool {
+        let is_sparse = self.rows.capacity() > ROWS_MIN.max(self.rows.len() * 4);
+        if is_sparse {
+            self.rows.shrink_to(ROWS_MIN.max(self.rows.len() * 2));
+            self.taken.truncate(self.rows.len().div_ceil(ROWS_PER_WORD));
+            self.taken.shrink_to_fit();
         }
+        is_sparse
     }
+
+    /// Passes over the words that are full: in a table of 10,000 rows there are 157.
+    fn first_free(&mut self) -> usize {
+        while self.taken.get(self.full) == Some(&u64::MAX) {
+            self.full += 1;
+        }
+        let word = self.taken.get(self.full).unwrap_or(&0);
+        self.full * ROWS_PER_WORD + word.trailing_ones() as usize
+    }
+}
+
+const ROWS_PER_WORD: usize = u64::BITS as usize;
+
+/// Where a row's bit is.
+fn place(number: usize) -> (usize, u64) {
+    (number / ROWS_PER_WORD, 1 << (number % ROWS_PER_WORD))
 }
 
 #[cfg(test)]
@@ -133,24 +129,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behaves_like_a_map_that_chooses_its_keys() {
+    fn behaves_like_a_map_whose_first_free_key_is_next() {
         let mut rng = StdRng::seed_from_u64(1);
         let (mut table, mut model) = (Table::new(), BTreeMap::new());
         for value in 0..20_000 {
             // Now more are added, and then more are removed.
             if rng.random_bool(if value / 500 % 2 == 0 { 0.7 } else { 0.3 }) {
                 let (number, _) = table.insert(value);
-                assert_eq!(model.insert(number, value), None, "it was free");
+                let free = (0..20_000).find(|number| !model.contains_key(number));
+                assert_eq!(Some(number), free);
+                model.insert(number, value);
             } else if let Some(number) = model.keys().copied().choose(&mut rng) {
                 assert_eq!(table.remove(number), model.remove(&number));
                 assert_eq!(table.remove(number), None);
             }
             if rng.random_bool(0.05) {
                 table.shrink();
-                let end = model.last_key_value().map_or(0, |(number, _)| number + 1);
-                assert_eq!(table.rows_len(), end as usize);
             }
-            let number = rng.random_range(0..table.rows_len() as u32 + 2);
+            let end = model.last_key_value().map_or(0, |(number, _)| number + 1);
+            assert_eq!(table.rows_len(), end as usize);
+            let number = rng.random_range(0..end + 2);
             assert_eq!(table.get(number), model.get(&number));
             assert_eq!(table.get_mut(number), model.get_mut(&number));
             assert_eq!(table.len(), model.len());
@@ -163,19 +161,21 @@ mod tests {
     }
 
     #[test]
-    fn after_a_crowd_the_memory_is_given_back_and_the_first_rows_are_used_next() {
+    fn after_a_crowd_the_memory_is_given_back() {
         let mut table = Table::new();
-        let numbers: Vec<u32> = (0..10_000).map(|value| table.insert(value).0).collect();
+        let numbers: Vec<u32> = (0..100_000).map(|value| table.insert(value).0).collect();
         for number in numbers.iter().filter(|number| **number != 100) {
             table.remove(*number);
         }
-        table.shrink();
-        assert_eq!((table.rows.len(), table.rows.capacity()), (101, 101));
+        assert!(table.shrink());
+        assert_eq!((table.rows.len(), table.rows.capacity()), (101, 202));
+        assert_eq!((table.taken.len(), table.taken.capacity()), (2, 2));
+        assert!(!table.shrink(), "once is enough");
         assert_eq!([(); 3].map(|()| table.insert(0).0), [0, 1, 2]);
         for number in [0, 1, 2, 100] {
             table.remove(number);
         }
-        table.shrink();
+        assert!(table.shrink());
         assert_eq!((table.rows.len(), table.rows.capacity()), (0, ROWS_MIN));
         assert_eq!(table.insert(0).0, 0);
     }

@@ -37,7 +37,7 @@ impl Bound {
     }
 }
 
-/// Of a socket, whatever it does: its entry in the slab, its deadlines, its place on the lists.
+/// Of a socket, whatever it does: its row in the table, its deadline, its bits.
 const SOCKET_BYTES: usize = 1 << 10;
 /// The protocol's state, tungstenite's read buffer, and the application's entry.
 const WEBSOCKET_BYTES: usize = 2 << 10;
