@@ -4,6 +4,7 @@
 //! never see each other, and owns the order in which that happens. It decides nothing itself, and
 //! nothing in it blocks but the wait.
 
+mod counting;
 mod reading;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::engine::io::{
 use crate::engine::message::Message;
 use crate::engine::shutdown::{Outcome, Trigger};
 use crate::error::Error;
-use crate::metrics::{Gauges, Metrics};
+use crate::metrics::Metrics;
 use crate::net::connection::Entrance;
 use crate::net::connections::Connections;
 use crate::net::handshake::{self, Decision, Rules};
@@ -81,7 +82,7 @@ impl EventLoop {
         self.report_levels();
         self.flush();
         self.connections.reap(self.poll.registry());
-        self.metrics.turns += 1;
+        self.count_turn();
         Ok(!self.stopped)
     }
 
@@ -173,6 +174,7 @@ impl EventLoop {
         let mut any = false;
         while let Some(event) = self.store.poll_event() {
             log_store_event(&event);
+            self.count_store_event(&event);
             self.handle_input(Input::Store(event));
             any = true;
         }
@@ -200,9 +202,12 @@ impl EventLoop {
     fn handle_request(&mut self, conn: ConnId, head: &Head) {
         let gate = self.engine.gate();
         let ready = self.is_ready();
-        let decision = match self.connections.entrance(conn) {
-            Some(Entrance::Admin) => handshake::decide_admin(head, ready),
-            Some(Entrance::Public) => handshake::decide(
+        let Some(entrance) = self.connections.entrance(conn) else {
+            return;
+        };
+        let decision = match entrance {
+            Entrance::Admin => handshake::decide_admin(head, ready),
+            Entrance::Public => handshake::decide(
                 head,
                 &Rules {
                     ready,
@@ -212,12 +217,11 @@ impl EventLoop {
                     accepts: &|path| self.engine.accepts(path),
                 },
             ),
-            None => return,
         };
         let now = self.now.instant;
         let answer = match decision {
             Decision::Upgrade(upgrade) => {
-                self.metrics.upgraded += 1;
+                self.count_answer(entrance, 101, true);
                 self.connections.upgrade(conn, &upgrade.response, now);
                 let (protocol, session) = (upgrade.protocol, upgrade.session);
                 self.handle_input(Input::Opened {
@@ -230,25 +234,10 @@ impl EventLoop {
             Decision::Answer(answer) => answer,
             Decision::Metrics => self.metrics_page(ready),
         };
-        self.metrics.answered += 1;
+        let is_handshake = entrance == Entrance::Public && handshake::is_handshake(head);
+        self.count_answer(entrance, answer.status, is_handshake);
         self.connections
             .answer(conn, &answer, !handshake::is_head(head), now);
-    }
-
-    fn metrics_page(&self, ready: bool) -> Answer {
-        let gauges = Gauges {
-            connections: self.engine.connections(),
-            sockets: self.connections.len(),
-            unsaved: self.engine.unsaved(),
-            slow_readers: self.connections.slow_readers(),
-            ready,
-        };
-        Answer {
-            status: 200,
-            fields: "",
-            media_type: "text/plain; version=0.0.4; charset=utf-8",
-            body: self.metrics.render(&gauges),
-        }
     }
 
     /// Whether one more client may come in.
@@ -349,6 +338,7 @@ impl EventLoop {
             let mut asked = false;
             while let Some(command) = self.engine.poll_store() {
                 asked = true;
+                self.count_command(&command);
                 match command {
                     StoreCommand::Save(batch) => self.store.save(batch),
                     StoreCommand::Claim(claim) => self.store.claim(claim),

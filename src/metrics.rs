@@ -1,109 +1,445 @@
 //! What operators can count: the server's numbers, in Prometheus' text format.
 //!
-//! It owns counters that only grow; gauges are read where they live at the moment of the scrape.
+//! It owns counters and histograms that only grow; gauges are read where they live at the moment of
+//! the scrape. On the way of a message there is nothing but the addition to a number: what the
+//! library needs is made from those numbers when somebody asks.
 
-use std::fmt::Write as _;
+mod families;
+mod process;
+mod stopwatch;
 
-/// Counters since the start.
-#[derive(Debug, Default)]
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use families::{Families, Seconds};
+use stopwatch::Stopwatch;
+
+/// Everything since the start.
+#[derive(Debug)]
 pub(crate) struct Metrics {
     /// Connections accepted on the listener for clients.
     pub(crate) accepted: u64,
-    /// Handshakes answered 101.
-    pub(crate) upgraded: u64,
-    /// Requests answered otherwise.
-    pub(crate) answered: u64,
     /// Data messages received.
     pub(crate) messages_received: u64,
     /// Data messages queued to be sent.
     pub(crate) messages_sent: u64,
-    /// Turns of the loop.
-    pub(crate) turns: u64,
+    /// Answers that are no 101, by listener and status.
+    answers: BTreeMap<(&'static str, u16), u64>,
+    /// Handshakes that have come to an answer, by status.
+    handshakes: BTreeMap<u16, u64>,
+    turns: Seconds,
+    /// The store.
+    pub(crate) store: Store,
 }
 
-/// Levels at the moment of the scrape.
+/// How the store takes what it is asked.
 #[derive(Debug)]
-pub(crate) struct Gauges {
+pub(crate) struct Store {
+    state: StoreState,
+    failures: u64,
+    /// Counts that were confirmed.
+    pub(crate) saved: u64,
+    /// Counts that were refused, since the session has a newer owner.
+    pub(crate) fenced: u64,
+    /// Openings of sessions.
+    pub(crate) claims: Stopwatch,
+    /// Batches of counts.
+    pub(crate) saves: Stopwatch,
+}
+
+/// How a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreState {
+    /// It answers.
+    Up,
+    /// It does not answer in good time.
+    Stalled,
+    /// It is out of reach.
+    Down,
+}
+
+impl Store {
+    /// It is like that from here on. What was asked of one that goes down is never answered.
+    pub(crate) fn is(&mut self, state: StoreState) {
+        self.state = state;
+        if state == StoreState::Down {
+            self.failures += 1;
+            self.claims.reset();
+            self.saves.reset();
+        }
+    }
+}
+
+/// Levels at the moment of the scrape, and what others count.
+#[derive(Debug)]
+pub(crate) struct Levels<'a> {
     /// WebSocket connections.
     pub(crate) connections: usize,
     /// Sockets of every kind.
     pub(crate) sockets: usize,
-    /// Sessions that the store has not confirmed.
-    pub(crate) unsaved: usize,
-    /// Connections closed so far because their peer read too slowly.
-    pub(crate) slow_readers: u64,
+    /// Sessions that are open on this node.
+    pub(crate) sessions: usize,
+    /// Sessions that neither the store nor the spill has confirmed.
+    pub(crate) unsaved_sessions: usize,
+    /// Replies that wait for a save.
+    pub(crate) waiting_replies: usize,
+    /// Connections with input to process.
+    pub(crate) ready_connections: usize,
+    /// Bytes that the kernel has not taken.
+    pub(crate) outbound_bytes: usize,
+    /// Bytes that the kernel has given, on all sockets.
+    pub(crate) received_bytes: u64,
+    /// Bytes that it has taken.
+    pub(crate) sent_bytes: u64,
+    /// Requests that were answered before they were whole, by status.
+    pub(crate) early_answers: &'a BTreeMap<u16, u64>,
+    /// Ends of WebSocket connections, by code and reason.
+    pub(crate) closes: &'a BTreeMap<(u16, &'static str), u64>,
     /// Readiness.
     pub(crate) ready: bool,
+    /// The names of all phases.
+    pub(crate) phases: &'a [&'static str],
+    /// The phase.
+    pub(crate) phase: &'static str,
+    /// How long each has lasted.
+    pub(crate) lasted: &'a [(&'static str, Duration)],
+}
+
+/// From a turn with nothing to do to one that everybody notices.
+const TURN_BOUNDS: [f64; 14] = [
+    10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 250e-3,
+    1.0,
+];
+
+/// From a row in memory to the time after which a store is given up.
+const STORE_BOUNDS: [f64; 13] = [
+    25e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3, 1.0, 5.0, 15.0,
+];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            accepted: 0,
+            messages_received: 0,
+            messages_sent: 0,
+            answers: BTreeMap::new(),
+            handshakes: BTreeMap::new(),
+            turns: Seconds::new(
+                "sundown_loop_turn_duration_seconds",
+                "Turns of the event loop, from the end of the wait.",
+                &TURN_BOUNDS,
+            ),
+            store: Store {
+                state: StoreState::Down,
+                failures: 0,
+                saved: 0,
+                fenced: 0,
+                claims: Stopwatch::new(Seconds::new(
+                    "sundown_store_claim_duration_seconds",
+                    "Openings of sessions, from the question to the store's answer.",
+                    &STORE_BOUNDS,
+                )),
+                saves: Stopwatch::new(Seconds::new(
+                    "sundown_store_save_duration_seconds",
+                    "Batches of counts, from the question to the store's answer.",
+                    &STORE_BOUNDS,
+                )),
+            },
+        }
+    }
 }
 
 impl Metrics {
-    /// The page.
-    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+    /// A request has got an answer, or a handshake its 101.
+    pub(crate) fn answered(&mut self, listener: &'static str, status: u16, is_handshake: bool) {
+        if is_handshake {
+            *self.handshakes.entry(status).or_default() += 1;
+        } else {
+            *self.answers.entry((listener, status)).or_default() += 1;
+        }
+    }
+
+    /// A turn of the loop is over.
+    pub(crate) fn turned(&self, lasted: Duration) {
+        self.turns.observe(lasted);
+    }
+
+    /// The page, and its media type.
+    pub(crate) fn page(&self, levels: &Levels<'_>) -> (String, &'static str) {
+        let families = Families::default();
+        families.gauges(
+            "sundown_build_info",
+            "1, with the version of this server.",
+            &["version"],
+            [([env!("CARGO_PKG_VERSION")].as_slice(), 1.0)],
+        );
+        self.append_network(&families, levels);
+        self.append_store(&families, levels);
+        families.seconds(&self.turns);
+        append_shutdown(&families, levels);
+        process::append(&families);
+        (families.page(), families::MEDIA_TYPE)
+    }
+
+    fn append_network(&self, families: &Families, levels: &Levels<'_>) {
         let counters = [
             (
-                "accepted_connections_total",
-                "Connections accepted.",
+                "sundown_accepted_connections_total",
+                "Connections accepted on the listener for clients.",
                 self.accepted,
             ),
-            ("upgrades_total", "Handshakes answered 101.", self.upgraded),
             (
-                "answers_total",
-                "Requests answered with another status.",
-                self.answered,
-            ),
-            (
-                "messages_received_total",
+                "sundown_messages_received_total",
                 "Data messages received.",
                 self.messages_received,
             ),
             (
-                "messages_sent_total",
-                "Data messages queued.",
+                "sundown_messages_sent_total",
+                "Data messages queued to be sent.",
                 self.messages_sent,
             ),
             (
-                "slow_readers_total",
-                "Connections closed for reading slowly.",
-                gauges.slow_readers,
+                "sundown_received_bytes_total",
+                "Bytes read from all sockets.",
+                levels.received_bytes,
             ),
-            ("loop_turns_total", "Turns of the event loop.", self.turns),
+            (
+                "sundown_sent_bytes_total",
+                "Bytes that the kernel has taken from all sockets.",
+                levels.sent_bytes,
+            ),
         ];
+        for (name, help, value) in counters {
+            families.counter(name, help, value);
+        }
         let gauges = [
             (
-                "connections",
+                "sundown_connections",
                 "WebSocket connections.",
-                gauges.connections as u64,
+                levels.connections,
             ),
             (
-                "sockets",
-                "Open sockets of every kind.",
-                gauges.sockets as u64,
+                "sundown_sockets",
+                "Sockets of every kind: clients, handshakes, HTTP, lingering ones.",
+                levels.sockets,
             ),
             (
-                "unsaved_sessions",
-                "Sessions not confirmed by the store.",
-                gauges.unsaved as u64,
+                "sundown_ready_connections",
+                "Connections with input that waits for its turn.",
+                levels.ready_connections,
             ),
             (
-                "ready",
-                "1 while readiness is 200.",
-                u64::from(gauges.ready),
+                "sundown_outbound_queued_bytes",
+                "Bytes for clients that the kernel has not taken yet.",
+                levels.outbound_bytes,
             ),
         ];
-        let mut page = String::new();
-        for (kind, samples) in [
-            ("counter", counters.as_slice()),
-            ("gauge", gauges.as_slice()),
-        ] {
-            for (name, help, value) in samples {
-                let written = write!(
-                    page,
-                    "# HELP sundown_{name} {help}\n# TYPE sundown_{name} {kind}\n\
-                     sundown_{name} {value}\n"
-                );
-                debug_assert!(written.is_ok(), "a String takes everything");
-            }
+        for (name, help, value) in gauges {
+            families.gauge(name, help, value as u64);
         }
-        page
+        self.append_answers(families, levels);
+    }
+
+    fn append_answers(&self, families: &Families, levels: &Levels<'_>) {
+        let handshakes = self.handshakes.iter().chain(levels.early_answers);
+        // Those that have not been yet, too: a rate can be made of what has once been 0.
+        let mut outcomes: BTreeMap<&str, u64> = OUTCOMES.map(|(_, name)| (name, 0)).into();
+        for (status, count) in handshakes {
+            *outcomes.entry(outcome_of(*status)).or_default() += count;
+        }
+        let outcomes: Vec<_> = outcomes
+            .iter()
+            .map(|(name, count)| ([*name], *count))
+            .collect();
+        families.counters(
+            "sundown_handshakes_total",
+            "Opening handshakes, by what came of them.",
+            &["outcome"],
+            outcomes.iter().map(|(name, count)| (&name[..], *count)),
+        );
+        let answers = self.answers.iter();
+        let answers: Vec<_> = answers
+            .map(|((listener, status), count)| (*listener, status.to_string(), *count))
+            .collect();
+        let answers: Vec<_> = answers
+            .iter()
+            .map(|(listener, status, count)| ([*listener, status], *count))
+            .collect();
+        families.counters(
+            "sundown_http_responses_total",
+            "Answers to requests that are no handshakes, by listener and status.",
+            &["listener", "code"],
+            answers.iter().map(|(labels, count)| (&labels[..], *count)),
+        );
+        let closes = levels.closes.iter();
+        let closes: Vec<_> = closes
+            .map(|((code, reason), count)| (code.to_string(), *reason, *count))
+            .collect();
+        let closes: Vec<_> = closes
+            .iter()
+            .map(|(code, reason, count)| ([code.as_str(), reason], *count))
+            .collect();
+        families.counters(
+            "sundown_closes_total",
+            "WebSocket connections that have ended, by the first close code and its reason.",
+            &["code", "reason"],
+            closes.iter().map(|(labels, count)| (&labels[..], *count)),
+        );
+    }
+
+    fn append_store(&self, families: &Families, levels: &Levels<'_>) {
+        let store = &self.store;
+        families.state(
+            "sundown_store_state",
+            "1 for how the session store is.",
+            "state",
+            &["up", "stalled", "down"],
+            match store.state {
+                StoreState::Up => "up",
+                StoreState::Stalled => "stalled",
+                StoreState::Down => "down",
+            },
+        );
+        let counters = [
+            (
+                "sundown_store_failures_total",
+                "Times that the store went down.",
+                store.failures,
+            ),
+            (
+                "sundown_store_saved_sessions_total",
+                "Counts that the store has confirmed.",
+                store.saved,
+            ),
+            (
+                "sundown_store_fenced_sessions_total",
+                "Counts that the store refused, since the session has a newer owner.",
+                store.fenced,
+            ),
+        ];
+        for (name, help, value) in counters {
+            families.counter(name, help, value);
+        }
+        families.seconds(&store.claims.seconds);
+        families.seconds(&store.saves.seconds);
+        let gauges = [
+            (
+                "sundown_sessions",
+                "Sessions that are open on this node.",
+                levels.sessions,
+            ),
+            (
+                "sundown_unsaved_sessions",
+                "Sessions that neither the store nor the spill has confirmed.",
+                levels.unsaved_sessions,
+            ),
+            (
+                "sundown_waiting_replies",
+                "Replies that wait for a save.",
+                levels.waiting_replies,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            families.gauge(name, help, value as u64);
+        }
+    }
+}
+
+fn append_shutdown(families: &Families, levels: &Levels<'_>) {
+    families.gauge(
+        "sundown_ready",
+        "1 while readiness is 200.",
+        u64::from(levels.ready),
+    );
+    families.state(
+        "sundown_shutdown_phase",
+        "1 for the phase that the shutdown is in.",
+        "phase",
+        levels.phases,
+        levels.phase,
+    );
+    let lasted = levels.lasted.iter();
+    let lasted: Vec<_> = lasted
+        .map(|(phase, lasted)| ([*phase], lasted.as_secs_f64()))
+        .collect();
+    families.gauges(
+        "sundown_shutdown_phase_seconds",
+        "For how long each phase of the shutdown has lasted.",
+        &["phase"],
+        lasted.iter().map(|(phase, seconds)| (&phase[..], *seconds)),
+    );
+}
+
+/// What an opening handshake can come to, in a word.
+const OUTCOMES: [(u16, &str); 9] = [
+    (101, "upgraded"),
+    (400, "malformed"),
+    (403, "origin_refused"),
+    (404, "no_such_path"),
+    (405, "wrong_method"),
+    (408, "timed_out"),
+    (426, "no_upgrade"),
+    (431, "too_large"),
+    (503, "unavailable"),
+];
+
+fn outcome_of(status: u16) -> &'static str {
+    let known = OUTCOMES.iter().find(|(known, _)| *known == status);
+    known.map_or("other", |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_every_family_with_its_help() {
+        let mut metrics = Metrics::default();
+        metrics.answered("public", 101, true);
+        metrics.answered("admin", 200, false);
+        metrics.turned(Duration::from_micros(30));
+        let levels = Levels {
+            connections: 1,
+            sockets: 2,
+            sessions: 3,
+            unsaved_sessions: 4,
+            waiting_replies: 5,
+            ready_connections: 6,
+            outbound_bytes: 7,
+            received_bytes: 8,
+            sent_bytes: 9,
+            early_answers: &[(408, 10)].into(),
+            closes: &[((1000, "by peer"), 11)].into(),
+            ready: true,
+            phases: &["serving", "draining"],
+            phase: "serving",
+            lasted: &[("draining", Duration::from_millis(1_500))],
+        };
+        let (page, _) = metrics.page(&levels);
+        for line in [
+            "sundown_connections 1",
+            "sundown_waiting_replies 5",
+            "sundown_handshakes_total{outcome=\"upgraded\"} 1",
+            "sundown_http_responses_total{code=\"200\",listener=\"admin\"} 1",
+            "sundown_received_bytes_total 8",
+            "sundown_handshakes_total{outcome=\"timed_out\"} 10",
+            "sundown_handshakes_total{outcome=\"unavailable\"} 0",
+            "sundown_closes_total{code=\"1000\",reason=\"by peer\"} 11",
+            "sundown_shutdown_phase_seconds{phase=\"draining\"} 1.5",
+            "sundown_loop_turn_duration_seconds_bucket{le=\"0.00005\"} 1",
+            "sundown_shutdown_phase{phase=\"serving\"} 1",
+            "sundown_store_state{state=\"down\"} 1",
+        ] {
+            assert!(page.lines().any(|other| other == line), "{line} in\n{page}");
+        }
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        for sample in samples {
+            let name = sample.split(['{', ' ']).next().unwrap_or_default();
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix))
+                .unwrap_or(name);
+            assert!(page.contains(&format!("# HELP {family} ")), "{family}");
+        }
     }
 }

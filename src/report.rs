@@ -74,27 +74,21 @@ impl Outcome {
 
 impl Phases {
     fn of(timeline: &Timeline) -> Self {
-        let marks = [
-            timeline.began,
-            timeline.notifying,
-            timeline.draining,
-            timeline.persisting,
-            timeline.closing,
-            timeline.sweeping,
-            timeline.stopped,
-        ];
-        // A phase ends when the next one that was entered begins.
-        let lasted = |phase: usize| {
-            let end = marks[phase + 1..].iter().flatten().next().copied();
-            between(marks[phase], end)
-        };
+        let end = timeline.stopped.or(timeline.began);
+        let lasted = end.map(|end| {
+            timeline
+                .lasted(end)
+                .map(|(_, lasted)| lasted.as_millis() as u64)
+        });
+        let [delaying, notifying, draining, persisting, closing, sweeping] =
+            lasted.unwrap_or_default();
         Self {
-            delaying: lasted(0),
-            notifying: lasted(1),
-            draining: lasted(2),
-            persisting: lasted(3),
-            closing: lasted(4),
-            sweeping: lasted(5),
+            delaying,
+            notifying,
+            draining,
+            persisting,
+            closing,
+            sweeping,
         }
     }
 }

@@ -240,6 +240,26 @@ impl Engine {
         self.sessions.unsafe_len()
     }
 
+    /// Sessions that are open on this node.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Replies that wait for a save; counts them one session after the other.
+    pub fn waiting_replies(&self) -> usize {
+        self.sessions.held_len()
+    }
+
+    /// The phase of the shutdown.
+    pub fn phase(&self) -> &'static str {
+        self.shutdown.state().name()
+    }
+
+    /// For how long each phase of the shutdown has lasted.
+    pub fn phases_lasted(&self, now: Instant) -> [(&'static str, Duration); 6] {
+        self.shutdown.timeline().lasted(now)
+    }
+
     /// How it ended, once `Output::Stop` has come out.
     pub fn outcome(&self) -> Outcome {
         self.final_outcome()

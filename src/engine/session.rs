@@ -354,6 +354,14 @@ impl Sessions {
         self.spilling.held_len()
     }
 
+    /// Replies that wait for a save, of all of them.
+    pub(super) fn held_len(&self) -> usize {
+        self.slab
+            .iter()
+            .map(|(_, session)| session.held.len())
+            .sum()
+    }
+
     /// How many sessions there are, closed and unsaved ones included.
     pub(super) fn len(&self) -> usize {
         self.slab.len()

@@ -80,6 +80,34 @@ pub enum State {
     Stopped,
 }
 
+/// The names of all phases, in their order.
+pub(crate) const PHASES: [&str; 8] = [
+    "serving",
+    "delaying",
+    "notifying",
+    "draining",
+    "persisting",
+    "closing",
+    "sweeping",
+    "stopped",
+];
+
+impl State {
+    /// The phase's name.
+    pub fn name(self) -> &'static str {
+        PHASES[match self {
+            Self::Serving => 0,
+            Self::Delaying { .. } => 1,
+            Self::Notifying { .. } => 2,
+            Self::Draining { .. } => 3,
+            Self::Persisting { .. } => 4,
+            Self::Closing { .. } => 5,
+            Self::Sweeping { .. } => 6,
+            Self::Stopped => 7,
+        }]
+    }
+}
+
 /// What moves the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -164,6 +192,27 @@ pub struct Timeline {
     pub sweeping: Option<Instant>,
     /// Stopped.
     pub stopped: Option<Instant>,
+}
+
+impl Timeline {
+    /// For how long each phase has lasted, from Delaying on: until the next that was entered began,
+    /// and the last one until `now`. One that was skipped, or is to come, has lasted for no time.
+    pub fn lasted(&self, now: Instant) -> [(&'static str, Duration); 6] {
+        let marks = [
+            self.began,
+            self.notifying,
+            self.draining,
+            self.persisting,
+            self.closing,
+            self.sweeping,
+        ];
+        [0, 1, 2, 3, 4, 5].map(|phase: usize| {
+            let mut later = marks[phase + 1..].iter().flatten();
+            let end = later.next().copied().or(self.stopped).unwrap_or(now);
+            let lasted = marks[phase].map(|began| end.saturating_duration_since(began));
+            (PHASES[phase + 1], lasted.unwrap_or_default())
+        })
+    }
 }
 
 /// What a delay leaves at least for telling, draining and saving, if the timeout allows.

@@ -51,6 +51,8 @@ pub(crate) struct Connection {
     next: u32,
     /// On the list of connections to flush.
     pub(super) dirty: bool,
+    /// How it ends is counted: once.
+    pub(super) tallied: bool,
     /// The deadline by which it has to close is set, and stays.
     pub(super) closing: bool,
     /// How many times it was looked at since it was last heard.
@@ -126,6 +128,7 @@ impl Connection {
             listed: false,
             next: 0,
             dirty: false,
+            tallied: false,
             closing: false,
             silent: 0,
         }
@@ -201,14 +204,18 @@ impl Connection {
         self.blocked = false;
     }
 
-    /// Writes what waits, as far as the kernel takes it.
+    /// Writes what waits, as far as the kernel takes it. Answers how many bytes that was.
     ///
     /// A peer that can no longer be written to may still have sent something that counts: what
     /// waits is dropped, and reading tells the end.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self) -> usize {
+        let mut taken = 0;
         while !self.blocked && self.unsent() > 0 {
             match self.socket.write(&self.outbound[self.sent..]) {
-                Ok(len) => self.sent += len,
+                Ok(len) => {
+                    self.sent += len;
+                    taken += len;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
                 Err(_) => {
@@ -225,6 +232,7 @@ impl Connection {
             self.outbound.drain(..self.sent);
             self.sent = 0;
         }
+        taken
     }
 
     /// Closes our side, once all has been sent. Errors say that the peer is gone already, which

@@ -15,6 +15,7 @@ use super::expiry::IDLE_CHECKS;
 use super::line::Line;
 use super::spares::Spares;
 use super::table::Table;
+use super::tally::Tally;
 use super::token::Source;
 use crate::config::Limits;
 use crate::engine::io::ConnId;
@@ -44,8 +45,8 @@ pub(crate) struct Connections {
     pub(super) deadlines: Deadlines,
     /// What connections at rest do without.
     pub(super) spares: Spares,
-    /// Peers that were closed because they read too slowly.
-    pub(super) slow_readers: u64,
+    /// What has been carried so far.
+    pub(super) tally: Tally,
     /// When a WebSocket peer was last heard.
     pub(super) heard_at: Option<Instant>,
 }
@@ -71,7 +72,7 @@ impl Connections {
                 Kind::Idle => limits.idle_timeout / u32::from(IDLE_CHECKS),
             }),
             spares: Spares::new(limits.message_bytes_max),
-            slow_readers: 0,
+            tally: Tally::default(),
             heard_at: None,
         }
     }
@@ -119,9 +120,18 @@ impl Connections {
         self.leaving.len()
     }
 
-    /// How many peers were closed so far because they read too slowly.
-    pub(crate) fn slow_readers(&self) -> u64 {
-        self.slow_readers
+    /// Bytes that the kernel has not taken; counts them one connection after the other.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        let unsent = self.unsent.iter();
+        unsent
+            .filter_map(|slot| self.table.get(slot))
+            .map(Connection::unsent)
+            .sum()
+    }
+
+    /// What has been carried so far.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// When a WebSocket peer was last heard.

@@ -52,7 +52,7 @@ pub struct Upgrade {
 pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
     let path = head.uri().path();
     // Any other protocol that is offered (h2c, say) may be ignored: RFC 9110, section 7.8.
-    if !names(head.headers(), "upgrade", "websocket")
+    if !is_handshake(head)
         && let Some(decision) = health(head, rules.ready)
     {
         return decision;
@@ -84,6 +84,11 @@ pub fn answer_bad_head(bad: BadHead) -> Answer {
         BadHead::Malformed => Answer::json(400, "not an HTTP/1.1 request"),
         BadHead::TooLarge => Answer::json(431, "request head too large"),
     }
+}
+
+/// Whether a request means to become a WebSocket, whatever else is wrong with it.
+pub fn is_handshake(head: &Head) -> bool {
+    names(head.headers(), "upgrade", "websocket")
 }
 
 /// Whether the answer's body is left out.

@@ -97,6 +97,7 @@ impl Connections {
         match outcome {
             ReadOutcome::Bytes(len) => {
                 connection.silent = 0;
+                self.tally.received_bytes += len as u64;
                 if websocket {
                     self.heard_at = Some(now);
                 }
@@ -162,7 +163,9 @@ impl Connections {
                         Some(Event::Request(Box::new(request)))
                     }
                     Err(bad) => {
-                        self.answer(conn, &handshake::answer_bad_head(bad), true, now);
+                        let answer = handshake::answer_bad_head(bad);
+                        self.tally.answered(answer.status);
+                        self.answer(conn, &answer, true, now);
                         None
                     }
                 }
@@ -239,6 +242,7 @@ impl Connections {
             Received::Message(payload) => Some(Event::Assembled(payload)),
             Received::Control => Some(Event::Control),
             Received::Closed => {
+                self.count_peer_close(conn);
                 self.deafen(conn, now);
                 Some(Event::PeerClosed { by_frame: true })
             }
@@ -260,6 +264,9 @@ impl Connections {
         let open = matches!(connection.phase, Phase::Open(_));
         let deaf = matches!(connection.phase, Phase::Deaf(_));
         let unsent = connection.unsent() > 0;
+        if (open || deaf) && !std::mem::replace(&mut connection.tallied, true) {
+            self.tally.lost();
+        }
         if outcome == ReadOutcome::End && open {
             self.deafen(conn, now);
             return Some(Event::PeerClosed { by_frame: false });
@@ -271,6 +278,15 @@ impl Connections {
         }
         self.kill(conn.slot);
         (open || deaf).then_some(Event::Gone)
+    }
+
+    fn count_peer_close(&mut self, conn: ConnId) {
+        if let Some(connection) = live(&mut self.table, conn)
+            && !std::mem::replace(&mut connection.tallied, true)
+            && let Phase::Open(Some(codec)) = &connection.phase
+        {
+            self.tally.closed_by_peer(codec.peer_close_code());
+        }
     }
 
     /// The peer has had its say. What is still owed to it, it must take within `close_timeout`.

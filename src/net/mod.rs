@@ -14,6 +14,7 @@ pub(crate) mod listener;
 mod outbound;
 mod spares;
 mod table;
+pub(crate) mod tally;
 pub(crate) mod token;
 mod utf8;
 mod validator;

@@ -60,10 +60,14 @@ impl Connections {
         let Some(connection) = self.get_mut(conn) else {
             return true;
         };
-        if connection.unsent() > limit {
-            connection.flush();
-        }
-        !connection.is_websocket() || connection.unsent() <= limit
+        let taken = if connection.unsent() > limit {
+            connection.flush()
+        } else {
+            0
+        };
+        let keeps_up = !connection.is_websocket() || connection.unsent() <= limit;
+        self.tally.sent_bytes += taken as u64;
+        keeps_up
     }
 
     /// Queues a Close frame: there is room for it, whatever waits already. What the peer sends is
@@ -80,6 +84,9 @@ impl Connections {
         };
         if let Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) = &mut connection.phase {
             codec.close(reason, &mut connection.outbound);
+            if !std::mem::replace(&mut connection.tallied, true) {
+                self.tally.closed(reason);
+            }
             self.mark_dirty(conn.slot);
             if bounded {
                 self.bound_closing(conn, now);
@@ -101,7 +108,6 @@ impl Connections {
     /// Closes a peer that has broken a rule: Close frame, then linger. What it has sent is not used
     /// any more.
     pub(crate) fn fail(&mut self, conn: ConnId, reason: &CloseReason, now: Instant) {
-        self.slow_readers += u64::from(*reason == CloseReason::TOO_SLOW);
         self.close(conn, reason, false, now);
         self.linger(conn, now);
     }
@@ -112,6 +118,7 @@ impl Connections {
             if let Some(connection) = self.get_mut(conn)
                 && let Phase::Handshake { .. } = connection.phase
             {
+                self.tally.answered(answer.status);
                 self.answer(conn, answer, true, now);
             }
         }
@@ -125,7 +132,7 @@ impl Connections {
                 continue;
             };
             connection.dirty = false;
-            connection.flush();
+            self.tally.sent_bytes += connection.flush() as u64;
             if connection.unsent() > 0 {
                 // Nobody waits for those who are no clients any more.
                 if connection.is_websocket() {

@@ -125,6 +125,12 @@ impl WebSocket {
         }
     }
 
+    /// The code of the peer's Close, once it has come with one.
+    pub(super) fn peer_close_code(&self) -> Option<u16> {
+        let code = self.validator.close_payload().first_chunk()?;
+        Some(u16::from_be_bytes(*code))
+    }
+
     /// Whether no frame and no message in fragments is under way, and nothing has failed: the next
     /// byte begins a frame, and tungstenite, which is given no byte past a final one, holds none.
     pub(super) fn is_between_messages(&self) -> bool {

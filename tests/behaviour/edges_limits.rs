@@ -101,7 +101,7 @@ fn a_reader_too_slow_is_cut_and_others_are_not() {
     let begun = now();
     while !get(server.admin, "/metrics")
         .body
-        .contains("\nsundown_slow_readers_total 1\n")
+        .contains("\nsundown_closes_total{code=\"1008\",reason=\"reader too slow\"} 1\n")
     {
         assert!(begun.elapsed() < PATIENCE, "it takes everything");
         slow.stream.queue(&frame);
@@ -128,7 +128,7 @@ fn a_pinger_that_never_reads_is_cut() {
     let begun = now();
     while !get(server.admin, "/metrics")
         .body
-        .contains("\nsundown_slow_readers_total 1\n")
+        .contains("\nsundown_closes_total{code=\"1008\",reason=\"reader too slow\"} 1\n")
     {
         assert!(begun.elapsed() < PATIENCE, "it answers everything");
         deaf.stream.queue(&frames);

@@ -309,9 +309,16 @@ const TABLE: &[Row] = &[
     Row {
         module: "metrics",
         inside: &[],
-        crates: &[],
+        crates: &["prometheus"],
         std: PURE,
         why: "numbers and their text: the event loop counts, and hands in what others hold",
+    },
+    Row {
+        module: "metrics::process",
+        inside: &["metrics"],
+        crates: &["rustix"],
+        std: Std::Only(&["std::fs", "std::path"]),
+        why: "it asks /proc, which is memory, and nothing that could wait",
     },
     Row {
         module: "clock",

@@ -1,0 +1,83 @@
+//! What passes through the loop, as numbers for operators: it tells `metrics` what has happened,
+//! and at a scrape what the others hold.
+
+use crate::clock;
+use crate::engine::io::{StoreCommand, StoreEvent};
+use crate::engine::shutdown::PHASES;
+use crate::metrics::{Levels, StoreState};
+use crate::net::connection::Entrance;
+use crate::net::http::Answer;
+
+use super::EventLoop;
+
+impl EventLoop {
+    /// A request has got an answer: this one, or a 101.
+    pub(super) fn count_answer(&mut self, entrance: Entrance, status: u16, is_handshake: bool) {
+        let listener = match entrance {
+            Entrance::Admin => "admin",
+            Entrance::Public => "public",
+        };
+        self.metrics.answered(listener, status, is_handshake);
+    }
+
+    /// The turn is over.
+    pub(super) fn count_turn(&self) {
+        let end = clock::now().instant;
+        let lasted = end.saturating_duration_since(self.now.instant);
+        self.metrics.turned(lasted);
+    }
+
+    /// The store is asked. A turn may be long: its beginning will not do.
+    pub(super) fn count_command(&mut self, command: &StoreCommand) {
+        let now = clock::now().instant;
+        match command {
+            StoreCommand::Claim(_) => self.metrics.store.claims.start(now),
+            StoreCommand::Save(_) => self.metrics.store.saves.start(now),
+            StoreCommand::Sync | StoreCommand::Spill(_) => {}
+        }
+    }
+
+    /// The store has answered.
+    pub(super) fn count_store_event(&mut self, event: &StoreEvent) {
+        let store = &mut self.metrics.store;
+        match event {
+            StoreEvent::Up | StoreEvent::Resumed => store.is(StoreState::Up),
+            StoreEvent::Stalled => store.is(StoreState::Stalled),
+            StoreEvent::Down { .. } => store.is(StoreState::Down),
+            StoreEvent::Claimed { .. } => store.claims.stop(clock::now().instant),
+            StoreEvent::Saved { batch, fenced } => {
+                store.saves.stop(clock::now().instant);
+                store.saved += (batch.len() - fenced.len()) as u64;
+                store.fenced += fenced.len() as u64;
+            }
+            StoreEvent::Synced | StoreEvent::Spilled { .. } | StoreEvent::TakenOver { .. } => {}
+        }
+    }
+
+    pub(super) fn metrics_page(&self, ready: bool) -> Answer {
+        let tally = self.connections.tally();
+        let (body, media_type) = self.metrics.page(&Levels {
+            connections: self.engine.connections(),
+            sockets: self.connections.len(),
+            sessions: self.engine.sessions(),
+            unsaved_sessions: self.engine.unsaved(),
+            waiting_replies: self.engine.waiting_replies(),
+            ready_connections: self.connections.unread_len(),
+            outbound_bytes: self.connections.unsent_bytes(),
+            received_bytes: tally.received_bytes,
+            sent_bytes: tally.sent_bytes,
+            early_answers: &tally.early_answers,
+            closes: tally.closes(),
+            ready,
+            phases: &PHASES,
+            phase: self.engine.phase(),
+            lasted: &self.engine.phases_lasted(self.now.instant),
+        });
+        Answer {
+            status: 200,
+            fields: "",
+            media_type,
+            body,
+        }
+    }
+}
