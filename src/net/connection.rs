@@ -5,7 +5,7 @@
 //! yet. So everything that is over lingers: it is half-closed, and read to its end. It decides
 //! nothing; `connections` knows when.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
@@ -218,13 +218,49 @@ impl Connection {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(_) => self.drop_unsent(),
+            }
+        }
+        self.forget_sent();
+        taken
+    }
+
+    /// Sends a payload behind what waits, its header included: the kernel is offered all of it at
+    /// once, and only what it does not take is copied. Answers how many bytes it has taken.
+    pub(super) fn offer(&mut self, mut payload: &[u8]) -> usize {
+        let (mut offered, mut taken) = (false, 0);
+        while !self.blocked && !offered {
+            let waiting = self.unsent();
+            let slices = [&self.outbound[self.sent..], payload].map(IoSlice::new);
+            match self.socket.write_vectored(&slices) {
+                Ok(len) => {
+                    taken = len;
+                    self.sent += len.min(waiting);
+                    payload = &payload[len.saturating_sub(waiting)..];
+                    offered = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
                 Err(_) => {
-                    self.sent = self.outbound.len();
-                    self.hung_up = true;
-                    self.readable = true;
+                    self.drop_unsent();
+                    payload = &[];
+                    offered = true;
                 }
             }
         }
+        self.forget_sent();
+        self.outbound.extend_from_slice(payload);
+        taken
+    }
+
+    /// The peer takes nothing more, ever.
+    fn drop_unsent(&mut self) {
+        self.sent = self.outbound.len();
+        self.hung_up = true;
+        self.readable = true;
+    }
+
+    fn forget_sent(&mut self) {
         if self.unsent() == 0 {
             self.outbound.clear();
             self.sent = 0;
@@ -232,7 +268,6 @@ impl Connection {
             self.outbound.drain(..self.sent);
             self.sent = 0;
         }
-        taken
     }
 
     /// Closes our side, once all has been sent. Errors say that the peer is gone already, which
@@ -298,12 +333,33 @@ mod tests {
 
     const MAX: usize = 64 << 10;
 
-    fn open() -> Connection {
+    fn open() -> (Connection, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut connection = Connection::new(socket, 0, Entrance::Public);
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut connection = Connection::new(TcpStream::from_std(socket), 0, Entrance::Public);
         connection.phase = Phase::Open(Some(Box::new(WebSocket::new(1 << 20))));
-        connection
+        (connection, peer)
+    }
+
+    /// Sends all that waits, and answers what the peer has received.
+    fn arrived(mut connection: Connection, mut peer: TcpStream) -> Vec<u8> {
+        let (mut received, mut chunk) = (Vec::new(), [0; 8 << 10]);
+        loop {
+            connection.unblock();
+            connection.flush();
+            if connection.unsent() == 0 {
+                connection.half_close();
+            }
+            match peer.read(&mut chunk) {
+                Ok(0) => return received,
+                Ok(len) => received.extend_from_slice(&chunk[..len]),
+                // It is on its way, within this machine.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// How much the next read takes, after one that frames of this many bytes have filled.
@@ -334,8 +390,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_offered_arrives_in_order_and_only_what_is_left_is_copied() {
+        let payload: Vec<u8> = (0..=250).cycle().take(8 << 20).collect();
+        for (is_blocked, len, copied) in [
+            (false, 1 << 10, 0..=0),
+            (true, 1 << 10, (1 << 10) + 6..=(1 << 10) + 6),
+            // More than the kernel takes of anyone.
+            (false, payload.len(), 1..=payload.len() - 1),
+        ] {
+            let (mut connection, peer) = open();
+            connection.outbound.extend_from_slice(b"before");
+            connection.blocked = is_blocked;
+            connection.offer(&payload[..len]);
+            assert!(copied.contains(&connection.unsent()), "{len} bytes");
+            connection.offer(b"behind");
+            let expected = [b"before", &payload[..len], b"behind"].concat();
+            assert!(arrived(connection, peer) == expected, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_offered_to_a_peer_that_is_gone_is_dropped() {
+        let (mut connection, peer) = open();
+        connection.outbound.extend_from_slice(b"before");
+        connection.socket.shutdown(Shutdown::Write).unwrap();
+        connection.offer(b"payload");
+        assert_eq!(connection.unsent(), 0);
+        assert!(connection.readable && connection.hung_up, "reading tells");
+        assert_eq!(arrived(connection, peer), b"");
+    }
+
+    #[test]
     fn large_frames_are_read_in_large_pieces_and_small_ones_are_not() {
-        let mut connection = open();
+        let (mut connection, _peer) = open();
         let lens = |connection: &mut Connection, frame_bytes| {
             [(); 7].map(|()| next_read_len(connection, frame_bytes) >> 10)
         };

@@ -207,22 +207,34 @@ pub fn encode_message(payload: &[u8], binary: bool, output: &mut Vec<u8>) {
     encode(OpCode::Data(kind), payload, output);
 }
 
+/// Appends the header of a data message in one frame: so many bytes are to follow.
+pub(super) fn encode_header_of_message(payload_len: usize, binary: bool, output: &mut Vec<u8>) {
+    let kind = if binary { Data::Binary } else { Data::Text };
+    encode_header(OpCode::Data(kind), payload_len, output);
+}
+
 /// Appends an empty ping.
 pub fn encode_ping(output: &mut Vec<u8>) {
     encode(OpCode::Control(Control::Ping), &[], output);
 }
 
 fn encode(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
+    output.reserve(HEADER_BYTES_MAX + payload.len());
+    encode_header(opcode, payload.len(), output);
+    output.extend_from_slice(payload);
+}
+
+fn encode_header(opcode: OpCode, payload_len: usize, output: &mut Vec<u8>) {
     let header = FrameHeader {
         opcode,
         ..FrameHeader::default()
     };
-    let length = payload.len() as u64;
-    output.reserve(header.len(length) + payload.len());
-    let formatted = header.format(length, output);
+    let formatted = header.format(payload_len as u64, output);
     debug_assert!(formatted.is_ok(), "a Vec takes everything");
-    output.extend_from_slice(payload);
 }
+
+/// Two bytes, and a length of eight: there is no mask.
+const HEADER_BYTES_MAX: usize = 10;
 
 fn reason_for(error: &Error) -> CloseReason {
     #[expect(
