@@ -13,7 +13,7 @@ LOAD = target/bench-load/release/load
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults \
-	test-hostile test-container fuzz bench bench-peers bench-docs bench-check bench-bless \
+	test-hostile test-web test-container fuzz bench bench-peers bench-docs bench-check bench-bless \
 	bench-load image promote lint lint-scripts doc deny check-deploy ci
 
 help: ## this list
@@ -47,6 +47,10 @@ test-faults: ## every fault in turn, and what clients lost by it; mounts disks, 
 
 test-hostile: ## crowds of hostile peers: what they cost in memory, and a good client in latency
 	SUNDOWN_HOSTILE_LATENCY=1 $(CARGO) test --release --test hostile -- --nocapture
+
+test-web: ## the browser's client under Node's own test runner, and against the built binary; needs node
+	$(CARGO) build
+	node --test tests/web/*.test.mjs
 
 test-container: ## the image, a stop, deploys and crashes on a real Docker engine (SUNDOWN_SKIP_DOCKER=1: none)
 	./scripts/ensure-container-tools.sh
@@ -111,4 +115,4 @@ check-deploy: ## checks the systemd unit and the Kubernetes manifests of docs/de
 	./scripts/check-deploy.sh
 
 ci: FAULTS_PROFILE = # the build that all other tests have made
-ci: lint lint-scripts check-deploy test test-graceful-shutdown test-faults test-container fuzz bench-check doc ## all that CI runs
+ci: lint lint-scripts check-deploy test test-web test-graceful-shutdown test-faults test-container fuzz bench-check doc ## all that CI runs
