@@ -42,6 +42,10 @@ pub struct Config {
     /// The `Origin` values that may connect, as browsers send them (`https://example.org`).
     /// Default empty: every origin. Without a list, any web page can connect its visitors.
     pub allowed_origins: Vec<String>,
+    /// Whether `GET /` on `listen` is a page that opens a session and shows a shutdown, with the
+    /// client `/sundown.js`. Default off: the command turns it on, and an application has pages of
+    /// its own, or none. With the page, whoever reaches the port can try the server by hand.
+    pub web: bool,
 }
 
 impl Default for Config {
@@ -57,6 +61,7 @@ impl Default for Config {
             shutdown: ShutdownBudget::default(),
             limits: Limits::default(),
             allowed_origins: Vec::new(),
+            web: false,
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct EventLoop {
     pub(crate) metrics: Metrics,
     pub(crate) limits: Limits,
     pub(crate) allowed_origins: Vec<String>,
+    /// The page of a path, if pages are served.
+    pub(crate) page: fn(&str) -> Option<Answer>,
     /// The clock at the beginning of the turn.
     pub(crate) now: Now,
     /// The accept queues are shut: whoever is still in one is a stranger to wait for.
@@ -215,6 +217,7 @@ impl EventLoop {
                     sessions: gate.sessions,
                     allowed_origins: &self.allowed_origins,
                     accepts: &|path| self.engine.accepts(path),
+                    page: self.page,
                 },
             ),
         };

@@ -86,6 +86,7 @@ pub mod server;
 pub mod signals;
 mod slots;
 pub mod store;
+mod web;
 
 pub use config::{Config, Durability, Limits, ShutdownBudget, StoreConfig};
 pub use engine::app::{Application, Chat, Context, Echo};

@@ -22,6 +22,7 @@ use crate::net::listener::Listener;
 use crate::net::token::Source;
 use crate::signals::Signals;
 use crate::store::{self, StoreParts};
+use crate::web;
 
 /// A server: bound, and served by whichever thread calls [`run`](Self::run) or
 /// [`turn`](Self::turn).
@@ -85,6 +86,11 @@ impl Server {
             metrics: Metrics::default(),
             limits: config.limits,
             allowed_origins: config.allowed_origins,
+            page: if config.web {
+                web::answer
+            } else {
+                web::nothing
+            },
             now,
             sweeping: false,
             stopped: false,

@@ -9,7 +9,7 @@ use sundown::config::{Config, Durability, StoreConfig};
 use sundown::store::redis::RedisStore;
 
 use super::logger::Format;
-use values::{bytes, duration, level, origins, sqlite_path, store};
+use values::{bytes, duration, level, origins, sqlite_path, store, switch};
 
 /// What the command line decides: the library's configuration, the application to serve, and what
 /// is said about it.
@@ -24,7 +24,10 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            config: Config::default(),
+            config: Config {
+                web: true,
+                ..Config::default()
+            },
             app: App::Chat,
             log: LevelFilter::Info,
             log_format: Format::Auto,
@@ -172,6 +175,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
             };
             put(&mut s.app, app)
         },
+        ..BASE
+    },
+    Setting {
+        name: "web",
+        metavar: "on|off",
+        default: "on",
+        group: Group::Listeners,
+        help: "`on`: GET / on --listen is a page that opens a session and shows a shutdown as \
+               its client sees it, and /sundown.js is that client, for pages of your own. `off`: \
+               these paths are 404. With the page, whoever reaches the port can try the server \
+               by hand.",
+        expected: "on or off",
+        apply: |s, text| put(&mut s.config.web, switch(text)),
         ..BASE
     },
     Setting {
@@ -430,6 +446,7 @@ mod tests {
             &["", "OFF", "none", "localhost:8001"],
         ),
         ("app", &["echo"], &["", "Chat", "ping"]),
+        ("web", &["off"], &["", "ON", "true", "1"]),
         (
             "allowed-origins",
             &["https://a.example, https://b.example:8443"],
@@ -519,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_in_the_table_are_those_of_the_library() {
+    fn defaults_in_the_table_are_those_of_the_command() {
         let mut settings = Settings::default();
         for (name, good, _) in VALUES {
             (setting(name).apply)(&mut settings, good[0]).expect(name);

@@ -24,6 +24,8 @@ pub struct Rules<'a> {
     pub allowed_origins: &'a [String],
     /// Whether a path is one of the application's.
     pub accepts: &'a dyn Fn(&str) -> bool,
+    /// The server's own page: what a path has for people, if it has anything.
+    pub page: fn(&str) -> Option<Answer>,
 }
 
 /// What a request gets.
@@ -53,7 +55,7 @@ pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
     let path = head.uri().path();
     // Any other protocol that is offered (h2c, say) may be ignored: RFC 9110, section 7.8.
     if !is_handshake(head)
-        && let Some(decision) = health(head, rules.ready)
+        && let Some(decision) = health(head, rules.ready).or_else(|| page(head, rules))
     {
         return decision;
     }
@@ -104,6 +106,12 @@ fn health(head: &Head, ready: bool) -> Option<Decision> {
         ("/readyz", true, false) => Answer::unavailable("not ready"),
         _ => return None,
     };
+    Some(Decision::Answer(answer))
+}
+
+fn page(head: &Head, rules: &Rules<'_>) -> Option<Decision> {
+    let answer = (rules.page)(head.uri().path())?;
+    let answer = if is_get(head) { answer } else { wrong_method() };
     Some(Decision::Answer(answer))
 }
 
@@ -262,7 +270,8 @@ mod tests {
             upgrades,
             sessions,
             allowed_origins: &allowed,
-            accepts: &|path| matches!(path, "/ws/chat/" | "/ws/chat"),
+            accepts: &|path| matches!(path, "/ws/chat/" | "/ws/chat" | "/both"),
+            page: |path| matches!(path, "/page" | "/both").then(|| Answer::json(200, "a page")),
         };
         match decide(&head, &rules) {
             Decision::Upgrade(upgrade) => (
@@ -320,6 +329,11 @@ mod tests {
         check("/healthz", "", 200);
         check("/readyz", "", 200);
         check("/metrics", "", 404);
+        check("/page", "", 200);
+        check("/page?with=query", "", 200);
+        check("/page", UPGRADE, 404);
+        check("/both", "", 200);
+        check("/both", UPGRADE, 101);
         check(
             "/readyz",
             "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n",
@@ -380,6 +394,9 @@ mod tests {
         );
         assert_eq!(ask("POST /readyz HTTP/1.1\r\n\r\n", &[], true, true).0, 405);
         assert_eq!(ask("HEAD /readyz HTTP/1.1\r\n\r\n", &[], true, true).0, 200);
+        assert_eq!(ask("GET /page HTTP/1.1\r\n\r\n", &[], false, false).0, 200);
+        assert_eq!(ask("HEAD /page HTTP/1.1\r\n\r\n", &[], true, true).0, 200);
+        assert_eq!(ask("POST /page HTTP/1.1\r\n\r\n", &[], true, true).0, 405);
     }
 
     #[test]

@@ -34,7 +34,6 @@ fn health_and_readiness() {
             assert!(body.is_object(), "{body}");
         }
         for path in [
-            "/",
             "/healthz/",
             "/health",
             "/ws",

@@ -28,4 +28,5 @@ mod smoke;
 mod spill;
 mod supervisor;
 mod takeover;
+mod web_page;
 mod wire;

@@ -155,6 +155,13 @@ const TABLE: &[Row] = &[
         why: "the handshake decides from a head and rules, and is tested without a socket",
     },
     Row {
+        module: "web",
+        inside: &["net::http"],
+        crates: &[],
+        std: PURE,
+        why: "the page is text that was compiled in: no file is read, and no path is followed",
+    },
+    Row {
         module: "store",
         inside: &["config", "engine::io", "error"],
         crates: &["mio"],
@@ -370,6 +377,7 @@ const TABLE: &[Row] = &[
             "net",
             "signals",
             "store",
+            "web",
         ],
         crates: &["log", "mio", "rand"],
         std: Std::Not(&["std::env", "std::fs", "std::process", "std::thread"]),

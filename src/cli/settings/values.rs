@@ -38,6 +38,14 @@ pub(super) fn sqlite_path(text: &str) -> Option<PathBuf> {
     }
 }
 
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// In lower case only, as every other word.
 pub(super) fn level(text: &str) -> Option<LevelFilter> {
     let is_lower = text.chars().all(|c| c.is_ascii_lowercase());

@@ -7,7 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sundown::net::handshake::{self, Decision, Rules};
-use sundown::net::http::{BadHead, Head, Incoming};
+use sundown::net::http::{Answer, BadHead, Head, Incoming};
 use sundown_fuzz::{choice, cut};
 
 const LEN_MAX: usize = 512;
@@ -68,6 +68,7 @@ fn decide(head: &Head) {
             sessions: is_set(2),
             allowed_origins: if is_set(3) { &origins } else { &[] },
             accepts: &|path| path == "/ws/chat/",
+            page: |path| (path == "/").then(|| Answer::json(200, "a page")),
         };
         check(handshake::decide(head, &rules), &rules);
     }

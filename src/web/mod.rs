@@ -1,0 +1,126 @@
+//! The page of the server's own, and the client that it is made of: the files of this directory, as
+//! they were when the binary was built. It owns their paths, their media types and the header
+//! fields that keep a browser from doing more than they need. It must never read a file, and never
+//! answer a path that is not in its table.
+
+use crate::net::http::Answer;
+
+struct File {
+    path: &'static str,
+    media_type: &'static str,
+    text: &'static str,
+}
+
+const FILES: &[File] = &[
+    File {
+        path: "/",
+        media_type: "text/html; charset=utf-8",
+        text: include_str!("index.html"),
+    },
+    File {
+        path: "/page.css",
+        media_type: "text/css; charset=utf-8",
+        text: include_str!("page.css"),
+    },
+    File {
+        path: "/page.js",
+        media_type: "text/javascript; charset=utf-8",
+        text: include_str!("page.js"),
+    },
+    File {
+        path: "/sundown.js",
+        media_type: "text/javascript; charset=utf-8",
+        text: include_str!("sundown.js"),
+    },
+    File {
+        path: "/favicon.svg",
+        media_type: "image/svg+xml",
+        text: include_str!("favicon.svg"),
+    },
+];
+
+/// Nothing but these files and a WebSocket to this server: no inline script or style, no other
+/// host, no frame around it. (Content Security Policy Level 3; `'self'` includes `ws:` and `wss:`.)
+const FIELDS: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; \
+                      style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'\r\n\
+                      X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
+
+/// What docs/hostile.md has for a peer that asks for a file and reads nothing.
+const FILE_BYTES_MAX: usize = 40 << 10;
+const _: () = {
+    let mut at = 0;
+    while at < FILES.len() {
+        assert!(FILES[at].text.len() <= FILE_BYTES_MAX);
+        at += 1;
+    }
+};
+
+/// The file of that path, if there is one.
+pub(crate) fn answer(path: &str) -> Option<Answer> {
+    let file = FILES.iter().find(|file| file.path == path)?;
+    Some(Answer {
+        status: 200,
+        fields: FIELDS,
+        media_type: file.media_type,
+        body: file.text.to_owned(),
+    })
+}
+
+/// None of them: with `--web off`.
+pub(crate) fn nothing(_path: &str) -> Option<Answer> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a file refers to: `src="…"`, `href="…"`, `from './…'`, `url(…)`.
+    fn references(text: &str) -> Vec<&str> {
+        [
+            ("src=\"", '"'),
+            ("href=\"", '"'),
+            ("from '", '\''),
+            ("url(", ')'),
+        ]
+        .iter()
+        .flat_map(|(before, after)| {
+            let ends = text.split(before).skip(1);
+            ends.filter_map(|rest| rest.split(*after).next())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn every_reference_is_to_another_of_the_files() {
+        let mut found = 0;
+        for File { path, text, .. } in FILES {
+            for reference in references(text).iter().filter(|to| !to.starts_with('#')) {
+                let name = reference.trim_start_matches("./");
+                assert!(answer(&format!("/{name}")).is_some(), "{path}: {reference}");
+                found += 1;
+            }
+        }
+        assert_eq!(
+            found, 4,
+            "style, script, icon, and the client that the script imports"
+        );
+    }
+
+    #[test]
+    fn nothing_is_in_a_file_that_the_policy_forbids() {
+        for File { path, text, .. } in FILES {
+            for forbidden in [
+                "<style",
+                " style=",
+                "<script>",
+                " onclick",
+                "innerHTML",
+                "eval(",
+            ] {
+                assert!(!text.contains(forbidden), "{path}: {forbidden}");
+            }
+        }
+    }
+}
