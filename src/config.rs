@@ -32,6 +32,10 @@ pub struct Config {
     /// How long the store keeps a session after its last change. Default 24 h. Too short, and a
     /// client that comes back finds its count at 0; too long, and the store grows.
     pub session_ttl: Duration,
+    /// The Redis channel on which nodes tell each other what is said to everybody. Default
+    /// `sundown:broadcast`; only used with a Redis store. Nodes with different names do not hear
+    /// each other; two fleets on one Redis with the same name do.
+    pub broadcast_channel: String,
     /// How often clients get a timestamp. Default 30 s; zero turns it off. Longer than the
     /// idle timeout of a proxy on the way, and the proxy cuts quiet connections.
     pub heartbeat: Duration,
@@ -57,6 +61,7 @@ impl Default for Config {
             durability: Durability::Acked,
             spill: PathBuf::from("sundown-spill.db"),
             session_ttl: Duration::from_secs(24 * 60 * 60),
+            broadcast_channel: "sundown:broadcast".to_owned(),
             heartbeat: Duration::from_secs(30),
             shutdown: ShutdownBudget::default(),
             limits: Limits::default(),
@@ -77,6 +82,10 @@ impl Config {
     pub fn validate(&self) -> Result<(), Error> {
         if self.admin == Some(self.listen) && self.listen.port() != 0 {
             return refuse("--admin", self.listen, "another address than --listen");
+        }
+        if !is_channel(&self.broadcast_channel) {
+            let given = format_args!("{:?}", self.broadcast_channel);
+            return refuse("--broadcast-channel", given, CHANNEL_EXPECTED);
         }
         self.validate_durations()?;
         self.shutdown.validate()?;
@@ -138,6 +147,13 @@ fn refuse<T>(name: &str, given: impl fmt::Display, expected: &str) -> Result<T, 
     Err(Error::Config(format!(
         "{name} {given}: expected {expected}"
     )))
+}
+
+const CHANNEL_EXPECTED: &str = "1 to 128 printable characters of ASCII, without spaces";
+
+/// Whether this can stand in an ACL as it is.
+fn is_channel(name: &str) -> bool {
+    (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether a browser could send this as `Origin` (RFC 6454, section 7.1).
@@ -347,6 +363,8 @@ pub struct Limits {
     pub accepts_max: usize,
     /// Connections that a broadcast (heartbeat, notice) reaches in one turn. 512.
     pub fanout_max: usize,
+    /// Broadcasts that may wait for the one before; the next is refused. 16, of up to 64 KiB.
+    pub broadcasts_max: usize,
     /// Sessions in one save. 512.
     pub batch_max: usize,
     /// Sessions that go into the spill in one turn, or as many as there may be connections, if that
@@ -379,6 +397,7 @@ impl Limits {
             ("slice_bytes_max", self.slice_bytes_max),
             ("accepts_max", self.accepts_max),
             ("fanout_max", self.fanout_max),
+            ("broadcasts_max", self.broadcasts_max),
             ("batch_max", self.batch_max),
             ("spill_max", self.spill_max),
         ] {
@@ -405,6 +424,9 @@ impl Limits {
     /// Sockets on the admin listener.
     pub const OPERATORS_MAX: usize = 64;
 
+    /// Bytes of JSON that are sent to everybody in one broadcast.
+    pub const BROADCAST_BYTES_MAX: usize = 64 << 10;
+
     /// The least for `outbound_bytes_max`: a handful of replies.
     const OUTBOUND_BYTES_LEAST: usize = 1 << 10;
 }
@@ -424,6 +446,7 @@ impl Default for Limits {
             slice_bytes_max: 3 << 10,
             accepts_max: 16,
             fanout_max: 512,
+            broadcasts_max: 16,
             batch_max: 512,
             spill_max: 65_536,
             linger_timeout: Duration::from_secs(10),
@@ -460,6 +483,9 @@ mod tests {
         assert_eq!(check(|c| c.shutdown.timeout = ms(501)), "fine");
         assert_eq!(check(|c| c.shutdown.notify = ms(0)), "fine");
         assert_eq!(check(|c| c.heartbeat = ms(0)), "fine");
+        assert_eq!(check(|c| c.broadcast_channel = "a:b".into()), "fine");
+        let spaced = check(|c| c.broadcast_channel = "a b".into());
+        assert!(spaced.contains("--broadcast-channel \"a b\""), "{spaced}");
         assert_eq!(check(|c| c.limits.idle_timeout = ms(0)), "fine");
         assert_eq!(
             origins(&["https://example.org", "http://[::1]:3000", "null"]),

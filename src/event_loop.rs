@@ -4,11 +4,13 @@
 //! never see each other, and owns the order in which that happens. It decides nothing itself, and
 //! nothing in it blocks but the wait.
 
+mod broadcasting;
 mod counting;
 mod reading;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Waker};
@@ -31,7 +33,7 @@ use crate::net::inbound::Event;
 use crate::net::listener::Listener;
 use crate::net::token::Source;
 use crate::signals::Signals;
-use crate::store::SessionStore;
+use crate::store::{Bus, SessionStore};
 
 /// The loop and everything it drives.
 pub(crate) struct EventLoop {
@@ -43,7 +45,11 @@ pub(crate) struct EventLoop {
     pub(crate) admin: Option<Listener>,
     pub(crate) signals: Option<Signals>,
     pub(crate) requests: Arc<Requests>,
+    /// What other threads say to everybody.
+    pub(crate) broadcasts: Receiver<Arc<str>>,
     pub(crate) store: Box<dyn SessionStore>,
+    /// The way to other nodes, where there is one.
+    pub(crate) bus: Option<Bus>,
     pub(crate) metrics: Metrics,
     pub(crate) limits: Limits,
     pub(crate) allowed_origins: Vec<String>,
@@ -66,6 +72,7 @@ pub(crate) struct EventLoop {
 pub(crate) struct Requests {
     pub(crate) waker: Arc<Waker>,
     pub(crate) shutdowns: AtomicU32,
+    pub(crate) broadcasts: SyncSender<Arc<str>>,
 }
 
 /// Store answers may ask for more of the store (a claim that waited for a save): so often in one
@@ -128,6 +135,7 @@ impl EventLoop {
             self.engine.poll_timeout(&self.levels()),
             self.connections.poll_timeout(),
             self.store.poll_timeout(),
+            self.bus.as_ref().map(Bus::poll_timeout),
             self.listener.poll_timeout(),
             admin,
         ]
@@ -137,21 +145,31 @@ impl EventLoop {
     }
 
     fn dispatch(&mut self) {
-        let (mut store_ready, mut signalled) = (false, false);
+        let (mut store_ready, mut signalled, mut woken, mut bus_ready) = <_>::default();
         for event in &self.events {
             match Source::of(event.token()) {
                 Source::Listener => self.listener.handle_ready(),
                 Source::Admin => self.admin.iter_mut().for_each(Listener::handle_ready),
                 // A signal that is older than the loop has its edge, too: from being registered.
                 Source::Signals => signalled = true,
-                Source::Waker | Source::Store => store_ready = true,
+                Source::Waker => woken = true,
+                Source::Store => store_ready = true,
+                Source::Bus => bus_ready = true,
                 Source::Connection(slot) => self.connections.handle_ready(slot, event),
             }
         }
         self.dispatch_requests(signalled);
-        if store_ready {
+        if store_ready || woken {
             self.store.handle_ready(self.now);
             self.dispatch_store_events();
+        }
+        if bus_ready || woken {
+            let now = self.now.instant;
+            self.bus.iter_mut().for_each(|bus| bus.handle_ready(now));
+            self.dispatch_bus_events();
+        }
+        if woken {
+            self.dispatch_broadcasts();
         }
         self.serve_ready();
         self.accept();
@@ -185,7 +203,7 @@ impl EventLoop {
 
     fn handle_event(&mut self, conn: ConnId, event: Event<'_>) {
         match event {
-            Event::Request(head) => self.handle_request(conn, &head),
+            Event::Request(head, body) => self.handle_request(conn, &head, &body),
             Event::Message(message) => self.handle_message(conn, message),
             Event::Assembled(payload) => self.handle_message(conn, payload.as_message()),
             Event::PeerClosed { by_frame } => {
@@ -201,7 +219,7 @@ impl EventLoop {
         self.handle_input(Input::Message { conn, message });
     }
 
-    fn handle_request(&mut self, conn: ConnId, head: &Head) {
+    fn handle_request(&mut self, conn: ConnId, head: &Head, body: &[u8]) {
         let gate = self.engine.gate();
         let ready = self.is_ready();
         let Some(entrance) = self.connections.entrance(conn) else {
@@ -236,6 +254,7 @@ impl EventLoop {
             }
             Decision::Answer(answer) => answer,
             Decision::Metrics => self.metrics_page(ready),
+            Decision::Broadcast => return self.broadcast_asked(conn, body),
         };
         let is_handshake = entrance == Entrance::Public && handshake::is_handshake(head);
         self.count_answer(entrance, answer.status, is_handshake);
@@ -318,6 +337,12 @@ impl EventLoop {
             self.store.handle_timeout(now);
             self.dispatch_store_events();
         }
+        if let Some(bus) = &mut self.bus
+            && bus.poll_timeout() <= now.instant
+        {
+            bus.handle_timeout(now.instant);
+            self.dispatch_bus_events();
+        }
         self.engine.handle_timeout(now);
         self.perform();
     }
@@ -359,6 +384,8 @@ impl EventLoop {
             self.store.finish();
             self.dispatch_store_events();
         }
+        let now = self.now.instant;
+        self.bus.iter_mut().for_each(|bus| bus.flush(now));
         self.connections.flush();
     }
 
@@ -399,6 +426,7 @@ impl EventLoop {
                 Output::Finish { conn } => self.connections.finish(conn, now),
                 Output::Pause { conn } => self.connections.set_paused(conn, true),
                 Output::Resume { conn } => self.connections.set_paused(conn, false),
+                Output::Broadcast { asker, told } => self.broadcast_told(asker, told),
                 Output::CloseListener => self.shut_queues(),
                 Output::Cut { conn } => self.connections.cut(conn),
                 Output::Stop => {

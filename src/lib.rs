@@ -59,7 +59,8 @@
 //! - `event_loop`: performs. It owns the order of the turn.
 //! - [`net`]: sockets, frames, HTTP. It decides nothing above that.
 //! - [`store`]: where sessions are kept. One interface, three stores.
-//! - [`signals`], [`clock`], [`error`], `metrics`, `report`: the rest of the outside world.
+//! - [`signals`], [`clock`], [`error`], `metrics`, `report`, `broadcast`, `web`: the rest of the
+//!   outside world.
 //!
 //! # Invariants
 //!
@@ -74,6 +75,7 @@
 //! - There is no global state: no signal handler of the library's own, no `process::exit`, and any
 //!   number of servers in one process.
 
+mod broadcast;
 pub mod clock;
 pub mod config;
 pub mod engine;
@@ -88,6 +90,7 @@ mod slots;
 pub mod store;
 mod web;
 
+pub use broadcast::BroadcastError;
 pub use config::{Config, Durability, Limits, ShutdownBudget, StoreConfig};
 pub use engine::app::{Application, Chat, Context, Echo};
 pub use engine::message::Message;

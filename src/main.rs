@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use cli::args::{self, Command};
 use cli::notify::{self, Notifier};
 use cli::settings::{App, Settings};
-use cli::{descriptors, healthcheck, help, logger, output, shutdown_report, smoke};
+use cli::{broadcast, descriptors, healthcheck, help, logger, output, shutdown_report, smoke};
 use sundown::signals::Signals;
 use sundown::{Chat, Echo, Error, Outcome, Server};
 
@@ -40,6 +40,16 @@ fn main() -> ExitCode {
         Ok(Command::Smoke(settings)) => match smoke::check(&settings.config) {
             Ok(passed) => {
                 output::Stdout::new().line(&passed.to_string());
+                0
+            }
+            Err(failure) => {
+                output::print_error(&failure.to_string());
+                FAILED
+            }
+        },
+        Ok(Command::Broadcast(settings, json)) => match broadcast::say(&settings.config, &json) {
+            Ok(answer) => {
+                output::Stdout::new().line(&answer);
                 0
             }
             Err(failure) => {

@@ -30,6 +30,22 @@ pub(crate) struct Metrics {
     turns: Seconds,
     /// The store.
     pub(crate) store: Store,
+    /// What is said to everybody.
+    pub(crate) broadcasts: Broadcasts,
+}
+
+/// What is said to everybody, and how long it takes until it is queued for all clients.
+#[derive(Debug)]
+pub(crate) struct Broadcasts {
+    /// Asked for here.
+    pub(crate) local: u64,
+    /// Heard from other nodes.
+    pub(crate) remote: u64,
+    /// Of either kind: in a shutdown, or because too many waited.
+    pub(crate) refused: u64,
+    /// Whether other nodes are in reach.
+    pub(crate) is_linked: bool,
+    pub(crate) watch: Stopwatch,
 }
 
 /// How the store takes what it is asked.
@@ -145,6 +161,17 @@ impl Default for Metrics {
                     &STORE_BOUNDS,
                 )),
             },
+            broadcasts: Broadcasts {
+                local: 0,
+                remote: 0,
+                refused: 0,
+                is_linked: false,
+                watch: Stopwatch::new(Seconds::new(
+                    "sundown_broadcast_fanout_duration_seconds",
+                    "Broadcasts, until they are queued for all clients, or refused.",
+                    &STORE_BOUNDS,
+                )),
+            },
         }
     }
 }
@@ -175,6 +202,7 @@ impl Metrics {
         );
         self.append_network(&families, levels);
         self.append_store(&families, levels);
+        self.append_broadcasts(&families);
         families.seconds(&self.turns);
         append_shutdown(&families, levels);
         process::append(&families);
@@ -284,6 +312,34 @@ impl Metrics {
             "WebSocket connections that have ended, by the first close code and its reason.",
             &["code", "reason"],
             closes.iter().map(|(labels, count)| (&labels[..], *count)),
+        );
+    }
+
+    fn append_broadcasts(&self, families: &Families) {
+        let Broadcasts {
+            local,
+            remote,
+            refused,
+            is_linked,
+            watch,
+        } = &self.broadcasts;
+        let samples = [(["local"], *local), (["remote"], *remote)];
+        families.counters(
+            "sundown_broadcasts_total",
+            "Broadcasts, by whether they were asked for here or heard from another node.",
+            &["origin"],
+            samples.iter().map(|(origin, count)| (&origin[..], *count)),
+        );
+        families.counter(
+            "sundown_broadcasts_refused_total",
+            "Broadcasts that were not sent: in a shutdown, or because too many waited.",
+            *refused,
+        );
+        families.seconds(&watch.seconds);
+        families.gauge(
+            "sundown_broadcast_link_up",
+            "1 while broadcasts reach other nodes, through Redis.",
+            u64::from(*is_linked),
         );
     }
 

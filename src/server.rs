@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::broadcast::{self, BroadcastError};
 use crate::clock;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -70,6 +72,15 @@ impl Server {
             seed: rng.random(),
             now,
         })?;
+        let bus = store::open_bus(StoreParts {
+            config: &config,
+            registry,
+            token: Source::Bus.token(),
+            waker: Arc::clone(&waker),
+            seed: rng.random(),
+            now,
+        })?;
+        let (said, broadcasts) = mpsc::sync_channel(config.limits.broadcasts_max);
         let engine = Engine::new(&config, Box::new(app), rng.random(), now);
         let event_loop = EventLoop {
             events: Events::with_capacity(EVENTS_MAX),
@@ -81,8 +92,11 @@ impl Server {
             requests: Arc::new(Requests {
                 waker,
                 shutdowns: AtomicU32::new(0),
+                broadcasts: said,
             }),
+            broadcasts,
             store,
+            bus,
             metrics: Metrics::default(),
             limits: config.limits,
             allowed_origins: config.allowed_origins,
@@ -166,6 +180,24 @@ impl Handle {
     /// Begins the shutdown; a second call skips the drain, a third ends it at once.
     pub fn shutdown(&self) {
         self.requests.shutdowns.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// Says something to every client of every node: each gets the text message
+    /// `{"broadcast":<json>}`. Returns at once; what has not been sent when a shutdown begins is
+    /// not sent any more.
+    ///
+    /// Across nodes it goes through Redis, if that keeps the sessions: once to each node that is in
+    /// reach at this moment, and to the others never.
+    pub fn broadcast(&self, json: &str) -> Result<(), BroadcastError> {
+        let text = broadcast::message(json.as_bytes())?;
+        let sent = self.requests.broadcasts.try_send(text);
+        sent.map_err(|_| BroadcastError::TooMany)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
         if let Err(error) = self.requests.waker.wake() {
             log::error!("cannot wake the loop: {error}");
         }

@@ -26,8 +26,8 @@ use sundown::engine::io::CloseReason;
 use sundown::engine::shutdown::Trigger;
 use sundown::signals::Signals;
 use sundown::{
-    Application, Chat, Config, Context, Echo, Error, Handle, Message, Outcome, Server,
-    ShutdownBudget, StoreConfig,
+    Application, BroadcastError, Chat, Config, Context, Echo, Error, Handle, Message, Outcome,
+    Server, ShutdownBudget, StoreConfig,
 };
 use support::client::{Client, Event};
 use support::said::{Hello, Notice, Said};
@@ -433,6 +433,47 @@ fn a_service_keeps_what_it_needs() {
     other.leave();
     server.handle.shutdown();
     assert_eq!(server.outcome().connections, 0);
+}
+
+// What is said to everybody.
+
+#[test]
+fn a_handle_says_something_to_every_client() {
+    let server = Running::start(config(&Store::Memory), Echo);
+    let mut clients = [server.plain("/a"), server.plain("/b")];
+    let handle = server.handle.clone();
+    let said = thread::spawn(move || handle.broadcast("{\"a\":1}"));
+    assert_eq!(said.join().expect("no panic"), Ok(()));
+    for client in &mut clients {
+        let expected = "{\"broadcast\":{\"a\":1}}".to_owned();
+        assert_eq!(client.meet(), Event::Text(expected));
+    }
+    let refused = server.handle.broadcast("hello");
+    assert!(
+        matches!(refused, Err(BroadcastError::NotJson(_))),
+        "{refused:?}"
+    );
+    let large = format!("\"{}\"", "a".repeat(64 << 10));
+    assert_eq!(
+        server.handle.broadcast(&large),
+        Err(BroadcastError::TooLarge)
+    );
+    server.handle.shutdown();
+    for client in clients {
+        assert_farewell(client, 0);
+    }
+    server.outcome();
+}
+
+#[test]
+fn what_a_handle_says_to_a_loop_that_does_not_turn_is_bounded() {
+    let server = Server::bind(config(&Store::Memory), Chat).expect("a server");
+    let handle = server.handle();
+    let taken = (0..100)
+        .take_while(|_| handle.broadcast("1").is_ok())
+        .count();
+    assert_eq!(taken, sundown::Limits::default().broadcasts_max);
+    assert_eq!(handle.broadcast("1"), Err(BroadcastError::TooMany));
 }
 
 // More than one server in a process.

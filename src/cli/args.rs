@@ -16,6 +16,7 @@ pub(crate) enum Command {
     Serve(Box<Settings>),
     Healthcheck(Box<Settings>),
     Smoke(Box<Settings>),
+    Broadcast(Box<Settings>, String),
     ShutdownReport(shutdown_report::Request),
     Help,
     Version,
@@ -36,6 +37,7 @@ pub(crate) fn parse(
     let mut parser = Parser::from_args(args);
     let mut command: Option<Word> = None;
     let mut flags: Vec<(&Setting, OsString)> = Vec::new();
+    let mut said: Option<OsString> = None;
     while let Some(arg) = parser.next().map_err(|error| refuse_lexopt(&error))? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
@@ -46,6 +48,9 @@ pub(crate) fn parse(
                 flags.push((setting, value));
             }
             Arg::Short(letter) => return Err(unknown(&format!("-{letter}"), "flag")),
+            Arg::Value(json) if command == Some(Word::Broadcast) && said.is_none() => {
+                said = Some(json);
+            }
             Arg::Value(word) => {
                 let known = Word::from_text(&word.to_string_lossy())?;
                 if known == Word::ShutdownReport && command.is_none() && flags.is_empty() {
@@ -63,12 +68,19 @@ pub(crate) fn parse(
     }
     let settings = Box::new(settle(&flags, environment, word == Word::Serve)?);
     Ok(match word {
+        Word::Broadcast => Command::Broadcast(settings, to_say(said)?),
         Word::Serve => Command::Serve(settings),
         Word::Healthcheck => Command::Healthcheck(settings),
         Word::Smoke => Command::Smoke(settings),
         Word::ShutdownReport => return Err(no_settings()),
         Word::Help => Command::Help,
     })
+}
+
+/// The JSON behind `broadcast`. It is for the server to say whether it is any.
+fn to_say(json: Option<OsString>) -> Result<String, Usage> {
+    let json = json.and_then(|json| json.into_string().ok());
+    json.ok_or_else(|| Usage("broadcast: expected JSON, such as '\"hello\"'".into()))
 }
 
 /// What stands behind `shutdown-report`, which knows no setting.
@@ -122,6 +134,7 @@ enum Word {
     Serve,
     Healthcheck,
     Smoke,
+    Broadcast,
     ShutdownReport,
     Help,
 }
@@ -132,10 +145,12 @@ impl Word {
             "serve" => Ok(Self::Serve),
             "healthcheck" => Ok(Self::Healthcheck),
             "smoke" => Ok(Self::Smoke),
+            "broadcast" => Ok(Self::Broadcast),
             "shutdown-report" => Ok(Self::ShutdownReport),
             "help" => Ok(Self::Help),
             other => Err(Usage(format!(
-                "{}: no such command; expected serve, healthcheck, smoke, shutdown-report or help",
+                "{}: no such command; expected serve, healthcheck, smoke, broadcast, \
+                 shutdown-report or help",
                 shown(other)
             ))),
         }
@@ -275,7 +290,8 @@ mod tests {
             Ok(
                 Command::Serve(settings)
                 | Command::Healthcheck(settings)
-                | Command::Smoke(settings),
+                | Command::Smoke(settings)
+                | Command::Broadcast(settings, _),
             ) => *settings,
             other
             @ (Ok(Command::ShutdownReport(_) | Command::Help | Command::Version) | Err(_)) => {
@@ -332,6 +348,7 @@ mod tests {
             Ok(Command::Help) => "help",
             Ok(Command::Version) => "version",
             Ok(Command::ShutdownReport(_)) => "shutdown-report",
+            Ok(Command::Broadcast(..)) => "broadcast",
             Err(_) => "error",
         };
         assert_eq!(name(&[]), "serve");
@@ -347,6 +364,11 @@ mod tests {
         assert_eq!(name(&["-V"]), "version");
         assert_eq!(name(&["serve", "healthcheck"]), "error");
         assert_eq!(name(&["start"]), "error");
+        assert_eq!(name(&["broadcast", "[]"]), "broadcast");
+        assert_eq!(name(&["broadcast", "--admin=[::1]:9", "[]"]), "broadcast");
+        assert_eq!(name(&["broadcast", "--", "-1"]), "broadcast");
+        assert_eq!(name(&["broadcast"]), "error");
+        assert_eq!(name(&["broadcast", "[]", "[]"]), "error");
     }
 
     #[test]
@@ -377,8 +399,8 @@ mod tests {
         check_refused(
             &["start"],
             &[],
-            "\"start\": no such command; expected serve, healthcheck, smoke, shutdown-report or \
-             help",
+            "\"start\": no such command; expected serve, healthcheck, smoke, broadcast, \
+             shutdown-report or help",
         );
     }
 

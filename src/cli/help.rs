@@ -14,6 +14,8 @@ sundown: a WebSocket server that says goodbye properly.
 Usage: sundown [serve] [FLAGS]      serve until SIGTERM or SIGINT
        sundown healthcheck [FLAGS]  ask /readyz of a running server
        sundown smoke [FLAGS]        be served by it once, as a client is
+       sundown broadcast [FLAGS] JSON
+                                    have it say something to every client
        sundown shutdown-report [--svg] FILE|-
                                     draw the last report in a server's output
        sundown help
@@ -53,6 +55,11 @@ says; with 1 when they are not: one line on standard error says at which step,
 and what came instead; and with 64 on a bad configuration. The session stays in
 the store until the server's --session-ttl is over.
 
+`sundown broadcast` hands any JSON of up to 64 KiB to a running server, on its
+--admin; each client of every node gets it as {\"broadcast\":...}. It prints for
+how many of that node's clients it was queued, and exits with 0; with 1 when it
+was refused (503: the server shuts down) or nobody answers within 10 seconds.
+
 `sundown shutdown-report` reads what a server has printed, from a file or from
 standard input, and draws the last report in it as a time line; with --svg as
 an SVG. What a supervisor writes in front of a line is let pass. It exits with
@@ -73,6 +80,7 @@ Examples:
   sundown --app echo --admin off
   sundown healthcheck --admin 127.0.0.1:8001
   sundown smoke --listen 127.0.0.1:8000
+  sundown broadcast '{\"text\":\"a deploy in 5 minutes\"}'
   docker logs app_blue | sundown shutdown-report -
 ";
 

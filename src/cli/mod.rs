@@ -2,6 +2,7 @@
 //! serving. Everything here belongs to the binary; the library must never need any of it.
 
 pub(crate) mod args;
+pub(crate) mod broadcast;
 pub(crate) mod descriptors;
 pub(crate) mod healthcheck;
 pub(crate) mod help;

@@ -5,11 +5,11 @@
 mod values;
 
 use log::LevelFilter;
-use sundown::config::{Config, Durability, StoreConfig};
+use sundown::config::{Config, StoreConfig};
 use sundown::store::redis::RedisStore;
 
 use super::logger::Format;
-use values::{bytes, duration, level, origins, sqlite_path, store, switch};
+use values::{bytes, durability, duration, level, log_format, origins, sqlite_path, store, switch};
 
 /// What the command line decides: the library's configuration, the application to serve, and what
 /// is said about it.
@@ -149,8 +149,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         metavar: "IP:PORT|off",
         default: "127.0.0.1:8001",
         group: Group::Listeners,
-        help: "Where operators reach /healthz, /readyz and /metrics; `off` for no such \
-               listener. It asks for no password: keep it off public addresses.",
+        help: "Where operators reach /healthz, /readyz, /metrics and /broadcast; `off` for no \
+               such listener. It asks for no password: keep it off public addresses.",
         expected: "IP:PORT, such as 127.0.0.1:8001, or off",
         apply: |s, text| match text {
             "off" => put(&mut s.config.admin, Some(None)),
@@ -229,14 +229,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
                kill -9 loses nothing that a client saw; or `relaxed`, at once, with a save every \
                100 ms and at shutdown, so that a crash can lose the last 100 ms.",
         expected: "acked or relaxed",
-        apply: |s, text| {
-            let durability = match text {
-                "acked" => Some(Durability::Acked),
-                "relaxed" => Some(Durability::Relaxed),
-                _ => None,
-            };
-            put(&mut s.config.durability, durability)
-        },
+        apply: |s, text| put(&mut s.config.durability, durability(text)),
         ..BASE
     },
     Setting {
@@ -251,6 +244,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
                they go with it.",
         expected: "sqlite:PATH, such as sqlite:/var/lib/sundown/spill.db",
         apply: |s, text| put(&mut s.config.spill, sqlite_path(text)),
+        ..BASE
+    },
+    Setting {
+        name: "broadcast-channel",
+        metavar: "NAME",
+        default: "sundown:broadcast",
+        group: Group::Sessions,
+        help: "The Redis channel on which nodes pass broadcasts on to each other; only used with \
+               a Redis store. Nodes with different names do not hear each other, and two fleets \
+               with the same name on one Redis do. An ACL must allow the channel.",
+        expected: "1 to 128 printable characters of ASCII, without spaces",
+        apply: |s, text| {
+            // What else it must be is for `Config::validate`.
+            let name = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.is_empty();
+            put(
+                &mut s.config.broadcast_channel,
+                name.then(|| text.to_owned()),
+            )
+        },
         ..BASE
     },
     Setting {
@@ -403,15 +415,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "`text` for people; `json`, one object a line (ts, level, target, message), for \
                what collects logs; `auto` is text on a terminal, and json anywhere else.",
         expected: "text, json or auto",
-        apply: |s, text| {
-            let format = match text {
-                "auto" => Some(Format::Auto),
-                "text" => Some(Format::Text),
-                "json" => Some(Format::Json),
-                _ => None,
-            };
-            put(&mut s.log_format, format)
-        },
+        apply: |s, text| put(&mut s.log_format, log_format(text)),
         ..BASE
     },
 ];
@@ -481,6 +485,7 @@ mod tests {
             &["1h 30m", "7days"],
             &["", "10", "-1s", "1 fortnight"],
         ),
+        ("broadcast-channel", &["blue"], &["", "a b", "ä"]),
         ("heartbeat", &["0s", "500ms"], &["", "10", "1.5.s"]),
         ("shutdown-delay", &["2s"], &["", "2"]),
         ("shutdown-timeout", &["3s"], &["", "ten"]),

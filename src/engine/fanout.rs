@@ -1,18 +1,45 @@
 //! What goes to everyone, or through every session: in slices, so that no turn is long.
+//!
+//! One walk at a time goes over all clients. A reader that is slow does not hold it up: what does
+//! not fit into its buffer closes it, as with any other message.
+
+use std::sync::Arc;
 
 use super::Engine;
 use super::clients::Stage;
-use super::io::{Now, Output};
+use super::io::{Broadcast, Now, Output};
 use super::message::ServerMessage;
 use super::timers::Timer;
 
 /// A message to all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Fanout {
     /// The timestamp.
     Heartbeat,
     /// A shutdown has begun.
     Notice,
+    /// What somebody has to say to everybody.
+    Broadcast(Broadcast),
+}
+
+/// A message to all that is under way.
+#[derive(Debug)]
+pub(super) struct Walk {
+    pub(super) fanout: Fanout,
+    /// The slot at which it goes on.
+    pub(super) cursor: usize,
+    /// How many clients it was queued for.
+    told: usize,
+}
+
+impl Walk {
+    pub(super) fn new(fanout: Fanout) -> Self {
+        Self {
+            fanout,
+            cursor: 0,
+            told: 0,
+        }
+    }
 }
 
 impl Engine {
@@ -22,27 +49,92 @@ impl Engine {
             self.refresh = self.sessions.refresh(cursor, self.fanout_max);
             self.save_due = true;
         }
-        if let Some((fanout, cursor)) = self.fanout {
-            let end = self.clients.slots_end().min(cursor + self.fanout_max);
-            for slot in cursor..end {
-                match fanout {
-                    Fanout::Heartbeat => self.send_timestamp(slot, now),
+        if let Some(mut walk) = self.walk.take() {
+            let end = self.clients.slots_end().min(walk.cursor + self.fanout_max);
+            for slot in walk.cursor..end {
+                match &walk.fanout {
+                    Fanout::Heartbeat => {
+                        self.send_to(slot, ServerMessage::Timestamp(now.unix_ms));
+                    }
                     Fanout::Notice => self.send_notice(slot, now),
+                    Fanout::Broadcast(broadcast) => {
+                        let message = ServerMessage::Broadcast(Arc::clone(&broadcast.text));
+                        walk.told += usize::from(self.send_to(slot, message));
+                    }
                 }
             }
-            self.fanout = (end < self.clients.slots_end()).then_some((fanout, end));
+            walk.cursor = end;
+            if end < self.clients.slots_end() {
+                self.walk = Some(walk);
+            } else {
+                self.end_walk(walk, now);
+            }
         }
-        if self.refresh.is_some() || self.fanout.is_some() {
+        if self.refresh.is_some() || self.walk.is_some() {
             self.timers.set(Timer::Continue, now.instant);
         }
     }
 
-    fn send_timestamp(&mut self, slot: usize, now: Now) {
-        if let Some((conn, client)) = self.clients.at(slot)
-            && client.stage == Stage::Open
+    /// Somebody has something to say to everybody. It waits for its turn; in a shutdown, and when
+    /// too many wait already, it is refused.
+    pub(super) fn broadcast(&mut self, broadcast: Broadcast, now: Now) {
+        if !self.takes_broadcasts() {
+            return self.refuse_broadcast(&broadcast);
+        }
+        self.broadcasts.push_back(broadcast);
+        self.begin_walk(now);
+    }
+
+    /// A shutdown has begun: what was to be said to everybody is not said any more, and the notice
+    /// goes first.
+    pub(super) fn begin_notice_walk(&mut self, now: Now) {
+        if let Some(Walk {
+            fanout: Fanout::Broadcast(broadcast),
+            ..
+        }) = self.walk.replace(Walk::new(Fanout::Notice))
         {
-            let message = ServerMessage::Timestamp(now.unix_ms);
-            self.outputs.push_back(Output::Send { conn, message });
+            self.refuse_broadcast(&broadcast);
+        }
+        for broadcast in std::mem::take(&mut self.broadcasts) {
+            self.refuse_broadcast(&broadcast);
+        }
+        self.timers.set(Timer::Continue, now.instant);
+    }
+
+    fn begin_walk(&mut self, now: Now) {
+        if self.walk.is_none()
+            && let Some(broadcast) = self.broadcasts.pop_front()
+        {
+            self.walk = Some(Walk::new(Fanout::Broadcast(broadcast)));
+            self.timers.set(Timer::Continue, now.instant);
+        }
+    }
+
+    fn end_walk(&mut self, walk: Walk, now: Now) {
+        if let Fanout::Broadcast(broadcast) = walk.fanout {
+            self.outputs.push_back(Output::Broadcast {
+                asker: broadcast.asker,
+                told: Some(walk.told),
+            });
+        }
+        self.begin_walk(now);
+    }
+
+    fn refuse_broadcast(&mut self, broadcast: &Broadcast) {
+        self.outputs.push_back(Output::Broadcast {
+            asker: broadcast.asker,
+            told: None,
+        });
+    }
+
+    /// Whether there was a client that can be told.
+    fn send_to(&mut self, slot: usize, message: ServerMessage) -> bool {
+        match self.clients.at(slot) {
+            Some((conn, client)) if client.stage == Stage::Open => {
+                self.outputs.push_back(Output::Send { conn, message });
+                true
+            }
+            Some(_) | None => false,
         }
     }
 }

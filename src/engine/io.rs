@@ -184,6 +184,15 @@ pub enum StoreCommand {
     Spill(Vec<Save>),
 }
 
+/// A message to every client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broadcast {
+    /// The whole message.
+    pub text: Arc<str>,
+    /// The operator's connection that waits to hear how many were told, if there is one.
+    pub asker: Option<ConnId>,
+}
+
 /// What has happened.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -218,6 +227,8 @@ pub enum Input<'a> {
     },
     /// The store has answered.
     Store(StoreEvent),
+    /// Someone has something to say to every client.
+    Broadcast(Broadcast),
     /// Someone asks for the shutdown: the first time it begins, the second time it hurries, the
     /// third time it ends.
     Shutdown(Trigger),
@@ -273,6 +284,13 @@ pub enum Output {
     Resume {
         /// Whom.
         conn: ConnId,
+    },
+    /// A broadcast has been queued for all, or was refused.
+    Broadcast {
+        /// Who wants to know.
+        asker: Option<ConnId>,
+        /// How many clients it was queued for; `None` if it was refused, or ended by a shutdown.
+        told: Option<usize>,
     },
     /// Shut the accept queues: nobody new gets in, whoever is in is still answered.
     CloseListener,

@@ -1,6 +1,7 @@
 //! What clients and server say to each other on the wire (docs/protocol.md): types ⇄ bytes.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::io::SessionId;
@@ -42,6 +43,8 @@ pub enum ServerMessage {
         /// Messages processed in this session.
         total: u64,
     },
+    /// `{"broadcast":…}`: what an operator says to everybody, made once for all.
+    Broadcast(Arc<str>),
     /// An application's text.
     Text(String),
     /// An application's bytes.
@@ -65,7 +68,9 @@ impl ServerMessage {
         let held = match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
-            Self::Count(_)
+            // Shared by all who get it.
+            Self::Broadcast(_)
+            | Self::Count(_)
             | Self::Timestamp(_)
             | Self::Hello { .. }
             | Self::Notice { .. }
@@ -80,6 +85,7 @@ impl ServerMessage {
         match self {
             Self::Text(text) => return text.as_bytes(),
             Self::Binary(bytes) => return bytes,
+            Self::Broadcast(text) => return text.as_bytes(),
             Self::Count(count) => {
                 scratch.push_str("{\"count\":");
                 push_decimal(scratch, *count);
@@ -187,6 +193,8 @@ mod tests {
             r#"{"shutdown":true,"drain_ms":2500,"reconnect_ms":41}"#,
         );
         check(&ServerMessage::Text("\"raw\"".into()), "\"raw\"");
+        let broadcast = ServerMessage::Broadcast(r#"{"broadcast":[1]}"#.into());
+        check(&broadcast, r#"{"broadcast":[1]}"#);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod answers;
 pub mod app;
 mod clients;
 mod fanout;
+mod gauges;
 pub mod io;
 pub mod ledger;
 pub mod message;
@@ -28,9 +29,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::config::{Config, Durability};
 use app::{Application, Context};
 use clients::{Client, Clients, Stage};
-use fanout::Fanout;
+use fanout::{Fanout, Walk};
 use io::{
-    CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, SessionKey, StoreCommand,
+    Broadcast, CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, SessionKey,
+    StoreCommand,
 };
 use message::{Message, ServerMessage};
 use parting::Parting;
@@ -55,8 +57,11 @@ pub struct Engine {
     shutdown: Shutdown,
     parting: Parting,
     timers: Timers,
-    /// A message to all that is under way: at which slot it goes on.
-    fanout: Option<(Fanout, usize)>,
+    /// A message to all that is under way.
+    walk: Option<Walk>,
+    /// Those that wait for their turn.
+    broadcasts: VecDeque<Broadcast>,
+    broadcasts_max: usize,
     /// A renewal of all sessions that is under way: at which slot it goes on.
     refresh: Option<usize>,
     /// `relaxed`: the timer has fired, what is dirty goes out at the next flush.
@@ -121,7 +126,9 @@ impl Engine {
             shutdown: Shutdown::new(config.shutdown),
             parting: Parting::default(),
             timers,
-            fanout: None,
+            walk: None,
+            broadcasts: VecDeque::new(),
+            broadcasts_max: config.limits.broadcasts_max,
             refresh: None,
             save_due: false,
             levels: Levels::default(),
@@ -142,6 +149,7 @@ impl Engine {
             Input::PeerClosed { conn, by_frame } => self.peer_closed(conn, by_frame, now),
             Input::Gone { conn } => self.gone(conn),
             Input::Store(event) => self.store_event(event, now),
+            Input::Broadcast(broadcast) => self.broadcast(broadcast, now),
             Input::Shutdown(trigger) => self.shutdown_requested(trigger, now),
             Input::Levels(levels) => {
                 self.levels = levels;
@@ -158,7 +166,8 @@ impl Engine {
             }
             match timer {
                 Timer::Heartbeat => {
-                    self.fanout.get_or_insert((Fanout::Heartbeat, 0));
+                    let heartbeat = || Walk::new(Fanout::Heartbeat);
+                    self.walk.get_or_insert_with(heartbeat);
                     self.timers
                         .set(Timer::Heartbeat, now.instant + self.heartbeat);
                 }
@@ -220,6 +229,11 @@ impl Engine {
         }
     }
 
+    /// Whether what is to be said to everybody is taken.
+    pub fn takes_broadcasts(&self) -> bool {
+        !self.is_shutting_down() && self.broadcasts.len() < self.broadcasts_max
+    }
+
     /// Whether a shutdown has been asked for.
     pub fn is_shutting_down(&self) -> bool {
         self.shutdown.timeline().began.is_some()
@@ -228,36 +242,6 @@ impl Engine {
     /// Whether a request path is one of the application's.
     pub fn accepts(&self, path: &str) -> bool {
         self.app.accepts(path)
-    }
-
-    /// WebSocket connections.
-    pub fn connections(&self) -> usize {
-        self.clients.len()
-    }
-
-    /// Sessions that neither the store nor the spill has confirmed.
-    pub fn unsaved(&self) -> usize {
-        self.sessions.unsafe_len()
-    }
-
-    /// Sessions that are open on this node.
-    pub fn sessions(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Replies that wait for a save; counts them one session after the other.
-    pub fn waiting_replies(&self) -> usize {
-        self.sessions.held_len()
-    }
-
-    /// The phase of the shutdown.
-    pub fn phase(&self) -> &'static str {
-        self.shutdown.state().name()
-    }
-
-    /// For how long each phase of the shutdown has lasted.
-    pub fn phases_lasted(&self, now: Instant) -> [(&'static str, Duration); 6] {
-        self.shutdown.timeline().lasted(now)
     }
 
     /// How it ended, once `Output::Stop` has come out.

@@ -122,7 +122,7 @@ impl Engine {
         let syncing = usize::from(self.parting.sync != Sync::Idle && worth_it);
         Census {
             connections: self.clients.len(),
-            untold: usize::from(matches!(self.fanout, Some((Fanout::Notice, _)))),
+            untold: usize::from(self.notice_walk().is_some()),
             unsent: levels.unsent,
             unread: levels.unread,
             unsaved: self.sessions.unsafe_len() + syncing,
@@ -164,8 +164,14 @@ impl Engine {
         self.parting.upgrades_refused = true;
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
-        self.fanout = Some((Fanout::Notice, 0));
-        self.timers.set(Timer::Continue, now.instant);
+        self.begin_notice_walk(now);
+    }
+
+    /// Up to which slot the notice has come, if it is under way.
+    fn notice_walk(&self) -> Option<usize> {
+        let walk = self.walk.as_ref();
+        let notice = walk.filter(|walk| matches!(walk.fanout, Fanout::Notice));
+        notice.map(|walk| walk.cursor)
     }
 
     /// Tells the client at a slot, if it understands.
@@ -188,8 +194,8 @@ impl Engine {
     /// A client whose session came only now, in the middle of a shutdown, is told at once.
     pub(super) fn tell_latecomer(&mut self, conn: ConnId, now: Now) {
         let walk_has_passed = self
-            .fanout
-            .is_none_or(|(_, cursor)| (conn.slot as usize) < cursor);
+            .notice_walk()
+            .is_none_or(|cursor| (conn.slot as usize) < cursor);
         if self.parting.upgrades_refused && walk_has_passed {
             self.send_notice(conn.slot as usize, now);
         }

@@ -36,6 +36,11 @@ impl Stopwatch {
         }
     }
 
+    /// The last one will not be answered.
+    pub(crate) fn cancel(&mut self) {
+        self.under_way.pop_back();
+    }
+
     /// Whatever is under way is forgotten.
     pub(super) fn reset(&mut self) {
         self.under_way = VecDeque::new();

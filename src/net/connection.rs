@@ -82,7 +82,7 @@ impl Entrance {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The request head is being received.
-    Handshake { head: Incoming },
+    Handshake { head: Box<Incoming> },
     /// A WebSocket connection; with a codec, while something is under way.
     Open(Option<Box<WebSocket>>),
     /// The peer has closed its side, or has broken a rule; nothing of it is used any more. The
@@ -115,7 +115,7 @@ impl Connection {
             generation,
             entrance,
             phase: Phase::Handshake {
-                head: Incoming::default(),
+                head: Box::default(),
             },
             outbound: Vec::new(),
             sent: 0,

@@ -386,7 +386,7 @@ mod tests {
                         Event::Message(_) => "lent",
                         Event::Assembled(_) => "assembled",
                         Event::Control => "control",
-                        Event::Request(_) | Event::PeerClosed { .. } | Event::Gone => "other",
+                        Event::Request(..) | Event::PeerClosed { .. } | Event::Gone => "other",
                     });
                     assert!(self.connections.send(conn, b"reply", false, false));
                 }

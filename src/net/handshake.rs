@@ -37,6 +37,8 @@ pub enum Decision {
     Answer(Answer),
     /// The metrics page, which the loop writes.
     Metrics,
+    /// The body is for every client.
+    Broadcast,
 }
 
 /// An upgrade that is granted.
@@ -76,6 +78,11 @@ pub fn decide_admin(head: &Head, ready: bool) -> Decision {
     match head.uri().path() {
         "/metrics" if is_get(head) => Decision::Metrics,
         "/metrics" => Decision::Answer(wrong_method()),
+        "/broadcast" if head.method() == Method::POST => Decision::Broadcast,
+        "/broadcast" => {
+            let wrong = Answer::json(405, "method not allowed").with("Allow: POST\r\n");
+            Decision::Answer(wrong)
+        }
         _ => Decision::Answer(Answer::json(404, "not found")),
     }
 }
@@ -85,6 +92,8 @@ pub fn answer_bad_head(bad: BadHead) -> Answer {
     match bad {
         BadHead::Malformed => Answer::json(400, "not an HTTP/1.1 request"),
         BadHead::TooLarge => Answer::json(431, "request head too large"),
+        BadHead::BodyTooLarge => Answer::json(413, "request body too large"),
+        BadHead::NoLength => Answer::json(411, "a Content-Length is needed"),
     }
 }
 
@@ -279,7 +288,7 @@ mod tests {
                 String::from_utf8(upgrade.response).unwrap().to_lowercase(),
             ),
             Decision::Answer(answer) => (answer.status, answer.fields.to_owned()),
-            Decision::Metrics => (0, String::new()),
+            Decision::Metrics | Decision::Broadcast => (0, String::new()),
         }
     }
 

@@ -15,21 +15,36 @@ pub enum BadHead {
     Malformed,
     /// It is too long, or has too many fields.
     TooLarge,
+    /// The body that it announces is too long.
+    BodyTooLarge,
+    /// It announces a body and does not say how long it is.
+    NoLength,
 }
 
 /// Most header fields in a head: four times what browsers send.
 const HEADERS_MAX: usize = 100;
 
-/// A request head that is being received.
+/// A request that is being received.
 #[derive(Debug, Default)]
 pub struct Incoming {
+    /// Of the head; once that is whole, of the body.
     bytes: Vec<u8>,
+    awaited: Option<Awaited>,
+}
+
+/// The head of a body that is being received.
+#[derive(Debug)]
+struct Awaited {
+    head: Head,
+    body_len: usize,
+    /// The client waits for a 100 before it sends the body (RFC 9110, section 10.1.1).
+    expects_continue: bool,
 }
 
 impl Incoming {
     /// Whether not one byte has come.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.awaited.is_none()
     }
 
     /// Takes in what has come; `None` while the head is not complete. Answers the head, and what
@@ -47,6 +62,69 @@ impl Incoming {
         let parsed = parse(&self.bytes, len_max)?;
         Ok(parsed.map(|(head, len)| (head, self.bytes.split_off(len))))
     }
+
+    /// The same where what comes behind a head is its body: answers both when both are complete.
+    /// What comes behind the body is dropped.
+    pub fn receive_with_body(
+        &mut self,
+        input: &[u8],
+        len_max: usize,
+        body_len_max: usize,
+    ) -> Result<Option<(Head, Vec<u8>)>, BadHead> {
+        if self.awaited.is_some() {
+            self.bytes.extend_from_slice(input);
+        } else if let Some((head, behind)) = self.receive(input, len_max)? {
+            self.bytes = behind;
+            self.awaited = Some(Awaited {
+                body_len: body_len(&head, body_len_max)?,
+                expects_continue: expects_continue(&head),
+                head,
+            });
+        }
+        let is_whole = |awaited: &mut Awaited| self.bytes.len() >= awaited.body_len;
+        let Some(awaited) = self.awaited.take_if(is_whole) else {
+            return Ok(None);
+        };
+        let mut body = std::mem::take(&mut self.bytes);
+        body.truncate(awaited.body_len);
+        Ok(Some((awaited.head, body)))
+    }
+
+    /// Whether the client waits for a 100: answers yes once.
+    pub fn take_expectation(&mut self) -> bool {
+        let awaited = self.awaited.as_mut();
+        awaited.is_some_and(|awaited| std::mem::take(&mut awaited.expects_continue))
+    }
+}
+
+/// What a client that waits for it is told to go on with.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// RFC 9112, section 6: without either field there is no body. Chunks are not understood.
+fn body_len(head: &Head, len_max: usize) -> Result<usize, BadHead> {
+    let headers = head.headers();
+    if headers.contains_key("transfer-encoding") {
+        return Err(BadHead::NoLength);
+    }
+    let mut lengths = headers.get_all("content-length").into_iter();
+    let Some(length) = lengths.next() else {
+        return Ok(0);
+    };
+    let digits = length.to_str().ok().filter(|text| {
+        // `parse` would let a sign pass.
+        lengths.next().is_none() && text.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let digits = digits.filter(|text| !text.is_empty());
+    match digits.ok_or(BadHead::Malformed)?.parse::<usize>() {
+        Ok(len) if len <= len_max => Ok(len),
+        // More digits than fit are more bytes, too.
+        Ok(_) | Err(_) => Err(BadHead::BodyTooLarge),
+    }
+}
+
+fn expects_continue(head: &Head) -> bool {
+    let expected = head.headers().get("expect");
+    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Reads a request head from the front of `bytes`; `None` while it is not complete. Answers the
@@ -117,6 +195,27 @@ impl Answer {
         }
     }
 
+    /// `{"error":"…"}` with a text of any kind.
+    pub fn error(status: u16, text: &str) -> Self {
+        let clean = |c: char| {
+            if c.is_control() || c == '"' || c == '\\' {
+                ' '
+            } else {
+                c
+            }
+        };
+        let text: String = text.chars().map(clean).collect();
+        Self::json(status, &text)
+    }
+
+    /// An object that is written already.
+    pub fn object(status: u16, body: &str) -> Self {
+        Self {
+            body: body.to_owned(),
+            ..Self::json(status, "")
+        }
+    }
+
     /// The same with more header fields.
     #[must_use]
     pub fn with(self, fields: &'static str) -> Self {
@@ -183,6 +282,65 @@ mod tests {
             (head.uri().path(), head.uri().query()),
             ("/ws/chat/", Some("session=a"))
         );
+    }
+
+    const POST: &[u8] = b"POST /b HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+
+    #[test]
+    fn a_body_cut_at_every_byte() {
+        let whole = [POST, b"hello, and more"].concat();
+        for cut in 1..whole.len() {
+            let mut incoming = Incoming::default();
+            let receive = |incoming: &mut Incoming, bytes: &[u8]| {
+                incoming
+                    .receive_with_body(bytes, 1_024, 64)
+                    .expect("a good head")
+            };
+            let early = receive(&mut incoming, &whole[..cut]);
+            assert_eq!(early.is_some(), cut >= POST.len() + 5, "{cut}");
+            let expects = incoming.take_expectation();
+            assert_eq!(
+                expects,
+                (POST.len()..POST.len() + 5).contains(&cut),
+                "{cut}"
+            );
+            assert!(!incoming.take_expectation(), "once");
+            let (head, body) = early
+                .or_else(|| receive(&mut incoming, &whole[cut..]))
+                .expect("a whole request");
+            assert_eq!(
+                (head.uri().path(), &body[..]),
+                ("/b", &b"hello"[..]),
+                "{cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn bodies_that_are_not_received() {
+        let check = |fields: &str, expected: Result<Option<usize>, BadHead>| {
+            let head = format!("POST / HTTP/1.1\r\n{fields}\r\n");
+            let received = Incoming::default().receive_with_body(head.as_bytes(), 1_024, 64);
+            let received = received.map(|request| request.map(|(_, body)| body.len()));
+            assert_eq!(received, expected, "{fields}");
+        };
+        check("", Ok(Some(0)));
+        check("Content-Length: 0\r\n", Ok(Some(0)));
+        check("Content-Length: 64\r\n", Ok(None));
+        check("Content-Length: 65\r\n", Err(BadHead::BodyTooLarge));
+        let endless = format!("Content-Length: {}\r\n", "9".repeat(40));
+        check(&endless, Err(BadHead::BodyTooLarge));
+        for bad in ["+1", "-1", "1, 1", "", "x"] {
+            check(
+                &format!("Content-Length: {bad}\r\n"),
+                Err(BadHead::Malformed),
+            );
+        }
+        check(
+            "Content-Length: 1\r\nContent-Length: 1\r\n",
+            Err(BadHead::Malformed),
+        );
+        check("Transfer-Encoding: chunked\r\n", Err(BadHead::NoLength));
     }
 
     #[test]

@@ -5,20 +5,21 @@
 
 use std::time::Instant;
 
-use super::connection::{Phase, ReadOutcome};
+use super::connection::{Entrance, Phase, ReadOutcome};
 use super::connections::{Connections, live};
 use super::handshake;
-use super::http::Head;
+use super::http::{self, Head};
 use super::intake::Intake;
 use super::websocket::{Payload, Received};
+use crate::config::Limits;
 use crate::engine::io::{CloseReason, ConnId};
 use crate::engine::message::Message;
 
 /// What a connection has brought.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    /// A request head is complete; `decide` on it.
-    Request(Box<Head>),
+    /// A request is complete; `decide` on it. Only operators' requests have a body.
+    Request(Box<Head>, Vec<u8>),
     /// A data message, lent from what was read.
     Message(Message<'a>),
     /// A data message that was put together from what was read in pieces.
@@ -116,7 +117,6 @@ impl Connections {
         now: Instant,
     ) -> Option<Event<'a>> {
         let message_bytes_max = self.limits.message_bytes_max;
-        let head_bytes_max = self.limits.request_head_bytes_max;
         let connection = live(&mut self.table, conn)?;
         match &mut connection.phase {
             Phase::Open(_) if connection.paused => {
@@ -153,25 +153,52 @@ impl Connections {
                 }
                 self.received(conn, received, now)
             }
-            Phase::Handshake { head } => {
-                let received = head.receive(input.rest(), head_bytes_max);
+            Phase::Handshake { .. } => {
+                let bytes = input.rest();
+                let event = self.next_request(conn, bytes, now);
                 input.keep_last(0);
-                match received {
-                    Ok(None) => None,
-                    Ok(Some((request, rest))) => {
-                        connection.stash = rest;
-                        Some(Event::Request(Box::new(request)))
-                    }
-                    Err(bad) => {
-                        let answer = handshake::answer_bad_head(bad);
-                        self.tally.answered(answer.status);
-                        self.answer(conn, &answer, true, now);
-                        None
-                    }
-                }
+                event
             }
             Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => {
                 input.keep_last(0);
+                None
+            }
+        }
+    }
+
+    /// What these bytes make of a request that is being received.
+    fn next_request(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Option<Event<'static>> {
+        let head_bytes_max = self.limits.request_head_bytes_max;
+        let connection = live(&mut self.table, conn)?;
+        let Phase::Handshake { head } = &mut connection.phase else {
+            return None;
+        };
+        let received = match connection.entrance {
+            Entrance::Public => head.receive(bytes, head_bytes_max),
+            Entrance::Admin => {
+                head.receive_with_body(bytes, head_bytes_max, Limits::BROADCAST_BYTES_MAX)
+            }
+        };
+        match received {
+            Ok(None) => {
+                if head.take_expectation() {
+                    connection.outbound.extend_from_slice(http::CONTINUE);
+                    self.mark_dirty(conn.slot);
+                }
+                None
+            }
+            Ok(Some((request, rest))) => {
+                let (behind, body) = match connection.entrance {
+                    Entrance::Public => (rest, Vec::new()),
+                    Entrance::Admin => (Vec::new(), rest),
+                };
+                connection.stash = behind;
+                Some(Event::Request(Box::new(request), body))
+            }
+            Err(bad) => {
+                let answer = handshake::answer_bad_head(bad);
+                self.tally.answered(answer.status);
+                self.answer(conn, &answer, true, now);
                 None
             }
         }

@@ -18,12 +18,14 @@ pub(crate) enum Source {
     Waker,
     /// The store's descriptor.
     Store,
+    /// The link on which nodes talk.
+    Bus,
     /// The connection at this slot.
     Connection(u32),
 }
 
 /// Tokens below this are the fixed sources.
-const CONNECTIONS_FROM: usize = 5;
+const CONNECTIONS_FROM: usize = 6;
 
 impl Source {
     /// The token to register this source with.
@@ -34,6 +36,7 @@ impl Source {
             Self::Signals => Token(2),
             Self::Waker => Token(3),
             Self::Store => Token(4),
+            Self::Bus => Token(5),
             Self::Connection(slot) => Token(CONNECTIONS_FROM + slot as usize),
         }
     }
@@ -46,6 +49,7 @@ impl Source {
             2 => Self::Signals,
             3 => Self::Waker,
             4 => Self::Store,
+            5 => Self::Bus,
             connection => Self::Connection((connection - CONNECTIONS_FROM) as u32),
         }
     }

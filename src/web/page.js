@@ -277,6 +277,7 @@ const SHOWN = {
   storage: ({ error }) => `storage: ${error.message}`,
   offline: () => 'the network is away',
   online: () => 'the network is back',
+  broadcast: ({ data }) => `to everybody: ${JSON.stringify(data).slice(0, 200)}`,
   message: ({ data }) => `message: ${String(data).slice(0, 200)}`,
 };
 

@@ -124,6 +124,8 @@ export interface Details {
   /** The browser says so: a hint. */
   offline: Record<string, never>;
   online: Record<string, never>;
+  /** What an operator has said to every client: any JSON. */
+  broadcast: { data: unknown };
   /** Anything else that the server says: an application's own replies. */
   message: { data: string | ArrayBuffer };
 }

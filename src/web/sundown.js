@@ -377,6 +377,8 @@ export class Sundown extends EventTarget {
       this.#arrived(this.#outbox.acknowledge(total), 'goodbye', { total });
     } else if (typeof said?.ts === 'string') {
       this.#emit('heartbeat', { ts: said.ts });
+    } else if (said && Object.hasOwn(said, 'broadcast')) {
+      this.#emit('broadcast', { data: said.broadcast });
     } else {
       this.#emit('message', { data });
     }

@@ -10,6 +10,7 @@
 mod support;
 
 mod barrier;
+mod broadcast;
 mod deployed;
 mod edges_frames;
 mod edges_http;

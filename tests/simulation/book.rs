@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sundown::Durability;
 use sundown::engine::io::{CloseReason, ConnId, Protocol, Save, SessionId, SessionKey};
 use sundown::engine::io::{StoreCommand, StoreEvent};
-use sundown::engine::message::ServerMessage;
+use sundown::engine::message::ServerMessage::{self, Binary, Broadcast, Text, Timestamp};
 use sundown::engine::shutdown::{Outcome, Timeline};
 
 use super::common::Common;
@@ -477,7 +477,7 @@ impl Book {
                 }
                 self.byes += 1;
             }
-            ServerMessage::Timestamp(_) | ServerMessage::Text(_) | ServerMessage::Binary(_) => {}
+            Timestamp(_) | Broadcast(_) | Text(_) | Binary(_) => {}
         }
     }
 

@@ -544,7 +544,10 @@ impl Client {
                     self.stored = self.stored.max(*total);
                 }
             }
-            ServerMessage::Timestamp(_) | ServerMessage::Text(_) | ServerMessage::Binary(_) => {}
+            ServerMessage::Timestamp(_)
+            | ServerMessage::Broadcast(_)
+            | ServerMessage::Text(_)
+            | ServerMessage::Binary(_) => {}
         }
     }
 

@@ -248,6 +248,7 @@ const TABLE: &[Row] = &[
         module: "store::redis::pipeline",
         inside: &[
             "engine::io",
+            "store::redis::conversation",
             "store::redis::framing",
             "store::redis::outbound",
             "store::redis::reply",
@@ -257,6 +258,27 @@ const TABLE: &[Row] = &[
         crates: &["log", "redis"],
         std: PURE,
         why: "the conversation is bytes in, bytes out, tested without a socket: the link has those",
+    },
+    Row {
+        module: "store::redis::subscription",
+        inside: &[
+            "store::redis::conversation",
+            "store::redis::framing",
+            "store::redis::outbound",
+            "store::redis::reply",
+            "store::redis::request",
+            "store::redis::target::Login",
+        ],
+        crates: &["log", "redis"],
+        std: PURE,
+        why: "what nodes say to each other is understood without a socket",
+    },
+    Row {
+        module: "store::redis::conversation",
+        inside: &["store::redis::outbound"],
+        crates: &[],
+        std: PURE,
+        why: "what a link needs to know of what is said on it, and no more",
     },
     Row {
         module: "store::redis::reply",
@@ -314,6 +336,13 @@ const TABLE: &[Row] = &[
         why: "a set of numbers needs nothing",
     },
     Row {
+        module: "broadcast",
+        inside: &["config::Limits"],
+        crates: &["serde_json"],
+        std: PURE,
+        why: "JSON in, the message out: who says it and who hears it is not its matter",
+    },
+    Row {
         module: "metrics",
         inside: &[],
         crates: &["prometheus"],
@@ -351,6 +380,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "event_loop",
         inside: &[
+            "broadcast",
             "clock",
             "config",
             "engine",
@@ -358,6 +388,8 @@ const TABLE: &[Row] = &[
             "metrics",
             "net",
             "signals",
+            "store::Bus",
+            "store::BusEvent",
             "store::SessionStore",
         ],
         crates: &["log", "mio"],
@@ -368,6 +400,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "server",
         inside: &[
+            "broadcast",
             "clock",
             "config",
             "engine",
@@ -386,7 +419,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "lib",
-        inside: &["config", "engine", "error", "server"],
+        inside: &["broadcast", "config", "engine", "error", "server"],
         crates: &[],
         std: Std::Only(&[]),
         why: "the front page re-exports what an embedder starts with, and has no code",

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
-use sundown::config::StoreConfig;
+use sundown::config::{Durability, StoreConfig};
 use sundown::store::redis::RedisStore;
+
+use crate::cli::logger::Format;
 
 /// Only what can be opened, so that a Redis URL with a mistake is refused under its setting's name.
 pub(super) fn store(text: &str) -> Option<StoreConfig> {
@@ -42,6 +44,23 @@ pub(super) fn switch(text: &str) -> Option<bool> {
     match text {
         "on" => Some(true),
         "off" => Some(false),
+        _ => None,
+    }
+}
+
+pub(super) fn durability(text: &str) -> Option<Durability> {
+    match text {
+        "acked" => Some(Durability::Acked),
+        "relaxed" => Some(Durability::Relaxed),
+        _ => None,
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Option<Format> {
+    match text {
+        "auto" => Some(Format::Auto),
+        "text" => Some(Format::Text),
+        "json" => Some(Format::Json),
         _ => None,
     }
 }

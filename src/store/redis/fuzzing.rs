@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::conversation::Conversation as _;
 use super::pipeline::Pipeline;
 use super::target::Target;
 use crate::engine::io::{Claim, Save, StoreEvent};

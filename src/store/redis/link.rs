@@ -11,38 +11,37 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token};
 
 use super::backoff::Backoff;
-use super::pipeline::Pipeline;
+use super::conversation::{Conversation, Health};
 use super::resolver::Resolver;
 use super::stream::{Address, Stream};
-use super::target::{Place, Target};
+use super::target::Place;
 use super::tls::Tls;
-use crate::engine::io::StoreEvent;
 
-pub(super) struct Link {
+pub(super) struct Link<C: Conversation> {
     place: Place,
     tls: Option<Tls>,
     registry: Registry,
     token: Token,
     resolver: Resolver,
     backoff: Backoff,
-    pipeline: Pipeline,
+    conversation: C,
     state: State,
     announced: Announced,
-    events: VecDeque<StoreEvent>,
+    events: VecDeque<C::Event>,
     buffer: Box<[u8]>,
     /// The turn's time, as last heard.
     now: Instant,
 }
 
 /// What a link is made of.
-pub(super) struct Parts {
-    pub(super) target: Target,
+pub(super) struct Parts<C> {
+    pub(super) place: Place,
+    pub(super) conversation: C,
     pub(super) tls: Option<Tls>,
     pub(super) registry: Registry,
     pub(super) token: Token,
     pub(super) resolver: Resolver,
     pub(super) backoff: Backoff,
-    pub(super) ttl: Duration,
     pub(super) now: Instant,
 }
 
@@ -84,16 +83,16 @@ enum Announced {
     Down(String),
 }
 
-impl Link {
-    pub(super) fn new(parts: Parts) -> Self {
+impl<C: Conversation> Link<C> {
+    pub(super) fn new(parts: Parts<C>) -> Self {
         Self {
-            place: parts.target.place,
+            place: parts.place,
             tls: parts.tls,
             registry: parts.registry,
             token: parts.token,
             resolver: parts.resolver,
             backoff: parts.backoff,
-            pipeline: Pipeline::new(parts.target.login, parts.ttl),
+            conversation: parts.conversation,
             state: State::Down {
                 retry_at: parts.now,
             },
@@ -105,14 +104,14 @@ impl Link {
     }
 
     /// The conversation and its answers, when Redis can be asked.
-    pub(super) fn ready(&mut self) -> Option<(&mut Pipeline, &mut VecDeque<StoreEvent>)> {
+    pub(super) fn ready(&mut self) -> Option<(&mut C, &mut VecDeque<C::Event>)> {
         match self.state {
-            State::Open(_) => Some((&mut self.pipeline, &mut self.events)),
+            State::Open(_) => Some((&mut self.conversation, &mut self.events)),
             State::Down { .. } | State::Resolving { .. } | State::Opening(_) => None,
         }
     }
 
-    pub(super) fn poll_event(&mut self) -> Option<StoreEvent> {
+    pub(super) fn poll_event(&mut self) -> Option<C::Event> {
         self.events.pop_front()
     }
 
@@ -159,8 +158,8 @@ impl Link {
         self.now = now;
         let written = match &mut self.state {
             State::Open(open) => {
-                self.pipeline.mark_asked(now);
-                open.stream.write(self.pipeline.outbound())
+                self.conversation.mark_asked(now);
+                open.stream.write(self.conversation.outbound())
             }
             State::Down { .. } | State::Resolving { .. } | State::Opening(_) => return,
         };
@@ -175,7 +174,7 @@ impl Link {
             State::Resolving { deadline } => *deadline,
             State::Opening(opening) => opening.deadline,
             State::Open(open) if open.more_to_read => self.now,
-            State::Open(open) => match self.pipeline.waiting_since() {
+            State::Open(open) => match self.conversation.waiting_since() {
                 Some(since) if open.stalled => since.max(open.heard_at) + SILENCE_MAX,
                 Some(since) => since + STALL_AFTER,
                 None => open.heard_at + PING_AFTER,
@@ -243,7 +242,7 @@ impl Link {
             return self.fail(reason);
         };
         opening.stream.close(&self.registry);
-        self.pipeline.forget();
+        self.conversation.forget();
         let failure = format!("{}: {reason}", opening.address);
         opening.failures.push(failure);
         self.try_addresses(opening.rest, opening.failures);
@@ -273,15 +272,15 @@ impl Link {
             }
             opening.connected = true;
             opening.deadline = self.now + GREETING_TIMEOUT;
-            self.pipeline.greet();
+            self.conversation.greet();
         }
         let exchanged = exchange(
             &mut opening.stream,
-            &mut self.pipeline,
+            &mut self.conversation,
             &mut self.buffer,
             &mut self.events,
         );
-        let ready = self.pipeline.is_ready();
+        let ready = self.conversation.is_ready();
         match exchanged {
             Err(reason) if !ready => self.try_next_address(reason),
             Err(reason) => {
@@ -314,7 +313,7 @@ impl Link {
         };
         let exchanged = exchange(
             &mut open.stream,
-            &mut self.pipeline,
+            &mut self.conversation,
             &mut self.buffer,
             &mut self.events,
         );
@@ -323,14 +322,14 @@ impl Link {
             Err(reason) => return self.fail(reason),
         };
         open.more_to_read = exchanged.more_to_read;
-        self.pipeline.mark_asked(self.now);
+        self.conversation.mark_asked(self.now);
         if exchanged.heard {
             open.heard_at = self.now;
-            let waiting_since = self.pipeline.waiting_since();
+            let waiting_since = self.conversation.waiting_since();
             let in_time = waiting_since.is_none_or(|since| since + STALL_AFTER > self.now);
             if open.stalled && in_time {
                 open.stalled = false;
-                self.events.push_back(StoreEvent::Resumed);
+                self.events.push_back(C::told(Health::Resumed));
             }
         }
     }
@@ -346,9 +345,9 @@ impl Link {
         if open.more_to_read {
             return; // Nobody is silent whose words have not been read.
         }
-        let Some(since) = self.pipeline.waiting_since() else {
-            if self.pipeline.is_idle() && open.heard_at + PING_AFTER <= self.now {
-                self.pipeline.ping();
+        let Some(since) = self.conversation.waiting_since() else {
+            if self.conversation.is_idle() && open.heard_at + PING_AFTER <= self.now {
+                self.conversation.ping();
                 self.flush(self.now);
             }
             return;
@@ -357,7 +356,7 @@ impl Link {
             self.fail(format!("no answer in {} s", SILENCE_MAX.as_secs()));
         } else if !open.stalled && since + STALL_AFTER <= self.now {
             open.stalled = true;
-            self.events.push_back(StoreEvent::Stalled);
+            self.events.push_back(C::told(Health::Stalled));
         }
     }
 
@@ -376,18 +375,18 @@ impl Link {
             State::Opening(opening) => opening.stream.close(&self.registry),
             State::Down { .. } | State::Resolving { .. } => {}
         }
-        self.pipeline.forget();
+        self.conversation.forget();
         self.state = State::Down {
             retry_at: self.now + self.backoff.next_delay(),
         };
         match &self.announced {
             Announced::Nothing | Announced::Up => {
-                self.events.push_back(StoreEvent::Down {
-                    reason: reason.clone(),
-                });
+                self.events.push_back(C::told(Health::Down(reason.clone())));
             }
             Announced::Down(known) if *known == reason => {}
-            Announced::Down(_) => log::warn!("Redis is still out of reach, now: {reason}"),
+            Announced::Down(_) => {
+                log::warn!("{}Redis is still out of reach, now: {reason}", C::ABOUT);
+            }
         }
         self.announced = Announced::Down(reason);
     }
@@ -401,11 +400,11 @@ struct Exchanged {
 
 /// Reads what is there, within the turn's budget, then writes what is due. In this order: a Redis
 /// that closes has often said why.
-fn exchange(
+fn exchange<C: Conversation>(
     stream: &mut Stream,
-    pipeline: &mut Pipeline,
+    conversation: &mut C,
     buffer: &mut [u8],
-    events: &mut VecDeque<StoreEvent>,
+    events: &mut VecDeque<C::Event>,
 ) -> Result<Exchanged, String> {
     let mut read_bytes = 0;
     let mut more_to_read = true;
@@ -414,7 +413,7 @@ fn exchange(
             Some(0) => return Err("Redis has closed the connection".to_owned()),
             Some(count) => {
                 let bytes = buffer.get(..count).unwrap_or_default();
-                pipeline.receive(bytes, events)?;
+                conversation.receive(bytes, events)?;
                 read_bytes += count;
             }
             None => {
@@ -424,7 +423,7 @@ fn exchange(
         }
     }
     stream
-        .write(pipeline.outbound())
+        .write(conversation.outbound())
         .map_err(|error| error.to_string())?;
     Ok(Exchanged {
         heard: read_bytes > 0,

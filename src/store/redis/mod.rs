@@ -6,6 +6,8 @@
 //! and bytes into answers. Must never show a password, and never wait.
 
 mod backoff;
+mod bus;
+mod conversation;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -16,6 +18,7 @@ mod reply;
 mod request;
 mod resolver;
 mod stream;
+mod subscription;
 mod target;
 mod tls;
 
@@ -25,8 +28,11 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token, Waker};
 
 use self::backoff::Backoff;
+pub use self::bus::Bus;
 use self::link::{Link, Parts};
+use self::pipeline::Pipeline;
 use self::resolver::Resolver;
+pub use self::subscription::BusEvent;
 use self::target::{Security, Target};
 use self::tls::Tls;
 use super::SessionStore;
@@ -41,7 +47,7 @@ use crate::error::Error;
 /// a [`StoreEvent::TakenOver`] may carry the epoch of a claim that this very node has made.
 pub struct RedisStore {
     described: String,
-    link: Link,
+    link: Link<Pipeline>,
 }
 
 impl RedisStore {
@@ -65,13 +71,13 @@ impl RedisStore {
         Ok(Self {
             described: target.to_string(),
             link: Link::new(Parts {
-                target,
+                place: target.place,
+                conversation: Pipeline::new(target.login, ttl),
                 tls,
                 registry,
                 token,
                 resolver: Resolver::new(waker),
                 backoff: Backoff::new(seed),
-                ttl,
                 now,
             }),
         })

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, PushKind, ServerError, Value};
 
+use super::conversation::{Conversation, Health};
 use super::framing::{Framing, Unusable};
 use super::outbound::Outbound;
 use super::reply;
@@ -86,29 +87,6 @@ impl Pipeline {
         }
     }
 
-    /// Begins on a new link; [`StoreEvent::Up`] ends the greeting. It takes two round trips: what
-    /// follows HELLO depends on its answer (SUBSCRIBE is the end of all requests in RESP2).
-    pub(super) fn greet(&mut self) {
-        self.forget();
-        self.phase = Phase::Greeting;
-        let hello = request::hello(&self.login);
-        self.ask(&hello, Reply::Greeting(Step::Hello));
-    }
-
-    /// The link is gone: forgets everything that was asked, said and half heard.
-    pub(super) fn forget(&mut self) {
-        self.phase = Phase::Closed;
-        self.framing.clear();
-        self.outbound.clear();
-        self.awaited.clear();
-        self.reloads = 0;
-    }
-
-    /// Whether the greeting is over. Only then may anything be asked.
-    pub(super) fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready
-    }
-
     pub(super) fn claim(&mut self, claim: Claim) {
         self.request(Request::Claim(claim));
     }
@@ -120,51 +98,6 @@ impl Pipeline {
     pub(super) fn sync(&mut self, events: &mut VecDeque<StoreEvent>) {
         self.request(Request::Sync);
         self.release_syncs(events);
-    }
-
-    pub(super) fn ping(&mut self) {
-        self.ask(&request::ping(), Reply::Ping);
-    }
-
-    /// What is to be sent.
-    pub(super) fn outbound(&mut self) -> &mut Outbound {
-        &mut self.outbound
-    }
-
-    /// What was asked since the last call is on its way.
-    pub(super) fn mark_asked(&mut self, now: Instant) {
-        let unmarked = |entry: &&mut Awaited| entry.asked_at.is_none();
-        for entry in self.awaited.iter_mut().rev().take_while(unmarked) {
-            entry.asked_at = Some(now);
-        }
-    }
-
-    /// Since when the oldest reply is awaited.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
-        self.awaited.front()?.asked_at
-    }
-
-    /// Whether nothing is awaited.
-    pub(super) fn is_idle(&self) -> bool {
-        self.awaited.is_empty()
-    }
-
-    /// Takes what Redis has sent. An error is the reason why the link must go; what was answered
-    /// before it is in `events` all the same.
-    pub(super) fn receive(
-        &mut self,
-        bytes: &[u8],
-        events: &mut VecDeque<StoreEvent>,
-    ) -> Result<(), String> {
-        self.framing.push(bytes);
-        loop {
-            match self.framing.next() {
-                Ok(Some(value)) => self.handle_value(value, events)?,
-                Ok(None) => return Ok(()),
-                Err(Unusable::Garbage) => return Err("no Redis: garbage received".to_owned()),
-                Err(Unusable::Endless) => return Err("no Redis: an endless reply".to_owned()),
-            }
-        }
     }
 
     fn request(&mut self, request: Request) {
@@ -333,6 +266,84 @@ impl Pipeline {
             self.awaited.pop_front();
             events.push_back(StoreEvent::Synced);
         }
+    }
+}
+
+impl Conversation for Pipeline {
+    type Event = StoreEvent;
+
+    const ABOUT: &'static str = "";
+
+    fn told(health: Health) -> StoreEvent {
+        match health {
+            Health::Down(reason) => StoreEvent::Down { reason },
+            Health::Stalled => StoreEvent::Stalled,
+            Health::Resumed => StoreEvent::Resumed,
+        }
+    }
+
+    /// Begins on a new link; [`StoreEvent::Up`] ends the greeting. It takes two round trips: what
+    /// follows HELLO depends on its answer (SUBSCRIBE is the end of all requests in RESP2).
+    fn greet(&mut self) {
+        self.forget();
+        self.phase = Phase::Greeting;
+        let hello = request::hello(&self.login);
+        self.ask(&hello, Reply::Greeting(Step::Hello));
+    }
+
+    /// The link is gone: forgets everything that was asked, said and half heard.
+    fn forget(&mut self) {
+        self.phase = Phase::Closed;
+        self.framing.clear();
+        self.outbound.clear();
+        self.awaited.clear();
+        self.reloads = 0;
+    }
+
+    /// Whether the greeting is over. Only then may anything be asked.
+    fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Takes what Redis has sent. An error is the reason why the link must go; what was answered
+    /// before it is in `events` all the same.
+    fn receive(&mut self, bytes: &[u8], events: &mut VecDeque<StoreEvent>) -> Result<(), String> {
+        self.framing.push(bytes);
+        loop {
+            match self.framing.next() {
+                Ok(Some(value)) => self.handle_value(value, events)?,
+                Ok(None) => return Ok(()),
+                Err(Unusable::Garbage) => return Err("no Redis: garbage received".to_owned()),
+                Err(Unusable::Endless) => return Err("no Redis: an endless reply".to_owned()),
+            }
+        }
+    }
+
+    /// What is to be sent.
+    fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
+    /// What was asked since the last call is on its way.
+    fn mark_asked(&mut self, now: Instant) {
+        let unmarked = |entry: &&mut Awaited| entry.asked_at.is_none();
+        for entry in self.awaited.iter_mut().rev().take_while(unmarked) {
+            entry.asked_at = Some(now);
+        }
+    }
+
+    /// Since when the oldest reply is awaited.
+    fn waiting_since(&self) -> Option<Instant> {
+        self.awaited.front()?.asked_at
+    }
+
+    /// Whether nothing is awaited.
+    fn is_idle(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
+    fn ping(&mut self) {
+        self.ask(&request::ping(), Reply::Ping);
     }
 }
 

@@ -77,6 +77,7 @@ fn decide(head: &Head) {
             Decision::Upgrade(_) => panic!("operators get no WebSocket"),
             Decision::Answer(answer) => written(&answer.to_bytes(!handshake::is_head(head))),
             Decision::Metrics => assert_eq!(head.uri().path(), "/metrics"),
+            Decision::Broadcast => assert_eq!(head.uri().path(), "/broadcast"),
         }
     }
 }
@@ -96,7 +97,7 @@ fn check(decision: Decision, rules: &Rules<'_>) {
             assert!([200, 400, 403, 404, 405, 426, 503].contains(&answer.status));
             written(&answer.to_bytes(true));
         }
-        Decision::Metrics => panic!("metrics are for operators"),
+        Decision::Metrics | Decision::Broadcast => panic!("these are for operators"),
     }
 }
 

@@ -8,25 +8,29 @@ use mio::{Events, Poll, Waker};
 
 use super::*;
 use crate::clock;
+use crate::engine::io::StoreEvent;
+use crate::store::redis::pipeline::Pipeline;
+use crate::store::redis::target::Target;
 
 /// A link and its loop; the link is left alone until `turn`.
 struct Bench {
     poll: Poll,
-    link: Link,
+    link: Link<Pipeline>,
 }
 
 impl Bench {
     fn new() -> Self {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let target = Target::parse("redis://several.invalid").unwrap();
         let link = Link::new(Parts {
-            target: Target::parse("redis://several.invalid").unwrap(),
+            place: target.place,
+            conversation: Pipeline::new(target.login, Duration::from_secs(1)),
             tls: None,
             registry: poll.registry().try_clone().unwrap(),
             token: Token(1),
             resolver: Resolver::new(waker),
             backoff: Backoff::new(7),
-            ttl: Duration::from_secs(1),
             now: clock::now().instant,
         });
         Self { poll, link }

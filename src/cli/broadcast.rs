@@ -1,0 +1,68 @@
+//! `sundown broadcast JSON`: has a running server say something to every client of every node, and
+//! prints what it answered. All of it ends within ten seconds; it must never read without end.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sundown::config::Config;
+
+use super::stream::{self, Stream};
+
+/// From the start to the answer, which comes when all clients of that node are told.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is read of an answer: ours are far shorter.
+const ANSWER_BYTES_MAX: u64 = 4 << 10;
+
+/// Why nobody, or not everybody, was told, as one line.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There is no admin listener, by this configuration.
+    NoAdmin,
+    /// It has no port that one could know.
+    NoPort,
+    /// No answer.
+    Silent(SocketAddr, io::Error),
+    /// Something else than 200, and what came with it.
+    Refused(SocketAddr, String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAdmin => f.write_str("--admin off: broadcasts go through the admin listener"),
+            Self::NoPort => f.write_str(stream::NO_PORT),
+            Self::Silent(addr, error) => write!(f, "http://{addr}/broadcast: {error}"),
+            Self::Refused(addr, answer) => write!(f, "http://{addr}/broadcast: {answer}"),
+        }
+    }
+}
+
+/// Says it, and gives the body of the answer.
+pub(crate) fn say(config: &Config, json: &str) -> Result<String, Failure> {
+    let admin = config.admin.ok_or(Failure::NoAdmin)?;
+    let addr = stream::reachable(admin).ok_or(Failure::NoPort)?;
+    let answer = ask(addr, json).map_err(|error| Failure::Silent(addr, error))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let (line, body) = (head.lines().next().unwrap_or_default(), body.trim_end());
+    if line.starts_with("HTTP/1.1 200 ") {
+        return Ok(body.to_owned());
+    }
+    let what = format!("{line} {body}").escape_debug().to_string();
+    Err(Failure::Refused(addr, what))
+}
+
+fn ask(addr: SocketAddr, json: &str) -> io::Result<String> {
+    let mut stream = Stream::connect(addr, TIMEOUT)?;
+    let request = format!(
+        "POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{json}",
+        json.len()
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

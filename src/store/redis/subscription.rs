@@ -1,0 +1,317 @@
+//! The conversation between nodes: each says what is for everybody on one channel, and hears the
+//! others on it. Pure: no socket, no clock.
+//!
+//! In RESP3, in which one may speak and listen on the same link. Must never take for another node's
+//! what this one has said itself: Redis sends it back.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use redis::{Cmd, PushKind, ServerError, Value};
+
+use super::conversation::{Conversation, Health};
+use super::framing::{Framing, Unusable};
+use super::outbound::Outbound;
+use super::reply;
+use super::request;
+use super::target::Login;
+
+/// What comes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BusEvent {
+    /// Other nodes are in reach.
+    Up,
+    /// They are not, for this reason, which is fit for the log.
+    Down(String),
+    /// Redis does not answer in good time.
+    Stalled,
+    /// It answers again.
+    Resumed,
+    /// Another node has said this to everybody. It is whatever was on the channel.
+    Heard(Vec<u8>),
+}
+
+/// One link's requests and replies.
+pub(super) struct Subscription {
+    login: Login,
+    channel: String,
+    /// What this node's messages begin with.
+    name: String,
+    phase: Phase,
+    framing: Framing,
+    outbound: Outbound,
+    awaited: VecDeque<Awaited>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Closed,
+    Greeting,
+    Ready,
+}
+
+struct Awaited {
+    asked_at: Option<Instant>,
+    reply: Reply,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reply {
+    Hello,
+    Subscribe,
+    Publish,
+    Ping,
+}
+
+impl Subscription {
+    /// `name` tells this node from all others.
+    pub(super) fn new(login: Login, channel: String, name: u64) -> Self {
+        Self {
+            login,
+            channel,
+            name: format!("{name:016x}"),
+            phase: Phase::Closed,
+            framing: Framing::default(),
+            outbound: Outbound::default(),
+            awaited: VecDeque::new(),
+        }
+    }
+
+    /// Says something to all other nodes. It is dropped when so much waits already: then Redis does
+    /// not answer, and what it takes late is of no use.
+    pub(super) fn publish(&mut self, json: &str) {
+        if self.awaited.len() < AWAITED_MAX {
+            let message = format!("{} {json}", self.name);
+            let mut command = redis::cmd("PUBLISH");
+            command.arg(&self.channel).arg(message);
+            self.ask(&command, Reply::Publish);
+        }
+    }
+
+    fn ask(&mut self, command: &Cmd, reply: Reply) {
+        self.outbound.push(command);
+        self.awaited.push_back(Awaited {
+            asked_at: None,
+            reply,
+        });
+    }
+
+    fn handle_value(
+        &mut self,
+        value: Value,
+        events: &mut VecDeque<BusEvent>,
+    ) -> Result<(), String> {
+        if let Value::Push { kind, data } = value {
+            return self.handle_push(&kind, &data, events);
+        }
+        let Some(Awaited { reply, .. }) = self.awaited.pop_front() else {
+            return Err("no Redis: a reply that nobody asked for".to_owned());
+        };
+        match (reply, value) {
+            (_, Value::ServerError(error)) => self.handle_error(reply, &error),
+            (Reply::Hello, value) => {
+                reply::check_hello(&value)?;
+                let subscribe = request::subscribe(&self.channel);
+                self.ask(&subscribe, Reply::Subscribe);
+                Ok(())
+            }
+            (Reply::Subscribe | Reply::Publish | Reply::Ping, _) => Ok(()),
+        }
+    }
+
+    fn handle_error(&self, reply: Reply, error: &ServerError) -> Result<(), String> {
+        let reason = reply::reason(error, &self.login);
+        match reply {
+            Reply::Hello if reply::speaks_only_resp2(error) => {
+                Err("Redis speaks no RESP3 (it is older than version 6)".to_owned())
+            }
+            Reply::Publish => {
+                log::warn!("Redis does not pass a broadcast on: {reason}");
+                Ok(())
+            }
+            Reply::Hello | Reply::Subscribe | Reply::Ping => Err(reason),
+        }
+    }
+
+    fn handle_push(
+        &mut self,
+        kind: &PushKind,
+        data: &[Value],
+        events: &mut VecDeque<BusEvent>,
+    ) -> Result<(), String> {
+        // A subscription is confirmed by a push, where an error would be an ordinary reply.
+        let confirms = *kind == PushKind::Subscribe;
+        let awaited = self.awaited.front().map(|entry| entry.reply);
+        if confirms && awaited == Some(Reply::Subscribe) {
+            self.awaited.pop_front();
+            self.phase = Phase::Ready;
+            events.push_back(BusEvent::Up);
+        } else if *kind == PushKind::Message
+            && let [_, Value::BulkString(message)] = data
+            && let Some(json) = self.of_another(message)
+        {
+            events.push_back(BusEvent::Heard(json.to_vec()));
+        } else if *kind == PushKind::Unsubscribe {
+            return Err("Redis has ended the subscription".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What another node has said; whatever has no name in front is no node's.
+    fn of_another<'a>(&self, message: &'a [u8]) -> Option<&'a [u8]> {
+        let (name, rest) = message.split_at_checked(self.name.len())?;
+        (name != self.name.as_bytes()).then_some(())?;
+        rest.strip_prefix(b" ")
+    }
+}
+
+impl Conversation for Subscription {
+    type Event = BusEvent;
+
+    const ABOUT: &'static str = "for broadcasts, ";
+
+    fn told(health: Health) -> BusEvent {
+        match health {
+            Health::Down(reason) => BusEvent::Down(reason),
+            Health::Stalled => BusEvent::Stalled,
+            Health::Resumed => BusEvent::Resumed,
+        }
+    }
+
+    fn greet(&mut self) {
+        self.forget();
+        self.phase = Phase::Greeting;
+        let hello = request::hello(&self.login);
+        self.ask(&hello, Reply::Hello);
+    }
+
+    fn forget(&mut self) {
+        self.phase = Phase::Closed;
+        self.framing.clear();
+        self.outbound.clear();
+        self.awaited.clear();
+    }
+
+    fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    fn receive(&mut self, bytes: &[u8], events: &mut VecDeque<BusEvent>) -> Result<(), String> {
+        self.framing.push(bytes);
+        loop {
+            match self.framing.next() {
+                Ok(Some(value)) => self.handle_value(value, events)?,
+                Ok(None) => return Ok(()),
+                Err(Unusable::Garbage) => return Err("no Redis: garbage received".to_owned()),
+                Err(Unusable::Endless) => return Err("no Redis: an endless reply".to_owned()),
+            }
+        }
+    }
+
+    fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
+    fn mark_asked(&mut self, now: Instant) {
+        let unmarked = |entry: &&mut Awaited| entry.asked_at.is_none();
+        for entry in self.awaited.iter_mut().rev().take_while(unmarked) {
+            entry.asked_at = Some(now);
+        }
+    }
+
+    fn waiting_since(&self) -> Option<Instant> {
+        self.awaited.front()?.asked_at
+    }
+
+    fn is_idle(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
+    fn ping(&mut self) {
+        self.ask(&request::ping(), Reply::Ping);
+    }
+}
+
+/// Messages under way, of up to 64 KiB each.
+const AWAITED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redis::target::Target;
+
+    const HELLO: &[u8] = b"%1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n";
+    const SUBSCRIBED: &[u8] = b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n";
+
+    fn begin() -> (Subscription, VecDeque<BusEvent>) {
+        let login = Target::parse("redis://127.0.0.1").unwrap().login;
+        let mut talk = Subscription::new(login, "c".to_owned(), 7);
+        talk.greet();
+        (talk, VecDeque::new())
+    }
+
+    fn message(payload: &str) -> Vec<u8> {
+        let len = payload.len();
+        format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${len}\r\n{payload}\r\n").into_bytes()
+    }
+
+    #[test]
+    fn what_others_say_is_heard_however_it_is_cut() {
+        let others = message("0000000000000008 {\"a\":1}");
+        let own = message("0000000000000007 {\"a\":2}");
+        let strangers = message("hello");
+        let all = [HELLO, SUBSCRIBED, &own, &others, &strangers].concat();
+        for cut in 0..all.len() {
+            let (mut talk, mut events) = begin();
+            for piece in [&all[..cut], &all[cut..]] {
+                talk.receive(piece, &mut events).unwrap();
+            }
+            assert!(talk.is_ready() && talk.is_idle(), "{cut}");
+            let heard = BusEvent::Heard(b"{\"a\":1}".to_vec());
+            assert_eq!(events, [BusEvent::Up, heard], "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_has_this_nodes_name() {
+        let (mut talk, mut events) = begin();
+        talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
+            .unwrap();
+        let hello = talk.outbound().pending().len();
+        talk.publish("[]");
+        let sent = talk.outbound().pending()[hello..].to_vec();
+        let expected = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$19\r\n0000000000000007 []\r\n";
+        assert_eq!(sent, expected);
+        talk.receive(b":1\r\n", &mut events).unwrap();
+        assert!(talk.is_idle());
+    }
+
+    #[test]
+    fn a_redis_that_does_not_answer_is_not_told_without_end() {
+        let (mut talk, mut events) = begin();
+        talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
+            .unwrap();
+        for _ in 0..2 * AWAITED_MAX {
+            talk.publish("[]");
+        }
+        assert_eq!(talk.awaited.len(), AWAITED_MAX);
+    }
+
+    #[test]
+    fn what_redis_refuses_ends_the_link_but_for_a_message() {
+        let (mut talk, mut events) = begin();
+        let old = talk.receive(b"-ERR unknown command 'HELLO'\r\n", &mut events);
+        assert!(old.unwrap_err().contains("RESP3"));
+        let (mut talk, mut events) = begin();
+        talk.receive(HELLO, &mut events).unwrap();
+        let refused = talk.receive(b"-NOPERM no channel\r\n", &mut events);
+        assert!(refused.unwrap_err().contains("NOPERM"));
+        let (mut talk, mut events) = begin();
+        talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
+            .unwrap();
+        talk.publish("[]");
+        talk.receive(b"-NOPERM no channel\r\n", &mut events)
+            .unwrap();
+        assert!(talk.is_ready());
+    }
+}

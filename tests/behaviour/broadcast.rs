@@ -1,0 +1,251 @@
+//! Goal: what an operator says to everybody reaches every client of every node once, in order, and
+//! the operator hears how many; nobody who does not read holds it up, nor does a frozen Redis; and
+//! a server that shuts down says that it does not take it any more.
+//! Method: `POST /broadcast` by hand and by the command, with one node, and with two on one Redis.
+
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+
+use crate::support::client::{Client, Event};
+use crate::support::http::{self, Response, exchange, get, request};
+use crate::support::redis::Redis;
+use crate::support::said::Said;
+use crate::support::server::{BINARY, Server};
+use crate::support::stream::Stream;
+use crate::support::{PATIENCE, eventually, now};
+
+#[track_caller]
+fn post(admin: SocketAddr, json: &str) -> Response {
+    exchange(admin, post_bytes(json).as_bytes())
+}
+
+fn post_bytes(json: &str) -> String {
+    let len = json.len();
+    format!("POST /broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{json}")
+}
+
+#[track_caller]
+fn assert_queued(response: &Response, clients: usize) {
+    let expected = format!("{{\"queued\":{clients}}}\n");
+    assert_eq!((response.status, response.body.as_str()), (200, &*expected));
+}
+
+#[track_caller]
+fn assert_hears(client: &mut Client, json: &str) {
+    let expected = format!("{{\"broadcast\":{json}}}");
+    assert_eq!(client.meet(), Event::Text(expected));
+}
+
+/// Waits until a node hears the others.
+fn until_linked(server: &Server) {
+    eventually("the nodes hear each other", || {
+        let page = get(server.admin, "/metrics").body;
+        page.contains("\nsundown_broadcast_link_up 1\n")
+    });
+}
+
+#[test]
+fn every_client_hears_it_and_the_operator_how_many() {
+    let server = Server::start("memory:", &[]);
+    assert_queued(&post(server.admin, "1"), 0);
+    let mut clients = [
+        Client::plain(&server, "/ws/chat/"),
+        Client::v1(&server, "ann").0,
+        Client::v1(&server, "ben").0,
+    ];
+    for json in ["{\"text\": \"héllo\", \"n\":[1, 2]}", "\"again\"", "null"] {
+        assert_queued(&post(server.admin, json), 3);
+    }
+    for client in &mut clients {
+        assert_hears(client, "{\"text\": \"héllo\", \"n\":[1, 2]}");
+        assert_hears(client, "\"again\"");
+        assert_hears(client, "null");
+        assert_eq!(client.say("still counted"), 1);
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_refused_with_the_reason() {
+    let server = Server::start("memory:", &[]);
+    let mut witness = Client::plain(&server, "/ws/chat/");
+    let check = |request: &str, status: u16, reason: &str| {
+        let response = exchange(server.admin, request.as_bytes());
+        assert_eq!(response.status, status, "{}", response.body);
+        assert!(response.body.contains(reason), "{}", response.body);
+    };
+    check(&post_bytes(""), 400, "not JSON");
+    check(&post_bytes("hello"), 400, "not JSON");
+    check(&post_bytes("{} {}"), 400, "not JSON");
+    check(&post_bytes(&"[".repeat(60_000)), 400, "not JSON");
+    let head = "POST /broadcast HTTP/1.1\r\nHost: x\r\n";
+    check(
+        &format!("{head}Content-Length: 65537\r\n\r\n"),
+        413,
+        "too large",
+    );
+    check(&format!("{head}Content-Length: -1\r\n\r\n"), 400, "");
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n");
+    check(&chunked, 411, "Content-Length");
+    let wrong = request(server.admin, "GET", "/broadcast");
+    assert_eq!((wrong.status, wrong.header("Allow")), (405, Some("POST")));
+    let public = exchange(server.address, post_bytes("1").as_bytes());
+    assert_eq!(public.status, 404, "it is for operators");
+    assert_eq!(witness.say("nothing was heard"), 1);
+}
+
+#[test]
+fn a_large_one_may_come_in_pieces_and_after_a_100() {
+    let server = Server::start("memory:", &[]);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    let json = format!("\"{}\"", "a".repeat((64 << 10) - 2));
+    let mut stream = Stream::connect(server.admin);
+    let len = json.len();
+    let head = format!(
+        "POST /broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\
+         Expect: 100-continue\r\n\r\n"
+    );
+    stream.queue(head.as_bytes());
+    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let deadline = now() + PATIENCE;
+    while stream.unread().len() < go_on.len() && now() < deadline {
+        stream.pump(deadline);
+    }
+    assert_eq!(stream.unread(), go_on);
+    stream.take(go_on.len());
+    for piece in json.as_bytes().chunks(10_000) {
+        stream.queue(piece);
+        stream.flush();
+    }
+    let answer = http::answer(&mut stream, PATIENCE).expect("an answer");
+    assert_queued(&answer, 1);
+    assert_hears(&mut client, &json);
+}
+
+/// The deaf one is closed when its buffer is full, as with any other message.
+#[test]
+fn a_reader_that_does_not_read_holds_nobody_up() {
+    let server = Server::start("memory:", &["--max-outbound-bytes", "65536"]);
+    let mut witness = Client::plain(&server, "/ws/chat/");
+    let deaf = Client::plain(&server, "/ws/chat/");
+    let json = format!("\"{}\"", "a".repeat(60_000));
+    let is_closed = || {
+        let closed = "\nsundown_closes_total{code=\"1008\",reason=\"reader too slow\"} 1\n";
+        get(server.admin, "/metrics").body.contains(closed)
+    };
+    eventually("it has been closed", || {
+        assert_eq!(post(server.admin, &json).status, 200);
+        assert_hears(&mut witness, &json);
+        is_closed()
+    });
+    assert_queued(&post(server.admin, "1"), 1);
+    assert_hears(&mut witness, "1");
+    drop(deaf);
+}
+
+#[test]
+fn a_server_that_shuts_down_takes_none() {
+    let server = Server::start("memory:", &["--shutdown-delay", "2s"]);
+    let mut witness = Client::plain(&server, "/ws/chat/");
+    assert_queued(&post(server.admin, "1"), 1);
+    assert_hears(&mut witness, "1");
+    server.terminate();
+    eventually("the shutdown has begun", || server.readiness() == 503);
+    let refused = post(server.admin, "2");
+    assert_eq!(refused.status, 503);
+    assert!(refused.body.contains("shutting down"), "{}", refused.body);
+    assert_eq!(witness.hear(), Said::Bye(0));
+}
+
+#[test]
+fn every_node_on_one_redis_hears_it_once() {
+    let redis = Redis::start();
+    let nodes = [(); 3].map(|()| Server::start(&redis.url(), &[]));
+    nodes.iter().for_each(until_linked);
+    let mut clients = nodes
+        .each_ref()
+        .map(|node| Client::plain(node, "/ws/chat/"));
+    for (round, node) in nodes.iter().enumerate() {
+        let json = round.to_string();
+        assert_queued(&post(node.admin, &json), 1);
+        // The next is said when all have heard this one: across nodes there is no other order.
+        for client in &mut clients {
+            assert_hears(client, &json);
+        }
+    }
+    for client in &mut clients {
+        assert_eq!(client.say("none came twice"), 1);
+    }
+}
+
+#[test]
+fn nodes_with_different_channels_do_not_hear_each_other() {
+    let redis = Redis::start();
+    let blue = Server::start(&redis.url(), &["--broadcast-channel", "blue"]);
+    let green = Server::start(&redis.url(), &["--broadcast-channel", "green"]);
+    let last = Server::start(&redis.url(), &["--broadcast-channel", "green"]);
+    [&blue, &green, &last].into_iter().for_each(until_linked);
+    let mut client = Client::plain(&green, "/ws/chat/");
+    assert_eq!(post(blue.admin, "\"blue\"").status, 200);
+    // Behind the other one, if that had been for this channel.
+    assert_eq!(post(last.admin, "\"green\"").status, 200);
+    assert_hears(&mut client, "\"green\"");
+}
+
+#[test]
+fn a_frozen_redis_holds_up_no_client_of_this_node() {
+    let redis = Redis::start();
+    let server = Server::start(&redis.url(), &[]);
+    until_linked(&server);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    redis.freeze();
+    for round in 0..100 {
+        let json = round.to_string();
+        assert_queued(&post(server.admin, &json), 1);
+        assert_hears(&mut client, &json);
+    }
+    redis.thaw();
+}
+
+#[test]
+fn nodes_hear_each_other_again_when_redis_is_back() {
+    let mut redis = Redis::start();
+    let nodes = [(); 2].map(|()| Server::start(&redis.url(), &[]));
+    nodes.iter().for_each(until_linked);
+    let mut client = Client::plain(&nodes[1], "/ws/chat/");
+    redis.kill();
+    eventually("the link is down", || {
+        let page = get(nodes[1].admin, "/metrics").body;
+        page.contains("\nsundown_broadcast_link_up 0\n")
+    });
+    redis.restart();
+    nodes.iter().for_each(until_linked);
+    assert_eq!(post(nodes[0].admin, "\"back\"").status, 200);
+    assert_hears(&mut client, "\"back\"");
+}
+
+fn command(admin: SocketAddr, json: &str) -> Output {
+    let mut command = Command::new(BINARY);
+    command.env_clear().args(["broadcast", "--admin"]);
+    command.arg(admin.to_string()).arg("--").arg(json);
+    command.output().expect("the binary runs")
+}
+
+#[test]
+fn the_command_says_it_and_tells_what_came_of_it() {
+    let server = Server::start("memory:", &["--shutdown-delay", "2s"]);
+    let mut client = Client::plain(&server, "/ws/chat/");
+    let said = command(server.admin, "{\"a\":1}");
+    assert_eq!(said.status.code(), Some(0));
+    assert_eq!(said.stdout, b"{\"queued\":1}\n");
+    assert_hears(&mut client, "{\"a\":1}");
+    let refused = |json: &str, reason: &str| {
+        let out = command(server.admin, json);
+        assert_eq!(out.status.code(), Some(1));
+        let line = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(line.contains(reason) && line.lines().count() == 1, "{line}");
+    };
+    refused("hello", "400");
+    server.terminate();
+    eventually("the shutdown has begun", || server.readiness() == 503);
+    refused("1", "503");
+}
