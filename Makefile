@@ -13,7 +13,7 @@ LOAD = target/bench-load/release/load
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults \
-	test-hostile test-web test-container fuzz bench bench-peers bench-docs bench-check bench-bless \
+	test-hostile test-web test-browser test-container fuzz bench bench-peers bench-docs bench-check bench-bless \
 	bench-load image promote lint lint-scripts doc deny check-deploy ci
 
 help: ## this list
@@ -51,6 +51,11 @@ test-hostile: ## crowds of hostile peers: what they cost in memory, and a good c
 test-web: ## the browser's client under Node's own test runner, and against the built binary; needs node
 	$(CARGO) build
 	node --test tests/web/*.test.mjs
+
+test-browser: ## the page in a real Chromium, through a SIGTERM and a kill -9; pictures in target/browser
+	./scripts/ensure-browser.sh
+	$(CARGO) build
+	node --test tests/browser/*.test.mjs
 
 test-container: ## the image, a stop, deploys and crashes on a real Docker engine (SUNDOWN_SKIP_DOCKER=1: none)
 	./scripts/ensure-container-tools.sh
@@ -115,4 +120,4 @@ check-deploy: ## checks the systemd unit and the Kubernetes manifests of docs/de
 	./scripts/check-deploy.sh
 
 ci: FAULTS_PROFILE = # the build that all other tests have made
-ci: lint lint-scripts check-deploy test test-web test-graceful-shutdown test-faults test-container fuzz bench-check doc ## all that CI runs
+ci: lint lint-scripts check-deploy test test-web test-browser test-graceful-shutdown test-faults test-container fuzz bench-check doc ## all that CI runs
