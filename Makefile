@@ -13,8 +13,8 @@ LOAD = target/bench-load/release/load
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults \
-	test-hostile test-web test-browser test-container fuzz bench bench-peers bench-docs bench-check bench-bless \
-	bench-load image promote lint lint-scripts doc deny check-deploy ci
+	test-hostile test-web test-browser test-container fuzz bench bench-peers bench-docs bench-check \
+	bench-bless bench-load image promote lint lint-scripts doc deny check-deploy check-monitoring ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -119,5 +119,10 @@ deny: ## licenses and duplicate crates; needs cargo-deny
 check-deploy: ## checks the systemd unit and the Kubernetes manifests of docs/deploy
 	./scripts/check-deploy.sh
 
+check-monitoring: ## alerts, dashboard and the page of metrics, by promtool; needs prometheus
+	$(CARGO) build
+	./scripts/check-monitoring.sh
+
 ci: FAULTS_PROFILE = # the build that all other tests have made
-ci: lint lint-scripts check-deploy test test-web test-browser test-graceful-shutdown test-faults test-container fuzz bench-check doc ## all that CI runs
+ci: lint lint-scripts check-deploy test check-monitoring test-web test-browser \
+	test-graceful-shutdown test-faults test-container fuzz bench-check doc ## all that CI runs
