@@ -123,6 +123,7 @@ check-monitoring: ## alerts, dashboard and the page of metrics, by promtool; nee
 	$(CARGO) build
 	./scripts/check-monitoring.sh
 
+CI = lint lint-scripts check-deploy test check-monitoring test-web test-browser \
+	test-graceful-shutdown test-faults test-container fuzz bench-check doc
 ci: FAULTS_PROFILE = # the build that all other tests have made
-ci: lint lint-scripts check-deploy test check-monitoring test-web test-browser \
-	test-graceful-shutdown test-faults test-container fuzz bench-check doc ## all that CI runs
+ci: $(CI) ## all that CI runs

@@ -43,8 +43,18 @@ use support::server::Server;
 
 #[test]
 fn rfc_6455() {
-    let mut usual = Server::start("memory:", &["--app", "echo"]);
-    let mut small = Server::start("memory:", &["--app", "echo", "--max-message-size", "1000"]);
+    let mut usual = Server::start("memory:", &["--app", "echo", "--web", "off"]);
+    let mut small = Server::start(
+        "memory:",
+        &[
+            "--app",
+            "echo",
+            "--web",
+            "off",
+            "--max-message-size",
+            "1000",
+        ],
+    );
     let large_flags = [
         "--app",
         "echo",
