@@ -9,7 +9,10 @@
 # is not needed.
 set -eu
 
-directory=$1
+case $1 in
+/*) directory=$1 ;;
+*) directory=$PWD/$1 ;;
+esac
 cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
 case $target in

@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent,
 };
-use crate::engine::message::Message;
+use crate::engine::message::{Message, ServerMessage};
 use crate::engine::shutdown::{Outcome, Trigger};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -412,6 +412,9 @@ impl EventLoop {
                     if self.connections.send(conn, payload, binary, reserved) {
                         self.metrics.messages_sent += 1;
                     } else {
+                        if let ServerMessage::Broadcast(_) = message {
+                            self.broadcast_missed();
+                        }
                         self.connections.fail(conn, &CloseReason::TOO_SLOW, now);
                         self.engine.handle_input(Input::Gone { conn }, self.now);
                     }
@@ -426,6 +429,7 @@ impl EventLoop {
                 Output::Finish { conn } => self.connections.finish(conn, now),
                 Output::Pause { conn } => self.connections.set_paused(conn, true),
                 Output::Resume { conn } => self.connections.set_paused(conn, false),
+                Output::Publish { text } => self.publish(&text),
                 Output::Broadcast { asker, told } => self.broadcast_told(asker, told),
                 Output::CloseListener => self.shut_queues(),
                 Output::Cut { conn } => self.connections.cut(conn),

@@ -43,8 +43,12 @@ pub(crate) struct Broadcasts {
     pub(crate) remote: u64,
     /// Of either kind: in a shutdown, or because too many waited.
     pub(crate) refused: u64,
-    /// Whether other nodes are in reach.
-    pub(crate) is_linked: bool,
+    /// Asked for here, and not passed on to other nodes: they were out of reach, or Redis was slow.
+    pub(crate) unpublished: u64,
+    /// On the channel, and no broadcasts.
+    pub(crate) unreadable: u64,
+    /// Clients that had no room for the one under way.
+    pub(crate) missed: usize,
     pub(crate) watch: Stopwatch,
 }
 
@@ -109,6 +113,10 @@ pub(crate) struct Levels<'a> {
     pub(crate) sent_bytes: u64,
     /// Requests that were answered before they were whole, by status.
     pub(crate) early_answers: &'a BTreeMap<u16, u64>,
+    /// The same of operators.
+    pub(crate) early_admin_answers: &'a BTreeMap<u16, u64>,
+    /// Whether broadcasts reach other nodes.
+    pub(crate) is_linked: bool,
     /// Ends of WebSocket connections, by code and reason.
     pub(crate) closes: &'a BTreeMap<(u16, &'static str), u64>,
     /// Readiness.
@@ -165,10 +173,12 @@ impl Default for Metrics {
                 local: 0,
                 remote: 0,
                 refused: 0,
-                is_linked: false,
+                unpublished: 0,
+                unreadable: 0,
+                missed: 0,
                 watch: Stopwatch::new(Seconds::new(
                     "sundown_broadcast_fanout_duration_seconds",
-                    "Broadcasts, until they are queued for all clients, or refused.",
+                    "Broadcasts, until they are queued for all clients.",
                     &STORE_BOUNDS,
                 )),
             },
@@ -202,7 +212,7 @@ impl Metrics {
         );
         self.append_network(&families, levels);
         self.append_store(&families, levels);
-        self.append_broadcasts(&families);
+        self.append_broadcasts(&families, levels.is_linked);
         families.seconds(&self.turns);
         append_shutdown(&families, levels);
         process::append(&families);
@@ -285,8 +295,13 @@ impl Metrics {
             &["outcome"],
             outcomes.iter().map(|(name, count)| (&name[..], *count)),
         );
-        let answers = self.answers.iter();
+        let early = levels.early_admin_answers.iter();
+        let mut answers = self.answers.clone();
+        for (status, count) in early {
+            *answers.entry(("admin", *status)).or_default() += count;
+        }
         let answers: Vec<_> = answers
+            .iter()
             .map(|((listener, status), count)| (*listener, status.to_string(), *count))
             .collect();
         let answers: Vec<_> = answers
@@ -315,31 +330,41 @@ impl Metrics {
         );
     }
 
-    fn append_broadcasts(&self, families: &Families) {
-        let Broadcasts {
-            local,
-            remote,
-            refused,
-            is_linked,
-            watch,
-        } = &self.broadcasts;
-        let samples = [(["local"], *local), (["remote"], *remote)];
+    fn append_broadcasts(&self, families: &Families, is_linked: bool) {
+        let broadcasts = &self.broadcasts;
+        let (local, remote) = (broadcasts.local, broadcasts.remote);
+        let samples = [(["local"], local), (["remote"], remote)];
         families.counters(
             "sundown_broadcasts_total",
             "Broadcasts, by whether they were asked for here or heard from another node.",
             &["origin"],
             samples.iter().map(|(origin, count)| (&origin[..], *count)),
         );
-        families.counter(
-            "sundown_broadcasts_refused_total",
-            "Broadcasts that were not sent: in a shutdown, or because too many waited.",
-            *refused,
-        );
-        families.seconds(&watch.seconds);
+        let counters = [
+            (
+                "sundown_broadcasts_refused_total",
+                "Broadcasts that were not sent: in a shutdown, or because too many waited.",
+                broadcasts.refused,
+            ),
+            (
+                "sundown_broadcasts_unpublished_total",
+                "Broadcasts that were not passed on to other nodes, which were out of reach.",
+                broadcasts.unpublished,
+            ),
+            (
+                "sundown_broadcasts_unreadable_total",
+                "Messages on the broadcast channel that are no broadcasts.",
+                broadcasts.unreadable,
+            ),
+        ];
+        for (name, help, value) in counters {
+            families.counter(name, help, value);
+        }
+        families.seconds(&broadcasts.watch.seconds);
         families.gauge(
             "sundown_broadcast_link_up",
             "1 while broadcasts reach other nodes, through Redis.",
-            u64::from(*is_linked),
+            u64::from(is_linked),
         );
     }
 
@@ -465,6 +490,8 @@ mod tests {
             received_bytes: 8,
             sent_bytes: 9,
             early_answers: &[(408, 10)].into(),
+            early_admin_answers: &[(413, 12)].into(),
+            is_linked: false,
             closes: &[((1000, "by peer"), 11)].into(),
             ready: true,
             phases: &["serving", "draining"],
@@ -477,6 +504,7 @@ mod tests {
             "sundown_waiting_replies 5",
             "sundown_handshakes_total{outcome=\"upgraded\"} 1",
             "sundown_http_responses_total{code=\"200\",listener=\"admin\"} 1",
+            "sundown_http_responses_total{code=\"413\",listener=\"admin\"} 12",
             "sundown_received_bytes_total 8",
             "sundown_handshakes_total{outcome=\"timed_out\"} 10",
             "sundown_handshakes_total{outcome=\"unavailable\"} 0",

@@ -187,6 +187,9 @@ impl Handle {
     /// `{"broadcast":<json>}`. Returns at once; what has not been sent when a shutdown begins is
     /// not sent any more.
     ///
+    /// `Ok` says that it was handed over. If 16 wait already when the loop takes it, or a shutdown
+    /// has begun, it is dropped (`sundown_broadcasts_refused_total`).
+    ///
     /// Across nodes it goes through Redis, if that keeps the sessions: once to each node that is in
     /// reach at this moment, and to the others never.
     pub fn broadcast(&self, json: &str) -> Result<(), BroadcastError> {

@@ -9,7 +9,7 @@ mod text;
 use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -80,6 +80,9 @@ struct Bar {
     lasted: u64,
 }
 
+/// The longest line that is looked at: a report with the names of some hundred thousand sessions.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+
 /// What every line of a report has, and hardly another line.
 const MARK: &[u8] = b"\"phases_ms\"";
 
@@ -105,7 +108,16 @@ pub(crate) fn draw(request: Request) -> Result<String, Failure> {
 /// The last line with the mark. Only that one is kept, so that a long log costs no memory.
 fn last_report(mut lines: impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let (mut line, mut last) = (Vec::new(), None);
-    while lines.read_until(b'\n', &mut line)? > 0 {
+    while lines
+        .by_ref()
+        .take(LINE_BYTES_MAX)
+        .read_until(b'\n', &mut line)?
+        > 0
+    {
+        if line.len() as u64 == LINE_BYTES_MAX {
+            let text = "a line of 64 MiB: that is no output of a server";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         if line.windows(MARK.len()).any(|window| window == MARK) {
             last = Some(std::mem::take(&mut line));
         }

@@ -67,7 +67,8 @@ impl Engine {
             if end < self.clients.slots_end() {
                 self.walk = Some(walk);
             } else {
-                self.end_walk(walk, now);
+                self.end_walk(&walk);
+                self.begin_walk(now);
             }
         }
         if self.refresh.is_some() || self.walk.is_some() {
@@ -85,39 +86,47 @@ impl Engine {
         self.begin_walk(now);
     }
 
-    /// A shutdown has begun: what was to be said to everybody is not said any more, and the notice
-    /// goes first.
-    pub(super) fn begin_notice_walk(&mut self, now: Now) {
-        if let Some(Walk {
-            fanout: Fanout::Broadcast(broadcast),
-            ..
-        }) = self.walk.replace(Walk::new(Fanout::Notice))
-        {
-            self.refuse_broadcast(&broadcast);
-        }
+    /// A shutdown has begun: what waits to be said to everybody is not said any more.
+    pub(super) fn refuse_broadcasts(&mut self) {
         for broadcast in std::mem::take(&mut self.broadcasts) {
             self.refuse_broadcast(&broadcast);
         }
+    }
+
+    /// The notice goes before whatever is under way.
+    pub(super) fn begin_notice_walk(&mut self, now: Now) {
+        if let Some(walk) = self.walk.replace(Walk::new(Fanout::Notice)) {
+            self.end_walk(&walk);
+        }
+        self.heartbeat_due = false;
         self.timers.set(Timer::Continue, now.instant);
     }
 
-    fn begin_walk(&mut self, now: Now) {
-        if self.walk.is_none()
-            && let Some(broadcast) = self.broadcasts.pop_front()
-        {
+    pub(super) fn begin_walk(&mut self, now: Now) {
+        if self.walk.is_some() {
+            return;
+        }
+        // Clients go by the heartbeat: it does not wait for all that is to be said.
+        if std::mem::take(&mut self.heartbeat_due) {
+            self.walk = Some(Walk::new(Fanout::Heartbeat));
+            self.timers.set(Timer::Continue, now.instant);
+        } else if let Some(broadcast) = self.broadcasts.pop_front() {
+            if broadcast.is_local {
+                let text = Arc::clone(&broadcast.text);
+                self.outputs.push_back(Output::Publish { text });
+            }
             self.walk = Some(Walk::new(Fanout::Broadcast(broadcast)));
             self.timers.set(Timer::Continue, now.instant);
         }
     }
 
-    fn end_walk(&mut self, walk: Walk, now: Now) {
-        if let Fanout::Broadcast(broadcast) = walk.fanout {
+    fn end_walk(&mut self, walk: &Walk) {
+        if let Fanout::Broadcast(broadcast) = &walk.fanout {
             self.outputs.push_back(Output::Broadcast {
                 asker: broadcast.asker,
                 told: Some(walk.told),
             });
         }
-        self.begin_walk(now);
     }
 
     fn refuse_broadcast(&mut self, broadcast: &Broadcast) {
@@ -138,3 +147,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

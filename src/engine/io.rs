@@ -191,6 +191,8 @@ pub struct Broadcast {
     pub text: Arc<str>,
     /// The operator's connection that waits to hear how many were told, if there is one.
     pub asker: Option<ConnId>,
+    /// Whether it was asked for here, so that other nodes are to hear of it.
+    pub is_local: bool,
 }
 
 /// What has happened.
@@ -285,11 +287,17 @@ pub enum Output {
         /// Whom.
         conn: ConnId,
     },
+    /// A broadcast begins: other nodes are to hear it.
+    Publish {
+        /// The whole message.
+        text: Arc<str>,
+    },
     /// A broadcast has been queued for all, or was refused.
     Broadcast {
         /// Who wants to know.
         asker: Option<ConnId>,
-        /// How many clients it was queued for; `None` if it was refused, or ended by a shutdown.
+        /// How many clients it was queued for, if a shutdown ended it, so far; `None` if it was
+        /// refused, so that nobody has heard it.
         told: Option<usize>,
     },
     /// Shut the accept queues: nobody new gets in, whoever is in is still answered.

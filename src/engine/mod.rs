@@ -29,7 +29,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::config::{Config, Durability};
 use app::{Application, Context};
 use clients::{Client, Clients, Stage};
-use fanout::{Fanout, Walk};
+use fanout::Walk;
 use io::{
     Broadcast, CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, SessionKey,
     StoreCommand,
@@ -59,7 +59,9 @@ pub struct Engine {
     timers: Timers,
     /// A message to all that is under way.
     walk: Option<Walk>,
-    /// Those that wait for their turn.
+    /// A heartbeat waits for its turn.
+    heartbeat_due: bool,
+    /// Broadcasts that do.
     broadcasts: VecDeque<Broadcast>,
     broadcasts_max: usize,
     /// A renewal of all sessions that is under way: at which slot it goes on.
@@ -127,6 +129,7 @@ impl Engine {
             parting: Parting::default(),
             timers,
             walk: None,
+            heartbeat_due: false,
             broadcasts: VecDeque::new(),
             broadcasts_max: config.limits.broadcasts_max,
             refresh: None,
@@ -166,8 +169,8 @@ impl Engine {
             }
             match timer {
                 Timer::Heartbeat => {
-                    let heartbeat = || Walk::new(Fanout::Heartbeat);
-                    self.walk.get_or_insert_with(heartbeat);
+                    self.heartbeat_due = true;
+                    self.begin_walk(now);
                     self.timers
                         .set(Timer::Heartbeat, now.instant + self.heartbeat);
                 }

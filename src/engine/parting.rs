@@ -97,6 +97,7 @@ impl Engine {
     pub(super) fn shutdown_requested(&mut self, trigger: Trigger, now: Now) {
         self.parting.tally.trigger.get_or_insert(trigger);
         let actions = self.shutdown.handle_request(now.instant);
+        self.refuse_broadcasts();
         self.perform(actions, now);
     }
 

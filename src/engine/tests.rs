@@ -221,6 +221,7 @@ fn in_words(output: &Output) -> String {
         Output::Finish { conn } => format!("#{} finish", conn.slot),
         Output::Pause { conn } => format!("#{} pause", conn.slot),
         Output::Resume { conn } => format!("#{} resume", conn.slot),
+        Output::Publish { text } => format!("publish {text}"),
         Output::Broadcast { asker, told } => {
             let asker = asker.map(|conn| conn.slot);
             format!("told {told:?}, for {asker:?}")
@@ -445,79 +446,6 @@ fn the_heartbeat_reaches_all_in_slices_and_stops_at_the_shutdown() {
     rig.shut_down();
     rig.pass(2_400);
     rig.check(&[]);
-}
-
-fn broadcast(text: &str) -> Input<'static> {
-    Input::Broadcast(io::Broadcast {
-        text: text.into(),
-        asker: Some(conn(99)),
-    })
-}
-
-#[test]
-fn broadcasts_reach_all_one_after_the_other_and_then_the_asker_hears() {
-    let mut config = Config {
-        heartbeat: Duration::ZERO,
-        ..Config::default()
-    };
-    config.limits.fanout_max = 2;
-    let mut rig = Rig::with(&config);
-    for slot in 0..3 {
-        rig.open(slot, PLAIN, "");
-    }
-    // Its session is not there yet, so neither is its hello.
-    rig.answers = false;
-    rig.open(3, V1, "a");
-    rig.log.clear();
-    rig.input(broadcast("x"));
-    rig.input(broadcast("y"));
-    rig.check(&[]);
-    rig.pass(0);
-    rig.check(&[
-        "#0 x",
-        "#1 x",
-        "#2 x",
-        "told Some(3), for Some(99)",
-        "#0 y",
-        "#1 y",
-        "#2 y",
-        "told Some(3), for Some(99)",
-    ]);
-}
-
-#[test]
-fn no_more_broadcasts_wait_than_there_may() {
-    let mut config = Config::default();
-    config.limits.broadcasts_max = 2;
-    let mut rig = Rig::with(&config);
-    rig.open(0, PLAIN, "");
-    rig.log.clear();
-    // One is under way, and two wait.
-    for text in ["a", "b", "c", "d"] {
-        rig.input(broadcast(text));
-    }
-    rig.check(&["told None, for Some(99)"]);
-    rig.pass(0);
-    assert_eq!(rig.log.last().unwrap(), "told Some(1), for Some(99)");
-    assert_eq!(rig.log.len(), 6, "{:?}", rig.log);
-}
-
-#[test]
-fn a_shutdown_ends_broadcasts_and_takes_no_more() {
-    let mut config = Config::default();
-    config.limits.fanout_max = 1;
-    let mut rig = Rig::with(&config);
-    for slot in 0..2 {
-        rig.open(slot, PLAIN, "");
-    }
-    rig.log.clear();
-    rig.input(broadcast("a"));
-    rig.input(broadcast("b"));
-    rig.levels.unread = 1;
-    rig.shut_down();
-    rig.input(broadcast("c"));
-    rig.pass(100);
-    rig.check(&["told None, for Some(99)"; 3]);
 }
 
 #[test]

@@ -15,8 +15,7 @@ impl EventLoop {
     pub(super) fn broadcast_asked(&mut self, conn: ConnId, body: &[u8]) {
         match broadcast::message(body) {
             Ok(text) => {
-                // Nothing more is read from it: it waits.
-                self.connections.set_paused(conn, true);
+                self.connections.await_answer(conn);
                 self.broadcast(text, Some(conn));
             }
             Err(error) => {
@@ -53,19 +52,26 @@ impl EventLoop {
                 BusEvent::Heard(json) => match broadcast::message(&json) {
                     Ok(text) => {
                         self.metrics.broadcasts.remote += 1;
-                        self.tell_all(text, None);
+                        self.tell_all(text, None, false);
                     }
-                    Err(error) => log::warn!("another node's broadcast is let pass: {error}"),
+                    // Once: whoever else is on the channel may say much.
+                    Err(error) => {
+                        if self.metrics.broadcasts.unreadable == 0 {
+                            log::warn!("what is on the broadcast channel is let pass: {error}");
+                        }
+                        self.metrics.broadcasts.unreadable += 1;
+                    }
                 },
             }
         }
-        self.metrics.broadcasts.is_linked = bus.is_up();
         self.bus = Some(bus);
     }
 
     /// How many were told, for whoever asked.
     pub(super) fn broadcast_told(&mut self, asker: Option<ConnId>, told: Option<usize>) {
         let broadcasts = &mut self.metrics.broadcasts;
+        // One goes after the other: whoever was missed since the last was missed by this one.
+        let missed = std::mem::take(&mut broadcasts.missed);
         if told.is_some() {
             broadcasts.watch.stop(clock::now().instant);
         } else {
@@ -75,27 +81,42 @@ impl EventLoop {
         }
         let Some(conn) = asker else { return };
         let answer = match told {
-            Some(told) => Answer::object(200, &format!("{{\"queued\":{told}}}\n")),
+            Some(told) => {
+                let queued = told.saturating_sub(missed);
+                Answer::object(200, &format!("{{\"queued\":{queued}}}\n"))
+            }
             None if self.engine.is_shutting_down() => Answer::unavailable("shutting down"),
             None => Answer::unavailable("too many broadcasts wait already"),
         };
         self.answer_broadcast(conn, &answer);
     }
 
-    /// To the clients of this node and, if it is taken here, of all others.
-    fn broadcast(&mut self, text: Arc<str>, asker: Option<ConnId>) {
-        self.metrics.broadcasts.local += 1;
-        if self.engine.takes_broadcasts()
-            && let Some(bus) = &mut self.bus
+    /// To the other nodes, now that it begins here.
+    pub(super) fn publish(&mut self, text: &str) {
+        if let Some(bus) = &mut self.bus
+            && !bus.publish(broadcast::json_of(text))
         {
-            bus.publish(broadcast::json_of(&text));
+            self.metrics.broadcasts.unpublished += 1;
         }
-        self.tell_all(text, asker);
     }
 
-    fn tell_all(&mut self, text: Arc<str>, asker: Option<ConnId>) {
+    /// A client had no room for it, and is closed: it was counted, and is not told.
+    pub(super) fn broadcast_missed(&mut self) {
+        self.metrics.broadcasts.missed += 1;
+    }
+
+    fn broadcast(&mut self, text: Arc<str>, asker: Option<ConnId>) {
+        self.metrics.broadcasts.local += 1;
+        self.tell_all(text, asker, true);
+    }
+
+    fn tell_all(&mut self, text: Arc<str>, asker: Option<ConnId>, is_local: bool) {
         self.metrics.broadcasts.watch.start(clock::now().instant);
-        self.handle_input(Input::Broadcast(Broadcast { text, asker }));
+        self.handle_input(Input::Broadcast(Broadcast {
+            text,
+            asker,
+            is_local,
+        }));
     }
 
     fn answer_broadcast(&mut self, conn: ConnId, answer: &Answer) {

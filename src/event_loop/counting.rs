@@ -7,6 +7,7 @@ use crate::engine::shutdown::PHASES;
 use crate::metrics::{Levels, StoreState};
 use crate::net::connection::Entrance;
 use crate::net::http::Answer;
+use crate::store::Bus;
 
 use super::EventLoop;
 
@@ -67,7 +68,9 @@ impl EventLoop {
             received_bytes: tally.received_bytes,
             sent_bytes: tally.sent_bytes,
             early_answers: &tally.early_answers,
+            early_admin_answers: &tally.early_admin_answers,
             closes: tally.closes(),
+            is_linked: self.bus.as_ref().is_some_and(Bus::is_up),
             ready,
             phases: &PHASES,
             phase: self.engine.phase(),

@@ -74,7 +74,8 @@ impl Connections {
                 if matches!(&connection.phase, Phase::Handshake { head } if head.is_empty()) {
                     self.kill(slot);
                 } else {
-                    self.tally.answered(408);
+                    let entrance = connection.entrance;
+                    self.tally.answered(entrance, 408);
                     self.answer(conn, &Answer::json(408, "request timeout"), true, now);
                 }
                 None

@@ -78,6 +78,10 @@ pub fn decide_admin(head: &Head, ready: bool) -> Decision {
     match head.uri().path() {
         "/metrics" if is_get(head) => Decision::Metrics,
         "/metrics" => Decision::Answer(wrong_method()),
+        // Browsers let any page post to any address; only they send these fields.
+        "/broadcast" if is_by_a_page(head) => {
+            Decision::Answer(Answer::json(403, "not for web pages"))
+        }
         "/broadcast" if head.method() == Method::POST => Decision::Broadcast,
         "/broadcast" => {
             let wrong = Answer::json(405, "method not allowed").with("Allow: POST\r\n");
@@ -122,6 +126,13 @@ fn page(head: &Head, rules: &Rules<'_>) -> Option<Decision> {
     let answer = (rules.page)(head.uri().path())?;
     let answer = if is_get(head) { answer } else { wrong_method() };
     Some(Decision::Answer(answer))
+}
+
+fn is_by_a_page(head: &Head) -> bool {
+    let fields = ["origin", "sec-fetch-site"];
+    fields
+        .iter()
+        .any(|field| head.headers().contains_key(*field))
 }
 
 fn is_get(head: &Head) -> bool {

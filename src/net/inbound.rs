@@ -197,7 +197,7 @@ impl Connections {
             }
             Err(bad) => {
                 let answer = handshake::answer_bad_head(bad);
-                self.tally.answered(answer.status);
+                self.tally.answered(connection.entrance, answer.status);
                 self.answer(conn, &answer, true, now);
                 None
             }

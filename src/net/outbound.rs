@@ -22,6 +22,15 @@ impl Connections {
         }
     }
 
+    /// The request is whole, and its answer takes a while: nothing more is read until then, and the
+    /// time for the request does not run on.
+    pub(crate) fn await_answer(&mut self, conn: ConnId) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.paused = true;
+            self.deadlines.clear(conn.slot);
+        }
+    }
+
     /// The request gets an answer, after which the connection is over.
     pub(crate) fn answer(&mut self, conn: ConnId, answer: &Answer, with_body: bool, now: Instant) {
         if let Some(connection) = self.get_mut(conn) {
@@ -124,7 +133,8 @@ impl Connections {
             if let Some(connection) = self.get_mut(conn)
                 && let Phase::Handshake { .. } = connection.phase
             {
-                self.tally.answered(answer.status);
+                let entrance = connection.entrance;
+                self.tally.answered(entrance, answer.status);
                 self.answer(conn, answer, true, now);
             }
         }

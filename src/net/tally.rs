@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::connection::Entrance;
 use crate::engine::io::CloseReason;
 
 /// Everything since the start.
@@ -13,8 +14,10 @@ pub(crate) struct Tally {
     pub(crate) received_bytes: u64,
     /// Bytes that the kernel has taken.
     pub(crate) sent_bytes: u64,
-    /// Requests that were answered before they were whole, by status.
+    /// Requests of clients that were answered before they were whole, by status.
     pub(crate) early_answers: BTreeMap<u16, u64>,
+    /// The same of operators.
+    pub(crate) early_admin_answers: BTreeMap<u16, u64>,
     closes: BTreeMap<(u16, &'static str), u64>,
 }
 
@@ -46,6 +49,7 @@ impl Default for Tally {
             received_bytes: 0,
             sent_bytes: 0,
             early_answers: BTreeMap::new(),
+            early_admin_answers: BTreeMap::new(),
             closes: USUAL.map(|end| (end, 0)).into(),
         }
     }
@@ -53,8 +57,12 @@ impl Default for Tally {
 
 impl Tally {
     /// A request was answered before it was whole.
-    pub(super) fn answered(&mut self, status: u16) {
-        *self.early_answers.entry(status).or_default() += 1;
+    pub(super) fn answered(&mut self, entrance: Entrance, status: u16) {
+        let answers = match entrance {
+            Entrance::Public => &mut self.early_answers,
+            Entrance::Admin => &mut self.early_admin_answers,
+        };
+        *answers.entry(status).or_default() += 1;
     }
 
     /// We have closed first.

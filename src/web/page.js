@@ -125,7 +125,6 @@ byId('rate-form').addEventListener('submit', (event) => {
   const isOn = sending !== undefined;
   clearInterval(sending);
   sending = isOn ? undefined : setInterval(() => send(byId('message').value), 1000 / rate());
-  byId('rate-toggle').setAttribute('aria-pressed', String(!isOn));
   byId('rate-toggle').textContent = isOn ? 'Keep sending' : 'Stop sending';
 });
 

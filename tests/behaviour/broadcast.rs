@@ -86,6 +86,11 @@ fn what_cannot_be_sent_is_refused_with_the_reason() {
     check(&format!("{head}Content-Length: -1\r\n\r\n"), 400, "");
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n");
     check(&chunked, 411, "Content-Length");
+    // A page in an operator's browser: it may post there without being asked.
+    for field in ["Origin: https://evil.example", "Sec-Fetch-Site: cross-site"] {
+        let by_a_page = format!("{head}{field}\r\nContent-Length: 1\r\n\r\n1");
+        check(&by_a_page, 403, "not for web pages");
+    }
     let wrong = request(server.admin, "GET", "/broadcast");
     assert_eq!((wrong.status, wrong.header("Allow")), (405, Some("POST")));
     let public = exchange(server.address, post_bytes("1").as_bytes());
@@ -140,6 +145,27 @@ fn a_reader_that_does_not_read_holds_nobody_up() {
     assert_queued(&post(server.admin, "1"), 1);
     assert_hears(&mut witness, "1");
     drop(deaf);
+}
+
+/// Who is closed for it is not told, and not counted.
+#[test]
+fn who_has_no_room_for_it_is_not_counted() {
+    let server = Server::start("memory:", &["--max-outbound-bytes", "1024"]);
+    let deaf = Client::plain(&server, "/ws/chat/");
+    deaf.stream.shrink_window();
+    let json = format!("\"{}\"", "a".repeat(60_000));
+    let mut last = 1;
+    eventually("it has been closed", || {
+        let response = post(server.admin, &json);
+        assert_eq!(response.status, 200);
+        let queued = u8::from(response.body == "{\"queued\":1}\n");
+        assert!(queued <= last, "{}", response.body);
+        last = queued;
+        get(server.admin, "/metrics")
+            .body
+            .contains("\nsundown_closes_total{code=\"1008\",reason=\"reader too slow\"} 1\n")
+    });
+    assert_eq!(last, 0, "the one that had no room");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -25,6 +25,43 @@ export async function place(t) {
     rmSync(directory, { recursive: true });
   });
   return place;
+}
+
+/** A network between a browser and a server, which can be taken away: then not a byte goes through. */
+export async function network(t, place) {
+  const pairs = new Set();
+  const all = () => [...pairs].flat();
+  const proxy = createServer({ pauseOnConnect: true }, (near) => {
+    const far = connect(place.port, '127.0.0.1');
+    const pair = [near, far];
+    pairs.add(pair);
+    for (const [from, to] of [pair, [...pair].reverse()]) {
+      from.on('data', (bytes) => to.write(bytes));
+      from.on('end', () => to.end());
+      from.on('error', () => to.destroy());
+      from.on('close', () => pairs.delete(pair));
+    }
+    if (network.isAway) far.pause();
+    else near.resume();
+  });
+  await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  const network = {
+    isAway: false,
+    page: (session) => `http://127.0.0.1:${proxy.address().port}/?session=${session}`,
+    take() {
+      network.isAway = true;
+      all().forEach((socket) => socket.pause());
+    },
+    giveBack() {
+      network.isAway = false;
+      all().forEach((socket) => socket.resume());
+    },
+  };
+  t.after(() => {
+    all().forEach((socket) => socket.destroy());
+    proxy.close();
+  });
+  return network;
 }
 
 class Place {

@@ -459,7 +459,7 @@ impl Process {
                     self.sockets.set_paused(common, conn, false);
                 }
                 // Nobody has anything to say to everybody here.
-                Output::Broadcast { .. } => {}
+                Output::Publish { .. } | Output::Broadcast { .. } => {}
                 Output::CloseListener => self.shut_queue(common),
                 Output::Cut { conn } => {
                     self.book.cut(common, conn, self.signals_read > 2);

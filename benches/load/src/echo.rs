@@ -11,7 +11,7 @@ use crate::closed;
 use crate::crowd::Crowd;
 use crate::open;
 use crate::options::{LATENCY_ROUNDS_FACTOR, Options};
-use crate::results::Results;
+use crate::results::{Results, Spread};
 use crate::servers;
 
 /// A point of the grid.
@@ -116,7 +116,11 @@ pub(crate) fn latency(options: &Options, results: &mut Results) -> io::Result<()
             payload: 20,
             depth: 1,
         };
-        let per_second = closed_loop(options, "floor", point)?.per_second * LOAD;
+        let floor = (0..options.rounds)
+            .map(|_| Ok(closed_loop(options, "floor", point)?.per_second))
+            .collect::<io::Result<Vec<_>>>()?;
+        let floor = Spread::of(floor).map_or(0.0, |spread| spread.median);
+        let per_second = floor * LOAD;
         for round in 0..options.rounds * LATENCY_ROUNDS_FACTOR {
             for peer in &options.peers {
                 let server = servers::echo(options, peer)?;

@@ -7,7 +7,6 @@ use std::time::Instant;
 use mio::{Registry, Token, Waker};
 
 use super::backoff::Backoff;
-use super::conversation::Conversation as _;
 use super::link::{Link, Parts};
 use super::resolver::Resolver;
 use super::subscription::{BusEvent, Subscription};
@@ -48,16 +47,16 @@ impl Bus {
         })
     }
 
-    /// Says something to all other nodes that are in reach.
-    pub fn publish(&mut self, json: &str) {
-        if let Some((subscription, _)) = self.link.ready() {
-            subscription.publish(json);
-        }
+    /// Says something to all other nodes that are in reach. `false`: none is, or Redis is slow.
+    #[must_use = "who is not in reach never hears of it"]
+    pub fn publish(&mut self, json: &str) -> bool {
+        let ready = self.link.ready();
+        ready.is_some_and(|(subscription, _)| subscription.publish(json))
     }
 
-    /// Whether other nodes are in reach.
-    pub fn is_up(&mut self) -> bool {
-        self.link.ready().is_some_and(|(talk, _)| talk.is_ready())
+    /// Whether other nodes are in reach: the link is there, and Redis answers in good time.
+    pub fn is_up(&self) -> bool {
+        self.link.answers()
     }
 
     /// Step 3 of the turn: the descriptor may be ready, or the host's name has been looked up.

@@ -111,6 +111,11 @@ impl<C: Conversation> Link<C> {
         }
     }
 
+    /// Whether Redis can be asked, and has answered in good time.
+    pub(super) fn answers(&self) -> bool {
+        matches!(&self.state, State::Open(open) if !open.stalled)
+    }
+
     pub(super) fn poll_event(&mut self) -> Option<C::Event> {
         self.events.pop_front()
     }

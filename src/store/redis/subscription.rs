@@ -5,6 +5,7 @@
 //! what this one has said itself: Redis sends it back.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::Instant;
 
 use redis::{Cmd, PushKind, ServerError, Value};
@@ -41,6 +42,8 @@ pub(super) struct Subscription {
     framing: Framing,
     outbound: Outbound,
     awaited: VecDeque<Awaited>,
+    /// Redis has refused a message on this link.
+    was_refused: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,18 +77,21 @@ impl Subscription {
             framing: Framing::default(),
             outbound: Outbound::default(),
             awaited: VecDeque::new(),
+            was_refused: false,
         }
     }
 
-    /// Says something to all other nodes. It is dropped when so much waits already: then Redis does
-    /// not answer, and what it takes late is of no use.
-    pub(super) fn publish(&mut self, json: &str) {
-        if self.awaited.len() < AWAITED_MAX {
+    /// Says something to all other nodes. `false`: it is dropped, since so much waits already; then
+    /// Redis does not answer, and what it takes late is of no use.
+    pub(super) fn publish(&mut self, json: &str) -> bool {
+        let has_room = self.awaited.len() < AWAITED_MAX;
+        if has_room {
             let message = format!("{} {json}", self.name);
             let mut command = redis::cmd("PUBLISH");
             command.arg(&self.channel).arg(message);
             self.ask(&command, Reply::Publish);
         }
+        has_room
     }
 
     fn ask(&mut self, command: &Cmd, reply: Reply) {
@@ -119,14 +125,17 @@ impl Subscription {
         }
     }
 
-    fn handle_error(&self, reply: Reply, error: &ServerError) -> Result<(), String> {
+    fn handle_error(&mut self, reply: Reply, error: &ServerError) -> Result<(), String> {
         let reason = reply::reason(error, &self.login);
         match reply {
             Reply::Hello if reply::speaks_only_resp2(error) => {
                 Err("Redis speaks no RESP3 (it is older than version 6)".to_owned())
             }
             Reply::Publish => {
-                log::warn!("Redis does not pass a broadcast on: {reason}");
+                // Once for each link.
+                if !mem::replace(&mut self.was_refused, true) {
+                    log::warn!("Redis does not pass a broadcast on: {reason}");
+                }
                 Ok(())
             }
             Reply::Hello | Reply::Subscribe | Reply::Ping => Err(reason),
@@ -157,11 +166,15 @@ impl Subscription {
         Ok(())
     }
 
-    /// What another node has said; whatever has no name in front is no node's.
+    /// What another node has said; `None` for what this one has. Whatever has no name in front is
+    /// no node's, and nothing.
     fn of_another<'a>(&self, message: &'a [u8]) -> Option<&'a [u8]> {
-        let (name, rest) = message.split_at_checked(self.name.len())?;
-        (name != self.name.as_bytes()).then_some(())?;
-        rest.strip_prefix(b" ")
+        let parts = message.split_at_checked(self.name.len());
+        match parts.map(|(name, rest)| (name, rest.strip_prefix(b" "))) {
+            Some((name, Some(_))) if name == self.name.as_bytes() => None,
+            Some((name, Some(json))) if name.iter().all(u8::is_ascii_hexdigit) => Some(json),
+            Some(_) | None => Some(&[]),
+        }
     }
 }
 
@@ -190,6 +203,7 @@ impl Conversation for Subscription {
         self.framing.clear();
         self.outbound.clear();
         self.awaited.clear();
+        self.was_refused = false;
     }
 
     fn is_ready(&self) -> bool {
@@ -268,7 +282,8 @@ mod tests {
             }
             assert!(talk.is_ready() && talk.is_idle(), "{cut}");
             let heard = BusEvent::Heard(b"{\"a\":1}".to_vec());
-            assert_eq!(events, [BusEvent::Up, heard], "{cut}");
+            let nothing = BusEvent::Heard(Vec::new());
+            assert_eq!(events, [BusEvent::Up, heard, nothing], "{cut}");
         }
     }
 
@@ -278,7 +293,7 @@ mod tests {
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
         let hello = talk.outbound().pending().len();
-        talk.publish("[]");
+        assert!(talk.publish("[]"));
         let sent = talk.outbound().pending()[hello..].to_vec();
         let expected = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$19\r\n0000000000000007 []\r\n";
         assert_eq!(sent, expected);
@@ -291,9 +306,8 @@ mod tests {
         let (mut talk, mut events) = begin();
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
-        for _ in 0..2 * AWAITED_MAX {
-            talk.publish("[]");
-        }
+        let taken = (0..2 * AWAITED_MAX).filter(|_| talk.publish("[]"));
+        assert_eq!(taken.count(), AWAITED_MAX);
         assert_eq!(talk.awaited.len(), AWAITED_MAX);
     }
 
@@ -309,7 +323,7 @@ mod tests {
         let (mut talk, mut events) = begin();
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
-        talk.publish("[]");
+        assert!(talk.publish("[]"));
         talk.receive(b"-NOPERM no channel\r\n", &mut events)
             .unwrap();
         assert!(talk.is_ready());

@@ -1,0 +1,119 @@
+//! What is said to everybody: to whom, in which order, and what a shutdown leaves of it.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::engine::io::{self, Input};
+use crate::engine::tests::{PLAIN, Rig, V1, conn};
+
+fn broadcast(text: &str) -> Input<'static> {
+    Input::Broadcast(io::Broadcast {
+        text: text.into(),
+        asker: Some(conn(99)),
+        is_local: text == "x",
+    })
+}
+
+#[test]
+fn broadcasts_reach_all_one_after_the_other_and_then_the_asker_hears() {
+    let mut config = Config {
+        heartbeat: Duration::ZERO,
+        ..Config::default()
+    };
+    config.limits.fanout_max = 2;
+    let mut rig = Rig::with(&config);
+    for slot in 0..3 {
+        rig.open(slot, PLAIN, "");
+    }
+    // Its session is not there yet, so neither is its hello.
+    rig.answers = false;
+    rig.open(3, V1, "a");
+    rig.log.clear();
+    rig.input(broadcast("x"));
+    rig.input(broadcast("y"));
+    // It begins; what was heard from another node, as the other one, is not passed on.
+    rig.check(&["publish x"]);
+    rig.pass(0);
+    rig.check(&[
+        "#0 x",
+        "#1 x",
+        "#2 x",
+        "told Some(3), for Some(99)",
+        "#0 y",
+        "#1 y",
+        "#2 y",
+        "told Some(3), for Some(99)",
+    ]);
+}
+
+#[test]
+fn a_heartbeat_goes_before_broadcasts_that_wait() {
+    let mut config = Config {
+        heartbeat: Duration::from_secs(30),
+        ..Config::default()
+    };
+    config.limits.fanout_max = 1;
+    let mut rig = Rig::with(&config);
+    for slot in 0..2 {
+        rig.open(slot, PLAIN, "");
+    }
+    rig.log.clear();
+    rig.now.instant += Duration::from_secs(30);
+    rig.input(broadcast("a"));
+    rig.input(broadcast("b"));
+    let heard = |log: &[String]| {
+        let of_one = log.iter().filter(|line| line.starts_with("#0 "));
+        of_one
+            .map(|line| line.chars().skip(3).take(2).collect::<String>())
+            .collect::<Vec<_>>()
+    };
+    rig.pass(10);
+    assert_eq!(heard(&rig.log), ["a", "{\"", "b"], "{:?}", rig.log);
+}
+
+#[test]
+fn no_more_broadcasts_wait_than_there_may() {
+    let mut config = Config::default();
+    config.limits.broadcasts_max = 2;
+    let mut rig = Rig::with(&config);
+    rig.open(0, PLAIN, "");
+    rig.log.clear();
+    // One is under way, and two wait.
+    for text in ["a", "b", "c", "d"] {
+        rig.input(broadcast(text));
+    }
+    rig.check(&["told None, for Some(99)"]);
+    rig.pass(0);
+    assert_eq!(rig.log.last().unwrap(), "told Some(1), for Some(99)");
+    assert_eq!(rig.log.len(), 6, "{:?}", rig.log);
+}
+
+#[test]
+fn a_shutdown_ends_broadcasts_and_takes_no_more() {
+    for delay in [Duration::ZERO, Duration::from_secs(1)] {
+        let mut config = Config::default();
+        config.limits.fanout_max = 1;
+        config.shutdown.delay = delay;
+        let mut rig = Rig::with(&config);
+        for slot in 0..2 {
+            rig.open(slot, PLAIN, "");
+        }
+        rig.input(broadcast("a"));
+        rig.engine.handle_timeout(rig.now);
+        rig.input(broadcast("b"));
+        rig.log.clear();
+        rig.levels.unread = 1;
+        rig.shut_down();
+        rig.input(broadcast("c"));
+        rig.pass(100);
+        let mut log = std::mem::take(&mut rig.log);
+        log.sort();
+        // The one under way is ended, or with a delay finished; that which waited is not begun.
+        let told = if delay.is_zero() { 1 } else { 2 };
+        let mut expected = vec!["told None, for Some(99)".to_owned(); 2];
+        expected.extend((told == 2).then(|| "#1 a".to_owned()));
+        expected.push(format!("told Some({told}), for Some(99)"));
+        expected.sort();
+        assert_eq!(log, expected);
+    }
+}
