@@ -2,6 +2,8 @@
 // server that counts as sundown does (docs/protocol.md), sockets between the two whose every step
 // a test decides, and a storage that can be full.
 
+import './custom_event.mjs';
+
 /** Timers fire in their order when a test moves the time; chance is a number that it sets. */
 export class FakeClock {
   time = 1_000_000;

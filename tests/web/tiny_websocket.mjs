@@ -4,6 +4,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 
+import './custom_event.mjs';
+
 export class TinyWebSocket {
   readyState = 0;
   onopen;
