@@ -107,6 +107,6 @@ fn ask(query: &[u8]) -> Got {
         },
         Decision::Answer(answer) if answer.status == 400 => Got::Refused,
         // The query has ended the request's first line early, and the rest is another request.
-        Decision::Answer(_) | Decision::Metrics => Got::NoRequest,
+        Decision::Answer(_) | Decision::Metrics | Decision::Broadcast => Got::NoRequest,
     }
 }
