@@ -249,7 +249,7 @@ const TABLE: &[Row] = &[
         inside: &[
             "engine::io",
             "store::redis::conversation",
-            "store::redis::framing",
+            "store::redis::exchange",
             "store::redis::outbound",
             "store::redis::reply",
             "store::redis::request",
@@ -263,7 +263,7 @@ const TABLE: &[Row] = &[
         module: "store::redis::subscription",
         inside: &[
             "store::redis::conversation",
-            "store::redis::framing",
+            "store::redis::exchange",
             "store::redis::outbound",
             "store::redis::reply",
             "store::redis::request",
@@ -272,6 +272,13 @@ const TABLE: &[Row] = &[
         crates: &["log", "redis"],
         std: PURE,
         why: "what nodes say to each other is understood without a socket",
+    },
+    Row {
+        module: "store::redis::exchange",
+        inside: &["store::redis::framing", "store::redis::outbound"],
+        crates: &["redis"],
+        std: PURE,
+        why: "which reply answers which request is known without a socket",
     },
     Row {
         module: "store::redis::conversation",

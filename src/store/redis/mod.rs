@@ -8,6 +8,7 @@
 mod backoff;
 mod bus;
 mod conversation;
+mod exchange;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;

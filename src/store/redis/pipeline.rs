@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, PushKind, ServerError, Value};
+use redis::{PushKind, ServerError, Value};
 
 use super::conversation::{Conversation, Health};
-use super::framing::{Framing, Unusable};
+use super::exchange::{Awaited, Exchange};
 use super::outbound::Outbound;
 use super::reply;
 use super::request::{self, Hashes, Script};
@@ -24,9 +24,7 @@ pub(super) struct Pipeline {
     ttl_ms: u64,
     channel: String,
     phase: Phase,
-    framing: Framing,
-    outbound: Outbound,
-    awaited: VecDeque<Awaited>,
+    exchange: Exchange<Reply>,
     hashes: Hashes,
     /// How often in a row Redis has not known the scripts.
     reloads: u32,
@@ -37,13 +35,6 @@ enum Phase {
     Closed,
     Greeting,
     Ready,
-}
-
-/// One reply that Redis owes.
-struct Awaited {
-    /// When its request was on its way at the latest; `None` until then.
-    asked_at: Option<Instant>,
-    reply: Reply,
 }
 
 enum Reply {
@@ -79,9 +70,7 @@ impl Pipeline {
             channel: request::channel(&login),
             login,
             phase: Phase::Closed,
-            framing: Framing::default(),
-            outbound: Outbound::default(),
-            awaited: VecDeque::new(),
+            exchange: Exchange::default(),
             hashes: Hashes::default(),
             reloads: 0,
         }
@@ -106,21 +95,9 @@ impl Pipeline {
                 request::claim(&self.hashes, claim, self.ttl_ms, &self.channel)
             }
             Request::Save(batch) => request::save(&self.hashes, batch, self.ttl_ms),
-            Request::Sync => return self.expect(Reply::Request(request)),
+            Request::Sync => return self.exchange.await_reply(Reply::Request(request)),
         };
-        self.ask(&command, Reply::Request(request));
-    }
-
-    fn ask(&mut self, command: &Cmd, reply: Reply) {
-        self.outbound.push(command);
-        self.expect(reply);
-    }
-
-    fn expect(&mut self, reply: Reply) {
-        self.awaited.push_back(Awaited {
-            asked_at: None,
-            reply,
-        });
+        self.exchange.ask(&command, Reply::Request(request));
     }
 
     fn handle_value(
@@ -130,7 +107,7 @@ impl Pipeline {
     ) -> Result<(), String> {
         if let Value::Push { kind, data } = value {
             self.handle_push(&kind, &data, events);
-        } else if let Some(awaited) = self.awaited.pop_front() {
+        } else if let Some(awaited) = self.exchange.awaited.pop_front() {
             if let Value::ServerError(error) = value {
                 self.handle_error(awaited.reply, &error)?;
             } else {
@@ -142,7 +119,7 @@ impl Pipeline {
             return Err("no Redis: a reply that nobody asked for".to_owned());
         }
         self.release_syncs(events);
-        if self.phase == Phase::Greeting && self.awaited.is_empty() {
+        if self.phase == Phase::Greeting && self.exchange.awaited.is_empty() {
             self.phase = Phase::Ready;
             events.push_back(StoreEvent::Up);
         }
@@ -161,7 +138,8 @@ impl Pipeline {
                 self.prepare();
                 // Before any claim of ours, so that no claim after ours goes unheard.
                 let subscribe = request::subscribe(&self.channel);
-                self.ask(&subscribe, Reply::Greeting(Step::Subscribe));
+                self.exchange
+                    .ask(&subscribe, Reply::Greeting(Step::Subscribe));
             }
             Reply::Load(Script::Claim) => self.hashes.claim = reply::loaded(value)?,
             Reply::Load(Script::Save) => self.hashes.save = reply::loaded(value)?,
@@ -184,9 +162,10 @@ impl Pipeline {
             Reply::Greeting(Step::Hello) if reply::speaks_only_resp2(error) => {
                 log::warn!("Redis speaks no RESP3: {UNHEARD}");
                 if let Some(auth) = request::auth(&self.login) {
-                    self.ask(&auth, Reply::Greeting(Step::Auth));
+                    self.exchange.ask(&auth, Reply::Greeting(Step::Auth));
                 }
-                self.ask(&request::set_name(), Reply::Greeting(Step::Name));
+                self.exchange
+                    .ask(&request::set_name(), Reply::Greeting(Step::Name));
                 self.prepare();
                 Ok(())
             }
@@ -208,9 +187,9 @@ impl Pipeline {
     fn handle_push(&mut self, kind: &PushKind, data: &[Value], events: &mut VecDeque<StoreEvent>) {
         // A subscription is confirmed by a push, where an error would be an ordinary reply.
         let confirms = *kind == PushKind::Subscribe;
-        let awaited = self.awaited.front().map(|entry| &entry.reply);
+        let awaited = self.exchange.awaited.front().map(|entry| &entry.reply);
         if confirms && matches!(awaited, Some(Reply::Greeting(Step::Subscribe))) {
-            self.awaited.pop_front();
+            self.exchange.awaited.pop_front();
         }
         events.extend(reply::news(kind, data, &self.channel));
     }
@@ -218,14 +197,15 @@ impl Pipeline {
     /// The second half of the greeting, the same in all versions.
     fn prepare(&mut self) {
         if let Some(select) = request::select(&self.login) {
-            self.ask(&select, Reply::Greeting(Step::Select));
+            self.exchange.ask(&select, Reply::Greeting(Step::Select));
         }
         self.load_scripts();
     }
 
     fn load_scripts(&mut self) {
         for script in Script::ALL {
-            self.ask(&request::load(script), Reply::Load(script));
+            self.exchange
+                .ask(&request::load(script), Reply::Load(script));
         }
     }
 
@@ -239,7 +219,7 @@ impl Pipeline {
             return Err("it forgets scripts as fast as they are loaded".to_owned());
         }
         let mut again = vec![refused];
-        for Awaited { asked_at, reply } in mem::take(&mut self.awaited) {
+        for Awaited { asked_at, reply } in mem::take(&mut self.exchange.awaited) {
             let reply = match reply {
                 Reply::Request(Request::Sync) => {
                     again.push(Request::Sync);
@@ -251,7 +231,7 @@ impl Pipeline {
                 }
                 other @ (Reply::Greeting(_) | Reply::Load(_) | Reply::Ping | Reply::Void) => other,
             };
-            self.awaited.push_back(Awaited { asked_at, reply });
+            self.exchange.awaited.push_back(Awaited { asked_at, reply });
         }
         self.load_scripts();
         for request in again {
@@ -261,9 +241,9 @@ impl Pipeline {
     }
 
     fn release_syncs(&mut self, events: &mut VecDeque<StoreEvent>) {
-        let sync = |entry: &Awaited| matches!(entry.reply, Reply::Request(Request::Sync));
-        while self.awaited.front().is_some_and(sync) {
-            self.awaited.pop_front();
+        let sync = |entry: &Awaited<Reply>| matches!(entry.reply, Reply::Request(Request::Sync));
+        while self.exchange.awaited.front().is_some_and(sync) {
+            self.exchange.awaited.pop_front();
             events.push_back(StoreEvent::Synced);
         }
     }
@@ -288,15 +268,13 @@ impl Conversation for Pipeline {
         self.forget();
         self.phase = Phase::Greeting;
         let hello = request::hello(&self.login);
-        self.ask(&hello, Reply::Greeting(Step::Hello));
+        self.exchange.ask(&hello, Reply::Greeting(Step::Hello));
     }
 
     /// The link is gone: forgets everything that was asked, said and half heard.
     fn forget(&mut self) {
         self.phase = Phase::Closed;
-        self.framing.clear();
-        self.outbound.clear();
-        self.awaited.clear();
+        self.exchange.clear();
         self.reloads = 0;
     }
 
@@ -308,42 +286,35 @@ impl Conversation for Pipeline {
     /// Takes what Redis has sent. An error is the reason why the link must go; what was answered
     /// before it is in `events` all the same.
     fn receive(&mut self, bytes: &[u8], events: &mut VecDeque<StoreEvent>) -> Result<(), String> {
-        self.framing.push(bytes);
-        loop {
-            match self.framing.next() {
-                Ok(Some(value)) => self.handle_value(value, events)?,
-                Ok(None) => return Ok(()),
-                Err(Unusable::Garbage) => return Err("no Redis: garbage received".to_owned()),
-                Err(Unusable::Endless) => return Err("no Redis: an endless reply".to_owned()),
-            }
+        self.exchange.push(bytes);
+        while let Some(value) = self.exchange.next()? {
+            self.handle_value(value, events)?;
         }
+        Ok(())
     }
 
     /// What is to be sent.
     fn outbound(&mut self) -> &mut Outbound {
-        &mut self.outbound
+        &mut self.exchange.outbound
     }
 
     /// What was asked since the last call is on its way.
     fn mark_asked(&mut self, now: Instant) {
-        let unmarked = |entry: &&mut Awaited| entry.asked_at.is_none();
-        for entry in self.awaited.iter_mut().rev().take_while(unmarked) {
-            entry.asked_at = Some(now);
-        }
+        self.exchange.mark_asked(now);
     }
 
     /// Since when the oldest reply is awaited.
     fn waiting_since(&self) -> Option<Instant> {
-        self.awaited.front()?.asked_at
+        self.exchange.waiting_since()
     }
 
     /// Whether nothing is awaited.
     fn is_idle(&self) -> bool {
-        self.awaited.is_empty()
+        self.exchange.awaited.is_empty()
     }
 
     fn ping(&mut self) {
-        self.ask(&request::ping(), Reply::Ping);
+        self.exchange.ask(&request::ping(), Reply::Ping);
     }
 }
 

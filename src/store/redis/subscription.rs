@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::Instant;
 
-use redis::{Cmd, PushKind, ServerError, Value};
+use redis::{PushKind, ServerError, Value};
 
 use super::conversation::{Conversation, Health};
-use super::framing::{Framing, Unusable};
+use super::exchange::{Awaited, Exchange};
 use super::outbound::Outbound;
 use super::reply;
 use super::request;
@@ -39,9 +39,7 @@ pub(super) struct Subscription {
     /// What this node's messages begin with.
     name: String,
     phase: Phase,
-    framing: Framing,
-    outbound: Outbound,
-    awaited: VecDeque<Awaited>,
+    exchange: Exchange<Reply>,
     /// Redis has refused a message on this link.
     was_refused: bool,
 }
@@ -51,11 +49,6 @@ enum Phase {
     Closed,
     Greeting,
     Ready,
-}
-
-struct Awaited {
-    asked_at: Option<Instant>,
-    reply: Reply,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,9 +67,7 @@ impl Subscription {
             channel,
             name: format!("{name:016x}"),
             phase: Phase::Closed,
-            framing: Framing::default(),
-            outbound: Outbound::default(),
-            awaited: VecDeque::new(),
+            exchange: Exchange::default(),
             was_refused: false,
         }
     }
@@ -84,22 +75,14 @@ impl Subscription {
     /// Says something to all other nodes. `false`: it is dropped, since so much waits already; then
     /// Redis does not answer, and what it takes late is of no use.
     pub(super) fn publish(&mut self, json: &str) -> bool {
-        let has_room = self.awaited.len() < AWAITED_MAX;
+        let has_room = self.exchange.awaited.len() < AWAITED_MAX;
         if has_room {
             let message = format!("{} {json}", self.name);
             let mut command = redis::cmd("PUBLISH");
             command.arg(&self.channel).arg(message);
-            self.ask(&command, Reply::Publish);
+            self.exchange.ask(&command, Reply::Publish);
         }
         has_room
-    }
-
-    fn ask(&mut self, command: &Cmd, reply: Reply) {
-        self.outbound.push(command);
-        self.awaited.push_back(Awaited {
-            asked_at: None,
-            reply,
-        });
     }
 
     fn handle_value(
@@ -110,7 +93,7 @@ impl Subscription {
         if let Value::Push { kind, data } = value {
             return self.handle_push(&kind, &data, events);
         }
-        let Some(Awaited { reply, .. }) = self.awaited.pop_front() else {
+        let Some(Awaited { reply, .. }) = self.exchange.awaited.pop_front() else {
             return Err("no Redis: a reply that nobody asked for".to_owned());
         };
         match (reply, value) {
@@ -118,7 +101,7 @@ impl Subscription {
             (Reply::Hello, value) => {
                 reply::check_hello(&value)?;
                 let subscribe = request::subscribe(&self.channel);
-                self.ask(&subscribe, Reply::Subscribe);
+                self.exchange.ask(&subscribe, Reply::Subscribe);
                 Ok(())
             }
             (Reply::Subscribe | Reply::Publish | Reply::Ping, _) => Ok(()),
@@ -150,9 +133,9 @@ impl Subscription {
     ) -> Result<(), String> {
         // A subscription is confirmed by a push, where an error would be an ordinary reply.
         let confirms = *kind == PushKind::Subscribe;
-        let awaited = self.awaited.front().map(|entry| entry.reply);
+        let awaited = self.exchange.awaited.front().map(|entry| entry.reply);
         if confirms && awaited == Some(Reply::Subscribe) {
-            self.awaited.pop_front();
+            self.exchange.awaited.pop_front();
             self.phase = Phase::Ready;
             events.push_back(BusEvent::Up);
         } else if *kind == PushKind::Message
@@ -195,14 +178,12 @@ impl Conversation for Subscription {
         self.forget();
         self.phase = Phase::Greeting;
         let hello = request::hello(&self.login);
-        self.ask(&hello, Reply::Hello);
+        self.exchange.ask(&hello, Reply::Hello);
     }
 
     fn forget(&mut self) {
         self.phase = Phase::Closed;
-        self.framing.clear();
-        self.outbound.clear();
-        self.awaited.clear();
+        self.exchange.clear();
         self.was_refused = false;
     }
 
@@ -211,38 +192,31 @@ impl Conversation for Subscription {
     }
 
     fn receive(&mut self, bytes: &[u8], events: &mut VecDeque<BusEvent>) -> Result<(), String> {
-        self.framing.push(bytes);
-        loop {
-            match self.framing.next() {
-                Ok(Some(value)) => self.handle_value(value, events)?,
-                Ok(None) => return Ok(()),
-                Err(Unusable::Garbage) => return Err("no Redis: garbage received".to_owned()),
-                Err(Unusable::Endless) => return Err("no Redis: an endless reply".to_owned()),
-            }
+        self.exchange.push(bytes);
+        while let Some(value) = self.exchange.next()? {
+            self.handle_value(value, events)?;
         }
+        Ok(())
     }
 
     fn outbound(&mut self) -> &mut Outbound {
-        &mut self.outbound
+        &mut self.exchange.outbound
     }
 
     fn mark_asked(&mut self, now: Instant) {
-        let unmarked = |entry: &&mut Awaited| entry.asked_at.is_none();
-        for entry in self.awaited.iter_mut().rev().take_while(unmarked) {
-            entry.asked_at = Some(now);
-        }
+        self.exchange.mark_asked(now);
     }
 
     fn waiting_since(&self) -> Option<Instant> {
-        self.awaited.front()?.asked_at
+        self.exchange.waiting_since()
     }
 
     fn is_idle(&self) -> bool {
-        self.awaited.is_empty()
+        self.exchange.awaited.is_empty()
     }
 
     fn ping(&mut self) {
-        self.ask(&request::ping(), Reply::Ping);
+        self.exchange.ask(&request::ping(), Reply::Ping);
     }
 }
 
@@ -308,7 +282,7 @@ mod tests {
             .unwrap();
         let taken = (0..2 * AWAITED_MAX).filter(|_| talk.publish("[]"));
         assert_eq!(taken.count(), AWAITED_MAX);
-        assert_eq!(talk.awaited.len(), AWAITED_MAX);
+        assert_eq!(talk.exchange.awaited.len(), AWAITED_MAX);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::io::{SessionId, SessionKey};
+use crate::store::redis::framing::Framing;
 use crate::store::redis::framing::REPLY_BYTES_MAX;
 use crate::store::redis::target::Target;
 
