@@ -75,6 +75,10 @@
 //! - There is no global state: no signal handler of the library's own, no `process::exit`, and any
 //!   number of servers in one process.
 
+// They block on a pipe that nobody reads, and panic when its reader has gone: use `log`, or
+// `Stdout` of src/cli/output.rs.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod broadcast;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,10 @@
 //! The command: arguments and environment → `Config` → `Server` → `Outcome` → exit code. It must
 //! never decide what the library can decide, and never call `process::exit`.
 
+// They block on a pipe that nobody reads, and panic when its reader has gone: use `log`, or
+// `Stdout` of src/cli/output.rs.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod cli;
 
 use std::env;
