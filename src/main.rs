@@ -34,13 +34,15 @@ fn main() -> ExitCode {
                 output::print_error(&error.to_string());
                 exit_code(&error)
             }),
-        Ok(Command::Healthcheck(settings)) => match healthcheck::check(&settings.config) {
-            Ok(()) => 0,
-            Err(unready) => {
-                output::print_error(&unready.to_string());
-                FAILED
+        Ok(Command::Healthcheck(settings, probe)) => {
+            match healthcheck::check(&settings.config, probe) {
+                Ok(()) => 0,
+                Err(unhealthy) => {
+                    output::print_error(&unhealthy.to_string());
+                    FAILED
+                }
             }
-        },
+        }
         Ok(Command::Smoke(settings)) => match smoke::check(&settings.config) {
             Ok(passed) => {
                 output::Stdout::new().line(&passed.to_string());

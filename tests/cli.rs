@@ -320,6 +320,19 @@ fn a_ready_server_is_healthy() {
 }
 
 #[test]
+fn a_live_server_is_asked_for_its_health() {
+    let (addr, server) = fake_server(Behaviour::Answer("HTTP/1.1 200 OK\r\n\r\n"));
+    let admin = addr.to_string();
+    let out = output(&["healthcheck", "--live", "--admin", &admin], &[]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let request = server.join().expect("a request came");
+    assert!(
+        request.starts_with("GET /healthz HTTP/1.1\r\n"),
+        "{request}"
+    );
+}
+
+#[test]
 fn a_server_that_is_not_ready_is_unhealthy() {
     for (behaviour, expected) in [
         (

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use lexopt::{Arg, Parser};
 use sundown::error::Error;
 
+use super::healthcheck::Probe;
 use super::settings::{SETTINGS, Setting, Settings, VARIABLE_PREFIX};
 use super::shutdown_report;
 
@@ -14,7 +15,7 @@ use super::shutdown_report;
 #[derive(Debug)]
 pub(crate) enum Command {
     Serve(Box<Settings>),
-    Healthcheck(Box<Settings>),
+    Healthcheck(Box<Settings>, Probe),
     Smoke(Box<Settings>),
     Broadcast(Box<Settings>, String),
     ShutdownReport(shutdown_report::Request),
@@ -38,10 +39,12 @@ pub(crate) fn parse(
     let mut command: Option<Word> = None;
     let mut flags: Vec<(&Setting, OsString)> = Vec::new();
     let mut said: Option<OsString> = None;
+    let mut probe = Probe::Ready;
     while let Some(arg) = parser.next().map_err(|error| refuse_lexopt(&error))? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
+            Arg::Long("live") => probe = Probe::Live,
             Arg::Long(name) => {
                 let setting = find(name)?;
                 let value = parser.value().map_err(|error| refuse_lexopt(&error))?;
@@ -66,11 +69,14 @@ pub(crate) fn parse(
     if word == Word::Help {
         return Ok(Command::Help);
     }
+    if probe == Probe::Live && word != Word::Healthcheck {
+        return Err(Usage("--live is for healthcheck alone".to_owned()));
+    }
     let settings = Box::new(settle(&flags, environment, word == Word::Serve)?);
     Ok(match word {
         Word::Broadcast => Command::Broadcast(settings, to_say(said)?),
         Word::Serve => Command::Serve(settings),
-        Word::Healthcheck => Command::Healthcheck(settings),
+        Word::Healthcheck => Command::Healthcheck(settings, probe),
         Word::Smoke => Command::Smoke(settings),
         Word::ShutdownReport => return Err(no_settings()),
         Word::Help => Command::Help,
@@ -289,7 +295,7 @@ mod tests {
         match run(args, variables) {
             Ok(
                 Command::Serve(settings)
-                | Command::Healthcheck(settings)
+                | Command::Healthcheck(settings, _)
                 | Command::Smoke(settings)
                 | Command::Broadcast(settings, _),
             ) => *settings,
@@ -343,7 +349,8 @@ mod tests {
     fn commands() {
         let name = |args: &[&str]| match run(args, &[]) {
             Ok(Command::Serve(_)) => "serve",
-            Ok(Command::Healthcheck(_)) => "healthcheck",
+            Ok(Command::Healthcheck(_, Probe::Ready)) => "healthcheck",
+            Ok(Command::Healthcheck(_, Probe::Live)) => "healthcheck --live",
             Ok(Command::Smoke(_)) => "smoke",
             Ok(Command::Help) => "help",
             Ok(Command::Version) => "version",
@@ -355,6 +362,11 @@ mod tests {
         assert_eq!(name(&["serve", "--app", "echo"]), "serve");
         assert_eq!(name(&["--app=echo", "serve"]), "serve");
         assert_eq!(name(&["healthcheck"]), "healthcheck");
+        let live = ["healthcheck", "--live", "--admin=[::1]:9"];
+        assert_eq!(name(&live), "healthcheck --live");
+        assert_eq!(name(&["--live"]), "error");
+        assert_eq!(name(&["smoke", "--live"]), "error");
+        assert_eq!(name(&["healthcheck", "--live=1"]), "error");
         assert_eq!(name(&["smoke", "--app=echo"]), "smoke");
         for help in ["help", "--help", "-h"] {
             assert_eq!(name(&[help]), "help");

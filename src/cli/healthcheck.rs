@@ -1,5 +1,5 @@
-//! `sundown healthcheck`: asks a running server's `/readyz`, for images that have no curl. All of
-//! it ends within two seconds; it must never read more than a status line.
+//! `sundown healthcheck`: asks a running server's `/readyz` or `/healthz`, for images that have no
+//! curl. All of it ends within two seconds; it must never read more than a status line.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -13,37 +13,59 @@ use super::stream::{self, Stream};
 /// From the start to the verdict; Docker's own default for a health check is far longer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why the server is not ready, as one line.
-#[derive(Debug)]
-pub(crate) enum Unready {
-    /// Neither listener has a port that one could know.
-    NoPort,
-    /// No answer.
-    Silent(SocketAddr, io::Error),
-    /// An answer that is not 200.
-    Answered(SocketAddr, String),
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Whether the server takes new clients.
+    Ready,
+    /// Whether its loop turns; `--live`.
+    Live,
 }
 
-impl fmt::Display for Unready {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Probe {
+    const fn path(self) -> &'static str {
         match self {
-            Self::NoPort => f.write_str(stream::NO_PORT),
-            Self::Silent(addr, error) => write!(f, "http://{addr}/readyz: {error}"),
-            Self::Answered(addr, line) => write!(f, "http://{addr}/readyz: answered {line:?}"),
+            Self::Ready => "/readyz",
+            Self::Live => "/healthz",
         }
     }
 }
 
-/// Whether the server of this configuration is ready.
-pub(crate) fn check(config: &Config) -> Result<(), Unready> {
-    let addr = address(config).ok_or(Unready::NoPort)?;
-    let answer = ask(addr).map_err(|error| Unready::Silent(addr, error))?;
+/// Why the server is not healthy, as one line.
+#[derive(Debug)]
+pub(crate) enum Unhealthy {
+    /// Neither listener has a port that one could know.
+    NoPort,
+    /// No answer.
+    Silent(SocketAddr, Probe, io::Error),
+    /// An answer that is not 200.
+    Answered(SocketAddr, Probe, String),
+}
+
+impl fmt::Display for Unhealthy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPort => f.write_str(stream::NO_PORT),
+            Self::Silent(addr, probe, error) => {
+                write!(f, "http://{addr}{}: {error}", probe.path())
+            }
+            Self::Answered(addr, probe, line) => {
+                write!(f, "http://{addr}{}: answered {line:?}", probe.path())
+            }
+        }
+    }
+}
+
+/// Whether the server of this configuration answers this probe with 200.
+pub(crate) fn check(config: &Config, probe: Probe) -> Result<(), Unhealthy> {
+    let addr = address(config).ok_or(Unhealthy::NoPort)?;
+    let answer = ask(addr, probe).map_err(|error| Unhealthy::Silent(addr, probe, error))?;
     let mut words = answer.split(' ');
     let (version, status) = (words.next(), words.next());
     if version.is_some_and(|version| version.starts_with("HTTP/1.")) && status == Some("200") {
         return Ok(());
     }
-    Err(Unready::Answered(addr, answer))
+    Err(Unhealthy::Answered(addr, probe, answer))
 }
 
 /// The admin listener if there is one, else the public one; from this machine.
@@ -53,9 +75,10 @@ fn address(config: &Config) -> Option<SocketAddr> {
 }
 
 /// The status line of the answer.
-fn ask(addr: SocketAddr) -> io::Result<String> {
+fn ask(addr: SocketAddr, probe: Probe) -> io::Result<String> {
     let mut stream = Stream::connect(addr, TIMEOUT)?;
-    let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    let path = probe.path();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut head = [0; 128];
     let mut len = 0;

@@ -12,7 +12,8 @@ const HEAD: &str = "\
 sundown: a WebSocket server that says goodbye properly.
 
 Usage: sundown [serve] [FLAGS]      serve until SIGTERM or SIGINT
-       sundown healthcheck [FLAGS]  ask /readyz of a running server
+       sundown healthcheck [--live] [FLAGS]
+                                    ask /readyz of a running server, or /healthz
        sundown smoke [FLAGS]        be served by it once, as a client is
        sundown broadcast [FLAGS] JSON
                                     have it say something to every client
@@ -46,7 +47,8 @@ Exit codes of `sundown serve`:
 
 `sundown healthcheck` exits with 0 when /readyz answers 200 within 2 seconds,
 on --admin if there is one, else on --listen; with 1 when it does not; and
-with 64 on a bad configuration.
+with 64 on a bad configuration. With --live it asks /healthz, which is 200
+whatever the store says: for a supervisor that restarts on a failure.
 
 `sundown smoke` connects to --listen as a client with a new session, sends one
 message, and closes. It exits with 0 when the hello, the count and the closing
