@@ -7,6 +7,7 @@
 mod broadcasting;
 mod counting;
 mod reading;
+mod store_log;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,6 +35,7 @@ use crate::net::listener::Listener;
 use crate::net::token::Source;
 use crate::signals::Signals;
 use crate::store::{Bus, SessionStore};
+pub(crate) use store_log::StoreLog;
 
 /// The loop and everything it drives.
 pub(crate) struct EventLoop {
@@ -51,6 +53,7 @@ pub(crate) struct EventLoop {
     /// The way to other nodes, where there is one.
     pub(crate) bus: Option<Bus>,
     pub(crate) metrics: Metrics,
+    pub(crate) store_log: StoreLog,
     pub(crate) limits: Limits,
     pub(crate) allowed_origins: Vec<String>,
     /// The page of a path, if pages are served.
@@ -193,7 +196,7 @@ impl EventLoop {
     fn dispatch_store_events(&mut self) -> bool {
         let mut any = false;
         while let Some(event) = self.store.poll_event() {
-            log_store_event(&event);
+            self.store_log.tell(&event, self.now.instant);
             self.count_store_event(&event);
             self.handle_input(Input::Store(event));
             any = true;
@@ -440,21 +443,6 @@ impl EventLoop {
                 }
             }
         }
-    }
-}
-
-/// What an operator acts on: a store that goes or comes back.
-fn log_store_event(event: &StoreEvent) {
-    match event {
-        StoreEvent::Up => log::info!("the store is up"),
-        StoreEvent::Down { reason } => log::warn!("the store is down: {reason}"),
-        StoreEvent::Stalled => log::warn!("the store does not answer in good time"),
-        StoreEvent::Resumed => log::info!("the store answers again"),
-        StoreEvent::Claimed { .. }
-        | StoreEvent::Saved { .. }
-        | StoreEvent::Synced
-        | StoreEvent::Spilled { .. }
-        | StoreEvent::TakenOver { .. } => {}
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct Store {
     pub(crate) saved: u64,
     /// Counts that were refused, since the session has a newer owner.
     pub(crate) fenced: u64,
+    /// Claims and saves that were refused for a reason of their own.
+    pub(crate) refused: u64,
     /// Openings of sessions.
     pub(crate) claims: Stopwatch,
     /// Batches of counts.
@@ -158,6 +160,7 @@ impl Default for Metrics {
                 failures: 0,
                 saved: 0,
                 fenced: 0,
+                refused: 0,
                 claims: Stopwatch::new(Seconds::new(
                     "sundown_store_claim_duration_seconds",
                     "Openings of sessions, from the question to the store's answer.",
@@ -396,6 +399,11 @@ impl Metrics {
                 "sundown_store_fenced_sessions_total",
                 "Counts that the store refused, since the session has a newer owner.",
                 store.fenced,
+            ),
+            (
+                "sundown_store_refused_sessions_total",
+                "Claims and saves of one session that the store has refused.",
+                store.refused,
             ),
         ];
         for (name, help, value) in counters {

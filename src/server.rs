@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::app::Application;
 use crate::engine::shutdown::Outcome;
 use crate::error::Error;
-use crate::event_loop::{EventLoop, Requests};
+use crate::event_loop::{EventLoop, Requests, StoreLog};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::Listener;
@@ -98,6 +98,7 @@ impl Server {
             store,
             bus,
             metrics: Metrics::default(),
+            store_log: StoreLog::default(),
             limits: config.limits,
             allowed_origins: config.allowed_origins,
             page: if config.web {

@@ -1,12 +1,17 @@
 //! What the store's answers mean for clients: who may go on, who is answered, who has lost its
 //! session to someone else.
 
+use std::time::Duration;
+
 use super::clients::Stage;
-use super::io::{CloseReason, ConnId, Now, Output, Protocol, SessionKey, StoreEvent};
+use super::io::{CloseReason, ConnId, Now, Output, Protocol, Refused, SessionKey, StoreEvent};
 use super::message::ServerMessage;
 use super::session::Session;
 use super::timers::Timer;
 use super::{Engine, StoreState};
+
+/// How soon a session that the store has refused to save is saved again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 impl Engine {
     pub(super) fn store_event(&mut self, event: StoreEvent, now: Now) {
@@ -47,6 +52,7 @@ impl Engine {
                     }
                 }
             }
+            StoreEvent::Refused { request, .. } => self.refused(request, now),
             StoreEvent::Synced => self.parting.handle_synced(),
             StoreEvent::Spilled { batch, kept } => self.spilled(&batch, kept),
             StoreEvent::TakenOver { session, epoch } => {
@@ -129,6 +135,11 @@ impl Engine {
     }
 
     pub(super) fn taken_over(&mut self, conn: ConnId) {
+        self.turn_away(conn, CloseReason::TAKEN_OVER);
+    }
+
+    /// A client has no session any more, for this reason.
+    fn turn_away(&mut self, conn: ConnId, reason: CloseReason) {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
@@ -136,7 +147,7 @@ impl Engine {
         match client.stage {
             Stage::Waiting | Stage::Open => {
                 client.stage = Stage::Closing;
-                self.push_close(conn, CloseReason::TAKEN_OVER);
+                self.push_close(conn, reason);
             }
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => {
                 if let Some(reason) = client.close.take() {
@@ -146,6 +157,58 @@ impl Engine {
         }
         self.update_pause(conn);
         self.finish_if_safe(conn);
+    }
+
+    /// The store does not carry out a request of its own. Whoever waits for it is closed.
+    fn refused(&mut self, request: Refused, now: Now) {
+        match request {
+            Refused::Claim(key) => {
+                let Some(ended) = self.sessions.handle_claim_refused(key) else {
+                    return;
+                };
+                // It was displaced, and has been saved since: nobody has it now.
+                if let Some(displaced) = ended.displaced {
+                    self.lost_session(displaced);
+                }
+                if let Some(conn) = ended.owner {
+                    self.turn_away(conn, CloseReason::REFUSED);
+                }
+            }
+            Refused::Save(save) => self.save_refused(save.key, now),
+        }
+    }
+
+    /// The session is kept, and saved again later. Its clients are closed: nothing that they send
+    /// can be acknowledged. One that was bidden goodbye goes on, so that what it sends is counted.
+    fn save_refused(&mut self, key: SessionKey, now: Now) {
+        let Some(refused) = self.sessions.handle_save_refused(key) else {
+            return;
+        };
+        if self.parting.reading_stopped {
+            self.sessions.spill_refused(key);
+        }
+        self.timers
+            .set_if_unset(Timer::Retry, now.instant + RETRY_EVERY);
+        if let Some(conn) = refused.waiting {
+            self.turn_away(conn, CloseReason::REFUSED);
+        }
+        let owner = refused.owner.and_then(|conn| {
+            let client = self.clients.get(conn)?;
+            let stays = matches!(client.stage, Stage::Bidden | Stage::PeerClosed);
+            (!stays).then_some(conn)
+        });
+        if let Some(conn) = owner {
+            self.turn_away(conn, CloseReason::REFUSED);
+            self.sessions.close(key);
+        }
+    }
+
+    /// Saves again what the store has refused, a turn's share at a time.
+    pub(super) fn retry_refused(&mut self, now: Now) {
+        self.save_due = true;
+        if self.sessions.retry_refused(self.fanout_max) {
+            self.timers.set(Timer::Retry, now.instant);
+        }
     }
 }
 

@@ -148,10 +148,19 @@ pub enum StoreEvent {
     },
     /// A batch was carried out.
     Saved {
-        /// The batch, handed back.
+        /// The batch, handed back, less the saves that were refused ([`StoreEvent::Refused`]). It
+        /// is the last answer to the batch, and comes if nothing is left of it, too.
         batch: Vec<Save>,
         /// Positions in the batch, ascending, that were refused because a newer claim exists.
         fenced: Vec<usize>,
+    },
+    /// The store answers, and does not carry out this one request: its record is unusable, or
+    /// there is no room for it. No other request is affected.
+    Refused {
+        /// What was asked.
+        request: Refused,
+        /// For the log: without secrets, and without the session.
+        reason: String,
     },
     /// Everything saved so far is as durable as the store can make it.
     Synced,
@@ -169,6 +178,16 @@ pub enum StoreEvent {
         /// The newer epoch.
         epoch: u64,
     },
+}
+
+/// A request that a store refuses by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// This claim. It is over.
+    Claim(SessionKey),
+    /// This save, of a batch whose `Saved` follows. The session is not in the store, until a later
+    /// save of it is taken.
+    Save(Save),
 }
 
 /// What the engine wants of the store; the shell hands it over once a turn, in this order.
@@ -331,6 +350,9 @@ impl CloseReason {
     pub const TOO_BIG: Self = Self::of(1009, "message too big");
     /// The peer reads too slowly: more than `--max-outbound-bytes` wait for it.
     pub const TOO_SLOW: Self = Self::of(1008, "reader too slow");
+    /// The store has refused the session ([`StoreEvent::Refused`]). 1013, "try again later", is in
+    /// IANA's registry of close codes (RFC 6455, section 11.7).
+    pub const REFUSED: Self = Self::of(1013, "session refused by the store; try again later");
     /// The peer has been silent for `--idle-timeout`.
     pub const IDLE: Self = Self::of(1001, "idle timeout");
 

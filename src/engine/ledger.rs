@@ -89,6 +89,12 @@ impl Ledger {
         self.saved = self.saved.max(count);
     }
 
+    /// The store has refused a save: it is not known to hold anything of the session.
+    pub fn handle_refused(&mut self) {
+        self.in_flight = false;
+        self.saved = 0;
+    }
+
     /// The store has forgotten what was on its way.
     pub fn handle_store_down(&mut self) {
         self.in_flight = false;
@@ -185,6 +191,18 @@ mod tests {
         ledger.handle_store_down();
         assert_eq!(ledger.next_save(), Some((5, 3)), "forgotten, so once more");
         ledger.handle_saved(3);
+        assert!(ledger.is_saved());
+    }
+
+    #[test]
+    fn after_a_refused_save_nothing_is_saved_and_all_of_it_goes_again() {
+        let mut ledger = open(2);
+        assert_eq!(ledger.next_save(), Some((5, 2)), "a renewal");
+        ledger.handle_refused();
+        assert!(!ledger.is_saved() && !ledger.is_safe());
+        assert_eq!(ledger.next_spill(), Some((5, 2)));
+        assert_eq!(ledger.next_save(), Some((5, 2)));
+        ledger.handle_saved(2);
         assert!(ledger.is_saved());
     }
 

@@ -180,6 +180,7 @@ impl Engine {
                     self.timers
                         .set(Timer::Refresh, now.instant + self.refresh_every);
                 }
+                Timer::Retry => self.retry_refused(now),
                 Timer::Goodbye => self.say_goodbyes(now),
                 Timer::Continue => {}
             }

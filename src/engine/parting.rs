@@ -211,6 +211,7 @@ impl Engine {
         self.parting.tally.drained = self.clients.len().saturating_sub(left);
         self.parting.reading_stopped = true;
         self.parting.sync = Sync::Wanted;
+        self.sessions.retry_refused(usize::MAX);
         for slot in 0..self.clients.slots_end() {
             if let Some((conn, _)) = self.clients.at(slot) {
                 self.update_pause(conn);

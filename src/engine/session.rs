@@ -5,6 +5,8 @@
 //! anything and never talks to a store: it says what to ask ([`Sessions::poll_store`]) and is told
 //! what was answered.
 
+mod refusing;
+
 use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
@@ -26,7 +28,9 @@ pub(super) struct Sessions {
     claiming: SlotSet,
     /// Sessions whose count the store has not confirmed.
     unsaved: SlotSet,
-    /// What becomes of those, if the store does not take them in time.
+    /// Sessions that the store has refused to save, and that have not been handed over again.
+    refused: SlotSet,
+    /// What becomes of the unsaved, if the store does not take them in time.
     spilling: Spilling,
     /// Sessions to hand to the store at the next flush, each once.
     dirty: Vec<SessionKey>,
@@ -62,10 +66,10 @@ pub(super) enum Displaced {
     Ended(ConnId),
 }
 
-/// What a claim's answer means for the connection that waits for it.
+/// Whom a claim's answer concerns, granted or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Granted {
-    /// The connection that may go on, unless it has gone meanwhile.
+pub(super) struct Claimed {
+    /// The connection that waits for it, unless it has gone meanwhile.
     pub(super) owner: Option<ConnId>,
     /// The session that was taken over on this node and ends now.
     pub(super) displaced: Option<SessionKey>,
@@ -80,6 +84,7 @@ impl Sessions {
             by_id: HashMap::new(),
             claiming: SlotSet::default(),
             unsaved: SlotSet::default(),
+            refused: SlotSet::default(),
             spilling: Spilling::default(),
             dirty: Vec::new(),
             unclaimed: VecDeque::new(),
@@ -211,11 +216,11 @@ impl Sessions {
         key: SessionKey,
         epoch: u64,
         count: u64,
-    ) -> Option<Granted> {
+    ) -> Option<Claimed> {
         let session = get_mut(&mut self.slab, key)?;
         self.claiming.remove(key.slot);
         session.ledger.open(epoch, count);
-        let granted = Granted {
+        let granted = Claimed {
             owner: session.owner,
             displaced: session.displaces.take(),
         };
@@ -454,6 +459,7 @@ impl Sessions {
         if self.get(key).is_some() {
             self.claiming.remove(key.slot);
             self.unsaved.remove(key.slot);
+            self.refused.remove(key.slot);
             self.spilling.forget(key.slot);
             let session = self.slab.remove(key.slot as usize);
             if self.by_id.get(&session.id) == Some(&key) {

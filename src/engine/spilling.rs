@@ -30,6 +30,11 @@ impl Spilling {
         }
     }
 
+    /// The store has refused a session, and there is no time to try again.
+    pub(super) fn handle_refused(&mut self, slot: u32) {
+        self.want(slot);
+    }
+
     /// A session has counted a message.
     pub(super) fn handle_counted(&mut self, slot: u32) {
         if self.begun {

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock;
 use crate::config::ShutdownBudget;
 use crate::engine::app::Chat;
-use crate::engine::io::{Claim, Save, StoreEvent};
+use crate::engine::io::{Claim, Refused, Save, StoreEvent};
 use crate::engine::shutdown::{State, Trigger};
 use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;
@@ -23,6 +23,8 @@ pub(super) struct Rig {
     /// What has been handed to the spill, and whether it takes it.
     pub(super) spilled: Vec<String>,
     pub(super) spill_keeps: bool,
+    /// The session that the store refuses, whatever is asked for it.
+    pub(super) bad: Option<&'static str>,
 }
 
 impl Rig {
@@ -49,6 +51,7 @@ impl Rig {
             levels: Levels::default(),
             spilled: Vec::new(),
             spill_keeps: false,
+            bad: None,
         };
         rig.flush();
         rig
@@ -95,8 +98,8 @@ impl Rig {
         for _ in 0..4 {
             while let Some(command) = self.engine.poll_store() {
                 match command {
-                    StoreCommand::Save(batch) => self.store.save(batch),
-                    StoreCommand::Claim(claim) => self.store.claim(claim),
+                    StoreCommand::Save(batch) => self.save(batch),
+                    StoreCommand::Claim(claim) => self.claim(claim),
                     StoreCommand::Sync => self.store.sync(),
                     StoreCommand::Spill(batch) => self.spill(batch),
                 }
@@ -122,12 +125,12 @@ impl Rig {
             asked.push(match command {
                 StoreCommand::Save(batch) => {
                     let words = saves_in_words(&batch);
-                    self.store.save(batch);
+                    self.save(batch);
                     words
                 }
                 StoreCommand::Claim(claim) => {
                     let words = format!("claim {}", claim.session);
-                    self.store.claim(claim);
+                    self.claim(claim);
                     words
                 }
                 StoreCommand::Sync => {
@@ -142,6 +145,28 @@ impl Rig {
             });
         }
         asked
+    }
+
+    fn save(&mut self, batch: Vec<Save>) {
+        let is_bad = |save: &Save| self.bad == Some(save.session.as_str());
+        let (bad, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_bad);
+        for save in bad {
+            self.refuse(Refused::Save(save));
+        }
+        self.store.save(rest);
+    }
+
+    fn claim(&mut self, claim: Claim) {
+        if self.bad == Some(claim.session.as_str()) {
+            self.refuse(Refused::Claim(claim.key));
+        } else {
+            self.store.claim(claim);
+        }
+    }
+
+    fn refuse(&mut self, request: Refused) {
+        let reason = "WRONGTYPE".into();
+        self.input(Input::Store(StoreEvent::Refused { request, reason }));
     }
 
     /// Answers at once, as the spill does.

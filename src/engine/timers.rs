@@ -14,6 +14,8 @@ pub(super) enum Timer {
     Save,
     /// The next renewal of every open session in the store.
     Refresh,
+    /// The next attempt to save what the store has refused.
+    Retry,
     /// The next goodbyes of a closing that is spread out.
     Goodbye,
     /// Work that was cut off by this turn's limit goes on in the next.
@@ -22,10 +24,11 @@ pub(super) enum Timer {
 
 impl Timer {
     /// Every kind, in the order in which they are handled.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Heartbeat,
         Self::Save,
         Self::Refresh,
+        Self::Retry,
         Self::Goodbye,
         Self::Continue,
     ];

@@ -2,7 +2,7 @@
 //! and at a scrape what the others hold.
 
 use crate::clock;
-use crate::engine::io::{StoreCommand, StoreEvent};
+use crate::engine::io::{Refused, StoreCommand, StoreEvent};
 use crate::engine::shutdown::PHASES;
 use crate::metrics::{Levels, StoreState};
 use crate::net::connection::Entrance;
@@ -50,6 +50,12 @@ impl EventLoop {
                 store.saves.stop(clock::now().instant);
                 store.saved += (batch.len() - fenced.len()) as u64;
                 store.fenced += fenced.len() as u64;
+            }
+            StoreEvent::Refused { request, .. } => {
+                store.refused += 1;
+                if matches!(request, Refused::Claim(_)) {
+                    store.claims.stop(clock::now().instant);
+                }
             }
             StoreEvent::Synced | StoreEvent::Spilled { .. } | StoreEvent::TakenOver { .. } => {}
         }

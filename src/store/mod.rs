@@ -38,10 +38,10 @@ pub trait SessionStore: Send {
     /// What it is, for people: without secrets, for the start-up line and the log.
     fn describe(&self) -> String;
 
-    /// Asks for a session's next epoch; [`StoreEvent::Claimed`] answers.
+    /// Asks for a session's next epoch; [`StoreEvent::Claimed`] or [`StoreEvent::Refused`] answers.
     fn claim(&mut self, claim: Claim);
 
-    /// Asks to save a batch; [`StoreEvent::Saved`] hands it back.
+    /// Asks to save a batch; [`StoreEvent::Saved`] hands it back, less what was refused.
     fn save(&mut self, batch: Vec<Save>);
 
     /// Asks to make everything saved so far as durable as the store can: [`StoreEvent::Synced`].

@@ -9,7 +9,7 @@ use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::engine::message::ServerMessage::{self, Binary, Broadcast, Text, Timestamp};
 use sundown::engine::shutdown::{Outcome, Timeline};
 
-use super::common::Common;
+use super::common::{Common, marks};
 
 /// What the application was called with.
 #[derive(Debug)]
@@ -365,6 +365,7 @@ impl Book {
                     }
                 }
             }
+            StoreEvent::Refused { .. } => unreachable!("this store refuses nothing by itself"),
             StoreEvent::Spilled { batch, kept } => {
                 for save in batch {
                     if let Some(session) = self.sessions.get_mut(&by_key(save.key)) {
@@ -654,16 +655,4 @@ impl Book {
         assert!(open || said_before, "{}: {conn:?} is over", self.name);
         open
     }
-}
-
-fn marks(timeline: &Timeline) -> [(&'static str, Option<std::time::Instant>); 7] {
-    [
-        ("the shutdown", timeline.began),
-        ("Notifying", timeline.notifying),
-        ("Draining", timeline.draining),
-        ("Persisting", timeline.persisting),
-        ("Closing", timeline.closing),
-        ("Sweeping", timeline.sweeping),
-        ("Stopped", timeline.stopped),
-    ]
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use sundown::engine::io::{Now, SessionId};
+use sundown::engine::shutdown::Timeline;
 
 use super::dice::Dice;
 use super::network::{Network, Side, SockId};
@@ -139,4 +140,17 @@ impl Common {
         let entry = self.agenda.first_entry()?;
         (entry.key().0 <= self.now.instant).then(|| entry.remove())
     }
+}
+
+/// When each phase began.
+pub(crate) fn marks(timeline: &Timeline) -> [(&'static str, Option<Instant>); 7] {
+    [
+        ("the shutdown", timeline.began),
+        ("Notifying", timeline.notifying),
+        ("Draining", timeline.draining),
+        ("Persisting", timeline.persisting),
+        ("Closing", timeline.closing),
+        ("Sweeping", timeline.sweeping),
+        ("Stopped", timeline.stopped),
+    ]
 }

@@ -348,3 +348,91 @@ fn a_claim_that_nobody_waits_for_is_not_asked_again() {
     rig.input(Input::Store(StoreEvent::Up));
     assert_eq!(rig.asked(), ["claim here"]);
 }
+
+#[test]
+fn a_refused_claim_closes_its_client_and_nobody_else() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.bad = Some("evil");
+    rig.open(0, V1, "evil");
+    rig.open(1, PLAIN, "a");
+    rig.flush();
+    rig.check(&[
+        "#0 pause",
+        "#1 pause",
+        "#0 close 1013",
+        "#0 resume",
+        "#1 resume",
+    ]);
+    assert_eq!(rig.engine.sessions(), 1);
+    // The next attempt is a claim of its own.
+    rig.bad = None;
+    rig.open(2, V1, "evil");
+    rig.flush();
+    let hello = r#"#2 {"session":"evil","count":0,"resumed":false}"#;
+    rig.check(&["#2 pause", hello, "#2 resume"]);
+}
+
+#[test]
+fn a_refused_takeover_ends_both_since_the_earlier_one_counts_no_more() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "a");
+    rig.flush();
+    rig.log.clear();
+    rig.bad = Some("a");
+    rig.open(1, V1, "a");
+    rig.flush();
+    rig.check(&[
+        "#1 pause",
+        "#0 pause",
+        "#0 close 4001",
+        "#0 resume",
+        "#1 close 1013",
+        "#1 resume",
+    ]);
+    assert_eq!(rig.engine.sessions(), 0);
+}
+
+#[test]
+fn a_refused_save_closes_its_client_and_is_repeated_until_it_is_taken() {
+    for durability in [Durability::Acked, Durability::Relaxed] {
+        let mut rig = Rig::new(durability);
+        rig.pass(0);
+        rig.open(0, PLAIN, "a");
+        rig.open(1, PLAIN, "b");
+        rig.flush();
+        rig.bad = Some("a");
+        rig.say(0);
+        rig.say(1);
+        rig.log.clear();
+        rig.pass(100);
+        let closed = rig.log.iter().filter(|line| line.contains("close"));
+        assert_eq!(closed.collect::<Vec<_>>(), ["#0 close 1013"]);
+        assert_eq!(rig.engine.unsaved(), 1);
+        // Whoever comes for the session hears of it, too, and not before the next attempt.
+        rig.open(2, V1, "a");
+        rig.log.clear();
+        rig.pass(1_000);
+        rig.check(&["#2 close 1013", "#2 resume"]);
+        rig.open(3, V1, "a");
+        rig.bad = None;
+        rig.log.clear();
+        rig.pass(1_000);
+        let hello = r#"#3 {"session":"a","count":1,"resumed":true}"#;
+        rig.check(&[hello, "#3 resume"]);
+        assert_eq!(rig.engine.unsaved(), 0);
+    }
+}
+
+#[test]
+fn a_renewal_that_is_refused_makes_a_session_unsaved() {
+    let mut rig = Rig::new(Durability::Acked);
+    rig.open(0, PLAIN, "a");
+    rig.say(0);
+    rig.flush();
+    rig.say(0);
+    rig.flush();
+    assert_eq!(rig.engine.unsaved(), 0);
+    rig.bad = Some("a");
+    rig.pass(10 * 60 * 1_000);
+    assert_eq!(rig.engine.unsaved(), 1);
+}

@@ -240,3 +240,42 @@ fn a_session_has_one_spill_on_its_way_and_its_peer_waits_for_the_last() {
     rig.input(Input::Store(StoreEvent::Spilled { batch, kept }));
     assert_eq!(heard(&mut rig), ["#0 finish"]);
 }
+
+#[test]
+fn what_the_store_refuses_goes_into_the_spill_without_waiting_for_the_others() {
+    let mut rig = Rig::with(&quiet(Durability::Acked));
+    rig.pass(0);
+    rig.open(0, PLAIN, "bad");
+    rig.open(1, PLAIN, "good");
+    rig.flush();
+    rig.bad = Some("bad");
+    rig.say(0);
+    rig.flush();
+    rig.spill_keeps = true;
+    rig.shut_down();
+    // The drain has its 2.5 s, since something is unsaved; saving has not.
+    rig.pass(3_000);
+    assert_eq!(rig.spilled, ["bad=1"]);
+    assert!(rig.log.contains(&"#1 close 1001".into()), "{:?}", rig.log);
+    rig.close(0);
+    rig.close(1);
+    rig.pass(1_000);
+    let outcome = rig.engine.outcome();
+    assert_eq!((outcome.saved, outcome.spilled), (1, 1));
+    assert!(outcome.is_safe());
+}
+
+#[test]
+fn what_store_and_spill_refuse_is_named() {
+    let mut rig = Rig::with(&quiet(Durability::Relaxed));
+    rig.pass(0);
+    rig.open(0, PLAIN, "bad");
+    rig.flush();
+    rig.bad = Some("bad");
+    rig.say(0);
+    rig.pass(100);
+    rig.shut_down();
+    rig.pass(10_000);
+    let outcome = rig.engine.outcome();
+    assert_eq!(outcome.unsaved, [("bad".into(), 1)]);
+}

@@ -6,7 +6,7 @@
 //! holds back until the replay is over, so that readiness and sessions wait for it. A spilled count
 //! is saved under its own epoch, so that the store's fence decides whether it is still wanted.
 //!
-//! It must never delete a row that the store has neither taken nor refused, never wait for a lock
+//! It must never delete a row that the store has neither taken nor fenced, never wait for a lock
 //! while the loop runs, and never let two processes replay one file.
 
 mod file;
@@ -78,6 +78,10 @@ struct Replay {
     under_way: bool,
     replayed: usize,
     dropped: usize,
+    /// Rows that the store has refused by themselves, the last one for this reason. They stay, and
+    /// are tried again by the next replay.
+    refused: usize,
+    reason: String,
 }
 
 /// Rows in one transaction, and in one batch of a replay. When the disk is full, what fits is kept
@@ -173,8 +177,16 @@ impl SpillingStore {
                 self.settle(&batch);
                 Some(StoreEvent::Saved { batch, fenced })
             }
+            StoreEvent::Refused { reason, .. } if matches!(self.gate, Gate::Replaying(_)) => {
+                if let Gate::Replaying(replay) = &mut self.gate {
+                    replay.refused += 1;
+                    replay.reason = reason;
+                }
+                None
+            }
             StoreEvent::Stalled
             | StoreEvent::Resumed
+            | StoreEvent::Refused { .. }
             | StoreEvent::Claimed { .. }
             | StoreEvent::Synced
             | StoreEvent::TakenOver { .. }
@@ -295,6 +307,8 @@ impl SpillingStore {
                     under_way: false,
                     replayed: 0,
                     dropped: 0,
+                    refused: 0,
+                    reason: String::new(),
                 });
                 self.hand_over();
             }
@@ -320,6 +334,14 @@ impl SpillingStore {
                 "{}: {replayed} sessions replayed, {dropped} dropped",
                 file.describe()
             );
+            if replay.refused > 0 {
+                log::error!(
+                    "{}: the store refuses {} sessions, which stay in the file: {}",
+                    file.describe(),
+                    replay.refused,
+                    replay.reason
+                );
+            }
             return self.open_gate();
         };
         replay.after = last;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock;
+use crate::engine::io::Refused;
 use crate::store::memory::MemoryStore;
 
 /// A store that is asked and answers by hand.
@@ -144,7 +145,10 @@ fn in_words(event: &StoreEvent) -> String {
         StoreEvent::Spilled { batch, kept: false } => {
             format!("refused {}", saves_in_words(batch))
         }
-        StoreEvent::Claimed { .. } | StoreEvent::Synced | StoreEvent::TakenOver { .. } => {
+        StoreEvent::Claimed { .. }
+        | StoreEvent::Refused { .. }
+        | StoreEvent::Synced
+        | StoreEvent::TakenOver { .. } => {
             panic!("nobody asked for it")
         }
     }
@@ -461,4 +465,18 @@ fn a_file_that_is_none_of_ours_stops_the_start() {
     let (_poll, waker) = waker();
     drop(crate::store::sqlite::SqliteStore::open(&path, ttl, waker).unwrap());
     check(&path, "an SQLite database, but not one of sundown's");
+}
+
+#[test]
+fn a_row_that_the_store_refuses_stays_and_the_others_go_on() {
+    let (_dir, path) = left_behind(&[("a", 5, 7), ("evil", 5, 8), ("z", 5, 9)]);
+    let mut rig = rig(&path);
+    assert_eq!(rig.hear(StoreEvent::Up), [""; 0]);
+    let mut batch = rig.fake.0.lock().unwrap().saves.pop_front().unwrap();
+    let request = Refused::Save(batch.remove(1));
+    let reason = "WRONGTYPE".to_owned();
+    assert_eq!(rig.hear(StoreEvent::Refused { request, reason }), [""; 0]);
+    let fenced = Vec::new();
+    assert_eq!(rig.hear(StoreEvent::Saved { batch, fenced }), ["up"]);
+    assert_eq!(rig.rows(), "evil:5=8");
 }

@@ -1,0 +1,71 @@
+//! What becomes of a session that the store refuses by itself, while it takes all others.
+//!
+//! It owns who is told, and when the session is handed over again. It must never forget a count
+//! that the store has not confirmed.
+
+use super::{Claimed, ConnId, Session, SessionKey, Sessions, get_mut};
+
+/// Whom a refused save concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Unsaved {
+    /// The connection that the session belongs to.
+    pub(in crate::engine) owner: Option<ConnId>,
+    /// The connection that waited for the save, to take the session over on this node.
+    pub(in crate::engine) waiting: Option<ConnId>,
+}
+
+impl Sessions {
+    /// The store has refused a claim: the session ends.
+    pub(in crate::engine) fn handle_claim_refused(&mut self, key: SessionKey) -> Option<Claimed> {
+        let session = get_mut(&mut self.slab, key)?;
+        let claimed = Claimed {
+            owner: session.owner,
+            displaced: session.displaces.take(),
+        };
+        self.forget(key);
+        Some(claimed)
+    }
+
+    /// The store has refused a save: the session is unsaved, whatever was saved before. Whoever
+    /// takes it over on this node waits no longer, and the next one to ask for it waits again.
+    pub(in crate::engine) fn handle_save_refused(&mut self, key: SessionKey) -> Option<Unsaved> {
+        let session = get_mut(&mut self.slab, key)?;
+        session.ledger.handle_refused();
+        let (id, owner) = (session.id.clone(), session.owner);
+        if !session.ledger.is_saved() {
+            self.unsaved.insert(key.slot);
+            self.refused.insert(key.slot);
+        }
+        let waits = |session: &Session| session.displaces == Some(key) && !session.claim_asked;
+        let successor = self.find(&id);
+        let successor = successor.filter(|&key| self.get(key).is_some_and(waits));
+        let waiting = successor.and_then(|successor| {
+            let owner = self.get(successor)?.owner;
+            self.forget(successor);
+            self.by_id.insert(id, key);
+            owner
+        });
+        self.forget_if_over(key);
+        Some(Unsaved { owner, waiting })
+    }
+
+    /// Marks up to `max` sessions to be saved that the store has refused. Whether there are more.
+    pub(in crate::engine) fn retry_refused(&mut self, max: usize) -> bool {
+        for _ in 0..max {
+            let Some(slot) = self.refused.pop() else {
+                break;
+            };
+            if let Some(key) = self.key_at(slot) {
+                self.mark_dirty(key);
+            }
+        }
+        !self.refused.is_empty()
+    }
+
+    /// A session that the store has refused goes into the spill, with no more time to try again.
+    pub(in crate::engine) fn spill_refused(&mut self, key: SessionKey) {
+        if self.get(key).is_some() && self.refused.contains(key.slot) {
+            self.spilling.handle_refused(key.slot);
+        }
+    }
+}
