@@ -9,7 +9,9 @@ FAULTS_PROFILE ?= --release
 BENCH ?= full
 # Everything that is compared is one static file, as the image has it.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-LOAD = target/bench-load/release/load
+# Where cargo builds, here and in every script: CARGO_TARGET_DIR, or target.
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+LOAD = $(TARGET)/bench-load/release/load
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults \
@@ -72,30 +74,30 @@ promote: ## deploy: start, test and switch to the other colour, stop the old one
 	./docker/promote.sh $(COLOUR)
 
 bench: ## the parts by themselves, by criterion
-	$(CARGO) bench --manifest-path benches/micro/Cargo.toml --target-dir target/bench-micro
+	$(CARGO) bench --manifest-path benches/micro/Cargo.toml --target-dir $(TARGET)/bench-micro
 
 bench-peers: bench-load ## all of docs/benchmarks.md beside other servers; BENCH=quick takes 3 minutes
 	./scripts/ensure-redis.sh
-	./docker/static.sh target/static
+	./docker/static.sh $(TARGET)/static
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --target $(HOST) \
-		--manifest-path benches/peers/Cargo.toml --target-dir target/bench-peers
-	$(LOAD) bench $(BENCH) --sundown target/static/sundown \
-		--peers-binary target/bench-peers/$(HOST)/release/peers
+		--manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/bench-peers
+	$(LOAD) bench $(BENCH) --sundown $(TARGET)/static/sundown \
+		--peers-binary $(TARGET)/bench-peers/$(HOST)/release/peers
 
 bench-docs: bench-load ## writes what was measured last into docs/benchmarks.md
 	$(LOAD) report
 
 bench-check: bench-load ## instructions for a message: fails past 5 % more; needs valgrind
-	$(CARGO) test --release --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench-load
-	./docker/static.sh target/static
-	$(LOAD) check target/static/sundown
+	$(CARGO) test --release --locked --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)/bench-load
+	./docker/static.sh $(TARGET)/static
+	$(LOAD) check $(TARGET)/static/sundown
 
 bench-bless: bench-load ## accepts the instructions that a message takes now
-	./docker/static.sh target/static
-	$(LOAD) bless target/static/sundown
+	./docker/static.sh $(TARGET)/static
+	$(LOAD) bless $(TARGET)/static/sundown
 
 bench-load:
-	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml --target-dir target/bench-load
+	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)/bench-load
 
 lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check
@@ -105,7 +107,7 @@ lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --test faults --test container -- -D warnings
-	$(CARGO) clippy --manifest-path benches/load/Cargo.toml --target-dir target/bench-load -- -D warnings
+	$(CARGO) clippy --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)/bench-load -- -D warnings
 
 lint-scripts: ## shellcheck on every script; needs shellcheck
 	shellcheck .ci/run docker/*.sh scripts/*.sh tests/container/*.sh

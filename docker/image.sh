@@ -6,7 +6,7 @@ set -eu
 
 name=${1:-sundown:latest}
 cd "$(dirname "$0")/.."
-context=target/image
+context=${CARGO_TARGET_DIR:-target}/image
 rm -rf "$context"
 docker/static.sh "$context"
 mkdir "$context/data"

@@ -13,7 +13,7 @@ exposure_max=15
 
 unit=docs/deploy/systemd/sundown@.service
 manifests=(docs/deploy/kubernetes/*.yaml)
-work=target/check-deploy
+work=${CARGO_TARGET_DIR:-target}/check-deploy
 mkdir -p "$work"
 
 fail() {

@@ -8,9 +8,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-program=${1:-target/debug/sundown}
+target=${CARGO_TARGET_DIR:-target}
+program=${1:-$target/debug/sundown}
 monitoring=docker/monitoring
-work=target/check-monitoring
+work=$target/check-monitoring
 # Seconds that the server may take to start, and to leave.
 patience=20
 mkdir -p "$work"

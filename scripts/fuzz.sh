@@ -39,7 +39,7 @@ RUSTFLAGS="${flags[*]}" cargo build --locked --release --bins --target "$host"
 for target in "${targets[@]}"; do
     mkdir -p "artifacts/$target" "found/$target"
     echo "== $target, $seconds s"
-    if ! "target/$host/release/$target" "found/$target" "corpus/$target" \
+    if ! "${CARGO_TARGET_DIR:-target}/$host/release/$target" "found/$target" "corpus/$target" \
         -max_total_time="$seconds" -max_len=8192 -timeout=5 -rss_limit_mb=512 \
         -print_final_stats=1 -artifact_prefix="artifacts/$target/" >"artifacts/$target.log" 2>&1; then
         grep -v -E '^#' "artifacts/$target.log" >&2

@@ -10,7 +10,8 @@ import { createInterface } from 'node:readline';
 
 import { TinyWebSocket } from '../web/tiny_websocket.mjs';
 
-const BINARY = process.env.BINARY ?? 'target/debug/sundown';
+const TARGET = process.env.CARGO_TARGET_DIR || 'target';
+const BINARY = process.env.BINARY ?? `${TARGET}/debug/sundown`;
 
 /** A place for servers, one after the other: it ends with the test, and so does who is there. */
 export async function place(t) {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 /** Where screenshots are kept, to be looked at. */
-const SHOTS = process.env.SHOTS ?? 'target/browser';
+const SHOTS = process.env.SHOTS ?? `${process.env.CARGO_TARGET_DIR || 'target'}/browser`;
 /** The name that WebDriver gives to the id of an element. */
 const ELEMENT = 'element-6066-11e4-a52e-4f735466cecf';
 /** How long a condition may take to hold. */

@@ -15,7 +15,8 @@ import { test } from 'node:test';
 import { Sundown } from '../../src/web/sundown.js';
 import { TinyWebSocket } from './tiny_websocket.mjs';
 
-const BINARY = process.env.BINARY ?? 'target/debug/sundown';
+const TARGET = process.env.CARGO_TARGET_DIR || 'target';
+const BINARY = process.env.BINARY ?? `${TARGET}/debug/sundown`;
 assert.ok(existsSync(BINARY), `there is no ${BINARY}: cargo build makes it`);
 
 async function freePort() {
