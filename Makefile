@@ -21,8 +21,8 @@ LOAD = $(TARGET)/bench-load/release/load
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
 
-run: ## build the release binary and serve on 127.0.0.1:8000
-	$(CARGO) run --release
+run: ## build quickly, and serve on 127.0.0.1:8000
+	$(CARGO) run --profile quick
 
 build: ## build the release binary: target/release/sundown
 	$(CARGO) build --release
