@@ -29,7 +29,7 @@ build: ## build the release binary: target/release/sundown
 
 test: ## run all tests, on real sockets and a Redis of their own
 	./scripts/ensure-redis.sh
-	$(CARGO) test --no-fail-fast
+	@CARGO="$(CARGO)" ./scripts/count-tests.sh ./scripts/test.sh
 
 test-graceful-shutdown: ## 200 clients, a real SIGTERM, and the timeline as the clients saw it
 	$(CARGO) test --test graceful_shutdown -- --nocapture

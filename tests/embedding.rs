@@ -47,6 +47,11 @@ fn config(store: &Store) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         admin: None,
         store: store.url().parse().expect("a store"),
+        // Not in the checkout, where the tests run.
+        spill: match store {
+            Store::Memory | Store::Sqlite(_) => "/nowhere/spill.db".into(),
+            Store::Redis(redis) => redis.dir().join("spill.db"),
+        },
         ..Config::default()
     }
 }
