@@ -192,7 +192,8 @@ impl FromStr for StoreConfig {
             return Ok(Self::Memory);
         }
         if let Some(path) = text.strip_prefix("sqlite:") {
-            let named = !path.is_empty() && path != ":memory:";
+            // `sqlite://x.db` looks like a URL, and as a path it is /x.db.
+            let named = !path.is_empty() && path != ":memory:" && !path.starts_with("//");
             return if named {
                 Ok(Self::Sqlite(PathBuf::from(path)))
             } else {
@@ -218,8 +219,8 @@ impl fmt::Debug for StoreConfig {
     }
 }
 
-/// The text names no store: it must be `memory:`, `sqlite:PATH`, `redis://…`, `rediss://…` or
-/// `redis+unix://…`.
+/// The text names no store: it must be `memory:`, `sqlite:PATH` (with at most one slash in front),
+/// `redis://…`, `rediss://…` or `redis+unix://…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidStore;
 

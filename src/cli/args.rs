@@ -185,7 +185,8 @@ fn settle(
             by_flag = true;
         }
         // Compose files pass `${NAME:-}` on: empty is how they say "not set".
-        let variable = environment(&setting.variable()).filter(|value| !value.is_empty());
+        let is_set = |value: &OsString| value.to_str().is_none_or(|text| !text.trim().is_empty());
+        let variable = environment(&setting.variable()).filter(is_set);
         if let (false, Some(value)) = (by_flag, variable) {
             apply(&mut settings, setting, &setting.variable(), &value)?;
             from_environment.push(setting);
@@ -204,7 +205,8 @@ fn apply(
     place: &str,
     value: &OsString,
 ) -> Result<(), Usage> {
-    let text = value.to_str();
+    // What comes from a file (a mounted secret, mostly) ends in a line break.
+    let text = value.to_str().map(str::trim);
     let taken = text.and_then(|text| (setting.apply)(settings, text));
     taken.ok_or_else(|| {
         let given = match text {
@@ -272,15 +274,20 @@ fn shown(text: &str) -> String {
     format!("{short:?}{more}")
 }
 
-/// A store's URL can end up behind the wrong flag.
+/// A store's URL can end up behind the wrong flag. That of a web page has a password only before an
+/// `@` or behind a `?`.
 fn may_be_secret(text: &str) -> bool {
-    text.contains("://") || text.contains('@')
+    let web = ["http://", "https://", "ws://", "wss://"];
+    let is_web = web.iter().any(|scheme| text.starts_with(scheme)) && !text.contains('?');
+    text.contains("://") && !is_web || text.contains('@')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStringExt;
+    use std::path::Path;
+    use sundown::config::StoreConfig;
 
     type Variables<'a> = &'a [(&'a str, &'a str)];
 
@@ -393,8 +400,8 @@ mod tests {
         );
         check_refused(
             &[],
-            &[("SUNDOWN_DRAIN_TIMEOUT", "5\n")],
-            "SUNDOWN_DRAIN_TIMEOUT \"5\\n\": expected a duration with its unit, such as 500ms, \
+            &[("SUNDOWN_DRAIN_TIMEOUT", "5\nx")],
+            "SUNDOWN_DRAIN_TIMEOUT \"5\\nx\": expected a duration with its unit, such as 500ms, \
              10s or 1m 30s",
         );
         check_refused(
@@ -429,12 +436,53 @@ mod tests {
     }
 
     #[test]
+    fn a_line_break_at_the_end_of_a_value_is_not_part_of_it() {
+        let variables = [
+            ("SUNDOWN_STORE", "sqlite:/data/s.db\n"),
+            ("SUNDOWN_SPILL", "sqlite:/data/spill.db\r\n"),
+            ("SUNDOWN_LISTEN", " 0.0.0.0:80\n"),
+            ("SUNDOWN_APP", "\n"),
+        ];
+        let config = settings(&["--max-connections", "7\n"], &variables).config;
+        assert_eq!(config.store, StoreConfig::Sqlite("/data/s.db".into()));
+        assert_eq!(config.spill, Path::new("/data/spill.db"));
+        assert_eq!(config.listen, "0.0.0.0:80".parse().unwrap());
+        assert_eq!(config.limits.connections_max, 7);
+    }
+
+    #[test]
+    fn addresses_that_are_almost_right_are_told_how_they_are_written() {
+        let url = "http://127.0.0.1:8000/";
+        check_refused(
+            &[],
+            &[("SUNDOWN_LISTEN", url)],
+            "SUNDOWN_LISTEN \"http://127.0.0.1:8000/\": expected IP:PORT and nothing else: \
+             127.0.0.1:8000",
+        );
+        check_refused(
+            &["--admin", "ws://localhost:1"],
+            &[],
+            "--admin \"ws://localhost:1\": expected IP:PORT without ws://, such as 127.0.0.1:8001",
+        );
+        let expected = "(not shown: it may hold a password): two slashes make it a URL, which it is \
+                        not: write sqlite:/PATH for an absolute path, or sqlite:PATH";
+        for flag in ["--store", "--spill"] {
+            for path in ["sqlite://x.db", "sqlite:///var/lib/x.db"] {
+                let Usage(line) = run(&[flag, path], &[]).expect_err("an error");
+                assert_eq!(line, format!("{flag} {expected}"));
+            }
+        }
+    }
+
+    #[test]
     fn no_password_is_repeated() {
         let url = "redis://user:secret@host";
         let args: &[&[&str]] = &[
             &["--store", "redi://:secret@h"],
             &["--store", "redis:secret"],
             &["--listen", url],
+            &["--listen", "http://user:secret@h"],
+            &["--listen", "http://h/?pass=secret"],
             &["--allowed-origins", url],
             &["--allowed-origins", "redis+unix:///s?pass=secret"],
             &["--redis://:secret@h"],

@@ -4,6 +4,8 @@
 
 mod values;
 
+use std::net::SocketAddr;
+
 use log::LevelFilter;
 use sundown::config::{Config, StoreConfig};
 use sundown::store::redis::RedisStore;
@@ -142,6 +144,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
                address that is in use stops the start.",
         expected: ADDRESS,
         apply: |s, text| put(&mut s.config.listen, text.parse().ok()),
+        explain: address_in_url,
         ..BASE
     },
     Setting {
@@ -156,6 +159,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             "off" => put(&mut s.config.admin, Some(None)),
             address => put(&mut s.config.admin, address.parse().ok().map(Some)),
         },
+        explain: address_in_url,
         ..BASE
     },
     Setting {
@@ -217,7 +221,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         apply: |s, text| put(&mut s.config.store, store(text)),
         explain: |text| match text.parse() {
             Ok(StoreConfig::Redis(url)) => RedisStore::check_url(&url).err(),
-            Ok(StoreConfig::Memory | StoreConfig::Sqlite(_)) | Err(_) => None,
+            Ok(StoreConfig::Memory | StoreConfig::Sqlite(_)) => None,
+            Err(_) => sqlite_url(text),
         },
     },
     Setting {
@@ -244,6 +249,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
                they go with it.",
         expected: "sqlite:PATH, such as sqlite:/var/lib/sundown/spill.db",
         apply: |s, text| put(&mut s.config.spill, sqlite_path(text)),
+        explain: sqlite_url,
         ..BASE
     },
     Setting {
@@ -419,6 +425,28 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..BASE
     },
 ];
+
+/// What to write instead of a URL that leads to an address.
+fn address_in_url(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let address = rest.trim_end_matches('/').parse::<SocketAddr>();
+    Some(match address {
+        Ok(address) => format!("expected IP:PORT and nothing else: {address}"),
+        Err(_) => {
+            let scheme: String = scheme.chars().take(16).collect();
+            format!("expected IP:PORT without {scheme}://, such as 127.0.0.1:8001")
+        }
+    })
+}
+
+/// What to write instead of `sqlite://x.db`.
+fn sqlite_url(text: &str) -> Option<String> {
+    text.starts_with("sqlite://").then(|| {
+        "two slashes make it a URL, which it is not: write sqlite:/PATH for an absolute path, or \
+         sqlite:PATH"
+            .to_owned()
+    })
+}
 
 fn put<T>(field: &mut T, value: Option<T>) -> Option<()> {
     *field = value?;
