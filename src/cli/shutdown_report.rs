@@ -3,6 +3,7 @@
 //! It owns the reading of the file and of the report's fields (docs/shutdown.md). It must never
 //! trust a file: what it holds may come from anywhere, and ends on a terminal.
 
+mod lines;
 mod svg;
 mod text;
 
@@ -13,6 +14,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use serde::Deserialize;
+
+use lines::{Lines, contains};
 
 /// What is drawn, and how.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(crate) enum Failure {
     Unreadable(Source, io::Error),
     /// No line looks like a report.
     None(Source),
+    /// No line looks like a report, and journalctl has left out the last one.
+    Omitted(Source),
     /// The last one that does is not whole: a log that was cut, or something else altogether.
     Broken(Source, serde_json::Error),
 }
@@ -94,8 +99,9 @@ pub(crate) fn draw(request: Request) -> Result<String, Failure> {
         Source::File(path) => File::open(path).and_then(|file| last_report(BufReader::new(file))),
     };
     let line = match last {
-        Ok(Some(line)) => line,
-        Ok(None) => return Err(Failure::None(source)),
+        Ok(Last::Report(line)) => line,
+        Ok(Last::None) => return Err(Failure::None(source)),
+        Ok(Last::Omitted) => return Err(Failure::Omitted(source)),
         Err(error) => return Err(Failure::Unreadable(source, error)),
     };
     match parse(&line) {
@@ -105,10 +111,19 @@ pub(crate) fn draw(request: Request) -> Result<String, Failure> {
     }
 }
 
+/// What comes last.
+#[derive(Debug, PartialEq, Eq)]
+enum Last {
+    Report(Vec<u8>),
+    None,
+    /// A text that is too long for journalctl, as a report can be.
+    Omitted,
+}
+
 /// The last line with the mark. Only that one is kept, so that a long log costs no memory.
-fn last_report(mut lines: impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let (mut line, mut last) = (Vec::new(), None);
-    while lines
+fn last_report(mut raw: impl BufRead) -> io::Result<Last> {
+    let (mut line, mut lines, mut last) = (Vec::new(), Lines::default(), Last::None);
+    while raw
         .by_ref()
         .take(LINE_BYTES_MAX)
         .read_until(b'\n', &mut line)?
@@ -118,8 +133,12 @@ fn last_report(mut lines: impl BufRead) -> io::Result<Option<Vec<u8>>> {
             let text = "a line of 64 MiB: that is no output of a server";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        if line.windows(MARK.len()).any(|window| window == MARK) {
-            last = Some(std::mem::take(&mut line));
+        if let Some(whole) = lines.receive(&line)
+            && contains(&whole, MARK)
+        {
+            last = Last::Report(whole);
+        } else if lines.take_omitted() {
+            last = Last::Omitted;
         }
         line.clear();
     }
@@ -232,6 +251,11 @@ impl Display for Failure {
                 "{source}: no report; it is the last line on the standard output of a server \
                  that has shut down"
             ),
+            Self::Omitted(source) => write!(
+                f,
+                "{source}: journalctl has left out a text of more than 4096 bytes, which may be \
+                 the report: call it with --all"
+            ),
             Self::Broken(source, error) => {
                 write!(f, "{source}: the last report is not whole: {error}")
             }
@@ -260,9 +284,34 @@ mod tests {
         let first = LINE.replace("763", "1");
         let mut log = format!("ready\n{first}\nlistening\n{LINE}\n").into_bytes();
         log.extend(b"not UTF-8: \xff\n");
-        let line = last_report(&log[..]).unwrap().expect("a line");
-        assert_eq!(parse(&line).unwrap().total_ms, 763);
-        assert_eq!(last_report(&b"ready\n"[..]).unwrap(), None);
+        assert_eq!(
+            last_report(&log[..]).unwrap(),
+            Last::Report(format!("{LINE}\n").into())
+        );
+        assert_eq!(last_report(&b"ready\n"[..]).unwrap(), Last::None);
+    }
+
+    #[test]
+    fn it_is_found_in_what_docker_and_the_journal_keep() {
+        let json = |text: &str| serde_json::to_string(text).unwrap();
+        let (begin, end) = LINE.split_at(LINE.len() / 2);
+        let docker = |text: &str| {
+            let text = json(text);
+            format!("{{\"log\":{text},\"stream\":\"stdout\",\"time\":\"2026-11-28T11:00:00Z\"}}\n")
+        };
+        let journal = |text: &str| format!("{{\"PRIORITY\":\"6\",\"MESSAGE\":{text}}}\n");
+        for log in [
+            docker("ready\n") + &docker(&format!("{LINE}\n")),
+            docker("ready\n") + &docker(begin) + &docker(&format!("{end}\n")),
+            journal("null") + &journal(&json(LINE)) + &journal(&json("stopped")),
+        ] {
+            let Last::Report(line) = last_report(log.as_bytes()).unwrap() else {
+                panic!("{log}");
+            };
+            assert_eq!(parse(&line).unwrap().total_ms, 763, "{log}");
+        }
+        let log = journal(&json(LINE)) + &journal("null");
+        assert_eq!(last_report(log.as_bytes()).unwrap(), Last::Omitted);
     }
 
     #[test]
