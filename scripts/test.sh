@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-echo "make test: takes about 6 minutes on two cores, after the build"
+echo "make test: takes about 6 minutes on two cores, the build included"
 files() {
     find . -maxdepth 1 -type f | sort
 }

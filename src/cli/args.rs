@@ -462,10 +462,11 @@ mod tests {
         check_refused(
             &["--admin", "ws://localhost:1"],
             &[],
-            "--admin \"ws://localhost:1\": expected IP:PORT without ws://, such as 127.0.0.1:8001",
+            "--admin \"ws://localhost:1\": expected IP:PORT without ws://, such as \
+             127.0.0.1:8001",
         );
-        let expected = "(not shown: it may hold a password): two slashes make it a URL, which it is \
-                        not: write sqlite:/PATH for an absolute path, or sqlite:PATH";
+        let expected = "(not shown: it may hold a password): two slashes make it a URL, which it \
+                        is not: write sqlite:/PATH for an absolute path, or sqlite:PATH";
         for flag in ["--store", "--spill"] {
             for path in ["sqlite://x.db", "sqlite:///var/lib/x.db"] {
                 let Usage(line) = run(&[flag, path], &[]).expect_err("an error");

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::Deserialize;
 use sundown::config::Config;
 
 use super::stream::{self, Stream};
@@ -50,8 +51,23 @@ pub(crate) fn say(config: &Config, json: &str) -> Result<String, Failure> {
     if line.starts_with("HTTP/1.1 200 ") {
         return Ok(body.to_owned());
     }
-    let what = format!("{line} {body}").escape_debug().to_string();
-    Err(Failure::Refused(addr, what))
+    let status = line.strip_prefix("HTTP/1.1 ").unwrap_or(line);
+    Err(Failure::Refused(
+        addr,
+        format!("{status}: {}", error_of(body)),
+    ))
+}
+
+/// The text of `{"error":"…"}`, or what else a server says.
+fn error_of(body: &str) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    match serde_json::from_str(body) {
+        Ok(Refusal { error }) => error,
+        Err(_) => body.to_owned(),
+    }
 }
 
 fn ask(addr: SocketAddr, json: &str) -> io::Result<String> {

@@ -14,7 +14,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::Serialize;
 use sundown::clock;
 
-use super::output::{PATIENCE, PIECE, write_within};
+use super::output::{PATIENCE, PIECE, printable, write_within};
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,17 +130,10 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// One line of at most [`PIECE`] bytes, so that it is written whole or not at all. Control
-/// characters are escaped: nothing that a peer sends can begin a line of its own.
+/// One line of at most [`PIECE`] bytes, so that it is written whole or not at all: nothing that a
+/// peer sends can begin a line of its own.
 fn text(unix_ms: u64, level: Level, _target: &str, said: &str) -> String {
-    let mut line = format!("{} {level} ", timestamp(unix_ms));
-    for c in said.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
+    let mut line = format!("{} {level} {}", timestamp(unix_ms), printable(said));
     if line.len() >= PIECE {
         line.truncate(beginning(&line, PIECE - "…\n".len()).len());
         line.push('…');
@@ -166,7 +159,9 @@ fn json(unix_ms: u64, level: Level, target: &str, said: &str) -> String {
             message,
         };
         // Strings: there is nothing that can fail.
-        serde_json::to_string(&line).unwrap_or_default() + "\n"
+        let line = serde_json::to_string(&line).unwrap_or_default();
+        // JSON escapes fewer characters than a terminal acts on.
+        printable(&line).into_owned() + "\n"
     };
     let mut line = object(said);
     let mut said = beginning(said, PIECE);
@@ -205,16 +200,16 @@ mod tests {
         assert_eq!(check("text"), "2026-11-22T13:19:00.000Z WARN text\n");
         assert_eq!(
             check("two\nlines\x1b[31m"),
-            "2026-11-22T13:19:00.000Z WARN two\\nlines\\u{1b}[31m\n"
+            "2026-11-22T13:19:00.000Z WARN two\\nlines\\u001b[31m\n"
         );
     }
 
     #[test]
     fn as_json_a_line_is_one_object() {
         assert_eq!(
-            json(MS, Level::Warn, TARGET, "two\n\"lines\"\x1b"),
+            json(MS, Level::Warn, TARGET, "two\n\"lines\"\x1b\u{9b}"),
             "{\"ts\":\"2026-11-22T13:19:00.000Z\",\"level\":\"WARN\",\"target\":\"sundown::store\",\
-             \"message\":\"two\\n\\\"lines\\\"\\u001b\"}\n"
+             \"message\":\"two\\n\\\"lines\\\"\\u001b\\u009b\"}\n"
         );
     }
 

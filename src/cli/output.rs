@@ -2,6 +2,7 @@
 //! the server or its exit. It owns the two descriptors' use; it must never make a write that can
 //! block, and never panic because a reader has gone (`println!` does both).
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ impl Stdout {
         let begun = clock::now().instant;
         write_within(
             io::stdout().as_fd(),
-            format!("{text}\n").as_bytes(),
+            format!("{}\n", printable(text)).as_bytes(),
             self.patience,
         );
         let spent = clock::now().instant.saturating_duration_since(begun);
@@ -52,8 +53,31 @@ pub(crate) fn print_text(text: &str) {
 
 /// Writes the one line on standard error that goes before an exit.
 pub(crate) fn print_error(text: &str) {
-    let line = format!("sundown: {text}\n");
+    let line = format!("sundown: {}\n", printable(text));
     write_within(io::stderr().as_fd(), line.as_bytes(), PATIENCE);
+}
+
+/// A text on one line that a terminal shows as it is. What would move its cursor, change colours
+/// or turn the order of characters around is escaped as in JSON, which stays the same JSON by that.
+/// For all that goes to a terminal or into a log: it may come from a peer or from a file.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    // Controls, and of the formats those for directions and of no width (Unicode, chapter 23).
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{feff}')
+            || ('\u{2060}'..='\u{206f}').contains(&c)
+    };
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if acts(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    Cow::Owned(text.chars().map(escape).collect())
 }
 
 /// Writes all of `bytes` in pieces, each once poll(2) says that it will not block, until
@@ -108,6 +132,23 @@ mod tests {
             filled += 512;
         }
         filled
+    }
+
+    #[test]
+    fn nothing_that_acts_on_a_terminal_is_printed() {
+        let check = |text, expected: &str| assert_eq!(printable(text), expected);
+        check(
+            "{\"queued\":3} ä e\u{301} 日本",
+            "{\"queued\":3} ä e\u{301} 日本",
+        );
+        check(
+            "a\x1b[2J\x1b]0;title\x07\nb",
+            r"a\u001b[2J\u001b]0;title\u0007\nb",
+        );
+        check(
+            "\u{9b}31m\x7f\u{202e}\u{2066}\u{feff}",
+            r"\u009b31m\u007f\u202e\u2066\ufeff",
+        );
     }
 
     #[test]

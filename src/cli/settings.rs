@@ -4,14 +4,15 @@
 
 mod values;
 
-use std::net::SocketAddr;
-
 use log::LevelFilter;
 use sundown::config::{Config, StoreConfig};
 use sundown::store::redis::RedisStore;
 
 use super::logger::Format;
-use values::{bytes, durability, duration, level, log_format, origins, sqlite_path, store, switch};
+use values::{
+    address_in_url, bytes, durability, duration, level, log_format, origins, sqlite_path,
+    sqlite_url, store, switch,
+};
 
 /// What the command line decides: the library's configuration, the application to serve, and what
 /// is said about it.
@@ -425,28 +426,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..BASE
     },
 ];
-
-/// What to write instead of a URL that leads to an address.
-fn address_in_url(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://")?;
-    let address = rest.trim_end_matches('/').parse::<SocketAddr>();
-    Some(match address {
-        Ok(address) => format!("expected IP:PORT and nothing else: {address}"),
-        Err(_) => {
-            let scheme: String = scheme.chars().take(16).collect();
-            format!("expected IP:PORT without {scheme}://, such as 127.0.0.1:8001")
-        }
-    })
-}
-
-/// What to write instead of `sqlite://x.db`.
-fn sqlite_url(text: &str) -> Option<String> {
-    text.starts_with("sqlite://").then(|| {
-        "two slashes make it a URL, which it is not: write sqlite:/PATH for an absolute path, or \
-         sqlite:PATH"
-            .to_owned()
-    })
-}
 
 fn put<T>(field: &mut T, value: Option<T>) -> Option<()> {
     *field = value?;

@@ -270,7 +270,10 @@ fn the_command_says_it_and_tells_what_came_of_it() {
         let line = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(line.contains(reason) && line.lines().count() == 1, "{line}");
     };
-    refused("hello", "400");
+    refused(
+        "hello",
+        "400 Bad Request: not JSON: expected value at line 1",
+    );
     server.terminate();
     eventually("the shutdown has begun", || server.readiness() == 503);
     refused("1", "503");

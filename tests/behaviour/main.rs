@@ -15,6 +15,7 @@ mod deployed;
 mod edges_frames;
 mod edges_http;
 mod edges_limits;
+mod escapes;
 mod fair_turns;
 mod frozen_redis;
 mod inner_limits;

@@ -1,6 +1,7 @@
 //! What the text of a value means: durations, sizes, stores and origins. Text in, value out, or
 //! nothing; it must never know which setting it is for.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -85,6 +86,27 @@ pub(super) fn origins(text: &str) -> Option<Vec<String>> {
         several if several.iter().any(|entry| entry == "*") => None,
         _ => Some(list),
     }
+}
+
+/// What to write instead of a URL that leads to an address.
+pub(super) fn address_in_url(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    if let Ok(address) = rest.trim_end_matches('/').parse::<SocketAddr>() {
+        return Some(format!("expected IP:PORT and nothing else: {address}"));
+    }
+    let scheme: String = scheme.chars().take(16).collect();
+    Some(format!(
+        "expected IP:PORT without {scheme}://, such as 127.0.0.1:8001"
+    ))
+}
+
+/// What to write instead of `sqlite://x.db`.
+pub(super) fn sqlite_url(text: &str) -> Option<String> {
+    text.starts_with("sqlite://").then(|| {
+        "two slashes make it a URL, which it is not: write sqlite:/PATH for an absolute path, or \
+         sqlite:PATH"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]

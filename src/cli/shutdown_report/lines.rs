@@ -1,5 +1,5 @@
 //! The lines of a server, as supervisors keep them: bare, behind a name and a time, or as a text in
-//! an object of their own (Docker's json-file log, `journalctl -o json`), in which a long line comes
+//! an object of their own (Docker's json-file log, `journalctl -o json`), where a long line comes
 //! in pieces.
 //!
 //! It owns what is known of those formats. It must never hold more than one line and its pieces.
