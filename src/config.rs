@@ -121,6 +121,7 @@ impl Config {
             ("--handshake-timeout", limits.handshake_timeout, required),
             ("--idle-timeout", limits.idle_timeout, optional),
             ("linger_timeout", limits.linger_timeout, required),
+            ("answered_timeout", limits.answered_timeout, required),
             ("close_timeout", limits.close_timeout, required),
         ] {
             if value < min {
@@ -372,8 +373,11 @@ pub struct Limits {
     /// is more: no goodbye leaves before its session is in the spill. In the last turn, all that
     /// are left. 65 536.
     pub spill_max: usize,
-    /// How long a connection that is over may take to read what is left for it. 10 s.
+    /// How long a connection that is over may take to read what is left for it; and, if it was a
+    /// WebSocket connection, to close its side then. 10 s.
     pub linger_timeout: Duration,
+    /// How long a peer that has its HTTP answer may take to close its side. 2 s.
+    pub answered_timeout: Duration,
     /// How long a peer may take to answer our Close outside of a shutdown. 10 s.
     pub close_timeout: Duration,
 }
@@ -451,6 +455,7 @@ impl Default for Limits {
             batch_max: 512,
             spill_max: 65_536,
             linger_timeout: Duration::from_secs(10),
+            answered_timeout: Duration::from_secs(2),
             close_timeout: Duration::from_secs(10),
         }
     }

@@ -302,7 +302,7 @@ impl EventLoop {
                 return;
             };
             if !has_room {
-                return self.connections.evict_handshake(entrance);
+                return self.connections.make_room(entrance, now);
             }
             let Some(socket) = listener.accept(now) else {
                 return;
@@ -389,7 +389,7 @@ impl EventLoop {
         }
         let now = self.now.instant;
         self.bus.iter_mut().for_each(|bus| bus.flush(now));
-        self.connections.flush();
+        self.connections.flush(now);
     }
 
     fn spill(&mut self, batch: Vec<Save>) {

@@ -69,11 +69,27 @@ pub(crate) enum Entrance {
 }
 
 impl Entrance {
-    /// The deadline of who came in there.
+    /// The deadline of a request that came in there.
     pub(super) fn handshake(self) -> Kind {
         match self {
             Self::Public => Kind::Handshake,
             Self::Admin => Kind::AdminHandshake,
+        }
+    }
+
+    /// The deadline of output that is left for a connection which is over.
+    pub(super) fn sending(self) -> Kind {
+        match self {
+            Self::Public => Kind::Sending,
+            Self::Admin => Kind::AdminSending,
+        }
+    }
+
+    /// The deadline of a peer that has its HTTP answer.
+    pub(super) fn answered(self) -> Kind {
+        match self {
+            Self::Public => Kind::Answered,
+            Self::Admin => Kind::AdminAnswered,
         }
     }
 }
@@ -89,7 +105,11 @@ pub(super) enum Phase {
     /// engine still has something to send, or is about to let go.
     Deaf(Option<Box<WebSocket>>),
     /// Over: what waits is sent, then our side is closed, then the rest is read and dropped.
-    Lingering { half_closed: bool },
+    Lingering {
+        half_closed: bool,
+        /// It was a WebSocket connection.
+        was_client: bool,
+    },
     /// The socket is finished: it is freed at the end of the turn; if it is in a line, of the turn
     /// in which it comes to its end.
     Dead,
@@ -180,6 +200,21 @@ impl Connection {
                     self.readable = false;
                     return ReadOutcome::Broken;
                 }
+            }
+        }
+    }
+
+    /// Drops what has been received, as far as that takes few reads: a socket that is closed with
+    /// unread input resets its peer.
+    pub(super) fn drain(&mut self) {
+        let mut dropped = [0; DRAIN_READ_BYTES];
+        for _ in 0..DRAIN_READS_MAX {
+            match self.read(&mut dropped) {
+                ReadOutcome::Bytes(len) if len == dropped.len() => {}
+                ReadOutcome::Bytes(_)
+                | ReadOutcome::Empty
+                | ReadOutcome::End
+                | ReadOutcome::Broken => return,
             }
         }
     }
@@ -321,6 +356,12 @@ impl Waiting for Connection {
 /// The first read of a connection, and every read of small frames.
 const READ_BYTES_MIN: u32 = 2 << 10;
 
+/// What `drain` reads at a time.
+const DRAIN_READ_BYTES: usize = 8 << 10;
+
+/// How often `drain` reads: more than a request head takes.
+const DRAIN_READS_MAX: usize = 4;
+
 /// Frames that are smaller on average are small.
 const SMALL_FRAME_BYTES: usize = 256;
 
@@ -435,7 +476,10 @@ mod tests {
             4 << 10,
             "a short read says nothing"
         );
-        connection.phase = Phase::Lingering { half_closed: true };
+        connection.phase = Phase::Lingering {
+            half_closed: true,
+            was_client: false,
+        };
         assert_eq!(
             connection.read_len(MAX),
             MAX,

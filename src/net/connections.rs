@@ -41,6 +41,8 @@ pub(crate) struct Connections {
     pub(super) dead: Vec<u32>,
     /// Connections of operators.
     admins: SlotSet,
+    /// Connections that are finished and not freed yet, of clients and of operators.
+    doomed: [usize; 2],
     /// One for each.
     pub(super) deadlines: Deadlines,
     /// What connections at rest do without.
@@ -65,9 +67,11 @@ impl Connections {
             unsent: SlotSet::default(),
             dead: Vec::new(),
             admins: SlotSet::default(),
+            doomed: [0; 2],
             deadlines: Deadlines::new(|kind| match kind {
                 Kind::Handshake | Kind::AdminHandshake => limits.handshake_timeout,
-                Kind::Lingering => limits.linger_timeout,
+                Kind::Sending | Kind::AdminSending | Kind::Parted => limits.linger_timeout,
+                Kind::Answered | Kind::AdminAnswered => limits.answered_timeout,
                 Kind::Closing => limits.close_timeout,
                 Kind::Idle => limits.idle_timeout / u32::from(IDLE_CHECKS),
             }),
@@ -88,6 +92,11 @@ impl Connections {
             Entrance::Public => self.table.len() - self.admins.len(),
             Entrance::Admin => self.admins.len(),
         }
+    }
+
+    /// How many of them are about to be freed.
+    pub(super) fn doomed(&self, entrance: Entrance) -> usize {
+        self.doomed[entrance as usize]
     }
 
     /// Connections with output that the kernel has not taken.
@@ -208,17 +217,19 @@ impl Connections {
         }
         for slot in std::mem::take(&mut self.dead) {
             self.admins.remove(slot);
-            if let Some(mut connection) = self.table.remove(slot)
-                && let Err(error) = registry.deregister(&mut connection.socket)
-            {
+            let Some(mut connection) = self.table.remove(slot) else {
+                continue;
+            };
+            self.doomed[connection.entrance as usize] -= 1;
+            if let Err(error) = registry.deregister(&mut connection.socket) {
                 log::trace!("deregister: {error}");
             }
         }
-        self.release();
+        self.give_back();
     }
 
     /// After a crowd: gives the memory back. Its cost is shared by all who have gone since.
-    fn release(&mut self) {
+    fn give_back(&mut self) {
         if self.table.len() == 0 {
             self.spares.clear();
             self.dirty.shrink_to(DIRTY_MIN);
@@ -235,6 +246,7 @@ impl Connections {
             && !connection.is_dead()
         {
             connection.phase = Phase::Dead;
+            self.doomed[connection.entrance as usize] += 1;
             self.deadlines.clear(slot);
             self.unsent.remove(slot);
             // The others of its line are linked through it.
@@ -291,6 +303,11 @@ impl Connections {
             *codec = Some(self.spares.take_codec());
         }
         Some(connection)
+    }
+
+    pub(super) fn id_at(&self, slot: u32) -> Option<ConnId> {
+        let generation = self.table.get(slot)?.generation;
+        Some(ConnId { slot, generation })
     }
 
     pub(super) fn all(&self) -> Vec<ConnId> {
@@ -357,7 +374,7 @@ mod tests {
                 .insert(socket, Entrance::Public, registry, now);
             let conn = *self.connections.all().last().unwrap();
             self.connections.upgrade(conn, b"101", now);
-            self.connections.flush();
+            self.connections.flush(self.now);
             (client, conn)
         }
 
@@ -419,7 +436,7 @@ mod tests {
         assert_eq!(server.serve(), ["assembled"]);
         assert!(!server.has_codec(conn), "the frame has ended");
         assert!(server.has_buffer(conn), "the reply waits");
-        server.connections.flush();
+        server.connections.flush(server.now);
         assert!(!server.has_buffer(conn), "the reply is on its way");
 
         server.connections.set_paused(conn, false);
@@ -438,7 +455,7 @@ mod tests {
             server.now += server.connections.deadlines.after(Kind::Idle) + late;
             let lost = server.connections.handle_timeout(server.now);
             let pinged = !server.connections.dirty.is_empty();
-            server.connections.flush();
+            server.connections.flush(server.now);
             match (lost.len(), pinged) {
                 (0, false) => "nothing",
                 (0, true) => "pinged",
@@ -456,7 +473,7 @@ mod tests {
         assert_eq!(checks, ["nothing", "pinged", "nothing"]);
         client.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).unwrap();
         assert_eq!(server.serve(), ["control"]);
-        server.connections.flush();
+        server.connections.flush(server.now);
         let checks = check_idle(&mut server, stall);
         let part = "the first ends a time in which it was heard";
         assert_eq!(

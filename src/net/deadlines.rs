@@ -14,8 +14,16 @@ pub(super) enum Kind {
     Handshake,
     /// An operator is.
     AdminHandshake,
-    /// The rest of what has been sent to it is to be taken, and its side to be closed.
-    Lingering,
+    /// It is over, and the rest of its output is to be taken.
+    Sending,
+    /// The same of an operator.
+    AdminSending,
+    /// Our side is closed behind an HTTP answer, and the peer is to close its own.
+    Answered,
+    /// The same of an operator.
+    AdminAnswered,
+    /// Our side of a WebSocket connection is closed, and the peer is to close its own.
+    Parted,
     /// The closing handshake is to be completed.
     Closing,
     /// It is looked at again, whether it has been heard.
@@ -24,10 +32,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// In the order in which they are looked at.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Handshake,
         Self::AdminHandshake,
-        Self::Lingering,
+        Self::Sending,
+        Self::AdminSending,
+        Self::Answered,
+        Self::AdminAnswered,
+        Self::Parted,
         Self::Closing,
         Self::Idle,
     ];

@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Entrance, Phase};
 use super::connections::Connections;
-use super::deadlines::Kind;
+use super::deadlines::{Deadlines, Kind};
 use super::http::Answer;
 use super::websocket;
 use crate::engine::io::{CloseReason, ConnId};
 
 /// An idle peer is looked at so many times in an idle timeout.
 pub(super) const IDLE_CHECKS: u8 = 4;
+
+/// So many handshakes are refused in a turn: where 128 have room, one that has come in keeps its
+/// place for 32 turns at least.
+const HANDSHAKES_REFUSED_MAX: usize = 4;
 
 /// A peer that was just upgraded has been silent for no time. After one that was heard, the first
 /// check does not count: it ends a time in which the peer was not silent throughout.
@@ -33,11 +37,39 @@ impl Connections {
         self.deadlines.next()
     }
 
-    /// The oldest handshake makes room: it has had the most time.
-    pub(crate) fn evict_handshake(&mut self, entrance: Entrance) {
-        if let Some(slot) = self.deadlines.first(entrance.handshake()) {
-            self.kill(slot);
+    /// Makes room for those who wait to be accepted there: the sockets that have lingered longest
+    /// are closed. If there is none, the oldest handshakes are answered 503, and linger from then
+    /// on. In the next turns there is room.
+    pub(crate) fn make_room(&mut self, entrance: Entrance, now: Instant) {
+        let lingering: &[Kind] = match entrance {
+            // Nothing is lost by closing those that have all of their output.
+            Entrance::Public => &[Kind::Answered, Kind::Parted, Kind::Sending],
+            Entrance::Admin => &[Kind::AdminAnswered, Kind::AdminSending],
+        };
+        let oldest =
+            |deadlines: &Deadlines| lingering.iter().find_map(|&kind| deadlines.first(kind));
+        while self.doomed(entrance) < self.limits.accepts_max
+            && let Some(slot) = oldest(&self.deadlines)
+        {
+            self.release(slot);
         }
+        for _ in self.doomed(entrance)..HANDSHAKES_REFUSED_MAX {
+            let Some(slot) = self.deadlines.first(entrance.handshake()) else {
+                return;
+            };
+            if let Some(conn) = self.id_at(slot) {
+                self.tally.answered(entrance, 503);
+                self.answer(conn, &Answer::unavailable("no room"), true, now);
+            }
+        }
+    }
+
+    /// Closes a socket before its peer has closed it, without a reset if that can be helped.
+    fn release(&mut self, slot: u32) {
+        if let Some(connection) = self.table.get_mut(slot) {
+            connection.drain();
+        }
+        self.kill(slot);
     }
 
     /// From here on it is looked at, whether it is heard: it has done its handshake.
@@ -64,15 +96,12 @@ impl Connections {
 
     /// Answers the connection if it is a WebSocket connection that is over by that.
     fn expire(&mut self, slot: u32, kind: Kind, now: Instant) -> Option<ConnId> {
-        let connection = self.table.get(slot)?;
-        let conn = ConnId {
-            slot,
-            generation: connection.generation,
-        };
+        let conn = self.id_at(slot)?;
         match kind {
             Kind::Handshake | Kind::AdminHandshake => {
+                let connection = self.table.get(slot)?;
                 if matches!(&connection.phase, Phase::Handshake { head } if head.is_empty()) {
-                    self.kill(slot);
+                    self.release(slot);
                 } else {
                     let entrance = connection.entrance;
                     self.tally.answered(entrance, 408);
@@ -80,8 +109,12 @@ impl Connections {
                 }
                 None
             }
-            Kind::Lingering => {
-                self.kill(slot);
+            Kind::Sending
+            | Kind::AdminSending
+            | Kind::Answered
+            | Kind::AdminAnswered
+            | Kind::Parted => {
+                self.release(slot);
                 None
             }
             Kind::Closing => {

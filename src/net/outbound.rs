@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::connection::Phase;
-use super::connections::Connections;
+use super::connections::{Connections, live};
 use super::deadlines::Kind;
 use super::http::Answer;
 use super::websocket;
@@ -141,7 +141,7 @@ impl Connections {
     }
 
     /// Writes out everything that was queued in this turn, each connection once.
-    pub(crate) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self, now: Instant) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
             let Some(connection) = self.table.get_mut(slot) else {
@@ -158,10 +158,19 @@ impl Connections {
             }
             self.unsent.remove(slot);
             self.spares.keep_buffer(&mut connection.outbound);
-            if let Phase::Lingering { half_closed } = &mut connection.phase
+            if let Phase::Lingering {
+                half_closed,
+                was_client,
+            } = &mut connection.phase
                 && !*half_closed
             {
                 *half_closed = true;
+                let kind = if *was_client {
+                    Kind::Parted
+                } else {
+                    connection.entrance.answered()
+                };
+                self.deadlines.set(slot, kind, now);
                 connection.half_close();
                 connection.readable = true;
             }
@@ -176,18 +185,22 @@ impl Connections {
     }
 
     fn linger(&mut self, conn: ConnId, now: Instant) {
-        if let Some(connection) = self.get_mut(conn) {
-            let lingering = Phase::Lingering { half_closed: false };
-            let earlier = std::mem::replace(&mut connection.phase, lingering);
+        if let Some(connection) = live(&mut self.table, conn) {
+            if !connection.is_lingering() {
+                let was_client = connection.is_websocket();
+                connection.phase = Phase::Lingering {
+                    half_closed: false,
+                    was_client,
+                };
+                let kind = connection.entrance.sending();
+                self.deadlines.set(conn.slot, kind, now);
+            }
             connection.stash = Vec::new();
             connection.paused = false;
             connection.readable = true;
             self.unsent.remove(conn.slot);
             self.enlist(conn.slot);
             self.mark_dirty(conn.slot);
-            if !matches!(earlier, Phase::Lingering { .. }) {
-                self.deadlines.set(conn.slot, Kind::Lingering, now);
-            }
         }
     }
 }

@@ -210,8 +210,8 @@ fn operators_without_end_starve_nobody() {
         .find_map(|line| line.strip_prefix("sundown_sockets "));
     let sockets: u32 = sockets.expect("a gauge").parse().expect("a number");
     assert!(
-        (64..=65).contains(&sockets),
-        "{sockets} sockets: 64 of operators, one client"
+        (57..=65).contains(&sockets),
+        "{sockets} sockets: 64 of operators, of which some make room, and one client"
     );
     drop(silent);
 }

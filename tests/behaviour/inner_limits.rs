@@ -141,7 +141,7 @@ fn who_does_not_answer_our_close_is_cut() {
 
 #[test]
 fn who_does_not_end_after_the_answer_is_cut() {
-    let server = Inside::start("memory:", |config| config.limits.linger_timeout = ms(300));
+    let server = Inside::start("memory:", |config| config.limits.answered_timeout = ms(300));
     let mut stream = Stream::connect(server.address);
     stream.queue(b"garbage\r\n\r\n");
     let answer = http::answer(&mut stream, PATIENCE).expect("an answer");

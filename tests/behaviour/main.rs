@@ -11,6 +11,7 @@ mod support;
 
 mod barrier;
 mod broadcast;
+mod crowded;
 mod deployed;
 mod edges_frames;
 mod edges_http;

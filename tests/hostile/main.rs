@@ -1,6 +1,6 @@
 //! Goal: a hostile crowd costs the server no more memory than a stated bound, gets the answer that
-//! the documents promise it, and leaves a good client served: `make test-hostile`, and
-//! docs/hostile.md for the figures.
+//! the documents promise it, and leaves a good client, newcomers and a health check served:
+//! `make test-hostile`, and docs/hostile.md for the figures.
 //! Method: the built binary on a core of its own, one crowd after the other on the other core, and
 //! a client that asks and waits for the reply, in turn without the crowd and with it. Memory and
 //! answers always decide; latency is printed, and decides where `SUNDOWN_HOSTILE_LATENCY` asks for
@@ -27,11 +27,13 @@ mod good;
 mod peer;
 mod plans;
 
+use std::process::Command;
+
 use crowd::Crowd;
 use files::allow_files;
 use good::{Good, Latency, median};
 use plans::{Habit, Plan};
-use support::server::Server;
+use support::server::{BINARY, Server};
 use support::{eventually, http};
 
 /// How often each crowd comes, and how many round trips are timed each time.
@@ -100,6 +102,9 @@ fn a_good_client_is_served_whatever_the_others_do() {
     assert!(too_slow.is_empty(), "p99 more than doubles: {too_slow:?}");
 }
 
+/// Clients that come while a crowd is there: all of them are served.
+const NEWCOMERS: usize = 20;
+
 /// One crowd, and how many times longer a good client waits while it is there.
 #[track_caller]
 fn withstand(plan: &Plan, extent: &Extent) -> f64 {
@@ -114,13 +119,20 @@ fn withstand(plan: &Plan, extent: &Extent) -> f64 {
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for _ in 0..extent.pairs {
         without.push(good.measure(extent.round_trips));
-        let crowd = Crowd::gather(server.address, plan);
+        let address = if plan.is_at_admin {
+            server.admin
+        } else {
+            server.address
+        };
+        let crowd = Crowd::gather(address, plan);
         if plan.habit == Habit::Holding {
             eventually("everyone is in", || sockets(&server) > plan.sockets);
         }
         with.push(good.measure(extent.round_trips));
-        // Whoever comes now is let in too.
-        Good::arrive(&server).measure(1);
+        for _ in 0..NEWCOMERS {
+            Good::arrive(&server).measure(1);
+        }
+        assert_ready(&server);
         let tally = crowd.disperse();
         (plan.verdict)(&tally);
         eventually("the crowd is forgotten", || sockets(&server) <= 2);
@@ -147,6 +159,18 @@ fn withstand(plan: &Plan, extent: &Extent) -> f64 {
     let report = server.stop();
     assert_eq!(report.cut, 0, "{report:?}");
     ratio
+}
+
+/// As a supervisor asks: whatever clients do, it must not restart the server.
+#[track_caller]
+fn assert_ready(server: &Server) {
+    let admin = server.admin.to_string();
+    let check = Command::new(BINARY)
+        .args(["healthcheck", "--admin", &admin])
+        .env_clear()
+        .output()
+        .expect("the built binary");
+    assert_eq!(check.status.code(), Some(0), "{check:?}");
 }
 
 /// Sockets of clients, by the server's own count; the question is one of operators.

@@ -36,12 +36,14 @@ pub(crate) struct Plan {
     pub(crate) scripts: Vec<Script>,
     pub(crate) bound: Bound,
     pub(crate) flags: &'static [&'static str],
+    /// It comes to the admin listener, and not to that of clients.
+    pub(crate) is_at_admin: bool,
     /// Whether it has ended for them as the documents say.
     pub(crate) verdict: fn(&Tally),
 }
 
 pub(crate) fn all() -> Vec<Plan> {
-    [handshakes(), headers(), claims(), floods()]
+    [handshakes(), lingering(), headers(), claims(), floods()]
         .into_iter()
         .flatten()
         .collect()
@@ -61,7 +63,13 @@ fn handshakes() -> Vec<Plan> {
             ..Bound::default()
         },
         flags: timeout,
-        verdict: |tally| only(tally, &[Fate::Ended, Fate::Answered(408)]),
+        is_at_admin: false,
+        verdict: |tally| {
+            only(
+                tally,
+                &[Fate::Ended, Fate::Answered(408), Fate::Answered(503)],
+            );
+        },
     };
     vec![
         half_open(
@@ -86,6 +94,7 @@ fn handshakes() -> Vec<Plan> {
                 ..Bound::default()
             },
             flags: &["--handshake-timeout", "2s"],
+            is_at_admin: false,
             verdict: |tally| {
                 // Whoever's first byte has not come by then gets no answer, and a busy machine is
                 // slow to send it.
@@ -105,8 +114,32 @@ fn handshakes() -> Vec<Plan> {
                 ..Bound::default()
             },
             flags: &[],
+            is_at_admin: false,
             verdict: |tally| only(tally, &[Fate::Closed(1000)]),
         },
+    ]
+}
+
+fn lingering() -> Vec<Plan> {
+    let not_found = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let plan = |name, sockets, is_at_admin| Plan {
+        name,
+        habit: Habit::Arriving,
+        sockets,
+        scripts: vec![once(not_found)],
+        bound: Bound {
+            // As many as there is room for.
+            sockets: 1_128 + 64,
+            head_bytes: not_found.len(),
+            ..Bound::default()
+        },
+        flags: &["--max-connections", "1000"],
+        is_at_admin,
+        verdict: |tally| only(tally, &[Fate::Answered(404)]),
+    };
+    vec![
+        plan("answered, and never closed", 1_330, false),
+        plan("the same, of operators", 140, true),
     ]
 }
 
@@ -124,6 +157,7 @@ fn headers() -> Vec<Plan> {
             ..Bound::default()
         },
         flags: &[],
+        is_at_admin: false,
         verdict: |tally| {
             only(tally, &[Fate::Answered(431), Fate::Ended]);
             some(tally, &Fate::Answered(431), 50);
@@ -156,6 +190,7 @@ fn claims() -> Vec<Plan> {
             ..Bound::default()
         },
         flags: &[],
+        is_at_admin: false,
         verdict: |tally| {
             only(tally, &[Fate::Closed(1009), Fate::Closed(1000)]);
             some(tally, &Fate::Closed(1009), 666);
@@ -189,6 +224,7 @@ fn floods() -> Vec<Plan> {
             ..Bound::default()
         },
         flags: &[],
+        is_at_admin: false,
         verdict: verdict(habit),
     };
     vec![
