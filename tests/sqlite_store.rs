@@ -327,10 +327,13 @@ fn files_that_are_not_ours_are_refused_and_left_as_they_are() {
             "not one of sundown's",
         ),
         (make("newer", newer), "written by a newer sundown (schema 2"),
-        (dir.path().to_owned(), "unable to open database file"),
+        (
+            dir.path().to_owned(),
+            "unable to open database file: it is a directory",
+        ),
         (
             dir.path().join("no/such/dir"),
-            "unable to open database file",
+            "unable to open database file: there is no directory /",
         ),
         (PathBuf::from(":memory:"), "cannot keep a WAL"),
     ];

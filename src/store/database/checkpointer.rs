@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::location;
 use crate::error::Error;
 
 /// A WAL of this size is moved into the database: 4,000 pages, more or less.
@@ -64,8 +65,10 @@ impl Checkpointer {
     /// Opens a second connection to the file and starts the thread. It wakes the loop when a job
     /// is done.
     pub(crate) fn start(path: &Path, waker: Arc<mio::Waker>) -> Result<Self, Error> {
-        let conn = connect(path)
-            .map_err(|error| Error::Store(format!("sqlite:{}: {error}", path.display())))?;
+        let conn = connect(path).map_err(|error| {
+            let error = location::explain(path, &error);
+            Error::Store(format!("sqlite:{}: {error}", path.display()))
+        })?;
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
         let wal = PathBuf::from(wal);

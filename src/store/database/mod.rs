@@ -6,7 +6,9 @@
 //! nor one that a newer version has written.
 
 mod checkpointer;
+mod location;
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 
 pub(super) use self::checkpointer::Checkpointer;
+pub(super) use self::location::open_private;
+use self::location::{MakingLock, explain};
 
 /// What a file is for, as its header says.
 #[derive(Debug)]
@@ -35,19 +39,58 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens a file, or makes it; the error is for people. `first` is done in the transaction that
 /// makes the tables. The connection never waits for a lock after that, and never checkpoints.
+///
+/// A file is made under a lock: of several processes that start with a new one, one makes it, and
+/// the others wait.
 pub(super) fn open<T>(
     path: &Path,
     kind: &Kind,
     first: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<(Connection, T), String> {
-    let failed = |error: rusqlite::Error| error.to_string();
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut conn = Connection::open_with_flags(path, flags).map_err(failed)?;
-    conn.busy_timeout(OPEN_TIMEOUT).map_err(failed)?;
+    let is_there = fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+    if is_there && let Some(conn) = open_whole(path, kind)? {
+        return prepare(conn, path, kind, first);
+    }
+    let _lock = MakingLock::wait(path)
+        .and_then(|lock| location::create_private(path).map(|()| lock))
+        .map_err(|error| location::why(path, &error.to_string()))?;
+    prepare(connect(path)?, path, kind, first)
+}
+
+/// A connection to a file that is whole already; `None` if it is not, or cannot be told.
+fn open_whole(path: &Path, kind: &Kind) -> Result<Option<Connection>, String> {
+    let conn = connect(path)?;
+    let identified = conn
+        .unchecked_transaction()
+        .and_then(|tx| identify(&tx, kind));
+    match identified {
+        Ok(Ok(is_new)) => Ok((!is_new).then_some(conn)),
+        Ok(Err(refused)) => Err(refused),
+        Err(error) if is_locked(&error) => Ok(None),
+        Err(error) => Err(explain(path, &error)),
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+        .and_then(|conn| conn.busy_timeout(OPEN_TIMEOUT).map(|()| conn))
+        .map_err(|error| explain(path, &error))
+}
+
+/// Sets up what a connection needs, and makes the tables if there are none.
+fn prepare<T>(
+    mut conn: Connection,
+    path: &Path,
+    kind: &Kind,
+    first: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<(Connection, T), String> {
+    let failed = |error: rusqlite::Error| explain(path, &error);
     // Before anything is written.
-    identify(&conn, kind).map_err(failed)??;
+    let tx = conn.unchecked_transaction().map_err(failed)?;
+    identify(&tx, kind).map_err(failed)??;
+    drop(tx);
+    location::make_private(path);
     conn.pragma_update(None, "page_size", PAGE_BYTES)
         .map_err(failed)?;
     let mode = "journal_mode";

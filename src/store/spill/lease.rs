@@ -4,9 +4,11 @@
 //! ends, however it ends, so that no crash leaves it taken. It must never wait for another holder,
 //! and the file is never deleted: whoever had it open would lock what nobody else sees.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
+
+use crate::store::database::open_private;
 
 /// The right, for as long as this lives.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(super) struct Lease(
 impl Lease {
     /// Takes the lock on the file at `path`; `None` if another process has it.
     pub(super) fn take(path: &Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        let file = open_private(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
