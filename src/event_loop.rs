@@ -7,10 +7,11 @@
 mod broadcasting;
 mod counting;
 mod reading;
+mod stopping;
 mod store_log;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use crate::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent,
 };
 use crate::engine::message::{Message, ServerMessage};
-use crate::engine::shutdown::{Outcome, Trigger};
+use crate::engine::shutdown::Outcome;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::net::connection::Entrance;
@@ -148,20 +149,20 @@ impl EventLoop {
     }
 
     fn dispatch(&mut self) {
-        let (mut store_ready, mut signalled, mut woken, mut bus_ready) = <_>::default();
+        let (mut store_ready, mut woken, mut bus_ready) = <_>::default();
         for event in &self.events {
             match Source::of(event.token()) {
                 Source::Listener => self.listener.handle_ready(),
                 Source::Admin => self.admin.iter_mut().for_each(Listener::handle_ready),
-                // A signal that is older than the loop has its edge, too: from being registered.
-                Source::Signals => signalled = true,
                 Source::Waker => woken = true,
                 Source::Store => store_ready = true,
                 Source::Bus => bus_ready = true,
                 Source::Connection(slot) => self.connections.handle_ready(slot, event),
             }
         }
-        self.dispatch_requests(signalled);
+        if woken {
+            self.dispatch_requests();
+        }
         if store_ready || woken {
             self.store.handle_ready(self.now);
             self.dispatch_store_events();
@@ -176,20 +177,6 @@ impl EventLoop {
         }
         self.serve_ready();
         self.accept();
-    }
-
-    /// To ask for signals is a system call: it is made when there was an edge on their pipe.
-    fn dispatch_requests(&mut self, signalled: bool) {
-        let signals = self.signals.as_mut().filter(|_| signalled);
-        let signals = signals.into_iter().flat_map(Signals::pending);
-        let handles = self.requests.shutdowns.swap(0, Ordering::Acquire);
-        let triggers: Vec<_> = signals
-            .chain((0..handles).map(|_| Trigger::Handle))
-            .collect();
-        for trigger in triggers {
-            log::info!("shutdown asked for by {trigger}");
-            self.handle_input(Input::Shutdown(trigger));
-        }
     }
 
     /// Whether there was any.

@@ -18,6 +18,7 @@ struct Report<'a> {
     late: u64,
     closed_1001: usize,
     cut: usize,
+    repeats: u32,
     phases_ms: Phases,
     total_ms: u64,
     unsaved: Vec<Unsaved<'a>>,
@@ -63,6 +64,7 @@ impl Outcome {
             late: self.late,
             closed_1001: self.closed_1001,
             cut: self.cut,
+            repeats: self.repeats,
             phases_ms: Phases::of(&self.timeline),
             total_ms: between(self.timeline.began, self.timeline.stopped),
             unsaved: unsaved.collect(),
@@ -114,6 +116,7 @@ mod tests {
         let at = |ms| Some(began + Duration::from_millis(ms));
         let outcome = Outcome {
             trigger: Some(Trigger::Sigterm),
+            repeats: 12,
             connections: 2,
             notified: 3,
             drained: 4,
@@ -148,9 +151,10 @@ mod tests {
             "late",
             "closed_1001",
             "cut",
+            "repeats",
         ];
         let numbers = fields.map(|field| report[field].as_u64().unwrap_or_default());
-        assert_eq!(numbers, [2, 3, 4, 5, 6, 8, 9, 10, 11]);
+        assert_eq!(numbers, [2, 3, 4, 5, 6, 8, 9, 10, 11, 12]);
         assert_eq!(
             report["unsaved"],
             serde_json::json!([{"session": "a", "count": 7}])

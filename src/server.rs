@@ -118,7 +118,7 @@ impl Server {
 
     /// Shuts down on these signals, too.
     pub fn with_signals(mut self, mut signals: Signals) -> Result<Self, Error> {
-        signals.watch(self.event_loop.poll.registry())?;
+        signals.watch(&self.event_loop.requests.waker)?;
         self.event_loop.signals = Some(signals);
         Ok(self)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::message::{Message, ServerMessage};
-use super::shutdown::Trigger;
+use super::shutdown::Request;
 
 /// The turn's time, read once at its start: a monotonic instant for deadlines and the wall clock,
 /// in milliseconds since the Unix epoch, for timestamps and expiry.
@@ -252,7 +252,7 @@ pub enum Input<'a> {
     Broadcast(Broadcast),
     /// Someone asks for the shutdown: the first time it begins, the second time it hurries, the
     /// third time it ends.
-    Shutdown(Trigger),
+    Shutdown(Request),
     /// What only the shell can see, once a turn.
     Levels(Levels),
 }

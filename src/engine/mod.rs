@@ -153,7 +153,7 @@ impl Engine {
             Input::Gone { conn } => self.gone(conn),
             Input::Store(event) => self.store_event(event, now),
             Input::Broadcast(broadcast) => self.broadcast(broadcast, now),
-            Input::Shutdown(trigger) => self.shutdown_requested(trigger, now),
+            Input::Shutdown(request) => self.shutdown_requested(request, now),
             Input::Levels(levels) => {
                 self.levels = levels;
                 self.drive_shutdown(now);

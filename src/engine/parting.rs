@@ -13,7 +13,7 @@ use super::fanout::Fanout;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol, Save};
 use super::message::ServerMessage;
 use super::session::Session;
-use super::shutdown::{Action, Census, Outcome, State, Trigger};
+use super::shutdown::{Action, Census, Outcome, Request, State};
 use super::timers::Timer;
 use super::{Engine, StoreState};
 
@@ -94,9 +94,9 @@ impl Parting {
 }
 
 impl Engine {
-    pub(super) fn shutdown_requested(&mut self, trigger: Trigger, now: Now) {
-        self.parting.tally.trigger.get_or_insert(trigger);
-        let actions = self.shutdown.handle_request(now.instant);
+    pub(super) fn shutdown_requested(&mut self, request: Request, now: Now) {
+        self.parting.tally.trigger.get_or_insert(request.trigger);
+        let actions = self.shutdown.handle_request(request, now.instant);
         self.refuse_broadcasts();
         self.perform(actions, now);
     }
@@ -393,6 +393,7 @@ impl Engine {
         let elsewhere = unsaved.len() + outcome.spilled;
         outcome.saved = self.parting.sessions.saturating_sub(elsewhere);
         outcome.unsaved = unsaved;
+        outcome.repeats = self.shutdown.repeats();
         outcome.timeline = *self.shutdown.timeline();
         outcome
     }

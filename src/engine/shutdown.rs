@@ -23,6 +23,8 @@ pub enum Trigger {
     Sigterm,
     /// SIGINT.
     Sigint,
+    /// SIGHUP, since the terminal has gone.
+    Sighup,
     /// `Handle::shutdown`.
     Handle,
 }
@@ -32,9 +34,19 @@ impl fmt::Display for Trigger {
         f.write_str(match self {
             Self::Sigterm => "SIGTERM",
             Self::Sigint => "SIGINT",
+            Self::Sighup => "SIGHUP",
             Self::Handle => "handle",
         })
     }
+}
+
+/// A wish that the server shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Who asks.
+    pub trigger: Trigger,
+    /// When the request came, which may be long before the loop has seen it.
+    pub at: Instant,
 }
 
 /// The phase, with its deadline.
@@ -229,12 +241,19 @@ const SWEEP_TIME: Duration = Duration::from_millis(250);
 /// trips within a data centre.
 const SETTLE_TIME: Duration = Duration::from_millis(10);
 
+/// Signals that come so soon after one that counted are one with it: `timeout` signals the process
+/// and then its group, and some supervisors do the same.
+const REPEAT_WITHIN: Duration = Duration::from_millis(500);
+
 /// The machine.
 #[derive(Debug)]
 pub struct Shutdown {
     budget: ShutdownBudget,
     state: State,
     requests: u32,
+    /// When the last signal came that counted.
+    signalled_at: Option<Instant>,
+    repeats: u32,
     timeline: Timeline,
 }
 
@@ -245,6 +264,8 @@ impl Shutdown {
             budget,
             state: State::Serving,
             requests: 0,
+            signalled_at: None,
+            repeats: 0,
             timeline: Timeline::default(),
         }
     }
@@ -259,10 +280,27 @@ impl Shutdown {
         &self.timeline
     }
 
-    /// Someone asks for the shutdown.
-    pub fn handle_request(&mut self, now: Instant) -> &'static [Action] {
+    /// Signals that were one with the one before.
+    pub fn repeats(&self) -> u32 {
+        self.repeats
+    }
+
+    /// Someone asks for the shutdown. All times are counted from when the first request came.
+    pub fn handle_request(&mut self, request: Request, now: Instant) -> &'static [Action] {
+        let at = request.at.min(now);
+        if request.trigger != Trigger::Handle {
+            let since = |counted| at.saturating_duration_since(counted);
+            if self
+                .signalled_at
+                .is_some_and(|it| since(it) < REPEAT_WITHIN)
+            {
+                self.repeats = self.repeats.saturating_add(1);
+                return &[];
+            }
+            self.signalled_at = Some(at);
+        }
         self.requests = self.requests.saturating_add(1);
-        self.timeline.began.get_or_insert(now);
+        self.timeline.began.get_or_insert(at);
         let event = match self.requests {
             1 => Event::Begin,
             2 => Event::Hurry,
@@ -474,6 +512,8 @@ impl Shutdown {
 pub struct Outcome {
     /// Who asked first.
     pub trigger: Option<Trigger>,
+    /// Signals that came within 500 ms of another one, and counted as one with it.
+    pub repeats: u32,
     /// WebSocket connections when the notice was due: at the request, or after the delay.
     pub connections: usize,
     /// Clients that were sent the notice.

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::config::ShutdownBudget;
 use crate::engine::app::Chat;
 use crate::engine::io::{Claim, Refused, Save, StoreEvent};
-use crate::engine::shutdown::{State, Trigger};
+use crate::engine::shutdown::{Request, State, Trigger};
 use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;
 
@@ -89,8 +89,16 @@ impl Rig {
     }
 
     pub(super) fn shut_down(&mut self) {
-        self.input(Input::Shutdown(Trigger::Sigterm));
+        self.ask();
         self.flush();
+    }
+
+    /// Asks for the shutdown, once more each time.
+    pub(super) fn ask(&mut self) {
+        self.input(Input::Shutdown(Request {
+            trigger: Trigger::Handle,
+            at: self.now.instant,
+        }));
     }
 
     /// Hands what the engine asks to the store, and the answers back, if it answers.

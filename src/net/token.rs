@@ -12,8 +12,6 @@ pub(crate) enum Source {
     Listener,
     /// Operators connect here.
     Admin,
-    /// The self-pipe of the signal handlers.
-    Signals,
     /// Another thread has something for the loop.
     Waker,
     /// The store's descriptor.
@@ -25,7 +23,7 @@ pub(crate) enum Source {
 }
 
 /// Tokens below this are the fixed sources.
-const CONNECTIONS_FROM: usize = 6;
+const CONNECTIONS_FROM: usize = 5;
 
 impl Source {
     /// The token to register this source with.
@@ -33,10 +31,9 @@ impl Source {
         match self {
             Self::Listener => Token(0),
             Self::Admin => Token(1),
-            Self::Signals => Token(2),
-            Self::Waker => Token(3),
-            Self::Store => Token(4),
-            Self::Bus => Token(5),
+            Self::Waker => Token(2),
+            Self::Store => Token(3),
+            Self::Bus => Token(4),
             Self::Connection(slot) => Token(CONNECTIONS_FROM + slot as usize),
         }
     }
@@ -46,10 +43,9 @@ impl Source {
         match token.0 {
             0 => Self::Listener,
             1 => Self::Admin,
-            2 => Self::Signals,
-            3 => Self::Waker,
-            4 => Self::Store,
-            5 => Self::Bus,
+            2 => Self::Waker,
+            3 => Self::Store,
+            4 => Self::Bus,
             connection => Self::Connection((connection - CONNECTIONS_FROM) as u32),
         }
     }
@@ -64,7 +60,6 @@ mod tests {
         let fixed = [
             Source::Listener,
             Source::Admin,
-            Source::Signals,
             Source::Waker,
             Source::Store,
         ];

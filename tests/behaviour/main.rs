@@ -19,6 +19,7 @@ mod edges_limits;
 mod escapes;
 mod fair_turns;
 mod frozen_redis;
+mod hangup;
 mod inner_limits;
 mod kill9;
 mod never_a_reset;

@@ -3,7 +3,9 @@
 //! Method: each signal is sent when the state it is meant for has been seen.
 
 use std::process::Command;
+use std::time::Duration;
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Blocked};
 use rustix::process::Signal;
 
 use crate::support::client::Client;
@@ -18,6 +20,9 @@ use crate::support::{PATIENCE, eventually, http, ms, pause};
 /// A drain that a steady client would hold open for 6 s.
 const LONG_DRAIN: [&str; 4] = ["--drain-timeout", "6s", "--drain-quiet", "5s"];
 
+/// Signals that come within 500 ms are one.
+const NO_REPEAT: Duration = ms(600);
+
 #[test]
 fn the_second_goes_straight_to_persisting() {
     for second in [Signal::TERM, Signal::INT] {
@@ -28,6 +33,7 @@ fn the_second_goes_straight_to_persisting() {
         server.terminate();
         assert!(matches!(client.hear(), Said::Notice(_)));
         assert_eq!(client.say("two"), 2);
+        pause(NO_REPEAT);
         server.signal(second);
         assert_eq!(client.hear(), Said::Bye(2));
         assert_eq!(client.until_close().0, 1001);
@@ -50,9 +56,11 @@ fn the_third_ends_it_at_once() {
     assert_eq!(client.say("one"), 1);
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));
+    pause(NO_REPEAT);
     server.terminate();
     // It waits for our Close now, until 9.5 s.
     assert_eq!(client.until_close().0, 1001);
+    pause(NO_REPEAT);
     server.terminate();
     let exit = server.exit();
     let report = exit.report();
@@ -61,6 +69,39 @@ fn the_third_ends_it_at_once() {
     assert_eq!(report.cut, 1, "{report:?}");
     let next = Server::start(&store.url(), &[]);
     assert_eq!(Client::v1(&next, "cut").1.count, 1);
+}
+
+/// `timeout` signals the process and then its group. Two kinds, since the kernel may take two of
+/// one kind for one.
+#[test]
+fn two_of_one_stop_are_one_and_the_report_counts_them() {
+    let mut server = Server::start("memory:", &["--drain-quiet", "1s"]);
+    let (mut client, _) = Client::v1(&server, "drained");
+    for signal in [Signal::TERM, Signal::INT] {
+        server.signal(signal);
+    }
+    assert!(matches!(client.hear(), Said::Notice(_)));
+    assert_eq!(client.say("while it drains"), 1);
+    assert_eq!(client.hear(), Said::Bye(1));
+    assert_eq!(client.until_close().0, 1001);
+    assert_eq!(client.until_end(), End::Eof);
+    let report = server.exit().report();
+    assert_eq!(report.repeats, 1, "{report:?}");
+    assert!(report.phases_ms.draining >= 1_000, "{report:?}");
+}
+
+/// A mask is inherited, and not every program that starts others has an empty one.
+#[test]
+fn signals_that_were_blocked_at_the_start_are_let_through() {
+    let blocked: SigSet = [Blocked::SIGTERM, Blocked::SIGINT].into_iter().collect();
+    for signal in [Signal::TERM, Signal::INT] {
+        let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let mut server = Server::start("memory:", &[]);
+        let before = before.expect("a mask of this thread");
+        before.thread_set_mask().expect("it was that before");
+        server.signal(signal);
+        assert_eq!(server.exit().code, Some(0));
+    }
 }
 
 /// Even with a Redis that never answers and no spill: it exits, and says what it cost.
@@ -75,9 +116,11 @@ fn the_third_ends_a_persisting_that_cannot_end() {
     client.stream.flush();
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));
+    pause(NO_REPEAT);
     server.terminate();
-    // Signals coalesce: the second must have been seen before the third is sent.
+    // It has been seen, and has the time at which it came.
     server.turns();
+    pause(NO_REPEAT);
     server.terminate();
     let exit = server.exit();
     let report = exit.report();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sundown::engine::Engine;
 use sundown::engine::io::{CloseReason, ConnId, Input, Levels, Output, StoreCommand, StoreEvent};
 use sundown::engine::message::Message;
-use sundown::engine::shutdown::{Outcome, Trigger};
+use sundown::engine::shutdown::{Outcome, Request, Trigger};
 use sundown::{Application, Context};
 
 use super::book::{Book, Call};
@@ -198,12 +198,19 @@ impl Process {
         for trigger in std::mem::take(&mut self.signals) {
             common.say(|| format!("{}: {trigger}", self.name));
             self.signals_read += 1;
+            let at = common.now.instant;
+            let repeats = self.engine.outcome().repeats;
+            self.handle_input(common, Input::Shutdown(Request { trigger, at }));
+            if self.engine.outcome().repeats > repeats {
+                common.seen.note("signals that are one");
+                self.signals_read -= 1;
+                continue;
+            }
             common.seen.note(match self.signals_read {
                 1 => "first signal",
                 2 => "second signal",
                 _ => "third signal",
             });
-            self.handle_input(common, Input::Shutdown(trigger));
         }
         self.link.handle_ready(common);
         self.dispatch_store_events(common);

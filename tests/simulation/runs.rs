@@ -38,6 +38,7 @@ const MET: &[&str] = &[
     "handle",
     "second signal",
     "third signal",
+    "signals that are one",
     "exit with spilled sessions",
     "exit with unsaved sessions",
     // The store and the way there.

@@ -348,6 +348,7 @@ impl World {
             self.common.seen.note(match trigger {
                 Trigger::Sigterm => "SIGTERM",
                 Trigger::Sigint => "SIGINT",
+                Trigger::Sighup => "SIGHUP",
                 Trigger::Handle => "handle",
             });
             process.signals.push(trigger);

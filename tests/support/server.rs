@@ -35,6 +35,7 @@ pub(crate) struct Exit {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
     pub(crate) signal: String,
+    pub(crate) repeats: u64,
     pub(crate) connections: u64,
     pub(crate) notified: u64,
     pub(crate) drained: u64,

@@ -16,7 +16,7 @@ type Layer = (&'static str, &'static str, &'static str, &'static str);
 const LAYERS: &[Layer] = &[
     ("engine", "config slots", "rand slab", ""),
     ("engine::shutdown", "config::ShutdownBudget", "", ""),
-    ("engine::io", "engine::message engine::shutdown::Trigger", "", ""),
+    ("engine::io", "engine::message engine::shutdown::Request", "", ""),
     ("engine::message", "engine::io", "humantime", ""),
     ("net", "config engine::io engine::message error slots", "log mio socket2", "io net"),
     ("net::http", "", "httparse tungstenite", ""),
@@ -53,7 +53,7 @@ const LAYERS: &[Layer] = &[
     ("metrics", "", "prometheus", ""),
     ("metrics::process", "metrics", "rustix", "fs"),
     ("clock", "engine::io::Now", "", ""),
-    ("signals", "engine::shutdown::Trigger error net::token::Source", "mio signal_hook signal_hook_mio", ""),
+    ("signals", "clock engine::shutdown::Request engine::shutdown::Trigger error", "log mio nix signal_hook", "fs os thread"),
     ("report", "engine::shutdown", "serde serde_json", ""),
     ("event_loop", "broadcast clock config engine error metrics net signals store::Bus store::BusEvent store::SessionStore", "log mio", "io"),
     ("server", "broadcast clock config engine error event_loop metrics net signals store web", "log mio rand", "net"),

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::Criterion;
 use sundown::ShutdownBudget;
 use sundown::clock;
-use sundown::engine::shutdown::{Census, Shutdown, State};
+use sundown::engine::shutdown::{Census, Request, Shutdown, State, Trigger};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let now = clock::now().instant;
@@ -15,6 +15,10 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         heard_at: Some(now),
         ..Census::default()
     };
+    let request = Request {
+        trigger: Trigger::Handle,
+        at: now,
+    };
     let mut serving = Shutdown::new(ShutdownBudget::default());
     criterion.bench_function("shutdown/a turn of serving", |bencher| {
         bencher.iter(|| serving.handle_census(black_box(&busy), now).len());
@@ -22,7 +26,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     criterion.bench_function("shutdown/from the request to the end", |bencher| {
         bencher.iter(|| {
             let mut shutdown = Shutdown::new(ShutdownBudget::default());
-            shutdown.handle_request(now);
+            shutdown.handle_request(request, now);
             let (mut at, mut steps) = (now, 0);
             while shutdown.state() != State::Stopped {
                 // Each phase has nothing to wait for but its quiet.

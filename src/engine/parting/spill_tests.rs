@@ -134,7 +134,7 @@ fn the_third_request_spills_all_of_it_at_once() {
     let mut rig = frozen(&config, 5);
     (0..5).for_each(|slot| rig.say(slot));
     for _ in 0..3 {
-        rig.input(Input::Shutdown(Trigger::Sigterm));
+        rig.ask();
     }
     rig.flush();
     assert_eq!(rig.spilled.len(), 3);

@@ -30,8 +30,8 @@ fn crowd(config: &Config, count: u32) -> Rig {
 
 /// Asks twice: Persisting begins.
 fn hurry(rig: &mut Rig) {
-    rig.input(Input::Shutdown(Trigger::Sigterm));
-    rig.input(Input::Shutdown(Trigger::Sigterm));
+    rig.ask();
+    rig.ask();
 }
 
 fn store_down() -> Input<'static> {

@@ -171,12 +171,56 @@ fn no_event_leads_back() {
     }
 }
 
+/// A request of this moment.
+fn asked(at: Instant) -> Request {
+    let trigger = Trigger::Handle;
+    Request { trigger, at }
+}
+
+#[test]
+fn signals_that_come_together_are_one_and_the_report_counts_them() {
+    let came = clock::now().instant;
+    let ms = Duration::from_millis;
+    let check = |requests: &[(Trigger, u64)], phase: &str, repeats: u32| {
+        let mut shutdown = Shutdown::new(ShutdownBudget::default());
+        for &(trigger, after) in requests {
+            let at = came + ms(after);
+            shutdown.handle_request(Request { trigger, at }, came + ms(2_000));
+        }
+        let found = (shutdown.state().name(), shutdown.repeats());
+        assert_eq!(found, (phase, repeats), "{requests:?}");
+    };
+    let (term, int, handle) = (Trigger::Sigterm, Trigger::Sigint, Trigger::Handle);
+    check(&[(term, 0)], "notifying", 0);
+    check(&[(term, 0), (term, 499)], "notifying", 1);
+    check(&[(term, 0), (int, 1), (term, 2)], "notifying", 2);
+    check(&[(term, 0), (term, 500)], "persisting", 0);
+    // A row of them is not one for ever.
+    check(&[(term, 0), (term, 300), (term, 600)], "persisting", 1);
+    check(&[(term, 0), (int, 500), (term, 1_000)], "stopped", 0);
+    // Whoever calls means it.
+    check(&[(handle, 0), (handle, 0)], "persisting", 0);
+    check(&[(handle, 0), (term, 0), (term, 1)], "persisting", 1);
+}
+
+#[test]
+fn all_times_count_from_when_the_signal_came_and_not_from_when_it_was_seen() {
+    let came = clock::now().instant;
+    let seen = came + Duration::from_secs(3);
+    let mut shutdown = Shutdown::new(ShutdownBudget::default());
+    shutdown.handle_request(asked(came), seen);
+    let timeout = ShutdownBudget::default().timeout;
+    assert_eq!(shutdown.end(), Some(came + timeout));
+    let [(delaying, held_up), ..] = shutdown.timeline().lasted(seen);
+    assert_eq!((delaying, held_up), ("delaying", seen - came));
+}
+
 /// With nothing ever done, each phase must end so many milliseconds after the signal.
 #[track_caller]
 fn check_deadlines(budget: ShutdownBudget, expected_ms: &[u64]) {
     let began = clock::now().instant;
     let mut shutdown = Shutdown::new(budget);
-    shutdown.handle_request(began);
+    shutdown.handle_request(asked(began), began);
     let stuck = Census {
         connections: 1,
         untold: 1,
@@ -239,7 +283,7 @@ fn an_idle_server_only_waits_for_handshakes_that_are_half_through() {
     let began = clock::now().instant;
     let mut now = began;
     let mut shutdown = Shutdown::new(ShutdownBudget::default());
-    shutdown.handle_request(now);
+    shutdown.handle_request(asked(now), now);
     let nobody = Census::default();
     while let Some(at) = shutdown.poll_timeout(&nobody) {
         now = now.max(at);
@@ -354,7 +398,7 @@ fn live(seed: u64) -> Vec<Action> {
     for step in 0..10_000 {
         let before = rank(shutdown.state());
         if rng.random_bool(0.1) || step > 200 && before == 0 {
-            actions.extend_from_slice(shutdown.handle_request(now));
+            actions.extend_from_slice(shutdown.handle_request(asked(now), now));
         }
         if rng.random_bool(0.3) {
             heard_at = Some(now);
