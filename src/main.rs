@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use cli::args::{self, Command};
 use cli::notify::{self, Notifier};
 use cli::settings::{App, Settings};
-use cli::{broadcast, descriptors, healthcheck, help, logger, output, shutdown_report, smoke};
+use cli::smoke;
+use cli::{broadcast, descriptors, healthcheck, help, logger, output, reaper, shutdown_report};
 use sundown::signals::Signals;
 use sundown::{Chat, Echo, Error, Outcome, Server};
 
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
 /// Serves until a shutdown is over, and gives the exit code.
 fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     logger::configure(settings.log, settings.log_format);
+    reaper::start();
     for name in args::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         log::warn!("the variable {name} is no setting of sundown: is it misspelled?");
     }

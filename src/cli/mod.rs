@@ -9,6 +9,7 @@ pub(crate) mod help;
 pub(crate) mod logger;
 pub(crate) mod notify;
 pub(crate) mod output;
+pub(crate) mod reaper;
 pub(crate) mod settings;
 pub(crate) mod shutdown_report;
 pub(crate) mod smoke;

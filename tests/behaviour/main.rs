@@ -24,6 +24,7 @@ mod inner_limits;
 mod kill9;
 mod never_a_reset;
 mod private_files;
+mod process_one;
 mod redis_restart;
 mod redis_url;
 mod resume;

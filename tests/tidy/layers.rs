@@ -61,6 +61,7 @@ const LAYERS: &[Layer] = &[
     ("main", "", "log sundown", "env process"),
     ("cli", "", "humantime lexopt log rustix sundown", "io net os"),
     ("cli::logger", "cli::output", "humantime log serde serde_json sundown", "io os"),
+    ("cli::reaper", "", "log rustix signal_hook", "thread"),
     ("cli::broadcast", "cli::stream", "serde serde_json sundown", "io net"),
     ("cli::smoke", "cli::stream", "sundown tungstenite", "io net"),
     ("cli::smoke::said", "", "sundown tungstenite", ""),
