@@ -20,6 +20,10 @@ pub struct Config {
     /// Where operators ask for health, readiness and metrics. Default `127.0.0.1:8001`; `None`
     /// turns it off. There is no authentication on it: keep it off public addresses.
     pub admin: Option<SocketAddr>,
+    /// The request paths of the service, such as `/chat/ws/` behind a proxy that hands a prefix on;
+    /// each with or without its last slash. Default `/ws/chat/`. Where an application has its own
+    /// [`accepts`](crate::Application::accepts), that decides.
+    pub paths: Vec<String>,
     /// Where sessions are kept. Default `sqlite:sundown.db` in the working directory.
     pub store: StoreConfig,
     /// When a reply may leave. Default [`Durability::Acked`].
@@ -57,6 +61,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8001))),
+            paths: vec!["/ws/chat/".to_owned()],
             store: StoreConfig::Sqlite(PathBuf::from("sundown.db")),
             durability: Durability::Acked,
             spill: PathBuf::from("sundown-spill.db"),
@@ -82,6 +87,12 @@ impl Config {
     pub fn validate(&self) -> Result<(), Error> {
         if self.admin == Some(self.listen) && self.listen.port() != 0 {
             return refuse("--admin", self.listen, "another address than --listen");
+        }
+        if let Some(bad) = self.paths.iter().find(|path| !is_path(path)) {
+            return refuse("--path", format_args!("{bad:?}"), PATH_EXPECTED);
+        }
+        if self.paths.is_empty() {
+            return refuse("--path", "(empty)", PATH_EXPECTED);
         }
         if !is_channel(&self.broadcast_channel) {
             let given = format_args!("{:?}", self.broadcast_channel);
@@ -148,6 +159,23 @@ fn refuse<T>(name: &str, given: impl fmt::Display, expected: &str) -> Result<T, 
     Err(Error::Config(format!(
         "{name} {given}: expected {expected}"
     )))
+}
+
+const PATH_EXPECTED: &str = "paths as they stand in a request, such as /ws/chat/";
+
+/// RFC 3986, section 3.3, but for quotes, which pages and shells take for theirs.
+fn is_path(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&()*+,;=:@%".contains(&b);
+    text.starts_with('/') && text.bytes().all(allowed)
+}
+
+/// Whether a request path is one of these, with or without its last slash.
+pub(crate) fn lists(paths: &[String], path: &str) -> bool {
+    fn without_slash(path: &str) -> &str {
+        path.strip_suffix('/').unwrap_or(path)
+    }
+    let mut paths = paths.iter().map(|path| without_slash(path));
+    paths.any(|listed| listed == without_slash(path))
 }
 
 const CHANNEL_EXPECTED: &str = "1 to 128 printable characters of ASCII, without spaces";
@@ -493,6 +521,20 @@ mod tests {
         let spaced = check(|c| c.broadcast_channel = "a b".into());
         assert!(spaced.contains("--broadcast-channel \"a b\""), "{spaced}");
         assert_eq!(check(|c| c.limits.idle_timeout = ms(0)), "fine");
+        assert_eq!(
+            check(|c| c.paths = vec!["/".into(), "/a%20/b".into()]),
+            "fine"
+        );
+        for paths in [
+            vec![],
+            vec!["/ws", "ws"],
+            vec!["/a b"],
+            vec!["/a?b"],
+            vec!["/\"x"],
+        ] {
+            let refused = check(|c| c.paths = paths.into_iter().map(str::to_owned).collect());
+            assert!(refused.starts_with("--path "), "{refused}");
+        }
         assert_eq!(
             origins(&["https://example.org", "http://[::1]:3000", "null"]),
             "fine"

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Waker};
 
 use crate::clock;
-use crate::config::Limits;
+use crate::config::{self, Limits};
 use crate::engine::Engine;
 use crate::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent,
@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::net::connection::Entrance;
 use crate::net::connections::Connections;
-use crate::net::handshake::{self, Decision, Rules};
+use crate::net::handshake::{self, Decision, Pages, Rules};
 use crate::net::http::{Answer, Head};
 use crate::net::inbound::Event;
 use crate::net::listener::Listener;
@@ -57,8 +57,9 @@ pub(crate) struct EventLoop {
     pub(crate) store_log: StoreLog,
     pub(crate) limits: Limits,
     pub(crate) allowed_origins: Vec<String>,
+    pub(crate) paths: Vec<String>,
     /// The page of a path, if pages are served.
-    pub(crate) page: fn(&str) -> Option<Answer>,
+    pub(crate) page: Box<Pages>,
     /// The clock at the beginning of the turn.
     pub(crate) now: Now,
     /// The accept queues are shut: whoever is still in one is a stranger to wait for.
@@ -224,8 +225,11 @@ impl EventLoop {
                     upgrades: gate.upgrades && self.has_seats(),
                     sessions: gate.sessions,
                     allowed_origins: &self.allowed_origins,
-                    accepts: &|path| self.engine.accepts(path),
-                    page: self.page,
+                    accepts: &|path| {
+                        let listed = config::lists(&self.paths, path);
+                        self.engine.accepts(path, listed)
+                    },
+                    page: &self.page,
                 },
             ),
         };

@@ -99,14 +99,18 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     }
     let Settings { config, app, .. } = settings;
     let connections = config.limits.connections_max;
-    let (server, path) = match app {
-        App::Chat => (Server::bind(config, Chat)?, "/ws/chat/"),
-        App::Echo => (Server::bind(config, Echo)?, "/"),
+    let path = match app {
+        App::Chat => config.paths.first().cloned().unwrap_or_default(),
+        App::Echo => "/".to_owned(),
+    };
+    let server = match app {
+        App::Chat => Server::bind(config, Chat)?,
+        App::Echo => Server::bind(config, Echo)?,
     };
     let server = server.with_signals(signals)?;
     // Not before: a server that cannot start says so in one line and nothing else.
     descriptors::provide(connections);
-    announce(&server, path);
+    announce(&server, &path);
     let mut notifier = Notifier::new(env::var_os(notify::VARIABLE));
     notifier.listening(server.local_addr());
     let outcome = run(server, &mut notifier)?;

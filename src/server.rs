@@ -101,11 +101,11 @@ impl Server {
             store_log: StoreLog::default(),
             limits: config.limits,
             allowed_origins: config.allowed_origins,
-            page: if config.web {
-                web::answer
-            } else {
-                web::nothing
+            page: match config.paths.first() {
+                Some(service) if config.web => Box::new(web::answering(service)),
+                Some(_) | None => Box::new(web::nothing),
             },
+            paths: config.paths,
             now,
             sweeping: false,
             stopped: false,

@@ -378,7 +378,7 @@ fn a_client_that_came_before_the_first_turn_is_served() {
 struct Shout;
 
 impl Application for Shout {
-    fn accepts(&self, path: &str) -> bool {
+    fn accepts(&self, path: &str, _listed: bool) -> bool {
         path == "/shout"
     }
 

@@ -137,6 +137,7 @@ mod tests {
             &["", "OFF", "none", "localhost:8001"],
         ),
         ("app", &["echo"], &["", "Chat", "ping"]),
+        ("path", &["/a, /b/", "/"], &["", ",", "/a,,/b"]),
         ("web", &["off"], &["", "ON", "true", "1"]),
         (
             "allowed-origins",

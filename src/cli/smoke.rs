@@ -39,13 +39,13 @@ const BODY_SIZE_MAX: usize = 256;
 /// All steps are done.
 #[derive(Debug)]
 pub(crate) struct Passed {
-    addr: SocketAddr,
+    url: String,
     took: Duration,
 }
 
 impl fmt::Display for Passed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (url, took_ms) = (url(self.addr), self.took.as_millis());
+        let (url, took_ms) = (&self.url, self.took.as_millis());
         write!(
             f,
             "{url}: 101, hello, {{\"count\":1}} and Close 1000 in {took_ms} ms"
@@ -59,14 +59,14 @@ pub(crate) enum Failure {
     /// The listener has no port that one could know.
     NoPort,
     /// Not as the contract says.
-    At(SocketAddr, Unexpected),
+    At(String, Unexpected),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPort => f.write_str(stream::NO_PORT),
-            Self::At(addr, unexpected) => write!(f, "{}: {unexpected}", url(*addr)),
+            Self::At(url, unexpected) => write!(f, "{url}: {unexpected}"),
         }
     }
 }
@@ -76,26 +76,31 @@ impl fmt::Display for Failure {
 pub(crate) fn check(config: &Config) -> Result<Passed, Failure> {
     let addr = stream::reachable(config.listen).ok_or(Failure::NoPort)?;
     let begun = clock::now().instant;
-    visit(addr).map_err(|unexpected| Failure::At(addr, unexpected))?;
+    let path = config.paths.first().map_or("/", String::as_str);
+    let url = url(addr, path);
+    let visited = visit(addr, &url);
     let took = clock::now().instant.saturating_duration_since(begun);
-    Ok(Passed { addr, took })
+    match visited {
+        Ok(()) => Ok(Passed { url, took }),
+        Err(unexpected) => Err(Failure::At(url, unexpected)),
+    }
 }
 
 /// Where the clients connect. A zone (RFC 6874) is for the socket, and has no place in it.
-fn url(mut addr: SocketAddr) -> String {
+fn url(mut addr: SocketAddr, path: &str) -> String {
     if let SocketAddr::V6(v6) = &mut addr {
         v6.set_scope_id(0);
     }
-    format!("ws://{addr}/ws/chat/")
+    format!("ws://{addr}{path}")
 }
 
 /// The steps, one after the other.
-fn visit(addr: SocketAddr) -> Result<(), Unexpected> {
+fn visit(addr: SocketAddr, url: &str) -> Result<(), Unexpected> {
     let mut stream = Stream::connect(addr, TIMEOUT).map_err(|error| Unexpected {
         step: Step::Connect,
         got: error.to_string(),
     })?;
-    let mut socket = match shake_hands(addr, &mut stream) {
+    let mut socket = match shake_hands(url, &mut stream) {
         Ok(socket) => socket,
         Err(error) => return Err(refusal(error, &mut stream)),
     };
@@ -113,8 +118,8 @@ fn visit(addr: SocketAddr) -> Result<(), Unexpected> {
 }
 
 /// The opening handshake, without a session: the server makes a new one.
-fn shake_hands(addr: SocketAddr, stream: &mut Stream) -> Result<WebSocket<&mut Stream>, Error> {
-    let uri: Uri = url(addr).parse()?;
+fn shake_hands<'a>(url: &str, stream: &'a mut Stream) -> Result<WebSocket<&'a mut Stream>, Error> {
+    let uri: Uri = url.parse()?;
     let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
     let config = WebSocketConfig::default()
         .read_buffer_size(MESSAGE_SIZE_MAX)
@@ -208,7 +213,7 @@ mod tests {
             ("[::1]:8000", "ws://[::1]:8000/ws/chat/"),
             ("[fe80::1%2]:8000", "ws://[fe80::1]:8000/ws/chat/"),
         ] {
-            let url = url(addr.parse().unwrap());
+            let url = url(addr.parse().unwrap(), "/ws/chat/");
             assert_eq!(url, expected);
             url.parse::<Uri>().unwrap();
         }

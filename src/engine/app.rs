@@ -12,7 +12,7 @@ use super::message::{Message, ServerMessage};
 /// struct Shout;
 ///
 /// impl Application for Shout {
-///     fn accepts(&self, path: &str) -> bool {
+///     fn accepts(&self, path: &str, _listed: bool) -> bool {
 ///         path == "/shout"
 ///     }
 ///
@@ -38,9 +38,10 @@ use super::message::{Message, ServerMessage};
 /// ```
 pub trait Application: Send {
     /// Whether this request path (without the query) is one of the service's endpoints; upgrades
-    /// to others are answered 404. Default: `/ws/chat/`, with or without the last slash.
-    fn accepts(&self, path: &str) -> bool {
-        matches!(path, "/ws/chat/" | "/ws/chat")
+    /// to others are answered 404. `listed` says whether it is one of `Config::paths`, with or
+    /// without the last slash. Default: those.
+    fn accepts(&self, _path: &str, listed: bool) -> bool {
+        listed
     }
 
     /// A data message has arrived whole, and has been counted. Replies leave in this order; with
@@ -119,7 +120,7 @@ impl Application for Chat {
 pub struct Echo;
 
 impl Application for Echo {
-    fn accepts(&self, _path: &str) -> bool {
+    fn accepts(&self, _path: &str, _listed: bool) -> bool {
         true
     }
 

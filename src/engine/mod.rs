@@ -243,9 +243,9 @@ impl Engine {
         self.shutdown.timeline().began.is_some()
     }
 
-    /// Whether a request path is one of the application's.
-    pub fn accepts(&self, path: &str) -> bool {
-        self.app.accepts(path)
+    /// Whether a request path is one of the application's; `listed`: it is one of `Config::paths`.
+    pub fn accepts(&self, path: &str, listed: bool) -> bool {
+        self.app.accepts(path, listed)
     }
 
     /// How it ended, once `Output::Stop` has come out.

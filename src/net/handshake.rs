@@ -12,6 +12,9 @@ use crate::engine::io::{Protocol, SessionId};
 /// The subprotocol of clients that understand hello and notice (docs/protocol.md).
 pub const SUBPROTOCOL: &str = "sundown.v1";
 
+/// What a path has for people, if it has anything.
+pub type Pages = dyn Fn(&str) -> Option<Answer> + Send;
+
 /// What holds at this moment.
 pub struct Rules<'a> {
     /// Readiness is 200.
@@ -24,8 +27,8 @@ pub struct Rules<'a> {
     pub allowed_origins: &'a [String],
     /// Whether a path is one of the application's.
     pub accepts: &'a dyn Fn(&str) -> bool,
-    /// The server's own page: what a path has for people, if it has anything.
-    pub page: fn(&str) -> Option<Answer>,
+    /// The server's own pages.
+    pub page: &'a Pages,
 }
 
 /// What a request gets.
@@ -291,7 +294,7 @@ mod tests {
             sessions,
             allowed_origins: &allowed,
             accepts: &|path| matches!(path, "/ws/chat/" | "/ws/chat" | "/both"),
-            page: |path| matches!(path, "/page" | "/both").then(|| Answer::json(200, "a page")),
+            page: &|path| matches!(path, "/page" | "/both").then(|| Answer::json(200, "a page")),
         };
         match decide(&head, &rules) {
             Decision::Upgrade(upgrade) => (

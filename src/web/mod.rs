@@ -56,8 +56,23 @@ const _: () = {
     }
 };
 
+/// Where the page connects, as it stands in its file.
+const SERVICE: &str = "data-path=\"/ws/chat/\"";
+
+/// What answers with the files; the page connects to `service`, which is a path without quotes.
+pub(crate) fn answering(service: &str) -> impl Fn(&str) -> Option<Answer> + Send + use<> {
+    let service = format!("data-path=\"{}\"", service.replace('&', "&amp;"));
+    move |path| {
+        let mut answer = answer(path)?;
+        if path == "/" {
+            answer.body = answer.body.replace(SERVICE, &service);
+        }
+        Some(answer)
+    }
+}
+
 /// The file of that path, if there is one.
-pub(crate) fn answer(path: &str) -> Option<Answer> {
+fn answer(path: &str) -> Option<Answer> {
     let file = FILES.iter().find(|file| file.path == path)?;
     Some(Answer {
         status: 200,
@@ -106,6 +121,14 @@ mod tests {
             found, 4,
             "style, script, icon, and the client that the script imports"
         );
+    }
+
+    #[test]
+    fn the_page_connects_where_the_service_is() {
+        let page = |service: &str| answering(service)("/").unwrap().body;
+        assert!(page("/ws/chat/").contains(SERVICE));
+        assert!(page("/a&b/").contains("data-path=\"/a&amp;b/\""));
+        assert_eq!(answering("/a/")("/page.js"), answer("/page.js"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ const byId = (id) => document.getElementById(id);
 const params = new URLSearchParams(location.search);
 
 /** `?session=ann` for a session of one's own choice, `?store=local` or `none` for another storage. */
-const client = new Sundown(new URL('ws/chat/', document.baseURI), {
+const client = new Sundown(new URL(`.${document.documentElement.dataset.path}`, document.baseURI), {
   session: params.get('session') ?? undefined,
   storage: storageOf(params.get('store')),
 });

@@ -23,6 +23,7 @@ mod hangup;
 mod inner_limits;
 mod kill9;
 mod never_a_reset;
+mod paths;
 mod private_files;
 mod process_one;
 mod redis_restart;

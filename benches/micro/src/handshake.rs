@@ -36,7 +36,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     sessions: true,
                     allowed_origins: &[],
                     accepts: &|_| true,
-                    page: |_| None,
+                    page: &|_| None,
                 },
             );
             assert!(matches!(decision, Decision::Upgrade(_)));

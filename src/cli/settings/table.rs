@@ -5,7 +5,7 @@ use sundown::config::StoreConfig;
 use sundown::store::redis::RedisStore;
 
 use super::values::{
-    address_in_url, bytes, durability, duration, level, log_format, origins, sqlite_path,
+    address_in_url, bytes, durability, duration, level, log_format, origins, paths, sqlite_path,
     sqlite_url, store, switch,
 };
 use super::{App, Group, Setting};
@@ -63,7 +63,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         metavar: "chat|echo",
         default: "chat",
         group: Group::Listeners,
-        help: "What is served: `chat` counts each session's messages under /ws/chat/; `echo` \
+        help: "What is served: `chat` counts each session's messages under --path; `echo` \
                sends every message back as it came, under any path (for conformance and latency \
                tests).",
         expected: "chat or echo",
@@ -75,6 +75,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
             };
             put(&mut s.app, app)
         },
+        ..BASE
+    },
+    Setting {
+        name: "path",
+        metavar: "LIST",
+        default: "/ws/chat/",
+        group: Group::Listeners,
+        help: "The paths under which `chat` is served, separated by commas, each with or without \
+               its last slash: /ws/chat/,/blue/ws/chat/ for an ingress that hands a prefix on. \
+               Other paths are 404. The page connects to the first, and so does `sundown smoke`.",
+        expected: "paths separated by commas, such as /ws/chat/",
+        apply: |s, text| put(&mut s.config.paths, paths(text)),
         ..BASE
     },
     Setting {

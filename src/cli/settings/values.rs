@@ -72,6 +72,13 @@ pub(super) fn level(text: &str) -> Option<LevelFilter> {
     is_lower.then(|| text.parse().ok()).flatten()
 }
 
+/// What each must be is for `Config::validate`.
+pub(super) fn paths(text: &str) -> Option<Vec<String>> {
+    let list = text.split(',').map(|path| path.trim().to_owned());
+    let list: Vec<String> = list.collect();
+    (!list.iter().any(String::is_empty)).then_some(list)
+}
+
 /// No list is every origin; `*` among others would be a list that lists nothing.
 pub(super) fn origins(text: &str) -> Option<Vec<String>> {
     let entries = text

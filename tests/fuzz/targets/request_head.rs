@@ -68,7 +68,7 @@ fn decide(head: &Head) {
             sessions: is_set(2),
             allowed_origins: if is_set(3) { &origins } else { &[] },
             accepts: &|path| path == "/ws/chat/",
-            page: |path| (path == "/").then(|| Answer::json(200, "a page")),
+            page: &|path| (path == "/").then(|| Answer::json(200, "a page")),
         };
         check(handshake::decide(head, &rules), &rules);
     }

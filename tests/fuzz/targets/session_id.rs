@@ -97,7 +97,7 @@ fn ask(query: &[u8]) -> Got {
         upgrades: true,
         sessions: true,
         allowed_origins: &[],
-        page: |_| None,
+        page: &|_| None,
         accepts: &|path| path == "/ws/chat/",
     };
     match handshake::decide(&head, &rules) {
