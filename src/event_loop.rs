@@ -91,6 +91,7 @@ impl EventLoop {
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
         self.wait(timeout)?;
         self.now = clock::now();
+        self.connections.handle_clock(self.now.unix_ms);
         self.dispatch();
         self.handle_timers();
         self.report_levels();

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use super::connection::{Connection, Entrance, Phase};
+use super::date::Date;
 use super::deadlines::{Deadlines, Kind};
 use super::expiry::IDLE_CHECKS;
 use super::line::Line;
@@ -47,6 +48,8 @@ pub(crate) struct Connections {
     pub(super) deadlines: Deadlines,
     /// What connections at rest do without.
     pub(super) spares: Spares,
+    /// The time in answers.
+    pub(super) date: Date,
     /// What has been carried so far.
     pub(super) tally: Tally,
     /// When a WebSocket peer was last heard.
@@ -76,9 +79,15 @@ impl Connections {
                 Kind::Idle => limits.idle_timeout / u32::from(IDLE_CHECKS),
             }),
             spares: Spares::new(limits.message_bytes_max),
+            date: Date::default(),
             tally: Tally::default(),
             heard_at: None,
         }
+    }
+
+    /// A turn begins at this time, in milliseconds since the Unix epoch.
+    pub(crate) fn handle_clock(&mut self, unix_ms: u64) {
+        self.date.set(unix_ms);
     }
 
     /// How many sockets are open, of every kind.

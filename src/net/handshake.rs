@@ -6,7 +6,8 @@
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::http::{HeaderMap, Method, Version};
 
-use super::http::{Answer, BadHead, Head};
+use super::authority::host_of;
+use super::http::{self, Answer, BadHead, Head};
 use crate::engine::io::{Protocol, SessionId};
 
 /// The subprotocol of clients that understand hello and notice (docs/protocol.md).
@@ -57,6 +58,9 @@ pub struct Upgrade {
 
 /// Decides on a request to the listener for clients.
 pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
+    if let Err(bad) = check(head) {
+        return Decision::Answer(answer_bad_head(bad));
+    }
     let path = head.uri().path();
     // Any other protocol that is offered (h2c, say) may be ignored: RFC 9110, section 7.8.
     if !is_handshake(head)
@@ -75,6 +79,9 @@ pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
 
 /// Decides on a request to the admin listener.
 pub fn decide_admin(head: &Head, ready: bool) -> Decision {
+    if let Err(bad) = check(head) {
+        return Decision::Answer(answer_bad_head(bad));
+    }
     if let Some(decision) = health(head, ready) {
         return decision;
     }
@@ -98,9 +105,21 @@ pub fn decide_admin(head: &Head, ready: bool) -> Decision {
 pub fn answer_bad_head(bad: BadHead) -> Answer {
     match bad {
         BadHead::Malformed => Answer::json(400, "not an HTTP/1.1 request"),
+        BadHead::Target => Answer::json(400, "bad request target"),
+        BadHead::Host => Answer::json(400, "one Host is needed"),
         BadHead::TooLarge => Answer::json(431, "request head too large"),
         BadHead::BodyTooLarge => Answer::json(413, "request body too large"),
         BadHead::NoLength => Answer::json(411, "a Content-Length is needed"),
+    }
+}
+
+/// What must hold for every request.
+fn check(head: &Head) -> Result<(), BadHead> {
+    host_of(head)?;
+    match http::body_len(head, usize::MAX) {
+        Err(BadHead::Malformed) => Err(BadHead::Malformed),
+        // Whoever is asked for something does not need the body.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -115,8 +134,12 @@ pub fn is_head(head: &Head) -> bool {
 }
 
 fn health(head: &Head, ready: bool) -> Option<Decision> {
-    let answer = match (head.uri().path(), is_get(head), ready) {
-        ("/healthz" | "/readyz", false, _) => wrong_method(),
+    // Some balancers ask by OPTIONS.
+    let is_asked = is_get(head) || head.method() == Method::OPTIONS;
+    let answer = match (head.uri().path(), is_asked, ready) {
+        ("/healthz" | "/readyz", false, _) => {
+            Answer::json(405, "method not allowed").with("Allow: GET, HEAD, OPTIONS\r\n")
+        }
         ("/healthz", true, _) => Answer::json(200, "ok"),
         ("/readyz", true, true) => Answer::json(200, "ready"),
         ("/readyz", true, false) => Answer::unavailable("not ready"),
@@ -196,8 +219,9 @@ fn key_of(head: &Head) -> Result<&str, Answer> {
         return Err(Answer::json(426, "WebSocket version 13 only")
             .with("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"));
     }
-    if single(headers, "host").is_none() {
-        return Err(Answer::json(400, "one Host is needed"));
+    // Nobody would read it, and behind the head come frames.
+    if http::body_len(head, 0) != Ok(0) || headers.contains_key("expect") {
+        return Err(Answer::json(400, "an upgrade has no body"));
     }
     single(headers, "sec-websocket-key")
         .filter(|key| is_key(key))
@@ -280,7 +304,6 @@ fn lists<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::http;
 
     const UPGRADE: &str = "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -349,17 +372,21 @@ mod tests {
             &format!("{UPGRADE}Origin: https://b.example\r\n"),
             403,
         );
-        check("/healthz", "", 200);
-        check("/readyz", "", 200);
-        check("/metrics", "", 404);
-        check("/page", "", 200);
-        check("/page?with=query", "", 200);
+        for (target, status) in [
+            ("/healthz", 200),
+            ("/readyz", 200),
+            ("/metrics", 404),
+            ("/page", 200),
+            ("/page?with=query", 200),
+            ("/both", 200),
+        ] {
+            check(target, "Host: x\r\n", status);
+        }
         check("/page", UPGRADE, 404);
-        check("/both", "", 200);
         check("/both", UPGRADE, 101);
         check(
             "/readyz",
-            "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n",
+            "Host: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n",
             200,
         );
     }
@@ -410,16 +437,87 @@ mod tests {
         assert_eq!((status, fields.as_str()), (503, "Retry-After: 1\r\n"));
         assert_eq!(ask(&plain, &[], true, false).0, 101);
         assert_eq!(ask(&session, &[], true, false).0, 503);
-        assert_eq!(ask("GET /readyz HTTP/1.1\r\n\r\n", &[], true, false).0, 503);
         assert_eq!(
-            ask("GET /healthz HTTP/1.1\r\n\r\n", &[], false, false).0,
+            ask("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", &[], true, false).0,
+            503
+        );
+        assert_eq!(
+            ask(
+                "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+                &[],
+                false,
+                false
+            )
+            .0,
             200
         );
-        assert_eq!(ask("POST /readyz HTTP/1.1\r\n\r\n", &[], true, true).0, 405);
-        assert_eq!(ask("HEAD /readyz HTTP/1.1\r\n\r\n", &[], true, true).0, 200);
-        assert_eq!(ask("GET /page HTTP/1.1\r\n\r\n", &[], false, false).0, 200);
-        assert_eq!(ask("HEAD /page HTTP/1.1\r\n\r\n", &[], true, true).0, 200);
-        assert_eq!(ask("POST /page HTTP/1.1\r\n\r\n", &[], true, true).0, 405);
+        assert_eq!(
+            ask("POST /readyz HTTP/1.1\r\nHost: x\r\n\r\n", &[], true, true).0,
+            405
+        );
+        assert_eq!(
+            ask("HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n", &[], true, true).0,
+            200
+        );
+        assert_eq!(
+            ask("GET /page HTTP/1.1\r\nHost: x\r\n\r\n", &[], false, false).0,
+            200
+        );
+        assert_eq!(
+            ask("HEAD /page HTTP/1.1\r\nHost: x\r\n\r\n", &[], true, true).0,
+            200
+        );
+        assert_eq!(
+            ask("POST /page HTTP/1.1\r\nHost: x\r\n\r\n", &[], true, true).0,
+            405
+        );
+    }
+
+    #[test]
+    fn an_upgrade_has_no_body() {
+        for (fields, expected) in [
+            ("Content-Length: 0\r\n", 101),
+            ("Content-Length: 7\r\n", 400),
+            ("Content-Length: +0\r\n", 400),
+            ("Content-Length: 0\r\nContent-Length: 0\r\n", 400),
+            ("Transfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: identity\r\nContent-Length: 0\r\n", 400),
+            ("Expect: 100-continue\r\n", 400),
+        ] {
+            check("/ws/chat/", &format!("{UPGRADE}{fields}"), expected);
+        }
+        // What asks for something else may have one, but must say where it ends.
+        check("/healthz", "Host: x\r\nContent-Length: 7\r\n", 200);
+        check("/healthz", "Host: x\r\nContent-Length: x\r\n", 400);
+    }
+
+    #[test]
+    fn each_host() {
+        for (fields, expected) in [
+            ("", 400),
+            ("Host: x\r\nHost: x\r\n", 400),
+            ("Host: a b\r\n", 400),
+            ("Host: a/b\r\n", 400),
+            ("Host: user@x\r\n", 400),
+            ("Host: x:y\r\n", 400),
+            ("Host: ::1\r\n", 400),
+            ("Host: [x]\r\n", 400),
+            ("Host: [::1\r\n", 400),
+            ("Host: \u{fc}\r\n", 400),
+            ("Host: \r\n", 200),
+            ("Host: x:\r\n", 200),
+            ("Host: app_blue:8001\r\n", 200),
+            ("Host: [::1]:8001\r\n", 200),
+            ("Host: 127.0.0.1\r\n", 200),
+        ] {
+            for target in ["/healthz", "http://elsewhere/readyz"] {
+                check(target, fields, expected);
+            }
+        }
+        let old = |fields: &str| format!("GET /healthz HTTP/1.0\r\n{fields}\r\n");
+        for (fields, expected) in [("", 200), ("Host: x\r\nHost: x\r\n", 400)] {
+            assert_eq!(ask(&old(fields), &[], true, true).0, expected, "{fields}");
+        }
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub type Head = Request<()>;
 pub enum BadHead {
     /// It is no HTTP/1.x request.
     Malformed,
+    /// What it asks for is no request target.
+    Target,
+    /// It has no Host, or more than one, or one that is none.
+    Host,
     /// It is too long, or has too many fields.
     TooLarge,
     /// The body that it announces is too long.
@@ -100,11 +104,17 @@ impl Incoming {
 /// What a client that waits for it is told to go on with.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// RFC 9112, section 6: without either field there is no body. Chunks are not understood.
-fn body_len(head: &Head, len_max: usize) -> Result<usize, BadHead> {
+/// RFC 9112, section 6: without either field there is no body. Chunks are not understood; and both
+/// fields may be an attempt to smuggle a request past a proxy.
+pub fn body_len(head: &Head, len_max: usize) -> Result<usize, BadHead> {
     let headers = head.headers();
     if headers.contains_key("transfer-encoding") {
-        return Err(BadHead::NoLength);
+        let has_both = headers.contains_key("content-length");
+        return Err(if has_both {
+            BadHead::Malformed
+        } else {
+            BadHead::NoLength
+        });
     }
     let mut lengths = headers.get_all("content-length").into_iter();
     let Some(length) = lengths.next() else {
@@ -140,7 +150,8 @@ pub fn parse(bytes: &[u8], len_max: usize) -> Result<Option<(Head, usize)>, BadH
         Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
         Err(_) => return Err(BadHead::Malformed),
     };
-    let head = to_head(&raw).ok_or(BadHead::Malformed)?;
+    let target = raw.path.and_then(to_target).ok_or(BadHead::Target)?;
+    let head = to_head(&raw, target).ok_or(BadHead::Malformed)?;
     Ok(Some((head, len)))
 }
 
@@ -153,10 +164,15 @@ fn worth_parsing(bytes: &[u8], old_len: usize, len_max: usize) -> bool {
     old_len == 0 || complete || bytes.len() >= len_max
 }
 
-fn to_head(raw: &httparse::Request<'_, '_>) -> Option<Head> {
+/// A fragment is the client's own, and is not sent (RFC 9112, section 3.2); `Uri` would drop it.
+fn to_target(path: &str) -> Option<Uri> {
+    path.parse().ok().filter(|_| !path.contains('#'))
+}
+
+fn to_head(raw: &httparse::Request<'_, '_>, target: Uri) -> Option<Head> {
     let mut head = Head::new(());
     *head.method_mut() = Method::from_bytes(raw.method?.as_bytes()).ok()?;
-    *head.uri_mut() = raw.path?.parse::<Uri>().ok()?;
+    *head.uri_mut() = target;
     *head.version_mut() = match raw.version? {
         0 => tungstenite::http::Version::HTTP_10,
         _ => tungstenite::http::Version::HTTP_11,
@@ -228,8 +244,8 @@ impl Answer {
     }
 
     /// The bytes; `with_body` is false for HEAD, whose answer has the same head and no body
-    /// (RFC 9110, section 9.3.2).
-    pub fn to_bytes(&self, with_body: bool) -> Vec<u8> {
+    /// (RFC 9110, section 9.3.2). `date` is the present, as section 5.6.7 writes it.
+    pub fn to_bytes(&self, with_body: bool, date: &str) -> Vec<u8> {
         let Self {
             status,
             fields,
@@ -239,7 +255,7 @@ impl Answer {
         let reason = reason_phrase(*status);
         let length = body.len();
         let head = format!(
-            "HTTP/1.1 {status} {reason}\r\nContent-Type: {media_type}\r\n\
+            "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nContent-Type: {media_type}\r\n\
              Content-Length: {length}\r\nCache-Control: no-store\r\nConnection: close\r\n\
              {fields}\r\n"
         );
@@ -341,6 +357,10 @@ mod tests {
             Err(BadHead::Malformed),
         );
         check("Transfer-Encoding: chunked\r\n", Err(BadHead::NoLength));
+        check(
+            "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+            Err(BadHead::Malformed),
+        );
     }
 
     #[test]
@@ -361,6 +381,8 @@ mod tests {
         check(b"\x16\x03\x01\x02\x00", BadHead::Malformed);
         check(b"GET / HTTP/1.1\r\nbad header\r\n\r\n", BadHead::Malformed);
         check(b"GET / HTTP/3.0\r\n\r\n", BadHead::Malformed);
+        check(b"GET /?a=\"b\" HTTP/1.1\r\n\r\n", BadHead::Target);
+        check(b"GET /?a=b#c HTTP/1.1\r\n\r\n", BadHead::Target);
         check(
             &[b"GET /", [b'a'; 70].as_slice()].concat(),
             BadHead::TooLarge,
@@ -386,9 +408,9 @@ mod tests {
     #[test]
     fn an_answer() {
         let answer = Answer::unavailable("shutting down");
-        let text = String::from_utf8(answer.to_bytes(true)).unwrap();
+        let text = String::from_utf8(answer.to_bytes(true, "now")).unwrap();
         assert!(
-            text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+            text.starts_with("HTTP/1.1 503 Service Unavailable\r\nDate: now\r\n"),
             "{text}"
         );
         assert!(
@@ -396,6 +418,6 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("{\"error\":\"shutting down\"}\n"), "{text}");
-        assert!(answer.to_bytes(false).ends_with(b"\r\n\r\n"));
+        assert!(answer.to_bytes(false, "now").ends_with(b"\r\n\r\n"));
     }
 }

@@ -1,8 +1,10 @@
 //! Sockets: mio and tungstenite. It reads, writes, frames and closes; it decides nothing above
 //! that, and knows no session and no store.
 
+mod authority;
 pub(crate) mod connection;
 pub(crate) mod connections;
+mod date;
 mod deadlines;
 mod expiry;
 pub mod handshake;

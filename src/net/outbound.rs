@@ -33,10 +33,9 @@ impl Connections {
 
     /// The request gets an answer, after which the connection is over.
     pub(crate) fn answer(&mut self, conn: ConnId, answer: &Answer, with_body: bool, now: Instant) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection
-                .outbound
-                .extend_from_slice(&answer.to_bytes(with_body));
+        if let Some(connection) = live(&mut self.table, conn) {
+            let bytes = answer.to_bytes(with_body, self.date.text());
+            connection.outbound.extend_from_slice(&bytes);
             self.linger(conn, now);
         }
     }

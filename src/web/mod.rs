@@ -11,6 +11,9 @@ struct File {
     text: &'static str,
 }
 
+/// The client, for pages of others.
+const CLIENT: &str = "/sundown.js";
+
 const FILES: &[File] = &[
     File {
         path: "/",
@@ -28,7 +31,7 @@ const FILES: &[File] = &[
         text: include_str!("page.js"),
     },
     File {
-        path: "/sundown.js",
+        path: CLIENT,
         media_type: "text/javascript; charset=utf-8",
         text: include_str!("sundown.js"),
     },
@@ -39,12 +42,22 @@ const FILES: &[File] = &[
     },
 ];
 
+macro_rules! policy {
+    () => {
+        "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
+         connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n\
+         Referrer-Policy: no-referrer\r\n"
+    };
+}
+
 /// Nothing but these files and a WebSocket to this server: no inline script or style, no other
 /// host, no frame around it. (Content Security Policy Level 3; `'self'` includes `ws:` and `wss:`.)
-const FIELDS: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; \
-                      style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
-                      form-action 'none'; frame-ancestors 'none'\r\n\
-                      X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
+const FIELDS: &str = policy!();
+
+/// Pages of any other origin may load the client as a module: it is public code, and says nothing
+/// about whoever asks (Fetch Standard, CORS protocol).
+const CLIENT_FIELDS: &str = concat!(policy!(), "Access-Control-Allow-Origin: *\r\n");
 
 /// What docs/hostile.md has for a peer that asks for a file and reads nothing.
 const FILE_BYTES_MAX: usize = 40 << 10;
@@ -76,7 +89,11 @@ fn answer(path: &str) -> Option<Answer> {
     let file = FILES.iter().find(|file| file.path == path)?;
     Some(Answer {
         status: 200,
-        fields: FIELDS,
+        fields: if path == CLIENT {
+            CLIENT_FIELDS
+        } else {
+            FIELDS
+        },
         media_type: file.media_type,
         body: file.text.to_owned(),
     })

@@ -2,6 +2,8 @@
 //! long, or garbage harms the next.
 //! Method: raw request bytes; cases are data.
 
+use std::time::UNIX_EPOCH;
+
 use crate::support::client::Client;
 use crate::support::frame::{TEXT, masked};
 use crate::support::http::{self, Response, exchange, get, request, upgrade};
@@ -52,6 +54,17 @@ fn health_and_readiness() {
             // RFC 9110, section 15.5.6.
             let allowed = response.header("Allow").unwrap_or_default();
             assert!(allowed.contains("GET"), "{method} {path}: Allow: {allowed}");
+        }
+    }
+    // As HAProxy's `option httpchk` asks, which sends no Host by default.
+    for probe in [
+        "OPTIONS /readyz HTTP/1.0\r\n\r\n",
+        "HEAD /readyz HTTP/1.0\r\n\r\n",
+    ] {
+        for address in [server.address, server.admin] {
+            let response = exchange(address, probe.as_bytes());
+            assert_eq!(response.header("Access-Control-Allow-Origin"), None);
+            assert_eq!((response.status, response.end), (200, Some(End::Eof)));
         }
     }
     let metrics = get(server.admin, "/metrics");
@@ -111,6 +124,69 @@ fn upgrades_that_are_none() {
     let shouting = good.replace("Upgrade: websocket", "UPGRADE: WebSocket");
     let listed = shouting.replace("Connection: Upgrade", "connection: keep-alive, upgrade");
     assert!(Client::dial(server.address, &listed).is_ok());
+}
+
+/// RFC 9110, section 6.6.1.
+#[test]
+fn every_answer_has_the_date() {
+    let server = Server::start("memory:", &[]);
+    let second_of_day = || UNIX_EPOCH.elapsed().expect("1970 is over").as_secs() % 86_400;
+    let upgrade = upgrade("/ws/chat/?session=", &[]);
+    let paths = ["/healthz", "/", "/sundown.js", "/x", "/ws/chat/"];
+    let mut requests: Vec<_> = paths
+        .map(|path| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .into();
+    requests.extend([upgrade, "nonsense\r\n\r\n".to_owned()]);
+    for address in [server.address, server.admin] {
+        for request in &requests {
+            let before = second_of_day();
+            let response = exchange(address, request.as_bytes());
+            let after = second_of_day();
+            let date = response.header("Date").unwrap_or_default();
+            // Sat, 28 Nov 2026 19:41:02 GMT
+            assert!(date.len() == 29 && date.ends_with(" GMT"), "{date:?}");
+            let unit = |at: usize| date[at..at + 2].parse::<u64>().expect("two digits");
+            let said = unit(17) * 3_600 + unit(20) * 60 + unit(23);
+            let is_now = before <= said && said <= after || after < before;
+            assert!(is_now, "{before} to {after}: {date}");
+        }
+    }
+}
+
+#[test]
+fn hosts_that_are_none_are_400() {
+    let server = Server::start("memory:", &[]);
+    for address in [server.address, server.admin] {
+        for hosts in ["", "Host: x\r\nHost: x\r\n", "Host: a b\r\n"] {
+            let request = format!("GET /healthz HTTP/1.1\r\n{hosts}\r\n");
+            let response = exchange(address, request.as_bytes());
+            assert_eq!((response.status, response.end), (400, Some(End::Eof)));
+            assert!(response.body.contains("Host"), "{}", response.body);
+        }
+    }
+}
+
+/// What is behind such a head is the body, and no frame: it is not counted.
+#[test]
+fn upgrades_with_a_body_are_400() {
+    let server = Server::start("memory:", &[]);
+    for field in ["Content-Length: 7", "Transfer-Encoding: chunked"] {
+        let mut bytes = upgrade("/ws/chat/", &[field]).into_bytes();
+        bytes.extend(masked(TEXT, b"x"));
+        check(&server, &bytes, &[400]);
+    }
+    let head = upgrade("/ws/chat/", &["Content-Length: 0"]);
+    let mut client = Client::dial(server.address, &head).expect("101");
+    assert_eq!(client.say("the first"), 1);
+}
+
+#[test]
+fn a_target_that_is_none_is_named() {
+    let server = Server::start("memory:", &[]);
+    for target in ["/ws/chat/?a=\"b\"", "/ws/chat/?session=a#b"] {
+        let response = check(&server, upgrade(target, &[]).as_bytes(), &[400]);
+        assert!(response.body.contains("target"), "{}", response.body);
+    }
 }
 
 #[test]

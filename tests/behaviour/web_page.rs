@@ -54,6 +54,9 @@ fn the_files_are_served_under_a_strict_policy() {
             assert_eq!(field("X-Content-Type-Options"), "nosniff");
             assert_eq!(field("Referrer-Policy"), "no-referrer");
             assert_eq!(field("Cache-Control"), "no-store");
+            let shared = response.header("Access-Control-Allow-Origin");
+            let is_client = path.starts_with("/sundown.js");
+            assert_eq!(shared, is_client.then_some("*"), "{path}");
         }
     }
 }

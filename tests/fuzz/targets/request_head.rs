@@ -11,6 +11,7 @@ use sundown::net::http::{Answer, BadHead, Head, Incoming};
 use sundown_fuzz::{choice, cut};
 
 const LEN_MAX: usize = 512;
+const DATE: &str = "Thu, 01 Jan 1970 00:00:00 GMT";
 
 type Verdict = Result<Option<(Head, Vec<u8>)>, BadHead>;
 
@@ -75,7 +76,7 @@ fn decide(head: &Head) {
     for ready in [false, true] {
         match handshake::decide_admin(head, ready) {
             Decision::Upgrade(_) => panic!("operators get no WebSocket"),
-            Decision::Answer(answer) => written(&answer.to_bytes(!handshake::is_head(head))),
+            Decision::Answer(answer) => written(&answer.to_bytes(!handshake::is_head(head), DATE)),
             Decision::Metrics => assert_eq!(head.uri().path(), "/metrics"),
             Decision::Broadcast => assert_eq!(head.uri().path(), "/broadcast"),
         }
@@ -95,7 +96,7 @@ fn check(decision: Decision, rules: &Rules<'_>) {
         }
         Decision::Answer(answer) => {
             assert!([200, 400, 403, 404, 405, 426, 503].contains(&answer.status));
-            written(&answer.to_bytes(true));
+            written(&answer.to_bytes(true, DATE));
         }
         Decision::Metrics | Decision::Broadcast => panic!("these are for operators"),
     }
