@@ -28,6 +28,7 @@ mod private_files;
 mod process_one;
 mod redis_restart;
 mod redis_url;
+mod refused_session;
 mod resume;
 mod shutdown_on_every_store;
 mod signals;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use sundown::clock;
-use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
+use sundown::engine::io::{Claim, Now, Refused, Save, SessionId, SessionKey, StoreEvent};
 use sundown::error::Error;
 use sundown::store::SessionStore;
 use sundown::store::redis::RedisStore;
@@ -199,6 +199,50 @@ impl Driver {
                 fenced
             }
             other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Driver {
+    /// Asks for one save, and waits for nothing.
+    pub(crate) fn store_save(&mut self, session: &str, epoch: u64, count: u64) {
+        self.store.save(vec![save(session, epoch, count)]);
+    }
+
+    /// Claims; the reason of the refusal.
+    #[track_caller]
+    pub(crate) fn refused_claim(&mut self, session: &str) -> String {
+        self.store.claim(claim(session, 99));
+        match self.answer() {
+            StoreEvent::Refused {
+                request: Refused::Claim(key),
+                reason,
+            } => {
+                assert_eq!(key, KEY);
+                reason
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Saves; which were refused, and why.
+    #[track_caller]
+    pub(crate) fn refused_saves(&mut self, batch: &[(&str, u64, u64)]) -> Vec<(String, String)> {
+        self.store
+            .save(batch.iter().map(|&(s, e, n)| save(s, e, n)).collect());
+        let mut refused = Vec::new();
+        loop {
+            match self.answer() {
+                StoreEvent::Refused {
+                    request: Refused::Save(save),
+                    reason,
+                } => refused.push((save.session.to_string(), reason)),
+                StoreEvent::Saved { fenced, .. } => {
+                    assert!(fenced.is_empty());
+                    return refused;
+                }
+                other => panic!("{other:?}"),
+            }
         }
     }
 }

@@ -10,11 +10,11 @@ use sundown::store::SessionStore;
 use crate::driver::{Driver, PATIENCE, claim, save};
 
 const HELLO: &str = "%2\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
-const GREETING: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n\
+const GREETING: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n:0\r\n\
                         >3\r\n$9\r\nsubscribe\r\n$17\r\nsundown:claimed:0\r\n:1\r\n";
 const ANSWERS: &str = "*3\r\n:4\r\n:9\r\n:1\r\n\
                        >3\r\n$7\r\nmessage\r\n$17\r\nsundown:claimed:0\r\n$3\r\ns 5\r\n\
-                       *1\r\n:1\r\n";
+                       *2\r\n*1\r\n:1\r\n*0\r\n";
 
 struct Fake {
     listener: TcpListener,
@@ -131,9 +131,9 @@ fn an_error_to_a_request_ends_the_link_after_the_answers_before_it() {
     store.store.claim(claim("a", 1));
     store.store.claim(claim("b", 2));
     fake.expect(&mut store, "\r\nb\r\n");
-    fake.say(&mut store, b"*3\r\n:1\r\n:0\r\n:0\r\n-OOM not allowed\r\n");
+    fake.say(&mut store, b"*3\r\n:1\r\n:0\r\n:0\r\n-MISCONF no disk\r\n");
     assert!(matches!(store.next(), StoreEvent::Claimed { epoch: 1, .. }));
-    assert_eq!(store.wait_down(), "OOM not allowed");
+    assert_eq!(store.wait_down(), "MISCONF no disk");
     assert!(store.heard().is_none());
 }
 

@@ -16,6 +16,8 @@ mod link;
 #[cfg(test)]
 mod promises;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod ways;

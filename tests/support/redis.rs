@@ -61,6 +61,16 @@ impl Redis {
         self.dir.path()
     }
 
+    /// A command of an onlooker, which must be carried out.
+    #[track_caller]
+    pub(crate) fn command(&self, words: &[&str]) -> redis::Value {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        let mut connection = client.get_connection().expect("Redis listens");
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut connection).expect("an answer")
+    }
+
     pub(crate) fn freeze(&self) {
         self.process.signal(Signal::STOP);
     }

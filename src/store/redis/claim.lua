@@ -3,10 +3,14 @@
 -- KEYS[1]  the session: a hash of e (epoch), n (count), t (token of the last claim) and f (what
 --          that claim found)
 -- ARGV     token, time to live in ms, channel, session id
--- returns  { epoch, count, 1 if the session was known before, else 0 }
+-- returns  { epoch, count, 1 if the session was known before, else 0 }, or the error of a command
+--          as it is, so that its code comes first (before Redis 7 a raised one is wrapped)
 
 local key, token, ttl_ms, channel, session = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held = redis.call('HMGET', key, 'e', 'n', 't', 'f')
+local held = redis.pcall('HMGET', key, 'e', 'n', 't', 'f')
+if held.err then
+  return held
+end
 local epoch = tonumber(held[1]) or 0
 local count = tonumber(held[2]) or 0
 local found = tonumber(held[4]) or 0
@@ -24,7 +28,10 @@ if held[3] ~= token then
   epoch = math.max(epoch + 1, time[1] * 1000000 + time[2])
   -- In full: Lua would make 1.7953667935015e+15 of it.
   local digits = string.format('%.0f', epoch)
-  redis.call('HSET', key, 'e', digits, 'n', count, 't', token, 'f', found)
+  local written = redis.pcall('HSET', key, 'e', digits, 'n', count, 't', token, 'f', found)
+  if type(written) == 'table' and written.err then
+    return written
+  end
   -- Only news: the epoch is what protects the session. So a user without rights on the channel,
   -- whose PUBLISH is an error, may claim all the same.
   redis.pcall('PUBLISH', channel, session .. ' ' .. digits)

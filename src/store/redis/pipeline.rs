@@ -16,7 +16,7 @@ use super::outbound::Outbound;
 use super::reply;
 use super::request::{self, Hashes, Script};
 use super::target::Login;
-use crate::engine::io::{Claim, Save, StoreEvent};
+use crate::engine::io::{Claim, Refused, Save, StoreEvent};
 
 /// One link's requests and replies; [`greet`](Self::greet) begins the next link's.
 pub(super) struct Pipeline {
@@ -28,6 +28,9 @@ pub(super) struct Pipeline {
     hashes: Hashes,
     /// How often in a row Redis has not known the scripts.
     reloads: u32,
+    /// Scripts may have flags, as far as is known.
+    knows_flags: bool,
+    speaks_resp3: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,7 @@ enum Reply {
     Greeting(Step),
     Load(Script),
     Ping,
+    Role,
     Request(Request),
     /// To a request that has been asked again since.
     Void,
@@ -52,6 +56,8 @@ enum Step {
     Auth,
     Name,
     Select,
+    /// Whether writes are taken.
+    Write,
     Subscribe,
 }
 
@@ -73,6 +79,8 @@ impl Pipeline {
             exchange: Exchange::default(),
             hashes: Hashes::default(),
             reloads: 0,
+            knows_flags: true,
+            speaks_resp3: false,
         }
     }
 
@@ -109,7 +117,7 @@ impl Pipeline {
             self.handle_push(&kind, &data, events);
         } else if let Some(awaited) = self.exchange.awaited.pop_front() {
             if let Value::ServerError(error) = value {
-                self.handle_error(awaited.reply, &error)?;
+                self.handle_error(awaited.reply, &error, events)?;
             } else {
                 self.handle_reply(awaited.reply, &value, events)?;
             }
@@ -135,6 +143,7 @@ impl Pipeline {
         match reply {
             Reply::Greeting(Step::Hello) => {
                 reply::check_hello(value)?;
+                self.speaks_resp3 = true;
                 self.prepare();
                 // Before any claim of ours, so that no claim after ours goes unheard.
                 let subscribe = request::subscribe(&self.channel);
@@ -142,23 +151,45 @@ impl Pipeline {
                     .ask(&subscribe, Reply::Greeting(Step::Subscribe));
             }
             Reply::Load(Script::Claim) => self.hashes.claim = reply::loaded(value)?,
-            Reply::Load(Script::Save) => self.hashes.save = reply::loaded(value)?,
+            Reply::Load(Script::Save | Script::SaveAtMaxmemory) => {
+                self.hashes.save = reply::loaded(value)?;
+            }
             Reply::Request(request) => {
                 self.reloads = 0;
-                events.push_back(answer(request, value)?);
+                self.answer(request, value, events)?;
             }
-            Reply::Greeting(Step::Auth | Step::Name | Step::Select | Step::Subscribe)
+            Reply::Role => reply::check_hello(value)?,
+            Reply::Greeting(
+                Step::Auth | Step::Name | Step::Select | Step::Write | Step::Subscribe,
+            )
             | Reply::Ping
             | Reply::Void => {}
         }
         Ok(())
     }
 
-    fn handle_error(&mut self, reply: Reply, error: &ServerError) -> Result<(), String> {
+    fn handle_error(
+        &mut self,
+        reply: Reply,
+        error: &ServerError,
+        events: &mut VecDeque<StoreEvent>,
+    ) -> Result<(), String> {
         let unknown_script = error.code() == "NOSCRIPT";
         match reply {
             Reply::Request(request) if unknown_script => self.ask_again(request),
-            Reply::Void if unknown_script => Ok(()),
+            Reply::Request(request) if reply::is_about_one_key(error) => {
+                self.reloads = 0;
+                self.refuse(request, error, events);
+                Ok(())
+            }
+            Reply::Void if unknown_script || reply::is_about_one_key(error) => Ok(()),
+            Reply::Load(Script::SaveAtMaxmemory) if error.code() == "ERR" => {
+                // Before version 7 its first line is an error of syntax.
+                self.knows_flags = false;
+                let plain = Script::Save;
+                self.exchange.ask(&request::load(plain), Reply::Load(plain));
+                Ok(())
+            }
             Reply::Greeting(Step::Hello) if reply::speaks_only_resp2(error) => {
                 log::warn!("Redis speaks no RESP3: {UNHEARD}");
                 if let Some(auth) = request::auth(&self.login) {
@@ -176,11 +207,67 @@ impl Pipeline {
             }
             // The name is for people who look at CLIENT LIST, and may be missing.
             Reply::Greeting(Step::Name) => Ok(()),
-            Reply::Greeting(Step::Hello | Step::Auth | Step::Select)
+            Reply::Greeting(Step::Hello | Step::Auth | Step::Select | Step::Write)
             | Reply::Load(_)
             | Reply::Ping
+            | Reply::Role
             | Reply::Request(_)
             | Reply::Void => Err(reply::reason(error, &self.login)),
+        }
+    }
+
+    /// What the engine is told of an answer.
+    fn answer(
+        &self,
+        request: Request,
+        value: &Value,
+        events: &mut VecDeque<StoreEvent>,
+    ) -> Result<(), String> {
+        match request {
+            Request::Claim(claim) => {
+                let (epoch, count, found) = reply::granted(value)?;
+                events.push_back(StoreEvent::Claimed {
+                    key: claim.key,
+                    epoch,
+                    count,
+                    found,
+                });
+            }
+            Request::Save(mut batch) => {
+                let reply::Outcome {
+                    mut fenced,
+                    refused,
+                } = reply::saved(value, batch.len(), &self.login)?;
+                // From the end: the positions before it stay what they are.
+                for (position, reason) in refused.into_iter().rev() {
+                    let request = Refused::Save(batch.remove(position));
+                    events.push_back(StoreEvent::Refused { request, reason });
+                    for fenced in fenced.iter_mut().filter(|fenced| **fenced > position) {
+                        *fenced -= 1;
+                    }
+                }
+                events.push_back(StoreEvent::Saved { batch, fenced });
+            }
+            Request::Sync => events.push_back(StoreEvent::Synced),
+        }
+        Ok(())
+    }
+
+    /// Redis has refused a request by itself.
+    fn refuse(&self, request: Request, error: &ServerError, events: &mut VecDeque<StoreEvent>) {
+        let reason = reply::reason(error, &self.login);
+        let refused = |request| StoreEvent::Refused {
+            request,
+            reason: reason.clone(),
+        };
+        match request {
+            Request::Claim(claim) => events.push_back(refused(Refused::Claim(claim.key))),
+            Request::Save(batch) => {
+                events.extend(batch.into_iter().map(Refused::Save).map(refused));
+                let (batch, fenced) = (Vec::new(), Vec::new());
+                events.push_back(StoreEvent::Saved { batch, fenced });
+            }
+            Request::Sync => events.push_back(StoreEvent::Synced),
         }
     }
 
@@ -200,10 +287,18 @@ impl Pipeline {
             self.exchange.ask(&select, Reply::Greeting(Step::Select));
         }
         self.load_scripts();
+        // Now, and not at the first request: the link would be up in between, and clients let in.
+        let write = request::try_to_write();
+        self.exchange.ask(&write, Reply::Greeting(Step::Write));
     }
 
     fn load_scripts(&mut self) {
-        for script in Script::ALL {
+        let save = if self.knows_flags {
+            Script::SaveAtMaxmemory
+        } else {
+            Script::Save
+        };
+        for script in [Script::Claim, save] {
             self.exchange
                 .ask(&request::load(script), Reply::Load(script));
         }
@@ -229,7 +324,11 @@ impl Pipeline {
                     again.push(request);
                     Reply::Void
                 }
-                other @ (Reply::Greeting(_) | Reply::Load(_) | Reply::Ping | Reply::Void) => other,
+                other @ (Reply::Greeting(_)
+                | Reply::Load(_)
+                | Reply::Ping
+                | Reply::Role
+                | Reply::Void) => other,
             };
             self.exchange.awaited.push_back(Awaited { asked_at, reply });
         }
@@ -267,6 +366,8 @@ impl Conversation for Pipeline {
     fn greet(&mut self) {
         self.forget();
         self.phase = Phase::Greeting;
+        self.knows_flags = true;
+        self.speaks_resp3 = false;
         let hello = request::hello(&self.login);
         self.exchange.ask(&hello, Reply::Greeting(Step::Hello));
     }
@@ -314,28 +415,12 @@ impl Conversation for Pipeline {
     }
 
     fn ping(&mut self) {
-        self.exchange.ask(&request::ping(), Reply::Ping);
+        if self.speaks_resp3 {
+            self.exchange.ask(&request::role(), Reply::Role);
+        } else {
+            self.exchange.ask(&request::ping(), Reply::Ping);
+        }
     }
-}
-
-/// What the engine is told.
-fn answer(request: Request, value: &Value) -> Result<StoreEvent, String> {
-    Ok(match request {
-        Request::Claim(claim) => {
-            let (epoch, count, found) = reply::granted(value)?;
-            StoreEvent::Claimed {
-                key: claim.key,
-                epoch,
-                count,
-                found,
-            }
-        }
-        Request::Save(batch) => {
-            let fenced = reply::refused(value, batch.len())?;
-            StoreEvent::Saved { batch, fenced }
-        }
-        Request::Sync => StoreEvent::Synced,
-    })
 }
 
 const UNHEARD: &str = "a session that another node takes over is only noticed at its next save";

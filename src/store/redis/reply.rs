@@ -52,17 +52,56 @@ pub(super) fn granted(value: &Value) -> Result<(u64, u64, bool), String> {
     }
 }
 
-/// The answer to a save: the positions in the batch that were refused, ascending.
-pub(super) fn refused(value: &Value, batch_len: usize) -> Result<Vec<usize>, String> {
-    let positions = match value {
-        Value::Array(positions) => positions.iter().map(number).collect(),
-        _ => None::<Vec<u64>>,
+/// What a save has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Positions in the batch, ascending, of sessions that have a newer owner.
+    pub(super) fenced: Vec<usize>,
+    /// The same of sessions that were not saved for a reason of their own, with that.
+    pub(super) refused: Vec<(usize, String)>,
+}
+
+/// The answer to a save. An error in it that is not about one key is the error of the whole.
+pub(super) fn saved(value: &Value, batch_len: usize, login: &Login) -> Result<Outcome, String> {
+    let outcome = parse_saved(value);
+    let is_whole = outcome.as_ref().is_some_and(|Outcome { fenced, refused }| {
+        let refused: Vec<_> = refused.iter().map(|(position, _)| *position).collect();
+        [fenced, &refused].into_iter().all(|positions| {
+            let ascends = positions.is_sorted_by(|a, b| a < b);
+            ascends && positions.last().is_none_or(|last| *last < batch_len)
+        }) && fenced.iter().all(|position| !refused.contains(position))
+    });
+    let outcome = outcome.filter(|_| is_whole);
+    let outcome = outcome.ok_or_else(|| "an answer to a save that makes no sense".to_owned())?;
+    let Outcome { fenced, refused } = outcome;
+    let refused = refused.into_iter().map(|(position, error)| {
+        let (code, details) = error.split_once(' ').unwrap_or((&error, ""));
+        let reason = line(code, details, login);
+        if concerns_one_key(code, details) {
+            Ok((position, reason))
+        } else {
+            Err(reason)
+        }
+    });
+    let refused = refused.collect::<Result<_, _>>()?;
+    Ok(Outcome { fenced, refused })
+}
+
+fn parse_saved(value: &Value) -> Option<Outcome> {
+    let Value::Array(lists) = value else {
+        return None;
     };
-    let fenced: Option<Vec<usize>> = positions
-        .and_then(|all| all.into_iter().map(|n| usize::try_from(n).ok()).collect())
-        .filter(|all: &Vec<_>| all.is_sorted_by(|a, b| a < b))
-        .filter(|all| all.last().is_none_or(|last| *last < batch_len));
-    fenced.ok_or_else(|| "an answer to a save that makes no sense".to_owned())
+    let [Value::Array(fenced), Value::Array(refused)] = lists.as_slice() else {
+        return None;
+    };
+    let position = |value: &Value| number(value).and_then(|at| usize::try_from(at).ok());
+    let (pairs, rest) = refused.as_chunks::<2>();
+    let refusal = |[at, error]: &[Value; 2]| Some((position(at)?, text(error)?.to_owned()));
+    rest.is_empty().then_some(())?;
+    Some(Outcome {
+        fenced: fenced.iter().map(position).collect::<Option<_>>()?,
+        refused: pairs.iter().map(refusal).collect::<Option<_>>()?,
+    })
 }
 
 /// A push on our channel: news of a claim. Anything else is somebody else's message.
@@ -85,6 +124,28 @@ pub(super) fn speaks_only_resp2(error: &ServerError) -> bool {
     error.code() == "NOPROTO" || is_unknown_command(error)
 }
 
+/// Whether an error is about the key of one session, so that it is the answer to that request alone.
+///
+/// By its code: `WRONGTYPE` (something else is under the key) and `OOM` (no room for one more; see
+/// `Script::SaveAtMaxmemory`). By its text: what a script says itself, of a line of its own
+/// (`user_script`), unless its code says otherwise. Everything else is about the server or the link
+/// (`NOAUTH`, `NOPERM`, `LOADING`, `READONLY`, `MASTERDOWN`, `NOREPLICAS`, `MISCONF`, `BUSY`, and
+/// whatever is not known here): the next request would fare no better, and the link ends.
+pub(super) fn is_about_one_key(error: &ServerError) -> bool {
+    concerns_one_key(error.code(), error.details().unwrap_or_default())
+}
+
+fn concerns_one_key(code: &str, details: &str) -> bool {
+    match code {
+        "WRONGTYPE" | "OOM" => true,
+        "ERR" => {
+            let is_acl = details.contains("ACL") || details.contains("can't run this command");
+            details.contains("user_script") && !is_acl
+        }
+        _ => false,
+    }
+}
+
 /// A server error for the log: one line, and without the password that it may quote.
 pub(super) fn reason(error: &ServerError, login: &Login) -> String {
     let details = if is_unknown_command(error) {
@@ -93,7 +154,11 @@ pub(super) fn reason(error: &ServerError, login: &Login) -> String {
     } else {
         error.details().unwrap_or_default()
     };
-    let mut reason = format!("{} {details}", error.code());
+    line(error.code(), details, login)
+}
+
+fn line(code: &str, details: &str, login: &Login) -> String {
+    let mut reason = format!("{code} {details}");
     if let Some(password) = &login.password {
         reason = reason.replace(password.as_str(), "…");
     }

@@ -15,15 +15,20 @@ use crate::engine::io::{Claim, Save, SessionId};
 pub(super) enum Script {
     Claim,
     Save,
+    /// The same as `Save`, for a Redis that knows flags (7 and later, and Valkey): it runs at
+    /// `maxmemory`, too, since sessions that are open must be able to save. `Claim` must not: it
+    /// makes new ones.
+    SaveAtMaxmemory,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 2] = [Self::Claim, Self::Save];
-
     fn source(self) -> &'static str {
         match self {
             Self::Claim => include_str!("claim.lua"),
             Self::Save => include_str!("save.lua"),
+            Self::SaveAtMaxmemory => {
+                concat!("#!lua flags=allow-oom\n", include_str!("save.lua"))
+            }
         }
     }
 }
@@ -84,8 +89,24 @@ pub(super) fn subscribe(channel: &str) -> Cmd {
     command
 }
 
+/// A write of nothing: a session's id has no `%`. Redis refuses it as it would refuse a save: as a
+/// replica, or when it has too few of those or cannot write its own files.
+pub(super) fn try_to_write() -> Cmd {
+    let mut command = redis::cmd("PEXPIRE");
+    command.arg(format!("{KEY_PREFIX}%")).arg(1);
+    command
+}
+
+/// Asks for a sign of life.
 pub(super) fn ping() -> Cmd {
     redis::cmd("PING")
+}
+
+/// The same in RESP3, in which Redis says whether it is a replica by now, too.
+pub(super) fn role() -> Cmd {
+    let mut command = redis::cmd("HELLO");
+    command.arg(3);
+    command
 }
 
 pub(super) fn claim(hashes: &Hashes, claim: &Claim, ttl_ms: u64, channel: &str) -> Cmd {
@@ -127,7 +148,7 @@ pub(super) fn ttl_ms(ttl: Duration) -> u64 {
 }
 
 fn key(session: &SessionId) -> String {
-    format!("sundown:session:{session}")
+    format!("{KEY_PREFIX}{session}")
 }
 
 /// User and password, if there is anything to say. A user alone is one without a password
@@ -140,6 +161,7 @@ fn credentials(login: &Login) -> Option<(&str, &str)> {
     Some((user, login.password.as_deref().unwrap_or_default()))
 }
 
+const KEY_PREFIX: &str = "sundown:session:";
 const CLIENT_NAME: &str = "sundown";
 /// A hundred years: Redis refuses what does not fit its own clock.
 const TTL_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1_000;

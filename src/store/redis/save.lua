@@ -1,30 +1,44 @@
--- Keeps the counts of a batch of sessions, except of those that have a newer owner.
+-- Keeps the counts of a batch of sessions, except of those that have a newer owner. An error is one
+-- session's own: the others are saved all the same.
 --
 -- KEYS     the sessions: hashes of e (epoch), n (count), t (token of the last claim) and f
 -- ARGV     time to live in ms, then epoch and count of each session
--- returns  the positions, from 0 and ascending, that were refused
+-- returns  { the positions, from 0 and ascending, that have a newer owner },
+--          { the positions of those that were not saved, each followed by the error }
 
 local ttl_ms = ARGV[1]
-local fenced = {}
+local fenced, refused = {}, {}
+
+-- One write for each session, after all that is read of it: it is saved as a whole, or not at all.
+local function write(...)
+  local reply = redis.pcall(...)
+  return type(reply) == 'table' and reply.err or nil
+end
 
 for i, key in ipairs(KEYS) do
   local epoch, count = ARGV[2 * i], ARGV[2 * i + 1]
-  local held = redis.call('HMGET', key, 'e', 'n')
-  local held_epoch = tonumber(held[1]) or 0
-  if held_epoch > tonumber(epoch) then
+  local held = redis.pcall('HMGET', key, 'e', 'n')
+  local failure = held.err
+  local held_epoch = not failure and tonumber(held[1]) or 0
+  if not failure and held_epoch > tonumber(epoch) then
     fenced[#fenced + 1] = i - 1
   else
-    if held_epoch < tonumber(epoch) then
+    if failure then
+      -- Nothing of it is known, so nothing of it is written.
+    elseif held_epoch < tonumber(epoch) then
       -- The session has expired, or Redis has lost it: the owner's word is all there is. A token
       -- found here belongs to a claim of a lower epoch, which must not get this one by asking again.
-      redis.call('HSET', key, 'e', epoch, 'n', count)
-      redis.call('HDEL', key, 't')
+      failure = write('HSET', key, 'e', epoch, 'n', count, 't', '')
     elseif (tonumber(held[2]) or 0) < tonumber(count) then
       -- A lower count is a save that was repeated or came late, and is already covered.
-      redis.call('HSET', key, 'n', count)
+      failure = write('HSET', key, 'n', count)
     end
-    redis.call('PEXPIRE', key, ttl_ms)
+    failure = failure or write('PEXPIRE', key, ttl_ms)
+    if failure then
+      refused[#refused + 1] = i - 1
+      refused[#refused + 1] = failure
+    end
   end
 end
 
-return fenced
+return { fenced, refused }

@@ -14,6 +14,8 @@ const KEY: SessionKey = SessionKey {
 };
 const HELLO: &str = "%2\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
 const LOADED: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n";
+const SAVED: &str = "*2\r\n*0\r\n*0\r\n";
+const WRITTEN: &str = ":0\r\n";
 const SUBSCRIBED: &str = ">3\r\n$9\r\nsubscribe\r\n$17\r\nsundown:claimed:0\r\n:1\r\n";
 const NOSCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.\r\n";
 
@@ -94,7 +96,7 @@ impl Talk {
 }
 
 fn greeting() -> String {
-    format!("{HELLO}{LOADED}{SUBSCRIBED}")
+    format!("{HELLO}{LOADED}{WRITTEN}{SUBSCRIBED}")
 }
 
 fn push(channel: &str, payload: &str) -> String {
@@ -110,9 +112,10 @@ fn greets_in_two_steps_and_then_is_up() {
     let said = talk.said();
     assert_eq!(said[0], "SELECT 5");
     assert!(said[1].starts_with("SCRIPT LOAD -- Gives"), "{}", said[1]);
-    assert!(said[2].starts_with("SCRIPT LOAD -- Keeps"), "{}", said[2]);
-    assert_eq!(said[3..], ["SUBSCRIBE sundown:claimed:5"]);
-    talk.hear(&format!("+OK\r\n{LOADED}")).unwrap();
+    assert_eq!(said[2], "SCRIPT LOAD #!lua flags=allow-oom");
+    assert_eq!(said[3], "PEXPIRE sundown:session:% 1");
+    assert_eq!(said[4..], ["SUBSCRIBE sundown:claimed:5"]);
+    talk.hear(&format!("+OK\r\n{LOADED}{WRITTEN}")).unwrap();
     assert!(talk.answered().is_empty() && !talk.pipeline.is_ready());
     talk.hear(SUBSCRIBED).unwrap();
     assert_eq!(talk.answered(), ["Up"]);
@@ -141,9 +144,9 @@ fn speaks_resp2_to_those_who_know_no_more() {
             auth
         );
         assert_eq!(said[named], "CLIENT SETNAME sundown");
-        assert_eq!(said.len(), named + 3, "no SUBSCRIBE: {said:?}");
+        assert_eq!(said.len(), named + 4, "no SUBSCRIBE: {said:?}");
         let ok = "+OK\r\n".repeat(named);
-        talk.hear(&format!("{ok}-ERR no names\r\n{LOADED}"))
+        talk.hear(&format!("{ok}-ERR no names\r\n{LOADED}{WRITTEN}"))
             .unwrap();
         assert_eq!(talk.answered(), ["Up"]);
     }
@@ -153,7 +156,8 @@ fn speaks_resp2_to_those_who_know_no_more() {
 fn is_up_without_the_right_to_subscribe() {
     let mut talk = Talk::begin("redis://h");
     let refused = "-NOPERM this user has no permissions to access the channel\r\n";
-    talk.hear(&format!("{HELLO}{LOADED}{refused}")).unwrap();
+    talk.hear(&format!("{HELLO}{LOADED}{WRITTEN}{refused}"))
+        .unwrap();
     assert_eq!(talk.answered(), ["Up"]);
 }
 
@@ -192,6 +196,10 @@ fn gives_reasons_for_what_cannot_be_greeted() {
             format!("{HELLO}-ERR unknown command 'SCRIPT', with args: secre\r\n"),
             "ERR unknown command",
         ),
+        (
+            format!("{HELLO}{LOADED}-NOREPLICAS Not enough good replicas to write.\r\n"),
+            "NOREPLICAS Not enough good replicas to write.",
+        ),
     ] {
         let mut talk = Talk::begin("redis://:secret@h");
         assert_eq!(talk.hear(&heard).unwrap_err(), reason);
@@ -215,10 +223,10 @@ fn answers_in_the_order_of_the_requests() {
             "EVALSHA 5a5 3 sundown:session:x sundown:session:y sundown:session:z \
              1000 3 0 3 1 3 2",
             "EVALSHA c1c 1 sundown:session:b 78 1000 sundown:claimed:0 b",
-            "PING",
+            "HELLO 3",
         ]
     );
-    talk.hear("*3\r\n:4\r\n:9\r\n:1\r\n*2\r\n:0\r\n:2\r\n")
+    talk.hear("*3\r\n:4\r\n:9\r\n:1\r\n*2\r\n*2\r\n:0\r\n:2\r\n*0\r\n")
         .unwrap();
     let answered = talk.answered();
     assert!(answered[0].starts_with("Claimed"), "{answered:?}");
@@ -230,7 +238,7 @@ fn answers_in_the_order_of_the_requests() {
     assert_eq!(answered[2..], ["Synced"]);
     talk.hear("*3\r\n:1\r\n:0\r\n:0\r\n").unwrap();
     assert_eq!(talk.answered().len(), 1);
-    talk.hear("+PONG\r\n").unwrap();
+    talk.hear(HELLO).unwrap();
     assert_eq!(talk.answered(), ["Synced"]);
     talk.pipeline.sync(&mut talk.events);
     assert_eq!(talk.answered(), ["Synced"]);
@@ -241,7 +249,7 @@ fn whole_conversation(cuts: &[usize]) -> Vec<String> {
     let mut talk = Talk::begin("redis://h");
     let news = push("sundown:claimed:0", "s 9");
     let stream = format!(
-        "{}*3\r\n:4\r\n:9\r\n:1\r\n{news}*1\r\n:1\r\n+PONG\r\n*0\r\n",
+        "{}*3\r\n:4\r\n:9\r\n:1\r\n{news}*2\r\n*1\r\n:1\r\n*0\r\n{HELLO}{SAVED}",
         greeting()
     );
     let stream = stream.as_bytes();
@@ -297,14 +305,16 @@ fn loads_lost_scripts_and_repeats_what_was_refused_in_order() {
     assert_eq!(second[2..5], [&first[0][..], &first[1], &first[3]]);
     assert!(second[5].ends_with(" c"));
     talk.hear(&format!(
-        "{NOSCRIPT}+PONG\r\n*3\r\n:1\r\n:0\r\n:0\r\n{LOADED}"
+        "{NOSCRIPT}{HELLO}*3\r\n:1\r\n:0\r\n:0\r\n{LOADED}"
     ))
     .unwrap();
     assert!(
         talk.answered().is_empty(),
         "the first round's answers are void"
     );
-    talk.hear("*3\r\n:5\r\n:0\r\n:0\r\n*0\r\n*3\r\n:6\r\n:0\r\n:0\r\n*3\r\n:7\r\n:0\r\n:0\r\n")
+    talk.hear(&format!("*3\r\n:5\r\n:0\r\n:0\r\n{SAVED}"))
+        .unwrap();
+    talk.hear("*3\r\n:6\r\n:0\r\n:0\r\n*3\r\n:7\r\n:0\r\n:0\r\n")
         .unwrap();
     let answered = talk.answered();
     let kinds: Vec<_> = answered
@@ -352,7 +362,11 @@ fn hears_news_and_nothing_else_on_the_channel() {
 #[test]
 fn an_error_ends_the_link_with_its_reason() {
     for (heard, reason) in [
-        ("-OOM command not allowed\r\n", "OOM command not allowed"),
+        ("-MISCONF cannot persist\r\n", "MISCONF cannot persist"),
+        (
+            "-ERR The user executing the script can't run this command\r\n",
+            "ERR The user executing the script can't run this command",
+        ),
         ("-READONLY You can't write\r\n", "READONLY You can't write"),
         ("-\r\n", "an error without a word"),
         ("-A\rB unknown command\r\n", "A B unknown command"),
@@ -373,9 +387,13 @@ fn an_error_ends_the_link_with_its_reason() {
         assert_eq!(talk.hear(heard).unwrap_err(), reason);
     }
     for heard in [
-        "*1\r\n:2\r\n",
-        "*2\r\n:1\r\n:0\r\n",
-        "*2\r\n:1\r\n:1\r\n",
+        "*0\r\n",
+        "*2\r\n*1\r\n:2\r\n*0\r\n",
+        "*2\r\n*2\r\n:1\r\n:0\r\n*0\r\n",
+        "*2\r\n*2\r\n:1\r\n:1\r\n*0\r\n",
+        "*2\r\n*0\r\n*1\r\n:1\r\n",
+        "*2\r\n*0\r\n*2\r\n:2\r\n+OOM no\r\n",
+        "*2\r\n*1\r\n:1\r\n*2\r\n:1\r\n+OOM no\r\n",
         "+OK\r\n",
     ] {
         let mut talk = Talk::ready();
@@ -432,7 +450,7 @@ fn no_garbage_makes_it_panic() {
         talk.claim("a", 1);
         talk.save(&["x"]);
         let valid = format!(
-            "*3\r\n:1\r\n:0\r\n:0\r\n{}*0\r\n",
+            "*3\r\n:1\r\n:0\r\n:0\r\n{}{SAVED}",
             push("sundown:claimed:0", "s 1")
         );
         let mut bytes = valid.into_bytes();
@@ -491,4 +509,78 @@ fn a_new_link_begins_with_nothing_of_the_old_one() {
     talk.hear(&greeting()).unwrap();
     assert_eq!(talk.answered(), ["Up"]);
     assert!(talk.pipeline.is_idle());
+}
+
+#[test]
+fn an_error_about_one_key_is_the_answer_to_that_request_alone() {
+    let mut talk = Talk::ready();
+    talk.claim("evil", 1);
+    talk.claim("good", 2);
+    talk.hear("-WRONGTYPE Operation against a key\r\n*3\r\n:1\r\n:0\r\n:0\r\n")
+        .unwrap();
+    let answered = talk.answered();
+    assert!(
+        answered[0].starts_with("Refused { request: Claim("),
+        "{answered:?}"
+    );
+    assert!(answered[0].ends_with("reason: \"WRONGTYPE Operation against a key\" }"));
+    assert!(answered[1].starts_with("Claimed"), "{answered:?}");
+}
+
+#[test]
+fn a_batch_is_saved_but_for_what_is_refused_in_it() {
+    let mut talk = Talk::ready();
+    talk.save(&["a", "b", "c", "d"]);
+    let refused = "*4\r\n:0\r\n+WRONGTYPE x\r\n:2\r\n+ERR user_script:1: y\r\n";
+    talk.hear(&format!("*2\r\n*1\r\n:3\r\n{refused}")).unwrap();
+    let events: Vec<_> = talk.events.drain(..).collect();
+    let name = |save: &Save| save.session.to_string();
+    let [
+        StoreEvent::Refused {
+            request: Refused::Save(c),
+            ..
+        },
+        StoreEvent::Refused {
+            request: Refused::Save(a),
+            ..
+        },
+        StoreEvent::Saved { batch, fenced },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!([name(c), name(a)], ["c", "a"]);
+    assert_eq!(batch.iter().map(name).collect::<Vec<_>>(), ["b", "d"]);
+    assert_eq!(*fenced, [1]);
+    // What is about the server is not one session's.
+    talk.save(&["a"]);
+    let end = talk.hear("*2\r\n*0\r\n*2\r\n:0\r\n+READONLY z\r\n");
+    assert_eq!(end.unwrap_err(), "READONLY z");
+}
+
+#[test]
+fn a_redis_without_flags_gets_the_script_without_them() {
+    let mut talk = Talk::begin("redis://h");
+    talk.hear(HELLO).unwrap();
+    talk.said();
+    let refused = "-ERR Error compiling script (new function): user_script:1: '#'\r\n";
+    talk.hear(&format!("$3\r\nc1c\r\n{refused}{WRITTEN}{SUBSCRIBED}"))
+        .unwrap();
+    assert!(talk.answered().is_empty());
+    assert!(talk.said()[0].starts_with("SCRIPT LOAD -- Keeps"));
+    talk.hear("$3\r\n5a5\r\n").unwrap();
+    assert_eq!(talk.answered(), ["Up"]);
+    // It is not asked in vain again on this link.
+    talk.save(&["x"]);
+    talk.said();
+    talk.hear(NOSCRIPT).unwrap();
+    assert!(talk.said()[1].starts_with("SCRIPT LOAD -- Keeps"));
+}
+
+#[test]
+fn a_quiet_link_notices_that_its_redis_has_become_a_replica() {
+    let mut talk = Talk::ready();
+    talk.pipeline.ping();
+    let replica = HELLO.replace("$6\r\nmaster", "$7\r\nreplica");
+    assert!(talk.hear(&replica).unwrap_err().contains("a replica"));
 }

@@ -1,0 +1,130 @@
+//! Goal: an error of Redis that is about one session costs that session alone: its client is closed
+//! with 1013, nobody else notices, the log does not grow with the attempts, and the report tells
+//! the truth.
+//! Method: something that is no session under a session's key, and a Redis at `maxmemory`.
+
+use tempfile::TempDir;
+
+use crate::support::client::{Client, Event};
+use crate::support::eventually;
+use crate::support::http;
+use crate::support::redis::Redis;
+use crate::support::server::Server;
+
+const EVIL: &str = "sundown:session:evil";
+
+fn refused(server: &Server, session: &str) -> bool {
+    let path = format!("/ws/chat/?session={session}");
+    let mut client = Client::plain(server, &path);
+    let (code, reason) = client.until_close();
+    client.until_end();
+    (code, reason.as_str()) == (1013, "session refused by the store; try again later")
+}
+
+/// The lines of the log that say this.
+fn logged(server: &Server, words: &str) -> usize {
+    let lines = server.process.stderr.all();
+    lines.iter().filter(|line| line.contains(words)).count()
+}
+
+#[test]
+fn one_bad_key_is_one_clients_matter_however_often_it_comes() {
+    let redis = Redis::start();
+    redis.command(&["SET", EVIL, "x"]);
+    let mut server = Server::start(&redis.url(), &[]);
+    let (mut good, _) = Client::v1(&server, "good");
+    for n in 1..=100 {
+        assert!(refused(&server, "evil"));
+        assert_eq!(good.say("in between"), n);
+        assert_eq!(Client::v1(&server, &format!("new-{n}")).1.count, 0);
+    }
+    assert_eq!(server.readiness(), 200);
+    assert_eq!(logged(&server, "the store is down"), 0);
+    // One at once; another only after a minute.
+    assert!((1..=3).contains(&logged(&server, "the store refuses a session")));
+    assert_eq!(logged(&server, "evil"), 0, "a session id is a secret");
+    let page = http::get(server.admin, "/metrics").body;
+    assert!(
+        page.contains("sundown_store_refused_sessions_total 100"),
+        "{page}"
+    );
+    drop(good);
+    assert_eq!(server.stop().unsaved, []);
+}
+
+/// A key that is overwritten under an open session.
+#[test]
+fn what_redis_does_not_take_of_one_session_goes_into_the_spill_or_is_named() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let spill = format!("sqlite:{}", dir.path().join("spill.db").display());
+    let nowhere = format!("sqlite:{}", dir.path().join("no/spill.db").display());
+    for (spill, is_safe) in [(&nowhere, false), (&spill, true)] {
+        let redis = Redis::start();
+        let flags = ["--durability", "relaxed", "--spill", spill];
+        let short = ["--drain-timeout", "500ms", "--persist-timeout", "1s"];
+        let mut server = Server::start(&redis.url(), &[&flags[..], &short].concat());
+        let (mut evil, _) = Client::v1(&server, "evil");
+        let (mut good, _) = Client::v1(&server, "good");
+        assert_eq!((evil.say("one"), good.say("one")), (1, 1));
+        redis.command(&["SET", EVIL, "x"]);
+        assert_eq!((evil.say("two"), good.say("two")), (2, 2));
+        assert_eq!(evil.until_close().0, 1013);
+        server.terminate();
+        assert_eq!(good.until_close().0, 1001);
+        good.until_end();
+        let exit = server.exit();
+        let report = exit.report();
+        assert_eq!(exit.code, Some(i32::from(!is_safe)), "{report:?}");
+        assert_eq!(report.spilled, u64::from(is_safe), "{report:?}");
+        let named: Vec<_> = report
+            .unsaved
+            .iter()
+            .map(|row| (&*row.session, row.count))
+            .collect();
+        assert_eq!(named, if is_safe { vec![] } else { vec![("evil", 2)] });
+        if !is_safe {
+            continue;
+        }
+        // The row is set aside, and the next server serves.
+        let mut next = Server::start(&redis.url(), &flags);
+        assert_eq!(
+            logged(&next, "1 sessions, which stay in the file: WRONGTYPE"),
+            1
+        );
+        assert!(refused(&next, "evil"));
+        assert_eq!(Client::v1(&next, "good").1.count, 2);
+        next.stop();
+        redis.command(&["DEL", EVIL]);
+        let last = Server::start(&redis.url(), &flags);
+        assert_eq!(Client::v1(&last, "evil").1.count, 2);
+    }
+}
+
+#[test]
+fn at_maxmemory_newcomers_are_refused_and_open_sessions_go_on() {
+    let redis = Redis::with(&["--appendonly", "no", "--maxmemory-policy", "noeviction"]);
+    let mut server = Server::start(&redis.url(), &[]);
+    let (mut open, _) = Client::v1(&server, "open");
+    assert_eq!(open.say("before"), 1);
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    for n in 2..=50 {
+        assert!(refused(&server, &format!("new-{n}")));
+        assert_eq!(open.say("at the limit"), n);
+    }
+    assert_eq!(server.readiness(), 200);
+    assert_eq!(logged(&server, "the store is down"), 0);
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    eventually("room again", || is_greeted(&server));
+    drop(open);
+    assert_eq!(server.stop().unsaved, []);
+}
+
+/// Whether a newcomer gets its hello.
+fn is_greeted(server: &Server) -> bool {
+    let head = http::upgrade(
+        "/ws/chat/?session=late",
+        &["Sec-WebSocket-Protocol: sundown.v1"],
+    );
+    let mut client = Client::dial(server.address, &head).expect("101");
+    matches!(client.meet(), Event::Text(_))
+}
