@@ -51,9 +51,24 @@ fn check(test: impl Fn(&mut Fixture)) {
 }
 
 impl Fixture {
+    /// Lets time pass, with turns in which nothing is asked.
     fn advance(&mut self, by: Duration) {
-        self.now.instant += by;
-        self.now.unix_ms += u64::try_from(by.as_millis()).unwrap();
+        let mut left = by;
+        while !left.is_zero() {
+            let step = left.min(TTL / 4);
+            left -= step;
+            self.now.instant += step;
+            self.now.unix_ms += u64::try_from(step.as_millis()).unwrap();
+            self.store.flush(self.now);
+        }
+    }
+
+    /// The same with all that a turn does, the sweep among it.
+    fn turns(&mut self, by: Duration) {
+        self.store.handle_timeout(self.now);
+        self.advance(by);
+        self.store.handle_timeout(self.now);
+        self.store.flush(self.now);
     }
 
     /// Epoch, count, found.
@@ -305,5 +320,46 @@ fn ids_of_every_shape_are_kept_apart() {
         for (i, id) in (1..).zip(ids) {
             assert_eq!(f.claim(id, 1), (i + 1, i * 10, true));
         }
+    });
+}
+
+/// What is open is renewed every quarter of the time to live, by the monotonic clock.
+#[test]
+fn a_wall_clock_that_steps_takes_no_session_that_is_renewed() {
+    check(|f| {
+        let (epoch, _, _) = f.claim("open", 1);
+        assert!(f.save("open", epoch, 7));
+        // A board gets its time: from 1970, so to speak.
+        f.now.unix_ms += u64::try_from(100 * TTL.as_millis()).unwrap();
+        for _ in 0..4 {
+            f.turns(TTL / 4);
+            assert!(f.save("open", epoch, 7), "{}", f.name);
+        }
+        assert_eq!(f.claim("open", 2), (epoch + 1, 7, true), "{}", f.name);
+    });
+}
+
+#[test]
+fn a_wall_clock_that_steps_shortly_before_a_claim_takes_no_session() {
+    check(|f| {
+        let (epoch, _, _) = f.claim("open", 1);
+        assert!(f.save("open", epoch, 7));
+        f.turns(TTL / 8);
+        f.now.unix_ms += u64::try_from(100 * TTL.as_millis()).unwrap();
+        f.turns(TTL / 8);
+        assert_eq!(f.claim("open", 2), (epoch + 1, 7, true), "{}", f.name);
+    });
+}
+
+/// Stopped by a signal, or by the hypervisor: nothing was renewed meanwhile.
+#[test]
+fn a_process_that_stood_still_takes_no_session_that_is_open() {
+    check(|f| {
+        let (epoch, _, _) = f.claim("open", 1);
+        assert!(f.save("open", epoch, 7));
+        f.now.instant += 3 * TTL;
+        f.now.unix_ms += u64::try_from(3 * TTL.as_millis()).unwrap();
+        f.turns(Duration::ZERO);
+        assert_eq!(f.claim("open", 2), (epoch + 1, 7, true), "{}", f.name);
     });
 }

@@ -4,6 +4,7 @@
 //! not fit into its buffer closes it, as with any other message.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Engine;
 use super::clients::Stage;
@@ -43,6 +44,16 @@ impl Walk {
 }
 
 impl Engine {
+    /// A wall clock that has stepped forward makes what is open look expired, to whoever starts now.
+    pub(super) fn renew_after_step(&mut self, now: Now) {
+        let last = std::mem::replace(&mut self.clock, now);
+        let passed = now.instant.saturating_duration_since(last.instant);
+        let on_the_wall = Duration::from_millis(now.unix_ms.saturating_sub(last.unix_ms));
+        if on_the_wall > passed + self.refresh_every {
+            self.refresh = Some(0);
+        }
+    }
+
     /// Goes on with what takes more than one turn.
     pub(super) fn go_on(&mut self, now: Now) {
         if let Some(cursor) = self.refresh {

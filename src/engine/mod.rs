@@ -66,6 +66,8 @@ pub struct Engine {
     broadcasts_max: usize,
     /// A renewal of all sessions that is under way: at which slot it goes on.
     refresh: Option<usize>,
+    /// The time of the last turn.
+    clock: Now,
     /// `relaxed`: the timer has fired, what is dirty goes out at the next flush.
     save_due: bool,
     levels: Levels,
@@ -133,6 +135,7 @@ impl Engine {
             broadcasts: VecDeque::new(),
             broadcasts_max: config.limits.broadcasts_max,
             refresh: None,
+            clock: now,
             save_due: false,
             levels: Levels::default(),
             outputs: VecDeque::new(),
@@ -163,6 +166,7 @@ impl Engine {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.renew_after_step(now);
         for timer in Timer::ALL {
             if !self.timers.take_due(timer, now.instant) {
                 continue;

@@ -15,6 +15,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::SessionStore;
+use super::expiry::Expiry;
 use super::record::Record;
 use crate::engine::io::{Claim, Now, Save, SessionId, StoreCommand, StoreEvent};
 
@@ -29,7 +30,7 @@ const EXPIRED_PER_TURN_MAX: usize = 64;
 /// Keeps sessions in this process.
 #[derive(Debug)]
 pub struct MemoryStore {
-    ttl_ms: u64,
+    expiry: Expiry,
     sessions_max: usize,
     records: HashMap<SessionId, Kept>,
     /// One entry for each record, with a time before which it does not expire. A save puts the
@@ -53,7 +54,7 @@ impl MemoryStore {
     /// An empty store that keeps each session for `ttl` after its last change.
     pub fn new(ttl: Duration) -> Self {
         Self {
-            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+            expiry: Expiry::new(ttl),
             sessions_max: SESSIONS_MAX,
             records: HashMap::new(),
             expiries: BinaryHeap::new(),
@@ -64,12 +65,12 @@ impl MemoryStore {
         }
     }
 
-    fn carry_out_claim(&mut self, claim: Claim, now_unix_ms: u64) -> StoreEvent {
+    fn carry_out_claim(&mut self, claim: Claim) -> StoreEvent {
         let known = self.records.get(&claim.session);
-        let is_alive = known.is_some_and(|kept| kept.expires_unix_ms > now_unix_ms);
+        let is_alive = known.is_some_and(|kept| kept.expires_unix_ms > self.expiry.judged_ms());
         let known = known.map(|kept| kept.record);
         let (record, grant) = Record::claim(known, is_alive, claim.token, self.epoch_floor);
-        self.put(claim.session, record, now_unix_ms);
+        self.put(claim.session, record);
         StoreEvent::Claimed {
             key: claim.key,
             epoch: grant.epoch,
@@ -78,10 +79,10 @@ impl MemoryStore {
         }
     }
 
-    fn carry_out_saves(&mut self, batch: Vec<Save>, now_unix_ms: u64) -> StoreEvent {
+    fn carry_out_saves(&mut self, batch: Vec<Save>) -> StoreEvent {
         let mut fenced = Vec::new();
         for (position, save) in batch.iter().enumerate() {
-            if !self.carry_out_save(save, now_unix_ms) {
+            if !self.carry_out_save(save) {
                 fenced.push(position);
             }
         }
@@ -89,24 +90,24 @@ impl MemoryStore {
     }
 
     /// Whether the save was taken; `false`: a newer claim exists.
-    fn carry_out_save(&mut self, save: &Save, now_unix_ms: u64) -> bool {
+    fn carry_out_save(&mut self, save: &Save) -> bool {
         let Some(kept) = self.records.get_mut(&save.session) else {
             if let Some(record) = Record::save(None, save.epoch, save.count) {
-                self.put(save.session.clone(), record, now_unix_ms);
+                self.put(save.session.clone(), record);
             }
             return true;
         };
         let saved = Record::save(Some(kept.record), save.epoch, save.count);
         if let Some(record) = saved {
             kept.record = record;
-            kept.expires_unix_ms = now_unix_ms.saturating_add(self.ttl_ms);
+            kept.expires_unix_ms = self.expiry.expires_ms();
         }
         saved.is_some()
     }
 
     /// Puts a record, new or changed, and makes room for it if it is new.
-    fn put(&mut self, session: SessionId, record: Record, now_unix_ms: u64) {
-        let expires_unix_ms = now_unix_ms.saturating_add(self.ttl_ms);
+    fn put(&mut self, session: SessionId, record: Record) {
+        let expires_unix_ms = self.expiry.expires_ms();
         if !self.records.contains_key(&session) {
             if self.records.len() >= self.sessions_max {
                 self.make_room();
@@ -145,12 +146,13 @@ impl MemoryStore {
     }
 
     /// Removes records that have expired, a few at a time.
-    fn expire(&mut self, now_unix_ms: u64) {
+    fn expire(&mut self) {
+        let now_ms = self.expiry.judged_ms();
         for _ in 0..EXPIRED_PER_TURN_MAX {
             let Some(entry) = self.expiries.peek_mut() else {
                 return;
             };
-            if entry.0.0 > now_unix_ms {
+            if entry.0.0 > now_ms {
                 return;
             }
             if Self::refresh(entry, &self.records) {
@@ -207,12 +209,13 @@ impl SessionStore for MemoryStore {
     fn handle_timeout(&mut self, _now: Now) {}
 
     fn flush(&mut self, now: Now) {
-        self.expire(now.unix_ms);
+        self.expiry.handle_now(now);
+        self.expire();
         let mut asked = std::mem::take(&mut self.asked);
         for command in asked.drain(..) {
             let answer = match command {
-                StoreCommand::Save(batch) => self.carry_out_saves(batch, now.unix_ms),
-                StoreCommand::Claim(claim) => self.carry_out_claim(claim, now.unix_ms),
+                StoreCommand::Save(batch) => self.carry_out_saves(batch),
+                StoreCommand::Claim(claim) => self.carry_out_claim(claim),
                 StoreCommand::Sync => StoreEvent::Synced,
                 // Never asked: without a spill, the batch is handed back.
                 StoreCommand::Spill(batch) => StoreEvent::Spilled { batch, kept: false },
@@ -235,6 +238,8 @@ impl SessionStore for MemoryStore {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::clock;
     use crate::engine::io::SessionKey;
@@ -245,10 +250,19 @@ mod tests {
     };
 
     fn at(unix_ms: u64) -> Now {
+        static BEGAN: LazyLock<Now> = LazyLock::new(clock::now);
         Now {
+            instant: BEGAN.instant + Duration::from_millis(unix_ms),
             unix_ms,
-            ..clock::now()
         }
+    }
+
+    /// Both clocks go on to this time, in turns.
+    fn flush(store: &mut MemoryStore, unix_ms: u64) {
+        for turn_ms in (store.expiry.judged_ms()..unix_ms).step_by(10) {
+            store.expiry.handle_now(at(turn_ms));
+        }
+        store.flush(at(unix_ms));
     }
 
     fn id(name: &str) -> SessionId {
@@ -261,7 +275,7 @@ mod tests {
             session: id(name),
             token,
         });
-        store.flush(at(unix_ms));
+        flush(store, unix_ms);
         match store.events.pop_back() {
             Some(StoreEvent::Claimed {
                 epoch,
@@ -280,7 +294,7 @@ mod tests {
             epoch,
             count,
         }]);
-        store.flush(at(unix_ms));
+        flush(store, unix_ms);
         match store.events.pop_back() {
             Some(StoreEvent::Saved { fenced, .. }) => fenced.is_empty(),
             other => panic!("{other:?}"),
@@ -299,10 +313,10 @@ mod tests {
         let mut store = store(100, 10);
         assert_eq!(claim(&mut store, "a", 1, 0), (1, 0, false));
         assert!(save(&mut store, "a", 1, 7, 90));
-        store.flush(at(150));
+        flush(&mut store, 150);
         assert_eq!(store.records.len(), 1);
         assert_eq!(claim(&mut store, "a", 2, 189), (2, 7, true));
-        store.flush(at(289));
+        flush(&mut store, 289);
         assert_eq!((store.records.len(), store.expiries.len()), (0, 0));
     }
 
@@ -312,7 +326,7 @@ mod tests {
         for token in 0..5 {
             claim(&mut store, "a", token, 0);
         }
-        store.flush(at(100));
+        flush(&mut store, 100);
         assert!(store.records.is_empty());
         assert_eq!(claim(&mut store, "a", 9, 100), (6, 0, false));
         assert!(!save(&mut store, "a", 5, 40, 100));
@@ -322,7 +336,7 @@ mod tests {
     fn an_open_session_saves_its_expired_record_back() {
         let mut store = store(100, 10);
         claim(&mut store, "a", 1, 0);
-        store.flush(at(100));
+        flush(&mut store, 100);
         assert!(store.records.is_empty());
         assert!(save(&mut store, "a", 1, 3, 100));
         assert_eq!(claim(&mut store, "a", 2, 150), (2, 3, true));
@@ -336,7 +350,7 @@ mod tests {
         }
         let mut left = Vec::new();
         for _ in 0..3 {
-            store.flush(at(100));
+            flush(&mut store, 100);
             left.push(store.records.len());
         }
         assert_eq!(left, [EXPIRED_PER_TURN_MAX + 1, 1, 0]);
@@ -364,10 +378,10 @@ mod tests {
         let mut store = store(100, 10);
         claim(&mut store, "a", 1, 1_000);
         assert!(save(&mut store, "a", 1, 2, 500));
-        store.flush(at(600));
+        flush(&mut store, 600);
         assert_eq!(store.records.len(), 1);
         assert_eq!(claim(&mut store, "a", 2, 600), (2, 0, false));
-        store.flush(at(1_100));
+        flush(&mut store, 1_100);
         assert_eq!(store.records.len(), 0);
     }
 }

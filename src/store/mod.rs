@@ -12,6 +12,7 @@
 //! repeated or came late does no harm.
 
 mod database;
+mod expiry;
 pub mod memory;
 pub mod record;
 pub mod redis;

@@ -214,6 +214,16 @@ fn a_store_that_stalls_is_asked_on_and_newcomers_go_elsewhere() {
 }
 
 #[test]
+fn open_sessions_are_renewed_when_the_wall_clock_has_stepped_forward() {
+    let mut rig = stuck(&quiet(Durability::Acked));
+    for (step_ms, asked) in [(0, &[][..]), (24 * 60 * 60 * 1_000, &["a=0"])] {
+        rig.now.unix_ms += step_ms;
+        rig.engine.handle_timeout(rig.now);
+        assert_eq!(rig.asked(), asked);
+    }
+}
+
+#[test]
 fn open_sessions_are_renewed_in_time() {
     let config = Config {
         session_ttl: Duration::from_secs(40),

@@ -28,6 +28,7 @@ use self::file::Opened;
 use self::sessions::{Clock, Granted};
 use super::SessionStore;
 use super::database::{self, Checkpointer, is_locked};
+use super::expiry::Expiry;
 use crate::engine::io::{Claim, Now, Save, StoreEvent};
 use crate::error::Error;
 
@@ -70,7 +71,7 @@ pub struct SqliteStore {
     conn: Connection,
     checkpointer: Checkpointer,
     path: PathBuf,
-    ttl_ms: u64,
+    expiry: Expiry,
     state: State,
     /// The next pause of a store that goes down; only a commit makes it short again, so that a
     /// disk with room for the probe and no more does not keep the store going up and down.
@@ -148,7 +149,7 @@ impl SqliteStore {
             conn,
             checkpointer: Checkpointer::start(&real_path, waker)?,
             path: path.to_owned(),
-            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+            expiry: Expiry::new(ttl),
             state: State::Working { rest_at: None },
             down_pause: DOWN_PAUSE_MIN,
             asked: VecDeque::new(),
@@ -162,6 +163,13 @@ impl SqliteStore {
             },
             sweep_at: None,
         })
+    }
+
+    fn clock(&self) -> Clock {
+        Clock {
+            judged_ms: self.expiry.judged_ms(),
+            expires_ms: self.expiry.expires_ms(),
+        }
     }
 
     fn ask(&mut self, asked: Asked) {
@@ -178,10 +186,7 @@ impl SqliteStore {
         if share.requests == 0 {
             return;
         }
-        let clock = Clock {
-            now_ms: now.unix_ms,
-            ttl_ms: self.ttl_ms,
-        };
+        let clock = self.clock();
         let asked = self.asked.iter_mut().take(share.requests);
         let (conn, node) = (&self.conn, self.claims.node);
         let result = if share.pages == 0 {
@@ -350,8 +355,9 @@ impl SqliteStore {
 
     /// Deletes some of what has expired.
     fn sweep(&mut self, now: Now) {
+        let clock = self.clock();
         let swept = database::in_transaction(&self.conn, || {
-            sessions::sweep(&self.conn, now.unix_ms, SWEEP_ROWS_MAX)
+            sessions::sweep(&self.conn, clock, SWEEP_ROWS_MAX)
         });
         let mut period = SWEEP_PERIOD;
         match swept {
@@ -403,10 +409,12 @@ impl SessionStore for SqliteStore {
     }
 
     fn handle_ready(&mut self, now: Now) {
+        self.expiry.handle_now(now);
         self.collect(now);
     }
 
     fn handle_timeout(&mut self, now: Now) {
+        self.expiry.handle_now(now);
         self.collect(now);
         let due = |at: Instant| at <= now.instant;
         match self.state {
@@ -424,6 +432,7 @@ impl SessionStore for SqliteStore {
     }
 
     fn flush(&mut self, now: Now) {
+        self.expiry.handle_now(now);
         self.collect(now);
         self.claims.look_at.get_or_insert(now.instant);
         self.sweep_at.get_or_insert(now.instant + SWEEP_PERIOD);

@@ -28,16 +28,18 @@ pub(super) struct ClaimSeen {
     pub(super) epoch: u64,
 }
 
-/// When and for how long: the wall clock and the time to live, in milliseconds.
+/// The times of a turn, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    pub(super) now_ms: u64,
-    pub(super) ttl_ms: u64,
+    /// What expires at this time or earlier has expired.
+    pub(super) judged_ms: u64,
+    /// When what is changed now expires.
+    pub(super) expires_ms: u64,
 }
 
 impl Clock {
     fn expires_ms(self) -> i64 {
-        integer(self.now_ms.saturating_add(self.ttl_ms))
+        integer(self.expires_ms)
     }
 }
 
@@ -76,7 +78,7 @@ pub(super) fn claim(
         .query_row([], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
     let alive = known
         .as_ref()
-        .filter(|known| known.expires_ms > clock.now_ms);
+        .filter(|known| known.expires_ms > clock.judged_ms);
     let granted = Granted {
         epoch: known
             .as_ref()
@@ -174,8 +176,8 @@ pub(super) fn claims_after(
 
 /// Deletes rows that have expired, after a look at no more than `max`. Gives how many it looked
 /// at.
-pub(super) fn sweep(conn: &Connection, now_ms: u64, max: usize) -> rusqlite::Result<usize> {
-    let now_ms = integer(now_ms);
+pub(super) fn sweep(conn: &Connection, clock: Clock, max: usize) -> rusqlite::Result<usize> {
+    let now_ms = integer(clock.judged_ms);
     let due: Vec<(String, i64, i64)> = conn
         .prepare_cached(
             "SELECT id, epoch, expires_ms FROM session

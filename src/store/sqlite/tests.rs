@@ -28,9 +28,16 @@ fn fixture() -> Fixture {
 }
 
 impl Fixture {
+    /// Lets time pass, with turns in which nothing is asked.
     fn advance(&mut self, by: Duration) {
-        self.now.instant += by;
-        self.now.unix_ms += u64::try_from(by.as_millis()).unwrap();
+        let mut left = by;
+        while !left.is_zero() {
+            let step = left.min(TTL / 4);
+            left -= step;
+            self.now.instant += step;
+            self.now.unix_ms += u64::try_from(step.as_millis()).unwrap();
+            self.store.flush(self.now);
+        }
     }
 
     fn save(&mut self, sessions: std::ops::Range<usize>, epoch: u64) {
