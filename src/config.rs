@@ -40,8 +40,8 @@ pub struct Config {
     /// `sundown:broadcast`; only used with a Redis store. Nodes with different names do not hear
     /// each other; two fleets on one Redis with the same name do.
     pub broadcast_channel: String,
-    /// How often clients get a timestamp. Default 30 s; zero turns it off. Longer than the
-    /// idle timeout of a proxy on the way, and the proxy cuts quiet connections.
+    /// How often clients get a timestamp. Default 30 s; zero turns it off, and then a page, which
+    /// does not see pings, cannot tell a quiet server from one that is gone.
     pub heartbeat: Duration,
     /// The phases of the shutdown.
     pub shutdown: ShutdownBudget,
@@ -372,9 +372,9 @@ pub struct Limits {
     pub outbound_bytes_max: usize,
     /// From accept to the end of the request head. Default 10 s.
     pub handshake_timeout: Duration,
-    /// Silence after which a peer is cut; at half of it, it is pinged. Looked at four times in it,
-    /// so that the cut may come a quarter late. Default 2 min; zero is off, and then a peer that
-    /// vanished without a word stays for ever.
+    /// Silence after which a peer is cut; at a quarter of it, it is pinged. Looked at eight times in
+    /// it, so that either may come an eighth of it late. Default 2 min; zero is off: no pings, and
+    /// a peer that vanished without a word stays for ever.
     pub idle_timeout: Duration,
     /// Bytes of a request head; more is answered 431. 16 KiB.
     pub request_head_bytes_max: usize,

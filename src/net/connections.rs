@@ -491,10 +491,56 @@ mod tests {
             "{part}"
         );
         server.connections.set_paused(conn, true);
-        assert_eq!(check_idle(&mut server, stall), ["nothing"; 4]);
+        let checks = check_idle(&mut server, stall);
+        let part = "it is not read from, and never cut";
+        assert_eq!(
+            checks,
+            [
+                "pinged", "nothing", "pinged", "nothing", "pinged", "nothing"
+            ],
+            "{part}"
+        );
         server.connections.set_paused(conn, false);
         let checks = check_idle(&mut server, stall);
-        assert_eq!(checks, ["nothing", "nothing", "pinged", "nothing", "cut"]);
+        assert_eq!(checks, ["pinged", "nothing", "nothing", "nothing"]);
+        let checks = check_idle(&mut server, stall);
+        assert_eq!(checks, ["nothing", "nothing", "cut"]);
+    }
+
+    #[test]
+    fn a_proxy_that_cuts_after_a_minute_sees_a_ping_before() {
+        for paused in [false, true] {
+            let mut server = Server::new();
+            let (mut client, conn) = server.open();
+            server.connections.set_paused(conn, paused);
+            for ping in 0..4 {
+                let begun = server.now;
+                while server.connections.dirty.is_empty() {
+                    server.now += Duration::from_secs(1);
+                    let lost = server.connections.handle_timeout(server.now);
+                    assert_eq!(lost.len(), 0, "paused: {paused}, ping {ping}");
+                }
+                let silence = server.now - begun;
+                assert!(silence <= Duration::from_secs(45), "{silence:?}");
+                server.connections.flush(server.now);
+                if !paused {
+                    client.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).unwrap();
+                    assert_eq!(server.serve(), ["control"]);
+                    server.connections.flush(server.now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_ping_follows_a_close() {
+        let mut server = Server::new();
+        let (_client, conn) = server.open();
+        let (reason, now) = (CloseReason::of(1001, ""), server.now);
+        server.connections.close(conn, &reason, false, now);
+        server.connections.flush(now);
+        let checks = check_idle(&mut server, Duration::ZERO);
+        assert_eq!(checks, ["nothing"; 7]);
     }
 
     #[test]

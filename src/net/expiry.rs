@@ -10,7 +10,11 @@ use super::websocket;
 use crate::engine::io::{CloseReason, ConnId};
 
 /// An idle peer is looked at so many times in an idle timeout.
-pub(super) const IDLE_CHECKS: u8 = 4;
+pub(super) const IDLE_CHECKS: u8 = 8;
+
+/// A peer that has been silent for so many checks is pinged: by the default idle timeout after 30 to
+/// 45 s, since proxies cut what has been silent for a minute.
+const PING_CHECKS: u8 = 2;
 
 /// So many handshakes are refused in a turn: where 128 have room, one that has come in keeps its
 /// place for 32 turns at least.
@@ -127,19 +131,25 @@ impl Connections {
 
     fn check_idle(&mut self, conn: ConnId, now: Instant) -> Option<ConnId> {
         let connection = self.get_mut(conn)?;
-        connection.silent = if connection.paused {
+        connection.silent += 1;
+        if connection.paused {
             // It is not read from: its silence says nothing.
-            0
-        } else {
-            connection.silent + 1
-        };
+            connection.silent = connection.silent.min(SILENT_FROM + PING_CHECKS);
+        }
         if connection.silent == SILENT_FROM + IDLE_CHECKS {
             self.fail(conn, &CloseReason::IDLE, now);
             return Some(conn);
         }
-        if connection.silent == SILENT_FROM + IDLE_CHECKS / 2 {
-            websocket::encode_ping(&mut connection.outbound);
-            self.mark_dirty(conn.slot);
+        if connection.silent == SILENT_FROM + PING_CHECKS {
+            if connection.paused {
+                // Its pong is not read either, and the next ping is for proxies.
+                connection.silent = SILENT_FROM;
+            }
+            // Nothing follows a Close.
+            if !connection.tallied {
+                websocket::encode_ping(&mut connection.outbound);
+                self.mark_dirty(conn.slot);
+            }
         }
         self.deadlines.set(conn.slot, Kind::Idle, now);
         None

@@ -192,8 +192,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         name: "heartbeat",
         default: "30s",
         group: Group::Sessions,
-        help: "How often every client is sent a timestamp; 0s is off. Longer than the idle \
-               timeout of a proxy on the way, and the proxy cuts quiet connections.",
+        help: "How often every client is sent a timestamp; 0s is off, and then a page, which does \
+               not see pings, cannot tell a quiet server from one that is gone.",
         apply: |s, text| put(&mut s.config.heartbeat, duration(text)),
         ..BASE
     },
@@ -304,8 +304,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         name: "idle-timeout",
         default: "2m",
         group: Group::Limits,
-        help: "Silence after which a client is cut; at half of it, it is pinged. 0s is off, and \
-               then a client that vanished without a word keeps its place for ever.",
+        help: "Silence after which a client is cut; at a quarter of it, it is pinged. Much longer \
+               than 2m, and a proxy that cuts after a minute of silence does so before the ping. \
+               0s is off: no pings, and a client that vanished without a word keeps its place for \
+               ever.",
         apply: |s, text| put(&mut s.config.limits.idle_timeout, duration(text)),
         ..BASE
     },
