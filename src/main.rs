@@ -16,7 +16,7 @@ use cli::settings::{App, Settings};
 use cli::smoke;
 use cli::{broadcast, descriptors, healthcheck, help, logger, output, reaper, shutdown_report};
 use sundown::signals::Signals;
-use sundown::{Chat, Echo, Error, Outcome, Server};
+use sundown::{Chat, Echo, Error, Outcome, Server, clock};
 
 /// `EX_USAGE` of sysexits.h.
 const BAD_CONFIGURATION: u8 = 64;
@@ -29,12 +29,13 @@ fn main() -> ExitCode {
     let signals = Signals::register();
     logger::install();
     let code = match args::parse(env::args_os().skip(1), &|name| env::var_os(name)) {
-        Ok(Command::Serve(settings)) => signals
-            .and_then(|signals| serve(*settings, signals))
-            .unwrap_or_else(|error| {
+        Ok(Command::Serve(settings)) => match signals.and_then(|it| serve(*settings, it)) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => {
                 output::print_error(&error.to_string());
                 exit_code(&error)
-            }),
+            }
+        },
         Ok(Command::Healthcheck(settings, probe)) => {
             match healthcheck::check(&settings.config, probe) {
                 Ok(()) => 0,
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::Smoke(settings)) => match smoke::check(&settings.config) {
             Ok(passed) => {
-                output::Stdout::new().line(&passed.to_string());
+                output::print_line(&passed.to_string());
                 0
             }
             Err(failure) => {
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         },
         Ok(Command::Broadcast(settings, json)) => match broadcast::say(&settings.config, &json) {
             Ok(answer) => {
-                output::Stdout::new().line(&answer);
+                output::print_line(&answer);
                 0
             }
             Err(failure) => {
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
             BAD_CONFIGURATION
         }
     };
+    output::drain(clock::now().instant + output::PATIENCE);
     ExitCode::from(code)
 }
 
@@ -99,6 +101,7 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     }
     let Settings { config, app, .. } = settings;
     let connections = config.limits.connections_max;
+    let timeout = config.shutdown.timeout;
     let path = match app {
         App::Chat => config.paths.first().cloned().unwrap_or_default(),
         App::Echo => "/".to_owned(),
@@ -115,7 +118,12 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     notifier.listening(server.local_addr());
     let outcome = run(server, &mut notifier)?;
     notifier.stopped(outcome.is_safe());
-    output::Stdout::new().line(&outcome.report_json());
+    output::print_line(&outcome.report_json());
+    // Whoever reads has it at once; whoever does not moves no deadline.
+    let now = clock::now().instant;
+    let end = outcome.timeline.began.map(|began| began + timeout);
+    let patience = now + output::PATIENCE;
+    output::drain(end.map_or(patience, |end| end.min(patience)));
     Ok(outcome.exit_code())
 }
 
@@ -126,7 +134,7 @@ fn run(mut server: Server, notifier: &mut Notifier) -> Result<Outcome, Error> {
     while server.turn(notifier.timeout())? {
         if !ready && server.is_ready() {
             ready = true;
-            output::Stdout::new().line("ready");
+            output::print_line("ready");
             notifier.ready(server.local_addr());
         }
         if !stopping && server.is_shutting_down() {
@@ -140,12 +148,11 @@ fn run(mut server: Server, notifier: &mut Notifier) -> Result<Outcome, Error> {
 
 /// The start-up lines: connections are accepted from here on.
 fn announce(server: &Server, path: &str) {
-    let mut stdout = output::Stdout::new();
-    stdout.line(&format!("listening on ws://{}{path}", server.local_addr()));
+    output::print_line(&format!("listening on ws://{}{path}", server.local_addr()));
     if let Some(admin) = server.admin_addr() {
-        stdout.line(&format!("admin on http://{admin}"));
+        output::print_line(&format!("admin on http://{admin}"));
     }
-    stdout.line(&format!("store {}", server.store_description()));
+    output::print_line(&format!("store {}", server.store_description()));
 }
 
 fn exit_code(error: &Error) -> u8 {

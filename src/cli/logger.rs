@@ -4,7 +4,6 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +13,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::Serialize;
 use sundown::clock;
 
-use super::output::{PATIENCE, PIECE, printable, write_within};
+use super::output::{Output, PATIENCE, PIECE, STDERR, printable};
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +48,8 @@ pub(crate) fn install() {
         } else {
             format!("{text}\n")
         };
-        write_within(io::stderr().as_fd(), text.as_bytes(), PATIENCE);
+        STDERR.offer(text);
+        STDERR.drain(clock::now().instant + PATIENCE);
     }));
 }
 
@@ -80,12 +80,7 @@ struct Logger {
 
 impl Logger {
     /// Writes the line that `line` makes of a level, a target and a text.
-    fn write(
-        &self,
-        fd: BorrowedFd<'_>,
-        line: &dyn Fn(Level, &str, &str) -> String,
-        record: Said<'_>,
-    ) {
+    fn write(&self, output: &Output, line: &dyn Fn(Level, &str, &str) -> String, record: Said<'_>) {
         // Another thread's panic leaves a number behind, which is as good as any.
         let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         if *dropped > 0 {
@@ -94,12 +89,12 @@ impl Logger {
                 *dropped
             );
             let notice = line(Level::Warn, module_path!(), &notice);
-            if write_within(fd, notice.as_bytes(), Duration::ZERO) {
+            if output.offer(notice) {
                 *dropped = 0;
             }
         }
         let line = line(record.level, record.target, record.text);
-        if *dropped > 0 || !write_within(fd, line.as_bytes(), Duration::ZERO) {
+        if *dropped > 0 || !output.offer(line) {
             *dropped += 1;
         }
     }
@@ -123,7 +118,7 @@ impl Log for Logger {
                 target: record.target(),
                 text: &record.args().to_string(),
             };
-            self.write(io::stderr().as_fd(), &line, said);
+            self.write(&STDERR, &line, said);
         }
     }
 
@@ -189,6 +184,7 @@ fn timestamp(unix_ms: u64) -> String {
 mod tests {
     use super::*;
     use std::io::Read;
+    use std::thread;
 
     const MS: u64 = 1_795_353_540_000;
 
@@ -251,6 +247,7 @@ mod tests {
     #[test]
     fn lines_for_a_full_pipe_are_dropped_and_counted() {
         let (mut reader, writer) = io::pipe().unwrap();
+        let output = Output::start("test", writer);
         let logger = Logger::default();
         let line = |level, target: &str, said: &str| text(MS, level, target, said);
         let write = |said| {
@@ -260,18 +257,20 @@ mod tests {
                 target,
                 text: said,
             };
-            logger.write(writer.as_fd(), &line, said);
+            logger.write(&output, &line, said);
         };
         while *logger.dropped.lock().unwrap() < 3 {
             write("text");
         }
-        // Room for two lines.
-        let mut page = [0; PIECE];
-        reader.read_exact(&mut page).unwrap();
+        let slow = thread::spawn(move || {
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).unwrap();
+            rest
+        });
+        output.drain(clock::now().instant + Duration::from_secs(20));
         write("again");
-        drop(writer);
-        let mut rest = String::new();
-        reader.read_to_string(&mut rest).unwrap();
+        drop(output);
+        let rest = slow.join().unwrap();
         assert!(
             rest.ends_with(
                 "Z INFO text\n\

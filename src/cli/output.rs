@@ -1,60 +1,61 @@
-//! Standard output and standard error, written so that a pipe which nobody reads cannot hold up
-//! the server or its exit. It owns the two descriptors' use; it must never make a write that can
-//! block, and never panic because a reader has gone (`println!` does both).
+//! Standard output and standard error, written so that whoever reads them, or does not, cannot hold
+//! up the server or its exit: a pipe, a terminal that is stopped (`^S`), a serial line, a disk.
+//!
+//! poll(2) is no help: it calls a terminal writable that takes less than a line, and a pipe that
+//! somebody else fills meanwhile, and the descriptors' mode is shared with the shell that started
+//! us. So each of the two has a thread that writes, and a queue of bounded size before it. It
+//! must never panic because a reader has gone (`println!` does).
 
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use sundown::clock;
 
-/// A pipe that polls as writable takes so much at once without blocking: `PIPE_BUF` on Linux. On
-/// other systems the poll promises less, and a pipe in between may block for its reader.
+/// The longest line of the log: a pipe takes so much whole, or not at all (`PIPE_BUF` on Linux).
 pub(crate) const PIECE: usize = 4096;
 
-/// For lines at the start and at the exit. The loop cuts what is left half a second before the
-/// shutdown's deadline; the report must fit into that.
+/// Bytes that may wait to be written: some thousand lines.
+const WAITING_BYTES_MAX: usize = 256 << 10;
+
+/// How long an exit waits for what was printed to be written.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(400);
 
 /// For `--help` into a pager: nothing else waits then.
 const PATIENCE_FOR_TEXT: Duration = Duration::from_secs(10);
 
-/// Standard output, line by line, within one patience for the whole of the lines written with it.
-pub(crate) struct Stdout {
-    patience: Duration,
+static STDOUT: LazyLock<Output> = LazyLock::new(|| Output::start("sundown-stdout", io::stdout()));
+
+/// Standard error.
+pub(crate) static STDERR: LazyLock<Output> =
+    LazyLock::new(|| Output::start("sundown-stderr", io::stderr()));
+
+/// Prints a line.
+pub(crate) fn print_line(text: &str) {
+    STDOUT.offer(format!("{}\n", printable(text)));
 }
 
-impl Stdout {
-    /// For lines that must not hold anything up.
-    pub(crate) fn new() -> Self {
-        Self { patience: PATIENCE }
-    }
-
-    /// Writes a line, or as much of it as a slow reader takes.
-    pub(crate) fn line(&mut self, text: &str) {
-        let begun = clock::now().instant;
-        write_within(
-            io::stdout().as_fd(),
-            format!("{}\n", printable(text)).as_bytes(),
-            self.patience,
-        );
-        let spent = clock::now().instant.saturating_duration_since(begun);
-        self.patience = self.patience.saturating_sub(spent);
-    }
-}
-
-/// Writes `--help` or `--version`.
+/// Prints a text of several lines, `--help` or a drawing, and waits until it is written.
 pub(crate) fn print_text(text: &str) {
-    write_within(io::stdout().as_fd(), text.as_bytes(), PATIENCE_FOR_TEXT);
+    STDOUT.offer(text.to_owned());
+    STDOUT.drain(clock::now().instant + PATIENCE_FOR_TEXT);
 }
 
-/// Writes the one line on standard error that goes before an exit.
+/// Prints the one line on standard error that goes before an exit.
 pub(crate) fn print_error(text: &str) {
-    let line = format!("sundown: {}\n", printable(text));
-    write_within(io::stderr().as_fd(), line.as_bytes(), PATIENCE);
+    STDERR.offer(format!("sundown: {}\n", printable(text)));
+}
+
+/// Waits until all that was printed and logged is written, but not beyond `deadline`.
+pub(crate) fn drain(deadline: Instant) {
+    STDOUT.drain(deadline);
+    STDERR.drain(deadline);
 }
 
 /// A text on one line that a terminal shows as it is. What would move its cursor, change colours
@@ -80,42 +81,82 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// Writes all of `bytes` in pieces, each once poll(2) says that it will not block, until
-/// `patience` is over. Whether all of it was written.
-///
-/// The descriptor itself stays in blocking mode: it may be shared with the shell that started us.
-pub(crate) fn write_within(fd: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> bool {
-    let deadline = clock::now().instant + patience;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        if !wait_until_writable(fd, deadline) {
-            return false;
-        }
-        match rustix::io::write(fd, &rest[..rest.len().min(PIECE)]) {
-            Ok(written) => rest = &rest[written..],
-            Err(Errno::INTR) => {}
-            // Someone has made the descriptor non-blocking, and it changed its mind.
-            Err(Errno::AGAIN) if clock::now().instant < deadline => {}
-            Err(_) => return false,
-        }
-    }
-    true
+/// A descriptor with a thread that writes to it.
+pub(crate) struct Output {
+    lines: Sender<String>,
+    progress: Arc<Progress>,
 }
 
-/// Also true for a descriptor in error, such as a pipe without a reader: the write then says so
-/// at once.
-fn wait_until_writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
-    loop {
+/// How many bytes wait, and news of that.
+#[derive(Default)]
+struct Progress {
+    waiting: Mutex<usize>,
+    written: Condvar,
+}
+
+impl Output {
+    /// Starts the thread.
+    pub(crate) fn start(name: &str, fd: impl AsFd + Send + 'static) -> Self {
+        let (lines, queue) = mpsc::channel();
+        let progress = Arc::new(Progress::default());
+        let of_thread = Arc::clone(&progress);
+        // Without it what is offered is refused: there is nobody left to tell.
+        drop(
+            thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || write_all(fd.as_fd(), &queue, &of_thread)),
+        );
+        Self { lines, progress }
+    }
+
+    /// Has a line written; `false` if too much waits already. Never waits. Where nothing waits,
+    /// there is room for a text of any length.
+    pub(crate) fn offer(&self, line: String) -> bool {
+        let mut waiting = self.progress.waiting();
+        let len = line.len();
+        let has_room = *waiting == 0 || *waiting + len <= WAITING_BYTES_MAX;
+        let taken = has_room && self.lines.send(line).is_ok();
+        *waiting += if taken { len } else { 0 };
+        taken
+    }
+
+    /// Waits until nothing waits any more, but not beyond `deadline`.
+    pub(crate) fn drain(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(clock::now().instant);
-        let Ok(timeout) = Timespec::try_from(left) else {
-            return false;
-        };
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(ready) => return ready > 0,
-            Err(Errno::INTR) => {}
-            Err(_) => return false,
+        let waiting = self.progress.waiting();
+        let written = &self.progress.written;
+        drop(written.wait_timeout_while(waiting, left, |waiting| *waiting > 0));
+    }
+}
+
+impl Progress {
+    fn waiting(&self) -> MutexGuard<'_, usize> {
+        // Another thread's panic leaves a number behind, which is as good as any.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread. The lock is never held while it writes.
+fn write_all(fd: BorrowedFd<'_>, queue: &Receiver<String>, progress: &Progress) {
+    for line in queue {
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            match rustix::io::write(fd, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::INTR) => {}
+                // Someone has made the descriptor non-blocking.
+                Err(Errno::AGAIN) => {
+                    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+                    if poll(&mut fds, None).is_err_and(|error| error != Errno::INTR) {
+                        break;
+                    }
+                }
+                // Nobody reads it any more.
+                Err(_) => break,
+            }
         }
+        *progress.waiting() -= line.len();
+        progress.written.notify_all();
     }
 }
 
@@ -123,83 +164,44 @@ fn wait_until_writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::thread;
 
-    /// Fills a pipe and gives what has gone into it.
-    fn fill(writer: &io::PipeWriter) -> usize {
-        let mut filled = 0;
-        while write_within(writer.as_fd(), &[b'x'; 512], Duration::ZERO) {
-            filled += 512;
-        }
-        filled
+    fn soon() -> Instant {
+        clock::now().instant + Duration::from_secs(20)
     }
 
     #[test]
-    fn nothing_that_acts_on_a_terminal_is_printed() {
-        let check = |text, expected: &str| assert_eq!(printable(text), expected);
-        check(
-            "{\"queued\":3} ä e\u{301} 日本",
-            "{\"queued\":3} ä e\u{301} 日本",
-        );
-        check(
-            "a\x1b[2J\x1b]0;title\x07\nb",
-            r"a\u001b[2J\u001b]0;title\u0007\nb",
-        );
-        check(
-            "\u{9b}31m\x7f\u{202e}\u{2066}\u{feff}",
-            r"\u009b31m\u007f\u202e\u2066\ufeff",
-        );
-    }
-
-    #[test]
-    fn a_full_pipe_does_not_block() {
+    fn a_pipe_that_nobody_reads_holds_nothing_up() {
         let (_reader, writer) = io::pipe().unwrap();
-        assert!(fill(&writer) > 0);
+        let output = Output::start("test", writer);
+        while output.offer("x".repeat(PIECE)) {}
         let begun = clock::now().instant;
-        let patience = Duration::from_millis(30);
-        assert!(!write_within(writer.as_fd(), b"more", patience));
-        let took = clock::now().instant - begun;
-        assert!(took >= patience, "{took:?}");
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        output.drain(begun + Duration::from_millis(30));
+        assert!(*output.progress.waiting() > 0);
     }
 
     #[test]
     fn a_long_text_arrives_whole_at_a_slow_reader() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let filled = fill(&writer);
+        let output = Output::start("test", writer);
+        let text = "y".repeat(1 << 20);
+        assert!(output.offer(text.clone()));
         let slow = thread::spawn(move || {
-            let mut all = Vec::new();
-            reader.read_to_end(&mut all).unwrap();
-            all.len()
+            let mut all = String::new();
+            reader.read_to_string(&mut all).unwrap();
+            all
         });
-        let text = vec![b'y'; 1 << 20];
-        assert!(write_within(writer.as_fd(), &text, Duration::from_secs(20)));
-        drop(writer);
-        assert_eq!(slow.join().unwrap(), filled + text.len());
+        output.drain(soon());
+        drop(output);
+        assert!(slow.join().unwrap() == text);
     }
 
     #[test]
     fn a_reader_that_has_gone_is_no_panic() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        assert!(!write_within(
-            writer.as_fd(),
-            b"text",
-            Duration::from_secs(20)
-        ));
-    }
-
-    #[test]
-    fn a_file_is_always_writable() {
-        let mut file = tempfile::tempfile().unwrap();
-        assert!(write_within(
-            file.as_fd(),
-            &[b'z'; 3 * PIECE],
-            Duration::ZERO
-        ));
-        io::Seek::rewind(&mut file).unwrap();
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).unwrap();
-        assert_eq!(text.len(), 3 * PIECE);
+        let output = Output::start("test", writer);
+        assert!((0..3).all(|_| output.offer("text".to_owned())));
+        output.drain(soon());
+        assert_eq!(*output.progress.waiting(), 0);
     }
 }

@@ -37,6 +37,7 @@ mod spill;
 mod started_together;
 mod supervisor;
 mod takeover;
+mod terminal;
 mod web_page;
 mod why_not_open;
 mod wire;
