@@ -134,8 +134,9 @@ pub(crate) fn open(parts: StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error
             Box::new(SpillingStore::open(
                 &config.spill,
                 Box::new(redis),
+                ttl,
                 spill_waker,
-                now.instant,
+                now,
             )?)
         }
     })

@@ -26,10 +26,24 @@ const KIND: Kind = Kind {
         CREATE TABLE spilled (
             id TEXT PRIMARY KEY,
             epoch INTEGER NOT NULL,
-            count INTEGER NOT NULL
+            count INTEGER NOT NULL,
+            expires_ms INTEGER NOT NULL DEFAULT 9223372036854775807
         ) STRICT, WITHOUT ROWID;
     ",
 };
+
+/// Adds what version 0.1.0 does not know, and leaves alone: it neither reads nor writes the column.
+/// When its rows expire is unknown, so they do not.
+fn add_expiry(conn: &Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT 1 FROM pragma_table_info('spilled') WHERE name = 'expires_ms'";
+    let known = conn.query_row(sql, [], |_| Ok(())).optional()?;
+    if known.is_none() {
+        let sql = "ALTER TABLE spilled
+                   ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 9223372036854775807";
+        conn.execute(sql, [])?;
+    }
+    Ok(())
+}
 
 /// What is in the file.
 pub(super) struct SpillFile {
@@ -57,6 +71,8 @@ pub(super) struct Row {
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) rows: Vec<Row>,
+    /// Those that have rested for longer than the time to live.
+    pub(super) expired: Vec<Row>,
     /// The last id; `None` if there are no more rows.
     pub(super) last: Option<String>,
 }
@@ -85,7 +101,7 @@ impl Row {
 impl SpillFile {
     /// Opens the file, or makes it; this may block. The error is for people.
     pub(super) fn open(path: &Path, waker: Arc<Waker>) -> Result<Self, String> {
-        let (conn, ()) = database::open(path, &KIND, |_| Ok(()))?;
+        let (conn, ()) = database::open(path, &KIND, add_expiry)?;
         let real_path = path.canonicalize().map_err(|error| error.to_string())?;
         Ok(Self {
             conn,
@@ -101,20 +117,21 @@ impl SpillFile {
         format!("sqlite:{}", self.path.display())
     }
 
-    /// Puts rows in: all of them, or none.
-    pub(super) fn put(&self, saves: &[Save]) -> rusqlite::Result<()> {
+    /// Puts rows in: all of them, or none. They expire at this time, as the store's records do.
+    pub(super) fn put(&self, saves: &[Save], expires_ms: u64) -> rusqlite::Result<()> {
         in_transaction(&self.conn, || {
             let mut statement = self.conn.prepare_cached(
-                "INSERT INTO spilled (id, epoch, count) VALUES (?1, ?2, ?3)
+                "INSERT INTO spilled (id, epoch, count, expires_ms) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (id) DO UPDATE SET
                      count = CASE WHEN excluded.epoch > epoch THEN excluded.count
                                   ELSE max(count, excluded.count) END,
-                     epoch = excluded.epoch
+                     epoch = excluded.epoch, expires_ms = excluded.expires_ms
                  WHERE excluded.epoch >= spilled.epoch",
             )?;
             for save in saves {
                 let (epoch, count) = (integer(save.epoch), integer(save.count));
-                statement.execute(params![save.session.as_str(), epoch, count])?;
+                let id = save.session.as_str();
+                statement.execute(params![id, epoch, count, integer(expires_ms)])?;
             }
             Ok(())
         })
@@ -153,17 +170,22 @@ impl SpillFile {
 
     /// The next rows after the one of this id, at most `max`. One whose id is none stays where it
     /// is: someone else has written it.
-    pub(super) fn rows_after(&self, id: &str, max: usize) -> rusqlite::Result<Page> {
+    pub(super) fn rows_after(&self, id: &str, max: usize, now_ms: u64) -> rusqlite::Result<Page> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, epoch, count FROM spilled WHERE id > ?1 ORDER BY id LIMIT ?2",
+            "SELECT id, epoch, count, expires_ms FROM spilled WHERE id > ?1 ORDER BY id LIMIT ?2",
         )?;
         let max = integer(max as u64);
         let mut found = statement.query(params![id, max])?;
-        let (mut rows, mut last) = (Vec::new(), None);
+        let (mut rows, mut expired, mut last) = (Vec::new(), Vec::new(), None);
         while let Some(row) = found.next()? {
             let id: String = row.get(0)?;
             if let Ok(session) = SessionId::parse(&id) {
                 let (epoch, count) = (unsigned(row, 1)?, unsigned(row, 2)?);
+                let rows = if unsigned(row, 3)? > now_ms {
+                    &mut rows
+                } else {
+                    &mut expired
+                };
                 rows.push(Row {
                     session,
                     epoch,
@@ -172,7 +194,11 @@ impl SpillFile {
             }
             last = Some(id);
         }
-        Ok(Page { rows, last })
+        Ok(Page {
+            rows,
+            expired,
+            last,
+        })
     }
 
     /// The right to replay it; `None` while another process has it.

@@ -11,6 +11,7 @@
 
 mod file;
 mod lease;
+mod replay;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +23,10 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use self::file::{Row, SpillFile};
-use self::lease::Lease;
+use self::replay::Replay;
 use super::SessionStore;
 use super::database::is_locked;
+use super::expiry::Expiry;
 use crate::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
 use crate::error::Error;
 
@@ -49,6 +51,7 @@ pub struct SpillingStore {
     events: VecDeque<StoreEvent>,
     /// The turn's time, as last heard.
     now: Instant,
+    expiry: Expiry,
 }
 
 enum Place {
@@ -68,20 +71,6 @@ enum Gate {
     Replaying(Replay),
     /// The engine knows that the store is up.
     Open,
-}
-
-struct Replay {
-    _lease: Lease,
-    /// The last session that was handed over.
-    after: String,
-    /// A batch is on its way.
-    under_way: bool,
-    replayed: usize,
-    dropped: usize,
-    /// Rows that the store has refused by themselves, the last one for this reason. They stay, and
-    /// are tried again by the next replay.
-    refused: usize,
-    reason: String,
 }
 
 /// Rows in one transaction, and in one batch of a replay. When the disk is full, what fits is kept
@@ -107,8 +96,8 @@ const NOBODY: SessionKey = SessionKey {
 };
 
 impl SpillingStore {
-    /// Opens the spill at `path`, or makes it, for a store that is not up yet; this may block. Its
-    /// helper thread, which fsyncs, wakes the loop with `waker`.
+    /// Opens the spill at `path`, or makes it, for a store that is not up yet and keeps each session
+    /// for `ttl`; this may block. Its helper thread, which fsyncs, wakes the loop with `waker`.
     ///
     /// A spill that is not there and cannot be made is a warning: nothing is in it, and the server
     /// can do without. One that is there and cannot be opened is an error, since sessions may be in
@@ -116,9 +105,12 @@ impl SpillingStore {
     pub fn open(
         path: &Path,
         store: Box<dyn SessionStore>,
+        ttl: Duration,
         waker: Arc<Waker>,
-        now: Instant,
+        now: Now,
     ) -> Result<Self, Error> {
+        let mut expiry = Expiry::new(ttl);
+        expiry.handle_now(now);
         let place = match SpillFile::open(path, waker) {
             Ok(file) => Place::File(Box::new(file)),
             Err(reason) if file::may_hold_rows(path) => {
@@ -146,7 +138,8 @@ impl SpillingStore {
             retry_at: None,
             told_refused: false,
             events: VecDeque::new(),
-            now,
+            now: now.instant,
+            expiry,
         })
     }
 
@@ -208,6 +201,11 @@ impl SpillingStore {
         }
     }
 
+    fn handle_now(&mut self, now: Now) {
+        self.now = now.instant;
+        self.expiry.handle_now(now);
+    }
+
     fn open_gate(&mut self) {
         self.seen_to = true;
         self.gate = Gate::Open;
@@ -238,7 +236,7 @@ impl SpillingStore {
         };
         let mut kept = 0;
         while let Some(batch) = self.asked.pop_front() {
-            match file.put(&batch) {
+            match file.put(&batch, self.expiry.expires_ms()) {
                 Ok(()) => {
                     kept += batch.len();
                     let rows = batch
@@ -301,15 +299,7 @@ impl SpillingStore {
         }
         match file.lease() {
             Ok(Some(lease)) => {
-                self.gate = Gate::Replaying(Replay {
-                    _lease: lease,
-                    after: String::new(),
-                    under_way: false,
-                    replayed: 0,
-                    dropped: 0,
-                    refused: 0,
-                    reason: String::new(),
-                });
+                self.gate = Gate::Replaying(Replay::new(lease));
                 self.hand_over();
             }
             // Whoever serves already has nothing of its own in it.
@@ -324,27 +314,17 @@ impl SpillingStore {
         let (Place::File(file), Gate::Replaying(replay)) = (&self.place, &mut self.gate) else {
             return;
         };
-        let page = match file.rows_after(&replay.after, ROWS_MAX) {
+        let page = match file.rows_after(&replay.after, ROWS_MAX, self.expiry.judged_ms()) {
             Ok(page) => page,
             Err(error) => return self.handle_unreadable(&error),
         };
         let Some(last) = page.last else {
-            let (replayed, dropped) = (replay.replayed, replay.dropped);
-            log::info!(
-                "{}: {replayed} sessions replayed, {dropped} dropped",
-                file.describe()
-            );
-            if replay.refused > 0 {
-                log::error!(
-                    "{}: the store refuses {} sessions, which stay in the file: {}",
-                    file.describe(),
-                    replay.refused,
-                    replay.reason
-                );
-            }
+            replay.tell(&file.describe());
             return self.open_gate();
         };
         replay.after = last;
+        replay.expired += page.expired.len();
+        self.settled.extend(page.expired);
         replay.under_way = !page.rows.is_empty();
         if replay.under_way {
             self.store
@@ -369,21 +349,6 @@ impl SpillingStore {
         }
         let (at, told) = (self.now + pause, true);
         self.gate = Gate::Looking { at, told };
-    }
-}
-
-impl Replay {
-    fn handle_saved(&mut self, batch: &[Save], fenced: &[usize]) {
-        self.under_way = false;
-        self.replayed += batch.len() - fenced.len();
-        self.dropped += fenced.len();
-        for save in fenced.iter().filter_map(|&position| batch.get(position)) {
-            let Save { session, count, .. } = save;
-            log::warn!(
-                "the spilled session {session} (count {count}) has been claimed anew since, and \
-                 is dropped"
-            );
-        }
     }
 }
 
@@ -416,7 +381,7 @@ impl SessionStore for SpillingStore {
     }
 
     fn handle_ready(&mut self, now: Now) {
-        self.now = now.instant;
+        self.handle_now(now);
         if let Place::File(file) = &mut self.place {
             file.collect(now.instant);
         }
@@ -424,12 +389,12 @@ impl SessionStore for SpillingStore {
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        self.now = now.instant;
+        self.handle_now(now);
         self.store.handle_timeout(now);
     }
 
     fn flush(&mut self, now: Now) {
-        self.now = now.instant;
+        self.handle_now(now);
         self.write();
         self.replay();
         self.store.flush(now);

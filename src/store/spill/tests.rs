@@ -8,6 +8,8 @@ use crate::clock;
 use crate::engine::io::Refused;
 use crate::store::memory::MemoryStore;
 
+const TTL: Duration = Duration::from_secs(100);
+
 /// A store that is asked and answers by hand.
 #[derive(Clone, Default)]
 struct Fake(Arc<Mutex<Played>>);
@@ -47,12 +49,15 @@ struct Rig {
 }
 
 fn rig(path: &Path) -> Rig {
+    rig_at(path, clock::now())
+}
+
+fn rig_at(path: &Path, now: Now) -> Rig {
     let (poll, waker) = waker();
     let fake = Fake::default();
-    let now = clock::now();
     let store = Box::new(fake.clone());
     Rig {
-        spilling: SpillingStore::open(path, store, waker, now.instant).unwrap(),
+        spilling: SpillingStore::open(path, store, TTL, waker, now).unwrap(),
         fake,
         now,
         _poll: poll,
@@ -111,7 +116,7 @@ impl Rig {
         let Place::File(file) = &self.spilling.place else {
             panic!("there is a file");
         };
-        let page = file.rows_after("", usize::MAX >> 1).unwrap();
+        let page = file.rows_after("", usize::MAX >> 1, 0).unwrap();
         let saves: Vec<_> = page.rows.into_iter().map(Row::into_save).collect();
         saves_in_words(&saves)
     }
@@ -211,7 +216,7 @@ fn the_real_fence_decides() {
     memory.claim(claim("b", 1));
     memory.claim(claim("b", 2));
     memory.flush(now);
-    let mut spilling = SpillingStore::open(&path, Box::new(memory), waker, now.instant).unwrap();
+    let mut spilling = SpillingStore::open(&path, Box::new(memory), TTL, waker, now).unwrap();
     while spilling.poll_event().is_some() {}
     for _ in 0..3 {
         spilling.flush(now);
@@ -339,7 +344,7 @@ fn a_long_replay_goes_in_portions() {
 fn a_row_that_is_no_session_holds_nothing_up() {
     let (_dir, path) = left_behind(&[("a", 5, 7)]);
     let other = rusqlite::Connection::open(&path).unwrap();
-    let sql = "INSERT INTO spilled VALUES ('not an id', -1, -1), ('', 1, 1)";
+    let sql = "INSERT INTO spilled (id, epoch, count) VALUES ('not an id', -1, -1), ('', 1, 1)";
     other.execute(sql, []).unwrap();
     let mut rig = rig(&path);
     rig.hear(StoreEvent::Up);
@@ -451,8 +456,8 @@ fn a_file_that_is_none_of_ours_stops_the_start() {
     fn check(path: &Path, expected: &str) {
         let (_poll, waker) = waker();
         let store = Box::new(Fake::default());
-        let now = clock::now().instant;
-        let error = SpillingStore::open(path, store, waker, now).map(|_| ());
+        let now = clock::now();
+        let error = SpillingStore::open(path, store, TTL, waker, now).map(|_| ());
         let text = error.unwrap_err().to_string();
         assert!(text.starts_with("--spill sqlite:"), "{text}");
         assert!(text.ends_with(expected), "{text}");
@@ -479,4 +484,48 @@ fn a_row_that_the_store_refuses_stays_and_the_others_go_on() {
     let fenced = Vec::new();
     assert_eq!(rig.hear(StoreEvent::Saved { batch, fenced }), ["up"]);
     assert_eq!(rig.rows(), "evil:5=8");
+}
+
+#[test]
+fn a_row_expires_as_a_record_does() {
+    let (_dir, path) = left_behind(&[("a", 5, 7), ("b", 5, 7)]);
+    let mut later = clock::now();
+    later.unix_ms += u64::try_from(TTL.as_millis()).unwrap() / 2;
+    let mut rig = rig_at(&path, later);
+    rig.spill(&[("b", 5, 8)]);
+    later.unix_ms += u64::try_from(TTL.as_millis()).unwrap() / 2;
+    let mut rig = rig_at(&path, later);
+    assert_eq!(rig.hear(StoreEvent::Up), [""; 0]);
+    let (asked, told) = rig.answer(vec![]);
+    assert_eq!((asked.as_str(), told), ("b:5=8", vec!["up".into()]));
+    assert_eq!(rig.rows(), "");
+    later.unix_ms += u64::try_from(TTL.as_millis()).unwrap();
+    rig.spill(&[("a", 5, 7)]);
+    let mut rig = rig_at(&path, later);
+    let told = [rig.hear(StoreEvent::Up), rig.turn()].concat();
+    assert_eq!(told, ["up"]);
+    assert!(!rig.is_asked());
+    rig.turn();
+    assert_eq!(rig.rows(), "");
+}
+
+#[test]
+fn a_file_of_version_0_1_0_is_replayed_and_its_rows_do_not_expire() {
+    let (_dir, path) = spill_file();
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE spilled (
+             id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, count INTEGER NOT NULL
+         ) STRICT, WITHOUT ROWID;
+         PRAGMA application_id = 0x53445753; PRAGMA user_version = 1;
+         INSERT INTO spilled (id, epoch, count) VALUES ('a', 5, 7)",
+    )
+    .unwrap();
+    let mut rig = rig(&path);
+    // It may still be running beside the new one.
+    let sql = "INSERT INTO spilled (id, epoch, count) VALUES ('b', 5, 7)";
+    old.execute(sql, []).unwrap();
+    rig.hear(StoreEvent::Up);
+    let (asked, told) = rig.answer(vec![]);
+    assert_eq!((asked.as_str(), told), ("a:5=7 b:5=7", vec!["up".into()]));
 }

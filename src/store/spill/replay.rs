@@ -1,0 +1,73 @@
+//! A replay that is under way: how far it has come, and what the log says of it at its end.
+//!
+//! It owns the lease, which other processes wait for. It must never name a session.
+
+use super::lease::Lease;
+use crate::engine::io::Save;
+
+/// What has become of the rows so far.
+pub(super) struct Replay {
+    _lease: Lease,
+    /// The last session that was handed over.
+    pub(super) after: String,
+    /// A batch is on its way.
+    pub(super) under_way: bool,
+    replayed: usize,
+    /// Claimed anew since.
+    dropped: usize,
+    /// Rested for longer than the time to live.
+    pub(super) expired: usize,
+    /// Rows that the store has refused by themselves, the last one for this reason. They stay, and
+    /// are tried again by the next replay.
+    pub(super) refused: usize,
+    pub(super) reason: String,
+}
+
+impl Replay {
+    /// Nothing is done yet.
+    pub(super) fn new(lease: Lease) -> Self {
+        Self {
+            _lease: lease,
+            after: String::new(),
+            under_way: false,
+            replayed: 0,
+            dropped: 0,
+            expired: 0,
+            refused: 0,
+            reason: String::new(),
+        }
+    }
+
+    /// The store has answered.
+    pub(super) fn handle_saved(&mut self, batch: &[Save], fenced: &[usize]) {
+        self.under_way = false;
+        self.replayed += batch.len() - fenced.len();
+        self.dropped += fenced.len();
+    }
+
+    /// Never which sessions they were: an id is a secret.
+    pub(super) fn tell(&self, file: &str) {
+        let (replayed, dropped) = (self.replayed, self.dropped + self.expired);
+        log::info!("{file}: {replayed} sessions replayed, {dropped} dropped");
+        if self.dropped > 0 {
+            log::warn!(
+                "{file}: {} spilled sessions had been claimed anew since, and are dropped",
+                self.dropped
+            );
+        }
+        if self.expired > 0 {
+            log::warn!(
+                "{file}: {} spilled sessions had rested for longer than --session-ttl, and are \
+                 dropped",
+                self.expired
+            );
+        }
+        if self.refused > 0 {
+            log::error!(
+                "{file}: the store refuses {} sessions, which stay in the file: {}",
+                self.refused,
+                self.reason
+            );
+        }
+    }
+}
