@@ -422,8 +422,8 @@ impl EventLoop {
                     self.connections.close(conn, &reason, bounded, now);
                 }
                 Output::Finish { conn } => self.connections.finish(conn, now),
-                Output::Pause { conn } => self.connections.set_paused(conn, true),
-                Output::Resume { conn } => self.connections.set_paused(conn, false),
+                Output::Pause { conn } => self.connections.set_paused(conn, true, now),
+                Output::Resume { conn } => self.connections.set_paused(conn, false, now),
                 Output::Publish { text } => self.publish(&text),
                 Output::Broadcast { asker, told } => self.broadcast_told(asker, told),
                 Output::CloseListener => self.shut_queues(),

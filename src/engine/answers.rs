@@ -89,6 +89,9 @@ impl Engine {
             return;
         }
         client.stage = Stage::Open;
+        if self.parting.upgrades_refused {
+            self.parting.sessions += 1;
+        }
         if client.protocol == Protocol::V1
             && let Some(session) = self.sessions.get(key)
         {

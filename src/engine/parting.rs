@@ -38,8 +38,8 @@ pub(super) struct Parting {
     pub(super) tally: Outcome,
     sync: Sync,
     farewell: Option<Farewell>,
-    /// Sessions there were when the notice was due.
-    sessions: usize,
+    /// Sessions that were granted when the notice was due, and since.
+    pub(super) sessions: usize,
     /// Spreads the clients' return.
     reconnect_seed: u64,
 }
@@ -160,7 +160,7 @@ impl Engine {
 
     fn begin_notice(&mut self, now: Now) {
         self.parting.tally.connections = self.clients.len();
-        self.parting.sessions = self.sessions.len();
+        self.parting.sessions = self.sessions.granted_len();
         self.parting.reconnect_seed = self.rng.random();
         self.parting.upgrades_refused = true;
         self.timers.stop(Timer::Heartbeat);

@@ -361,15 +361,18 @@ impl Sessions {
 
     /// Replies that wait for a save, of all of them.
     pub(super) fn held_len(&self) -> usize {
-        self.slab
-            .iter()
-            .map(|(_, session)| session.held.len())
-            .sum()
+        let lens = self.slab.iter().map(|(_, session)| session.held.len());
+        lens.sum()
     }
 
     /// How many sessions there are, closed and unsaved ones included.
     pub(super) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// How many of them the store has granted.
+    pub(super) fn granted_len(&self) -> usize {
+        self.slab.len() - self.claiming.len()
     }
 
     /// The sessions whose count neither the store nor the spill has.

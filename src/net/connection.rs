@@ -204,6 +204,24 @@ impl Connection {
         }
     }
 
+    /// What a read would bring, without its bytes: how a connection that is not read from has ended.
+    pub(super) fn look(&self) -> ReadOutcome {
+        if !matches!(self.socket.take_error(), Ok(None)) {
+            return ReadOutcome::Broken;
+        }
+        loop {
+            match self.socket.peek(&mut [0]) {
+                Ok(0) if self.stash.is_empty() => return ReadOutcome::End,
+                Ok(len) => return ReadOutcome::Bytes(len),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return ReadOutcome::Empty;
+                }
+                Err(_) => return ReadOutcome::Broken,
+            }
+        }
+    }
+
     /// Drops what has been received, as far as that takes few reads: a socket that is closed with
     /// unread input resets its peer.
     pub(super) fn drain(&mut self) {

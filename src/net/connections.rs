@@ -268,7 +268,8 @@ impl Connections {
     pub(super) fn enlist(&mut self, slot: u32) {
         if let Some(connection) = self.table.get_mut(slot)
             && !connection.listed
-            && !connection.paused
+            // It is looked at then, and not read.
+            && (!connection.paused || connection.hung_up)
             && !connection.is_dead()
         {
             connection.listed = true;
@@ -448,7 +449,7 @@ mod tests {
         server.connections.flush(server.now);
         assert!(!server.has_buffer(conn), "the reply is on its way");
 
-        server.connections.set_paused(conn, false);
+        server.connections.set_paused(conn, false, server.now);
         assert_eq!(server.connections.ready_len(), 0, "nothing has come");
         let (reason, now) = (CloseReason::of(1001, ""), server.now);
         server.connections.close(conn, &reason, true, now);
@@ -490,7 +491,7 @@ mod tests {
             ["nothing", "nothing", "pinged", "nothing"],
             "{part}"
         );
-        server.connections.set_paused(conn, true);
+        server.connections.set_paused(conn, true, server.now);
         let checks = check_idle(&mut server, stall);
         let part = "it is not read from, and never cut";
         assert_eq!(
@@ -500,7 +501,7 @@ mod tests {
             ],
             "{part}"
         );
-        server.connections.set_paused(conn, false);
+        server.connections.set_paused(conn, false, server.now);
         let checks = check_idle(&mut server, stall);
         assert_eq!(checks, ["pinged", "nothing", "nothing", "nothing"]);
         let checks = check_idle(&mut server, stall);
@@ -512,7 +513,7 @@ mod tests {
         for paused in [false, true] {
             let mut server = Server::new();
             let (mut client, conn) = server.open();
-            server.connections.set_paused(conn, paused);
+            server.connections.set_paused(conn, paused, server.now);
             for ping in 0..4 {
                 let begun = server.now;
                 while server.connections.dirty.is_empty() {

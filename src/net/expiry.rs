@@ -122,6 +122,10 @@ impl Connections {
                 None
             }
             Kind::Closing => {
+                let connection = self.get_mut(conn)?;
+                if !std::mem::replace(&mut connection.tallied, true) {
+                    self.tally.lost();
+                }
                 self.kill(slot);
                 Some(conn)
             }

@@ -76,7 +76,7 @@ impl Connections {
             return (0, None);
         };
         if connection.paused {
-            return (0, None);
+            return (0, self.look(conn, now));
         }
         if !connection.stash.is_empty() {
             let len = connection
@@ -248,13 +248,39 @@ impl Connections {
     }
 
     /// Stops reading from a connection, or goes on.
-    pub(crate) fn set_paused(&mut self, conn: ConnId, paused: bool) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection.paused = paused;
-            if !paused && connection.may_have_more() {
-                // No edge will tell of what came in the meantime.
-                self.enlist(conn.slot);
+    pub(crate) fn set_paused(&mut self, conn: ConnId, paused: bool, now: Instant) {
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
+        connection.paused = paused;
+        let awaited = connection.closing && !connection.tallied;
+        if !paused && awaited && matches!(connection.phase, Phase::Open(_)) {
+            // What it has sent before it left is read after all.
+            connection.closing = false;
+            self.watch(conn, now);
+        }
+        // No edge will tell of what came in the meantime.
+        if let Some(connection) = self.get_mut(conn)
+            && (paused && connection.hung_up || !paused && connection.may_have_more())
+        {
+            self.enlist(conn.slot);
+        }
+    }
+
+    /// A connection that is not read from has hung up. If nothing of it is left to be read, it has
+    /// ended; else what is left has `close_timeout` to be read.
+    fn look(&mut self, conn: ConnId, now: Instant) -> Option<Event<'static>> {
+        let connection = self.get_mut(conn).filter(|connection| connection.hung_up)?;
+        let is_open = matches!(connection.phase, Phase::Open(_));
+        match connection.look() {
+            ReadOutcome::Broken => self.ended(conn, ReadOutcome::Broken, now),
+            ReadOutcome::End if is_open => self.ended(conn, ReadOutcome::End, now),
+            ReadOutcome::Bytes(_) | ReadOutcome::Empty if is_open => {
+                self.bound_closing(conn, now);
+                None
             }
+            // An operator may close its side, and wait for its answer.
+            ReadOutcome::Bytes(_) | ReadOutcome::Empty | ReadOutcome::End => None,
         }
     }
 

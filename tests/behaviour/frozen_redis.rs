@@ -197,6 +197,7 @@ fn sessions_that_never_opened() {
     client.leave();
     first.stop();
     let mut second = Server::start(&redis.url(), &[]);
+    let (mut granted, _) = Client::v1(&second, "granted");
     redis.freeze();
     let head = crate::support::http::upgrade("/ws/chat/?session=waits", &[]);
     let mut waits = Client::dial(second.address, &head).expect("101");
@@ -206,6 +207,10 @@ fn sessions_that_never_opened() {
     second.terminate();
     assert_eq!(waits.until_close().0, 1001);
     assert_eq!(waits.until_end(), End::Eof);
-    let took = second.exit().at.duration_since(signalled_at);
+    assert_eq!(farewell(&mut granted), Farewell::silent(0));
+    let exit = second.exit();
+    let took = exit.at.duration_since(signalled_at);
     assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+    let report = exit.report();
+    assert_eq!((report.saved, report.unsaved.len()), (1, 0));
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use sundown::{Chat, Config, Handle, Server};
 
 use crate::support::client::{Client, Event};
+use crate::support::frame::{TEXT, masked};
 use crate::support::redis::Redis;
 use crate::support::said::Said;
 use crate::support::stream::{End, Stream};
@@ -195,4 +196,66 @@ fn who_is_not_read_from_is_not_idle() {
             }
         }
     }
+}
+
+/// A client that waits for its hello is not read from, and neither is one whose replies wait. How
+/// many of them a crowd leaves behind is not for the store to decide.
+#[test]
+fn who_leaves_while_it_is_not_read_from_frees_its_seat() {
+    let redis = Redis::start();
+    let server = Inside::start(&redis.url(), |config| {
+        config.limits.held_replies_max = 1;
+        config.limits.close_timeout = ms(300);
+    });
+    let (mut held, _) = server.client("held");
+    let (mut other, _) = server.client("other");
+    let waiting = [(); 3].map(|()| Stream::connect(server.address));
+    // Before the server has noticed it: 1 s.
+    redis.freeze();
+    let waiting = waiting.map(|stream| {
+        let request = http::upgrade("/ws/chat/", &["Sec-WebSocket-Protocol: sundown.v1"]);
+        Client::dial_over(stream, &request).expect("101").stream
+    });
+    for client in [&mut held, &mut other] {
+        client.text("its reply waits");
+        client.stream.flush();
+    }
+    server.until_gauge("waiting_replies", 2);
+    // A reset, an end, and an end behind something that is not read.
+    let [reset, mut ended, mut behind] = waiting;
+    behind.queue(&masked(TEXT, b"never read"));
+    reset.reset();
+    other.stream.reset();
+    ended.finish();
+    behind.finish();
+    held.text("never read");
+    held.stream.finish();
+    server.until_gauge("connections", 0);
+    redis.thaw();
+    server.until_ready();
+    assert_eq!(server.client("held").1, 1, "what was read is saved");
+}
+
+/// Whoever has only closed its side is heard to the end, if the store is back in time.
+#[test]
+fn what_was_sent_before_the_end_is_read_after_a_pause() {
+    let redis = Redis::start();
+    let server = Inside::start(&redis.url(), |_| {});
+    let stream = Stream::connect(server.address);
+    redis.freeze();
+    let head = http::upgrade(
+        "/ws/chat/?session=a",
+        &["Sec-WebSocket-Protocol: sundown.v1"],
+    );
+    let mut client = Client::dial_over(stream, &head).expect("101");
+    (0..3).for_each(|_| client.text("x"));
+    client.answers_close = false;
+    client.stream.finish();
+    http::get(server.address, "/healthz");
+    redis.thaw();
+    assert!(matches!(client.hear(), Said::Hello(_)));
+    for n in 1..=3 {
+        assert_eq!(client.count(), n);
+    }
+    assert_eq!(client.until_end(), End::Eof);
 }

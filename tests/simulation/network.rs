@@ -164,6 +164,13 @@ impl Network {
         })
     }
 
+    /// How many frames of a client lie before its end, if that has arrived.
+    pub(crate) fn before_end(&self, id: SockId) -> Option<usize> {
+        let arrived = &self.socks.get(&id)?.up.arrived;
+        let is_end = |(frame, _): &(ClientFrame, usize)| matches!(frame, ClientFrame::End);
+        arrived.iter().position(is_end)
+    }
+
     /// The sockets of a node that its end still has.
     pub(crate) fn of_node(&self, node: usize) -> Vec<SockId> {
         let of_node = |(_, sock): &(&SockId, &Sock)| sock.node == node && sock.open[1];

@@ -193,7 +193,7 @@ impl Process {
 
     fn dispatch(&mut self, common: &mut Common) {
         for (sock, readable) in std::mem::take(&mut self.ready) {
-            self.sockets.handle_ready(sock, readable);
+            self.sockets.handle_ready(common, sock, readable);
         }
         for trigger in std::mem::take(&mut self.signals) {
             common.say(|| format!("{}: {trigger}", self.name));

@@ -39,11 +39,15 @@ struct Conn {
     blocked: bool,
     paused: bool,
     listed: bool,
+    /// Its peer has closed its side, or the connection is broken.
+    hung_up: bool,
     dirty: bool,
     /// A Close frame is on its way: there is never a second.
     close_queued: bool,
     end_seen: bool,
     fin_sent: bool,
+    /// Until then, what it has sent before its end may still be read.
+    left_until: Option<Instant>,
 }
 
 /// What a connection has brought.
@@ -127,10 +131,12 @@ impl Sockets {
             blocked: false,
             paused: false,
             listed: false,
+            hung_up: false,
             dirty: false,
             close_queued: false,
             end_seen: false,
             fin_sent: false,
+            left_until: None,
         });
         if self.slab[slot].readable {
             self.enlist(slot as u32);
@@ -138,13 +144,14 @@ impl Sockets {
     }
 
     /// The kernel has said something about a socket.
-    pub(crate) fn handle_ready(&mut self, sock: SockId, readable: bool) {
+    pub(crate) fn handle_ready(&mut self, common: &Common, sock: SockId, readable: bool) {
         let of_sock = |(_, conn): &(usize, &Conn)| conn.sock == sock;
         let Some(slot) = self.slab.iter().find(of_sock).map(|(slot, _)| slot as u32) else {
             return;
         };
         let conn = &mut self.slab[slot as usize];
         conn.readable |= readable;
+        conn.hung_up = has_hung_up(common, sock);
         conn.blocked &= readable;
         let writes = conn.unsent > 0;
         if readable {
@@ -170,7 +177,10 @@ impl Sockets {
     pub(crate) fn next_brought(&mut self, common: &mut Common, id: ConnId) -> Option<Brought> {
         let now = common.now.instant;
         let conn = self.get_mut(id)?;
-        if conn.paused || !conn.readable {
+        if conn.paused {
+            return self.look(common, id);
+        }
+        if !conn.readable {
             return None;
         }
         let (sock, phase) = (conn.sock, conn.phase);
@@ -207,6 +217,30 @@ impl Sockets {
         }
     }
 
+    /// A connection that is not read from: whether its peer has left.
+    fn look(&mut self, common: &mut Common, id: ConnId) -> Option<Brought> {
+        let at = common.now.instant + self.limits.close_timeout;
+        let conn = self.get_mut(id).filter(|conn| conn.phase == Phase::Open)?;
+        let sock = conn.sock;
+        if common.network.is_broken(sock, Side::Server) {
+            common.seen.note("reset while it was not read from");
+            self.kill(id.slot);
+            return Some(Brought::Gone);
+        }
+        if common.network.before_end(sock)? > 0 {
+            if conn.left_until.is_none() {
+                conn.left_until = Some(at);
+                self.closings.push_back((at, id));
+            }
+            return None;
+        }
+        common.seen.note("ended while it was not read from");
+        common.read_up(sock);
+        conn.end_seen = true;
+        self.deafen(id, common.now.instant);
+        Some(Brought::PeerClosed { by_frame: false })
+    }
+
     fn pong(&mut self, common: &mut Common, id: ConnId) -> Option<Brought> {
         common.seen.note("ping answered");
         self.queue(id, ServerFrame::Pong, 2);
@@ -234,6 +268,7 @@ impl Sockets {
     pub(crate) fn put_back(&mut self, id: ConnId) {
         if let Some(conn) = self.get_mut(id)
             && conn.readable
+            && !conn.paused
         {
             self.enlist(id.slot);
         }
@@ -242,10 +277,10 @@ impl Sockets {
     pub(crate) fn set_paused(&mut self, common: &Common, id: ConnId, paused: bool) {
         if let Some(conn) = self.get_mut(id) {
             conn.paused = paused;
-            if !paused {
-                conn.readable |= common.network.is_readable(conn.sock, Side::Server);
-                self.enlist(id.slot);
-            }
+            conn.left_until = None;
+            conn.hung_up = has_hung_up(common, conn.sock);
+            conn.readable |= common.network.is_readable(conn.sock, Side::Server);
+            self.enlist(id.slot);
         }
     }
 
@@ -347,7 +382,13 @@ impl Sockets {
         }
         let mut lost = Vec::new();
         while let Some(id) = pop_due(&mut self.closings, now) {
-            if self.is_websocket(id) {
+            // What was left of it is read after all.
+            let stays = self.get_mut(id).is_some_and(|conn| {
+                conn.phase == Phase::Open
+                    && !conn.close_queued
+                    && conn.left_until.is_none_or(|at| at > now)
+            });
+            if self.is_websocket(id) && !stays {
                 self.kill(id.slot);
                 lost.push(id);
             }
@@ -483,7 +524,7 @@ impl Sockets {
     fn enlist(&mut self, slot: u32) {
         if let Some(conn) = self.slab.get_mut(slot as usize)
             && !conn.listed
-            && !conn.paused
+            && (!conn.paused || conn.hung_up)
         {
             conn.listed = true;
             if matches!(conn.phase, Phase::Lingering { .. }) {
@@ -513,6 +554,11 @@ impl Sockets {
             .get_mut(id.slot as usize)
             .filter(|conn| conn.generation == id.generation && conn.phase != Phase::Dead)
     }
+}
+
+fn has_hung_up(common: &Common, sock: SockId) -> bool {
+    let network = &common.network;
+    network.is_broken(sock, Side::Server) || network.before_end(sock).is_some()
 }
 
 fn pop_due(deadlines: &mut VecDeque<(Instant, ConnId)>, now: Instant) -> Option<ConnId> {

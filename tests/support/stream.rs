@@ -107,6 +107,13 @@ impl Stream {
             .expect("a socket that is still open");
     }
 
+    /// Ends in a reset, as the kernel of a machine that has crashed or forgotten it.
+    #[track_caller]
+    pub(crate) fn reset(self) {
+        rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO))
+            .expect("a socket takes SO_LINGER");
+    }
+
     /// Writes all that is queued, and reads nothing: the habit of a client that does not listen.
     #[track_caller]
     pub(crate) fn flush(&mut self) {
