@@ -156,7 +156,9 @@ impl Stack {
             .env("COMPOSE_PROJECT_NAME", &self.name)
             .env("SUNDOWN_IMAGE", image)
             .env("SUNDOWN_PUBLISH", self.address.to_string())
-            .env("SUNDOWN_MEMORY", self.memory);
+            .env("SUNDOWN_MEMORY", self.memory)
+            // All clients of these tests have one address.
+            .env("SUNDOWN_PER_ADDRESS", "10000");
     }
 
     /// A network of this project, by its name in compose.yml.
