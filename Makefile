@@ -16,7 +16,8 @@ LOAD = $(TARGET)/bench-load/release/load
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults \
 	test-hostile test-web test-browser test-container fuzz bench bench-peers bench-docs bench-check \
-	bench-bless bench-load image promote lint lint-scripts doc deny check-deploy check-monitoring ci
+	bench-bless bench-load image promote lint lint-scripts doc deny check-deploy check-proxies \
+	check-monitoring ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -106,7 +107,7 @@ lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check --manifest-path benches/micro/Cargo.toml
 	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy --test faults --test container -- -D warnings
+	$(CARGO) clippy --test faults --test container --test proxies -- -D warnings
 	$(CARGO) clippy --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)/bench-load -- -D warnings
 
 lint-scripts: ## shellcheck on every script; needs shellcheck
@@ -118,14 +119,20 @@ doc: ## the documentation of the library, with warnings as errors
 deny: ## licenses and duplicate crates; needs cargo-deny
 	$(CARGO) deny check bans licenses sources
 
-check-deploy: ## checks the systemd unit and the Kubernetes manifests of docs/deploy
+check-deploy: ## the systemd unit and the Kubernetes manifests of docs/deploy, and a backup; needs sqlite3
 	./scripts/check-deploy.sh
+	$(CARGO) build
+	./scripts/check-backup.sh
+
+check-proxies: ## stops, limits and quiet clients behind HAProxy, nginx and Caddy, by docs/deploy/proxies
+	./scripts/ensure-proxies.sh
+	$(CARGO) test --test proxies -- --test-threads=8
 
 check-monitoring: ## alerts, dashboard and the page of metrics, by promtool; needs prometheus
 	$(CARGO) build
 	./scripts/check-monitoring.sh
 
-CI = lint lint-scripts check-deploy test check-monitoring test-web test-browser \
+CI = lint lint-scripts check-deploy test check-proxies check-monitoring test-web test-browser \
 	test-graceful-shutdown test-faults test-container fuzz bench-check doc
 ci: FAULTS_PROFILE = # the build that all other tests have made
 ci: $(CI) ## all that CI runs

@@ -63,6 +63,20 @@ pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Response {
 /// Reads an answer; `None` if the connection ended, or the time passed, without one.
 pub(crate) fn answer(stream: &mut Stream, within: Duration) -> Option<Response> {
     let deadline = now() + within;
+    let mut response = head(stream, within)?;
+    if response.status != 101 {
+        while stream.end().is_none() && now() < deadline {
+            stream.pump(deadline);
+        }
+        response.body = String::from_utf8_lossy(stream.unread()).into_owned();
+        response.end = stream.end();
+    }
+    Some(response)
+}
+
+/// Reads the head of an answer alone: for peers that keep the connection open after it.
+pub(crate) fn head(stream: &mut Stream, within: Duration) -> Option<Response> {
+    let deadline = now() + within;
     let head = loop {
         if let Some(len) = head_len(stream.unread()) {
             let head = String::from_utf8_lossy(&stream.unread()[..len]).into_owned();
@@ -78,16 +92,9 @@ pub(crate) fn answer(stream: &mut Stream, within: Duration) -> Option<Response> 
         .get(9..12)
         .and_then(|code| code.parse().ok())
         .expect("an HTTP status line");
-    let mut body = String::new();
-    if status != 101 {
-        while stream.end().is_none() && now() < deadline {
-            stream.pump(deadline);
-        }
-        body = String::from_utf8_lossy(stream.unread()).into_owned();
-    }
     Some(Response {
         status,
-        body,
+        body: String::new(),
         end: stream.end(),
         head,
     })
