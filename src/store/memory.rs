@@ -9,22 +9,19 @@
 //!
 //! It never emits `TakenOver`: all claims come from this process, whose engine sees them itself.
 
-use std::cmp::Reverse;
-use std::collections::binary_heap::PeekMut;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::SessionStore;
 use super::expiry::Expiry;
 use super::record::Record;
-use crate::engine::io::{Claim, Now, Save, SessionId, StoreCommand, StoreEvent};
+use crate::engine::io::{Claim, Now, Refused, Save, SessionId, StoreCommand, StoreEvent};
 
-/// Sessions kept at a time. One more, and the one that would expire soonest goes; a client that
-/// comes back to it finds its count at 0.
+/// Sessions kept at a time. For one more, the one that would expire soonest of those that have
+/// counted nothing goes; where all have counted, the newcomer is refused.
 pub const SESSIONS_MAX: usize = 100_000;
 
-/// Records looked at for expiry in one turn, and at most so many again for each record that has to
-/// make room.
+/// Records looked at for expiry in one turn, and two more for each request: faster than they come.
 const EXPIRED_PER_TURN_MAX: usize = 64;
 
 /// Keeps sessions in this process.
@@ -35,7 +32,9 @@ pub struct MemoryStore {
     records: HashMap<SessionId, Kept>,
     /// One entry for each record, with a time before which it does not expire. A save puts the
     /// expiry off in the record only; the entry follows when it comes up.
-    expiries: BinaryHeap<Reverse<(u64, SessionId)>>,
+    counted: BTreeSet<(u64, SessionId)>,
+    /// The same for those whose count is 0, which make room.
+    uncounted: BTreeSet<(u64, SessionId)>,
     /// The highest epoch among the records that are gone.
     epoch_floor: u64,
     /// Whether the log has been told that the store is full.
@@ -48,6 +47,8 @@ pub struct MemoryStore {
 struct Kept {
     record: Record,
     expires_unix_ms: u64,
+    /// The time in its entry.
+    listed_unix_ms: u64,
 }
 
 impl MemoryStore {
@@ -57,7 +58,8 @@ impl MemoryStore {
             expiry: Expiry::new(ttl),
             sessions_max: SESSIONS_MAX,
             records: HashMap::new(),
-            expiries: BinaryHeap::new(),
+            counted: BTreeSet::new(),
+            uncounted: BTreeSet::new(),
             epoch_floor: 0,
             told_full: false,
             asked: Vec::new(),
@@ -66,6 +68,16 @@ impl MemoryStore {
     }
 
     fn carry_out_claim(&mut self, claim: Claim) -> StoreEvent {
+        let is_full = self.records.len() >= self.sessions_max;
+        if is_full && !self.records.contains_key(&claim.session) && !self.make_room() {
+            return StoreEvent::Refused {
+                request: Refused::Claim(claim.key),
+                reason: format!(
+                    "{} sessions have counted, and no more fit",
+                    self.sessions_max
+                ),
+            };
+        }
         let known = self.records.get(&claim.session);
         let is_alive = known.is_some_and(|kept| kept.expires_unix_ms > self.expiry.judged_ms());
         let known = known.map(|kept| kept.record);
@@ -91,96 +103,103 @@ impl MemoryStore {
 
     /// Whether the save was taken; `false`: a newer claim exists.
     fn carry_out_save(&mut self, save: &Save) -> bool {
-        let Some(kept) = self.records.get_mut(&save.session) else {
-            if let Some(record) = Record::save(None, save.epoch, save.count) {
-                self.put(save.session.clone(), record);
-            }
-            return true;
+        let known = self.records.get_mut(&save.session);
+        let record = known.as_ref().map(|kept| kept.record);
+        let Some(record) = Record::save(record, save.epoch, save.count) else {
+            return false;
         };
-        let saved = Record::save(Some(kept.record), save.epoch, save.count);
-        if let Some(record) = saved {
-            kept.record = record;
-            kept.expires_unix_ms = self.expiry.expires_ms();
+        match known {
+            Some(kept) if (kept.record.count() > 0) == (record.count() > 0) => {
+                kept.record = record;
+                kept.expires_unix_ms = self.expiry.expires_ms();
+            }
+            // Its owner's word for a record that had to go: there is always room for what is open.
+            Some(_) | None => self.put(save.session.clone(), record),
         }
-        saved.is_some()
+        true
     }
 
-    /// Puts a record, new or changed, and makes room for it if it is new.
+    /// Puts a record, new or changed.
     fn put(&mut self, session: SessionId, record: Record) {
         let expires_unix_ms = self.expiry.expires_ms();
-        if !self.records.contains_key(&session) {
-            if self.records.len() >= self.sessions_max {
-                self.make_room();
-            }
-            self.expiries
-                .push(Reverse((expires_unix_ms, session.clone())));
-        }
+        self.unlist(&session);
+        self.list(record).insert((expires_unix_ms, session.clone()));
         let kept = Kept {
             record,
             expires_unix_ms,
+            listed_unix_ms: expires_unix_ms,
         };
         self.records.insert(session, kept);
     }
 
-    /// Removes the record that expires soonest; if too many entries are out of date, the first of
-    /// those that it has looked at last.
-    fn make_room(&mut self) {
+    /// Where a record has its entry.
+    fn list(&mut self, record: Record) -> &mut BTreeSet<(u64, SessionId)> {
+        if record.count() > 0 {
+            &mut self.counted
+        } else {
+            &mut self.uncounted
+        }
+    }
+
+    fn unlist(&mut self, session: &SessionId) {
+        if let Some(kept) = self.records.get(session) {
+            let (record, entry) = (kept.record, (kept.listed_unix_ms, session.clone()));
+            self.list(record).remove(&entry);
+        }
+    }
+
+    /// Removes a record that has counted nothing; `false` if there is none.
+    fn make_room(&mut self) -> bool {
         if !self.told_full {
             self.told_full = true;
             log::warn!(
-                "more than {} sessions: those that expire soonest are dropped early",
+                "{} sessions: for each new one, one that has counted nothing is dropped early; \
+                 without such, new ones are refused",
                 self.sessions_max
             );
         }
-        for _ in 0..EXPIRED_PER_TURN_MAX {
-            let Some(entry) = self.expiries.peek_mut() else {
-                break;
-            };
-            if !Self::refresh(entry, &self.records) {
-                break;
-            }
-        }
-        if let Some(Reverse((_, session))) = self.expiries.pop() {
-            self.remove(&session);
-        }
+        let Some((_, session)) = self.uncounted.first().cloned() else {
+            return false;
+        };
+        self.remove(&session);
+        true
     }
 
     /// Removes records that have expired, a few at a time.
     fn expire(&mut self) {
         let now_ms = self.expiry.judged_ms();
-        for _ in 0..EXPIRED_PER_TURN_MAX {
-            let Some(entry) = self.expiries.peek_mut() else {
-                return;
-            };
-            if entry.0.0 > now_ms {
-                return;
-            }
-            if Self::refresh(entry, &self.records) {
-                continue;
-            }
-            if let Some(Reverse((_, session))) = self.expiries.pop() {
-                self.remove(&session);
+        let mut left = EXPIRED_PER_TURN_MAX + 2 * self.asked.len();
+        for first in [
+            |store: &Self| store.counted.first().cloned(),
+            |store: &Self| store.uncounted.first().cloned(),
+        ] {
+            while left > 0
+                && let Some((listed_ms, session)) = first(self)
+                && listed_ms <= now_ms
+            {
+                left -= 1;
+                self.refresh_or_remove(session, now_ms);
             }
         }
     }
 
-    /// Moves an entry to where its record expires now; `false` if it is there already.
-    fn refresh(
-        mut entry: PeekMut<'_, Reverse<(u64, SessionId)>>,
-        records: &HashMap<SessionId, Kept>,
-    ) -> bool {
-        let expires_unix_ms = records
-            .get(&entry.0.1)
-            .map_or(entry.0.0, |kept| kept.expires_unix_ms);
-        // Not later: the clock may have been set back.
-        let moved = expires_unix_ms > entry.0.0;
-        if moved {
-            entry.0.0 = expires_unix_ms;
+    /// Moves an entry that has come up to where its record expires now, or removes both.
+    fn refresh_or_remove(&mut self, session: SessionId, now_ms: u64) {
+        let Some(kept) = self.records.get_mut(&session) else {
+            return;
+        };
+        if kept.expires_unix_ms <= now_ms {
+            return self.remove(&session);
         }
-        moved
+        let listed_ms = std::mem::replace(&mut kept.listed_unix_ms, kept.expires_unix_ms);
+        let (record, expires_ms) = (kept.record, kept.expires_unix_ms);
+        let list = self.list(record);
+        list.remove(&(listed_ms, session.clone()));
+        list.insert((expires_ms, session));
     }
 
     fn remove(&mut self, session: &SessionId) {
+        self.unlist(session);
         if let Some(kept) = self.records.remove(session) {
             self.epoch_floor = self.epoch_floor.max(kept.record.epoch());
         }
@@ -317,7 +336,7 @@ mod tests {
         assert_eq!(store.records.len(), 1);
         assert_eq!(claim(&mut store, "a", 2, 189), (2, 7, true));
         flush(&mut store, 289);
-        assert_eq!((store.records.len(), store.expiries.len()), (0, 0));
+        assert_eq!((store.records.len(), store.counted.len()), (0, 0));
     }
 
     #[test]
@@ -357,20 +376,52 @@ mod tests {
     }
 
     #[test]
-    fn a_full_store_drops_what_expires_soonest() {
+    fn a_full_store_drops_what_has_counted_nothing_and_then_refuses() {
         let mut store = store(100, 3);
         for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
             claim(&mut store, name, 1, i as u64);
         }
         assert!(save(&mut store, "a", 1, 5, 10));
-        assert_eq!(claim(&mut store, "d", 1, 11), (1, 0, false));
-        assert_eq!(store.records.len(), 3);
-        assert_eq!(claim(&mut store, "a", 2, 12), (2, 5, true));
-        // "b" is gone; its owner may go on until someone else claims it.
+        // "b" would expire sooner than "c", and "a" has counted.
+        assert_eq!(claim(&mut store, "d", 1, 11), (2, 0, false));
         assert!(!store.records.contains_key(&id("b")));
-        assert!(save(&mut store, "b", 1, 8, 13));
-        assert_eq!(claim(&mut store, "b", 2, 14), (2, 8, true));
-        assert_eq!((store.records.len(), store.expiries.len()), (3, 3));
+        // Its owner may go on until someone else claims it, and has its place: "c" does not go.
+        assert!(save(&mut store, "b", 1, 8, 12));
+        assert!(save(&mut store, "c", 1, 1, 13));
+        assert!(save(&mut store, "d", 2, 1, 14));
+        assert_eq!(store.records.len(), 4);
+        let key = KEY;
+        let session = id("e");
+        let token = 1;
+        store.claim(Claim {
+            key,
+            session,
+            token,
+        });
+        flush(&mut store, 15);
+        let refused = store.events.pop_back();
+        let request = Refused::Claim(KEY);
+        assert!(
+            matches!(&refused, Some(StoreEvent::Refused { request: r, .. }) if *r == request),
+            "{refused:?}"
+        );
+        for (name, count) in [("a", 5), ("b", 8), ("c", 1), ("d", 1)] {
+            let (_, found, resumed) = claim(&mut store, name, 2, 16);
+            assert_eq!((found, resumed), (count, true), "{name}");
+        }
+        // Whoever rests makes room in time.
+        let (_, count, resumed) = claim(&mut store, "e", 1, 200);
+        assert_eq!((count, resumed, store.records.len()), (0, false, 1));
+        assert_eq!(store.counted.len() + store.uncounted.len(), 1);
+    }
+
+    #[test]
+    fn newcomers_that_count_nothing_leave_nothing_behind() {
+        let mut store = store(1_000, 10);
+        for i in 0..1_000 {
+            claim(&mut store, &format!("s{i}"), 1, i);
+        }
+        assert_eq!((store.records.len(), store.uncounted.len()), (10, 10));
     }
 
     #[test]
@@ -378,7 +429,7 @@ mod tests {
         let mut store = store(100, 10);
         claim(&mut store, "a", 1, 1_000);
         assert!(save(&mut store, "a", 1, 2, 500));
-        flush(&mut store, 600);
+        flush(&mut store, 599);
         assert_eq!(store.records.len(), 1);
         assert_eq!(claim(&mut store, "a", 2, 600), (2, 0, false));
         flush(&mut store, 1_100);
