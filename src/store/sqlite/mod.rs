@@ -12,8 +12,10 @@
 //! Answers come in the order of the requests, except for [`StoreEvent::Synced`]: it comes when the
 //! disk is done, and the answers to later requests do not wait for it.
 
+mod asked;
 mod file;
 mod sessions;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -24,16 +26,15 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
+use self::asked::{Asked, share_of_turn};
 use self::file::Opened;
 use self::sessions::{Clock, Granted};
+use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
 use super::SessionStore;
 use super::database::{self, Checkpointer, is_locked};
 use super::expiry::Expiry;
 use crate::engine::io::{Claim, Now, Save, StoreEvent};
 use crate::error::Error;
-
-/// Rows written in one transaction; with more, the rest has the next turn.
-const ROWS_PER_TURN_MAX: usize = 2_048;
 
 /// How soon a locked file is tried again: at first, and at last.
 const LOCKED_PAUSE_MIN: Duration = Duration::from_millis(2);
@@ -50,18 +51,8 @@ const DOWN_PAUSE_MAX: Duration = Duration::from_secs(2);
 const CLAIMS_PERIOD: Duration = Duration::from_secs(1);
 const CLAIMS_PER_TURN_MAX: usize = 256;
 
-/// How often to look for rows that have expired, and how many to take in one turn. When there were
-/// that many, more are likely, and the next look is soon.
-const SWEEP_PERIOD: Duration = Duration::from_secs(60);
-const SWEEP_PERIOD_BUSY: Duration = Duration::from_millis(100);
-const SWEEP_ROWS_MAX: usize = 100;
-
 /// Distinct statements, all of which stay prepared.
 const STATEMENTS_MAX: usize = 32;
-
-/// Pages that a claim and a save write, roughly.
-const PAGES_PER_CLAIM: usize = 4;
-const PAGES_PER_SAVE: usize = 1;
 
 /// Keeps sessions in an SQLite file.
 #[derive(Debug)]
@@ -79,8 +70,7 @@ pub struct SqliteStore {
     asked: VecDeque<Asked>,
     events: VecDeque<StoreEvent>,
     claims: ClaimWatch,
-    /// When to sweep; `None` before the first turn.
-    sweep_at: Option<Instant>,
+    sweep: Sweep,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,20 +87,6 @@ enum State {
     },
     /// The file cannot be written.
     Down { probe_at: Instant },
-}
-
-/// What was asked, with room for the answer.
-#[derive(Debug)]
-enum Asked {
-    Save {
-        batch: Vec<Save>,
-        fenced: Vec<usize>,
-    },
-    Claim {
-        claim: Claim,
-        granted: Granted,
-    },
-    Sync,
 }
 
 /// Which claims have been seen.
@@ -161,7 +137,7 @@ impl SqliteStore {
                 data_version: None,
                 look_at: None,
             },
-            sweep_at: None,
+            sweep: Sweep::default(),
         })
     }
 
@@ -231,6 +207,7 @@ impl SqliteStore {
     /// Answers the first so many of what was asked.
     fn answer(&mut self, requests: usize) {
         for asked in self.asked.drain(..requests) {
+            self.sweep.claims += usize::from(matches!(asked, Asked::Claim { .. }));
             match asked {
                 Asked::Save { batch, fenced } => {
                     self.events.push_back(StoreEvent::Saved { batch, fenced });
@@ -356,21 +333,19 @@ impl SqliteStore {
     /// Deletes some of what has expired.
     fn sweep(&mut self, now: Now) {
         let clock = self.clock();
-        let swept = database::in_transaction(&self.conn, || {
-            sessions::sweep(&self.conn, clock, SWEEP_ROWS_MAX)
-        });
-        let mut period = SWEEP_PERIOD;
+        let rows_max = self.sweep.rows_max();
+        let swept =
+            database::in_transaction(&self.conn, || sessions::sweep(&self.conn, clock, rows_max));
         match swept {
             Ok(rows) => {
                 self.checkpointer.note_written(rows, now.instant);
-                if rows >= SWEEP_ROWS_MAX {
-                    period = SWEEP_PERIOD_BUSY;
-                }
+                self.sweep.handle_swept(rows, rows_max, now.instant);
             }
-            Err(error) if is_locked(&error) => period = SWEEP_PERIOD_BUSY,
+            Err(error) if is_locked(&error) => {
+                self.sweep.look_at = Some(now.instant + SWEEP_PERIOD_BUSY);
+            }
             Err(error) => self.go_down(&error, now),
         }
-        self.sweep_at = Some(now.instant + period);
     }
 
     /// What the checkpointer has done meanwhile.
@@ -426,7 +401,7 @@ impl SessionStore for SqliteStore {
         if !self.is_down() && self.claims.look_at.is_some_and(due) {
             self.look_for_claims(now);
         }
-        if self.is_working() && self.sweep_at.is_some_and(due) {
+        if self.is_working() && (self.sweep.is_owed() || self.sweep.look_at.is_some_and(due)) {
             self.sweep(now);
         }
     }
@@ -435,7 +410,7 @@ impl SessionStore for SqliteStore {
         self.expiry.handle_now(now);
         self.collect(now);
         self.claims.look_at.get_or_insert(now.instant);
-        self.sweep_at.get_or_insert(now.instant + SWEEP_PERIOD);
+        self.sweep.look_at.get_or_insert(now.instant + SWEEP_PERIOD);
         match self.state {
             State::Working { .. } => self.carry_out(now),
             State::Locked { .. } | State::Down { .. } => {}
@@ -450,7 +425,7 @@ impl SessionStore for SqliteStore {
         let look_at = self.claims.look_at;
         let first = |times: [Option<Instant>; 3]| times.into_iter().flatten().min();
         match self.state {
-            State::Working { rest_at } => first([rest_at, look_at, self.sweep_at]),
+            State::Working { rest_at } => first([rest_at, look_at, self.sweep.look_at]),
             State::Locked { retry_at, .. } => first([Some(retry_at), look_at, None]),
             State::Down { probe_at } => Some(probe_at),
         }
@@ -470,33 +445,5 @@ impl SqliteStore {
             State::Working { .. } => true,
             State::Locked { .. } | State::Down { .. } => false,
         }
-    }
-}
-
-/// What a turn carries out.
-struct Share {
-    requests: usize,
-    /// Roughly, and 0 if there is nothing to write.
-    pages: usize,
-}
-
-/// The requests, from the first on, that fit into a turn: at least one.
-fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
-    let (mut rows, mut pages) = (0, 0);
-    for (requests, asked) in asked.iter().enumerate() {
-        let (rows_more, pages_more) = match asked {
-            Asked::Save { batch, .. } => (batch.len(), batch.len() * PAGES_PER_SAVE),
-            Asked::Claim { .. } => (1, PAGES_PER_CLAIM),
-            Asked::Sync => (0, 0),
-        };
-        rows += rows_more;
-        if rows > ROWS_PER_TURN_MAX && requests > 0 {
-            return Share { requests, pages };
-        }
-        pages += pages_more;
-    }
-    Share {
-        requests: asked.len(),
-        pages,
     }
 }

@@ -14,10 +14,14 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
+    fixture_of(TTL)
+}
+
+fn fixture_of(ttl: Duration) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let poll = mio::Poll::new().unwrap();
     let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-    let mut store = SqliteStore::open(&dir.path().join("s.db"), TTL, waker).unwrap();
+    let mut store = SqliteStore::open(&dir.path().join("s.db"), ttl, waker).unwrap();
     store.events.clear();
     Fixture {
         store,
@@ -53,8 +57,7 @@ impl Fixture {
         self.store.save(sessions.map(save).collect());
     }
 
-    /// The next epoch, the count, and whether it was found.
-    fn claim(&mut self, session: usize) -> (u64, u64, bool) {
+    fn ask_claim(&mut self, session: usize) {
         let claim = Claim {
             key: SessionKey {
                 slot: 0,
@@ -64,6 +67,11 @@ impl Fixture {
             token: 1,
         };
         self.store.claim(claim);
+    }
+
+    /// The next epoch, the count, and whether it was found.
+    fn claim(&mut self, session: usize) -> (u64, u64, bool) {
+        self.ask_claim(session);
         self.store.flush(self.now);
         match self.store.events.pop_back() {
             Some(StoreEvent::Claimed {
@@ -115,6 +123,31 @@ fn the_sweep_deletes_what_has_expired_in_slices() {
     assert_eq!(f.rows(), 0);
 }
 
+/// 6,000 new sessions a second, for three times as long as they are kept.
+#[test]
+fn the_sweep_keeps_up_with_new_sessions() {
+    const TURN: Duration = Duration::from_millis(10);
+    let mut f = fixture_of(Duration::from_secs(2));
+    let (mut claimed, mut rows) = (0, 0);
+    for turn in 0..600 {
+        for _ in 0..60 {
+            f.ask_claim(claimed);
+            claimed += 1;
+        }
+        f.turn();
+        f.now.instant += TURN;
+        f.now.unix_ms += 10;
+        if turn == 250 {
+            // The first look comes after a minute.
+            f.store.sweep.look_at = Some(f.now.instant);
+        }
+        if turn % 100 == 0 {
+            rows = f.rows();
+        }
+    }
+    assert!(rows < 13_000, "{rows} rows, and 12,000 are kept");
+}
+
 #[test]
 fn whoever_still_saves_under_a_deleted_row_is_fenced_by_the_next_claim() {
     let mut f = fixture();
@@ -148,7 +181,7 @@ fn a_turn_takes_its_share_and_the_rest_comes_next() {
     for i in 0..9 {
         f.save(i * 512..(i + 1) * 512, 1);
     }
-    f.save(0..ROWS_PER_TURN_MAX + 1, 1);
+    f.save(0..asked::ROWS_PER_TURN_MAX + 1, 1);
     let mut answers = Vec::new();
     while !f.store.asked.is_empty() {
         answers.push(f.turn().len());

@@ -1,0 +1,55 @@
+//! What was asked and not yet carried out, and how much of it fits into a turn.
+
+use std::collections::VecDeque;
+
+use super::sessions::Granted;
+use crate::engine::io::{Claim, Save};
+
+/// Rows written in one transaction; with more, the rest has the next turn.
+pub(super) const ROWS_PER_TURN_MAX: usize = 2_048;
+
+/// Pages that a claim and a save write, roughly.
+const PAGES_PER_CLAIM: usize = 4;
+const PAGES_PER_SAVE: usize = 1;
+
+/// What was asked, with room for the answer.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Save {
+        batch: Vec<Save>,
+        fenced: Vec<usize>,
+    },
+    Claim {
+        claim: Claim,
+        granted: Granted,
+    },
+    Sync,
+}
+
+/// What a turn carries out.
+pub(super) struct Share {
+    pub(super) requests: usize,
+    /// Roughly, and 0 if there is nothing to write.
+    pub(super) pages: usize,
+}
+
+/// The requests, from the first on, that fit into a turn: at least one.
+pub(super) fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
+    let (mut rows, mut pages) = (0, 0);
+    for (requests, asked) in asked.iter().enumerate() {
+        let (rows_more, pages_more) = match asked {
+            Asked::Save { batch, .. } => (batch.len(), batch.len() * PAGES_PER_SAVE),
+            Asked::Claim { .. } => (1, PAGES_PER_CLAIM),
+            Asked::Sync => (0, 0),
+        };
+        rows += rows_more;
+        if rows > ROWS_PER_TURN_MAX && requests > 0 {
+            return Share { requests, pages };
+        }
+        pages += pages_more;
+    }
+    Share {
+        requests: asked.len(),
+        pages,
+    }
+}
