@@ -145,7 +145,8 @@ fn the_sweep_keeps_up_with_new_sessions() {
             rows = f.rows();
         }
     }
-    assert!(rows < 13_000, "{rows} rows, and 12,000 are kept");
+    // Once it has found the end, it rests for a second.
+    assert!(rows < 20_000, "{rows} rows, and 12,000 are kept");
 }
 
 #[test]
