@@ -43,6 +43,8 @@ fn with_a_user_and_a_password() {
 fn with_a_host_name_and_a_database() {
     let redis = Redis::start();
     check(&format!("redis://localhost:{}/3", redis.port()));
+    let same = Server::start(&format!("redis://localhost:{}?db=3", redis.port()), &[]);
+    assert_eq!(Client::v1(&same, "named").1.count, 1);
     let other = Server::start(&format!("redis://localhost:{}/4", redis.port()), &[]);
     assert_eq!(Client::v1(&other, "named").1.count, 0);
 }

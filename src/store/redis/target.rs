@@ -62,14 +62,18 @@ impl Target {
             None => (url, None),
         };
         let (plain, security) = security(rest, fragment)?;
+        check_password(&plain)?;
+        let (plain, db) = query(&plain)?;
         let info = plain.into_connection_info().map_err(|error| {
             // The category is a fixed text; what redis-rs may add to it can quote the URL.
             format!("not a Redis URL: {}", error.category().to_lowercase())
         })?;
+        let mut login = login(&info)?;
+        login.db = db.unwrap_or(login.db);
         Ok(Self {
             place: place(info.addr())?,
             security,
-            login: login(&info)?,
+            login,
         })
     }
 
@@ -116,6 +120,62 @@ fn security(url: &str, fragment: Option<&str>) -> Result<(String, Security), Str
                 .to_owned(),
         ),
     }
+}
+
+/// The first of these ends the host, so that what follows it in a password would be taken for a
+/// path, or for a parameter.
+fn check_password(url: &str) -> Result<(), String> {
+    let Some((_, rest)) = url.split_once("redis://") else {
+        return Ok(());
+    };
+    match rest.split_once(['/', '?']) {
+        Some((_, rest)) if rest.contains('@') => Err(
+            "not a Redis URL: an '@' after the host; in a password, '/' is written %2F, '?' %3F, \
+             '#' %23 and '@' %40"
+                .to_owned(),
+        ),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The URL without the parameters that redis-rs would not look at, and the database that they name.
+fn query(url: &str) -> Result<(String, Option<u32>), String> {
+    let Some((rest, query)) = url.split_once('?') else {
+        return Ok((url.to_owned(), None));
+    };
+    let is_unix = !rest.starts_with("redis://");
+    let known: &[&str] = if is_unix {
+        &["db", "user", "pass"]
+    } else {
+        &["db"]
+    };
+    let (mut seen, mut db) = (Vec::new(), None);
+    for parameter in query.split('&') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if !known.contains(&name) || seen.contains(&name) {
+            // Its name is not shown: it may be a part of a password.
+            let known = known.join("=, ");
+            return Err(format!(
+                "not a Redis URL: after '?' there can only be {known}=, each once (a '?' in a \
+                 password is written %3F, an '&' %26)"
+            ));
+        }
+        seen.push(name);
+        if name == "db" {
+            let number = value.parse();
+            db = Some(number.map_err(|_| "not a Redis URL: invalid database number".to_owned())?);
+        }
+    }
+    if is_unix {
+        return Ok((url.to_owned(), db));
+    }
+    let path = rest.trim_start_matches("redis://").split_once('/');
+    if db.is_some() && path.is_some_and(|(_, path)| !path.is_empty()) {
+        return Err(
+            "not a Redis URL: the database is named twice, by '/' and by '?db='".to_owned(),
+        );
+    }
+    Ok((rest.to_owned(), db))
 }
 
 fn place(address: &ConnectionAddr) -> Result<Place, String> {
@@ -165,6 +225,8 @@ mod tests {
         check("redis://127.0.0.1", "redis://127.0.0.1:6379/0");
         check("redis://[::1]:7000/3", "redis://[::1]:7000/3");
         check("redis://cache", "redis://cache:6379/0");
+        check("redis://cache?db=3", "redis://cache:6379/3");
+        check("rediss://cache:7000/?db=15", "rediss://cache:7000/15");
         check(
             "redis+unix:///run/redis.sock",
             "redis+unix:///run/redis.sock?db=0",
@@ -204,6 +266,14 @@ mod tests {
             "redis://:secret@0.0.0.0",
             "redis://u:%ffsecret@h",
             "redis://:secret@h?protocol=secret",
+            "redis://:secret@h?db=3&db=4",
+            "redis://:secret@h/3?db=3",
+            "redis://:secret@h?db=",
+            "redis://:secret@h?db=secret",
+            "redis://:secret@h?",
+            "redis://:secret@h?secret",
+            "redis+unix:///r.sock?pass=secret&timeout=5",
+            "redis+unix:///r.sock?pass=secret&db=x",
             "http://:secret@h",
             "secret",
         ] {
@@ -214,5 +284,21 @@ mod tests {
                 "{url}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_gets_a_hint() {
+        for url in [
+            "redis://:sec/ret@h",
+            "redis://u:sec?ret@h:6379/0",
+            "rediss://:/secret@h",
+            "redis://:sec/r?et@h",
+        ] {
+            let error = Target::parse(url).unwrap_err();
+            assert!(error.contains("'/' is written %2F"), "{url}: {error}");
+            assert!(!error.contains("sec"), "{url}: {error}");
+        }
+        let target = check("redis://:secret%2F%3F@h", "redis://h:6379/0");
+        assert_eq!(target.login.password.as_deref(), Some("secret/?"));
     }
 }
