@@ -141,7 +141,7 @@ impl EventLoop {
             self.engine.poll_timeout(&self.levels()),
             self.connections.poll_timeout(),
             self.store.poll_timeout(),
-            self.bus.as_ref().map(Bus::poll_timeout),
+            self.bus.as_ref().and_then(Bus::poll_timeout),
             self.listener.poll_timeout(),
             admin,
         ]
@@ -333,7 +333,7 @@ impl EventLoop {
             self.dispatch_store_events();
         }
         if let Some(bus) = &mut self.bus
-            && bus.poll_timeout() <= now.instant
+            && bus.poll_timeout().is_some_and(|at| at <= now.instant)
         {
             bus.handle_timeout(now.instant);
             self.dispatch_bus_events();
@@ -379,9 +379,8 @@ impl EventLoop {
             self.store.finish();
             self.dispatch_store_events();
         }
-        let now = self.now.instant;
-        self.bus.iter_mut().for_each(|bus| bus.flush(now));
-        self.connections.flush(now);
+        self.flush_bus();
+        self.connections.flush(self.now.instant);
     }
 
     fn spill(&mut self, batch: Vec<Save>) {

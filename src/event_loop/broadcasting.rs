@@ -49,6 +49,9 @@ impl EventLoop {
                 }
                 BusEvent::Stalled => log::warn!("broadcasts wait: Redis does not answer"),
                 BusEvent::Resumed => log::info!("broadcasts reach other nodes again"),
+                BusEvent::Published(done) => {
+                    self.metrics.broadcasts.unpublished += u64::from(!done);
+                }
                 BusEvent::Heard(json) => match broadcast::message(&json) {
                     Ok(text) => {
                         self.metrics.broadcasts.remote += 1;
@@ -65,6 +68,15 @@ impl EventLoop {
             }
         }
         self.bus = Some(bus);
+    }
+
+    /// After the store, which the way to other nodes follows.
+    pub(super) fn flush_bus(&mut self) {
+        if let Some(bus) = &mut self.bus {
+            bus.follow(self.store.peer(), self.now.instant);
+            bus.flush(self.now.instant);
+            self.dispatch_bus_events();
+        }
     }
 
     /// How many were told, for whoever asked.
@@ -94,7 +106,7 @@ impl EventLoop {
     /// To the other nodes, now that it begins here.
     pub(super) fn publish(&mut self, text: &str) {
         if let Some(bus) = &mut self.bus
-            && !bus.publish(broadcast::json_of(text))
+            && !bus.publish(broadcast::json_of(text), self.now.instant)
         {
             self.metrics.broadcasts.unpublished += 1;
         }

@@ -29,7 +29,7 @@ use crate::engine::io::{Claim, Now, Save, StoreEvent};
 use crate::error::Error;
 use memory::MemoryStore;
 use redis::RedisStore;
-pub use redis::{Bus, BusEvent};
+pub use redis::{Bus, BusEvent, Peer};
 use spill::SpillingStore;
 use sqlite::SqliteStore;
 
@@ -74,6 +74,11 @@ pub trait SessionStore: Send {
 
     /// When `handle_timeout` wants to be called next.
     fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Where it leads at this moment, if other nodes are in reach there: the [`Bus`] follows it.
+    fn peer(&self) -> Option<Peer> {
+        None
+    }
 }
 
 /// What a store is opened with.

@@ -17,6 +17,7 @@ mod edges_frames;
 mod edges_http;
 mod edges_limits;
 mod escapes;
+mod failover;
 mod fair_turns;
 mod frozen_redis;
 mod hangup;

@@ -35,7 +35,7 @@ const LAYERS: &[Layer] = &[
     ("store::expiry", "engine::io", "", ""),
     ("store::record", "", "", ""),
     ("store::sqlite", "engine::io error store::SessionStore store::database store::expiry", "log mio rusqlite", ""),
-    ("store::spill", "engine::io error store::SessionStore store::database store::expiry", "log mio rusqlite", "fs io"),
+    ("store::spill", "engine::io error store::Peer store::SessionStore store::database store::expiry", "log mio rusqlite", "fs io"),
     ("store::database", "", "log rusqlite", "fs"),
     ("store::database::location", "", "log rusqlite rustix", "fs io os thread"),
     ("store::database::checkpointer", "error store::database::location", "log mio rusqlite", "fs thread"),

@@ -1,5 +1,9 @@
 //! The way from one node to all others: a link of its own to Redis, on which what is for everybody
 //! is said and heard. At most once: who is not in reach at that moment never hears of it.
+//!
+//! It leads to where the link of the sessions does, and nowhere while that is down: a Redis that was
+//! left for another one, after a failover, takes a message and passes it to nobody. So it is no
+//! news of its own that the store is down, and a wrong password is tried, and logged, once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +11,7 @@ use std::time::Instant;
 use mio::{Registry, Token, Waker};
 
 use super::backoff::Backoff;
-use super::link::{Link, Parts};
+use super::link::{Link, Parts, Peer};
 use super::resolver::Resolver;
 use super::subscription::{BusEvent, Subscription};
 use super::target::Target;
@@ -17,11 +21,14 @@ use crate::error::Error;
 /// The link, in whichever state it is.
 pub struct Bus {
     link: Link<Subscription>,
+    followed: Option<Peer>,
+    /// The loop has been told that it is up, and not since that it is down.
+    told_up: bool,
 }
 
 impl Bus {
-    /// Reads the URL; connects later, beginning at the first `handle_timeout`. The rest is as in
-    /// [`RedisStore::open`](super::RedisStore::open).
+    /// Reads the URL; connects later, when [`follow`](Self::follow) has said where to. The rest is
+    /// as in [`RedisStore::open`](super::RedisStore::open).
     pub fn open(
         url: &str,
         channel: String,
@@ -33,25 +40,39 @@ impl Bus {
     ) -> Result<Self, Error> {
         let target = Target::parse(url).map_err(Error::Config)?;
         let tls = Tls::for_target(&target).map_err(Error::Store)?;
+        let mut link = Link::new(Parts {
+            place: target.place,
+            conversation: Subscription::new(target.login, channel, seed),
+            tls,
+            registry,
+            token,
+            resolver: Resolver::new(waker),
+            backoff: Backoff::new(seed),
+            now,
+        });
+        link.lead(None, now);
         Ok(Self {
-            link: Link::new(Parts {
-                place: target.place,
-                conversation: Subscription::new(target.login, channel, seed),
-                tls,
-                registry,
-                token,
-                resolver: Resolver::new(waker),
-                backoff: Backoff::new(seed),
-                now,
-            }),
+            link,
+            followed: None,
+            told_up: false,
         })
     }
 
-    /// Says something to all other nodes that are in reach. `false`: none is, or Redis is slow.
+    /// Once a turn: where the store's link leads.
+    pub fn follow(&mut self, peer: Option<Peer>, now: Instant) {
+        if self.followed != peer {
+            let address = peer.as_ref().map(|peer| peer.address.clone());
+            self.followed = peer;
+            self.link.lead(address, now);
+        }
+    }
+
+    /// Says something to all other nodes that are in reach, once Redis has said that it is no
+    /// replica; [`BusEvent::Published`] tells what came of it, in this order. `false`: no node is in
+    /// reach, or too much waits already.
     #[must_use = "who is not in reach never hears of it"]
-    pub fn publish(&mut self, json: &str) -> bool {
-        let ready = self.link.ready();
-        ready.is_some_and(|(subscription, _)| subscription.publish(json))
+    pub fn publish(&mut self, json: &str, now: Instant) -> bool {
+        self.is_up() && self.link.conversation_mut().publish(json, now)
     }
 
     /// Whether other nodes are in reach: the link is there, and Redis answers in good time.
@@ -66,7 +87,10 @@ impl Bus {
 
     /// Step 4 of the turn: the time that `poll_timeout` gave has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.link.handle_timeout(now);
+        self.link.conversation_mut().expire(now);
+        if self.link.poll_timeout().is_some_and(|at| at <= now) {
+            self.link.handle_timeout(now);
+        }
     }
 
     /// Step 6 of the turn: sends what was said in it.
@@ -74,13 +98,32 @@ impl Bus {
         self.link.flush(now);
     }
 
-    /// What has been heard.
+    /// What has been heard. A new link in place of one that the store has left is no news.
     pub fn poll_event(&mut self) -> Option<BusEvent> {
-        self.link.poll_event()
+        loop {
+            let settled = self.link.conversation_mut().poll_settled();
+            let event = settled.or_else(|| self.link.poll_event())?;
+            match event {
+                BusEvent::Up if std::mem::replace(&mut self.told_up, true) => {}
+                BusEvent::Down(_) => {
+                    self.told_up = false;
+                    return Some(event);
+                }
+                BusEvent::Up
+                | BusEvent::Stalled
+                | BusEvent::Resumed
+                | BusEvent::Published(_)
+                | BusEvent::Heard(_) => return Some(event),
+            }
+        }
     }
 
     /// When `handle_timeout` wants to be called next.
-    pub fn poll_timeout(&self) -> Instant {
-        self.link.poll_timeout()
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let expires = self.link.conversation().expires_at();
+        [expires, self.link.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

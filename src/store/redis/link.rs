@@ -12,10 +12,12 @@ use mio::{Registry, Token};
 
 use super::backoff::Backoff;
 use super::conversation::{Conversation, Health};
+use super::outage::Outage;
 use super::resolver::Resolver;
 use super::stream::{Address, Stream};
 use super::target::Place;
 use super::tls::Tls;
+use super::transfer::exchange;
 
 pub(super) struct Link<C: Conversation> {
     place: Place,
@@ -26,7 +28,9 @@ pub(super) struct Link<C: Conversation> {
     backoff: Backoff,
     conversation: C,
     state: State,
-    announced: Announced,
+    outage: Outage,
+    /// How often it has been open.
+    opened: u64,
     events: VecDeque<C::Event>,
     buffer: Box<[u8]>,
     /// The turn's time, as last heard.
@@ -45,7 +49,17 @@ pub(super) struct Parts<C> {
     pub(super) now: Instant,
 }
 
+/// Where a link leads: another one can follow it there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub(super) address: Address,
+    /// Tells this connection from the ones before it.
+    opened: u64,
+}
+
 enum State {
+    /// No connection until [`Link::lead`] says where to.
+    Held,
     /// No connection until then.
     Down { retry_at: Instant },
     /// The host's name is being looked up.
@@ -69,18 +83,12 @@ struct Opening {
 
 struct Open {
     stream: Stream,
+    address: Address,
     since: Instant,
     heard_at: Instant,
     stalled: bool,
     /// The read budget ended before the input did: no edge will tell of the rest.
     more_to_read: bool,
-}
-
-/// What the engine was last told.
-enum Announced {
-    Nothing,
-    Up,
-    Down(String),
 }
 
 impl<C: Conversation> Link<C> {
@@ -96,7 +104,8 @@ impl<C: Conversation> Link<C> {
             state: State::Down {
                 retry_at: parts.now,
             },
-            announced: Announced::Nothing,
+            outage: Outage::default(),
+            opened: 0,
             events: VecDeque::new(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             now: parts.now,
@@ -107,13 +116,58 @@ impl<C: Conversation> Link<C> {
     pub(super) fn ready(&mut self) -> Option<(&mut C, &mut VecDeque<C::Event>)> {
         match self.state {
             State::Open(_) => Some((&mut self.conversation, &mut self.events)),
-            State::Down { .. } | State::Resolving { .. } | State::Opening(_) => None,
+            State::Held | State::Down { .. } | State::Resolving { .. } | State::Opening(_) => None,
         }
     }
 
     /// Whether Redis can be asked, and has answered in good time.
     pub(super) fn answers(&self) -> bool {
         matches!(&self.state, State::Open(open) if !open.stalled)
+    }
+
+    /// What is said, whether the link is there or not.
+    pub(super) fn conversation(&self) -> &C {
+        &self.conversation
+    }
+
+    /// The same, to say more.
+    pub(super) fn conversation_mut(&mut self) -> &mut C {
+        &mut self.conversation
+    }
+
+    /// Where it leads at this moment.
+    pub(super) fn peer(&self) -> Option<Peer> {
+        match &self.state {
+            State::Open(open) => Some(Peer {
+                address: open.address.clone(),
+                opened: self.opened,
+            }),
+            State::Held | State::Down { .. } | State::Resolving { .. } | State::Opening(_) => None,
+        }
+    }
+
+    /// Leads there from now on, or nowhere, and forgets what was on its way. The engine is told
+    /// nothing: whoever leads a link knows why.
+    pub(super) fn lead(&mut self, address: Option<Address>, now: Instant) {
+        self.now = now;
+        let retry_at = now;
+        let next = match address {
+            Some(address) => {
+                self.place = match address {
+                    Address::Tcp(address) => Place::Address(address),
+                    Address::Unix(path) => Place::Unix(path),
+                };
+                State::Down { retry_at }
+            }
+            None => State::Held,
+        };
+        match mem::replace(&mut self.state, next) {
+            State::Open(open) => open.stream.close(&self.registry),
+            State::Opening(opening) => opening.stream.close(&self.registry),
+            State::Held | State::Down { .. } | State::Resolving { .. } => {}
+        }
+        self.backoff.reset();
+        self.conversation.forget();
     }
 
     pub(super) fn poll_event(&mut self) -> Option<C::Event> {
@@ -123,7 +177,7 @@ impl<C: Conversation> Link<C> {
     pub(super) fn handle_ready(&mut self, now: Instant) {
         self.now = now;
         match &mut self.state {
-            State::Down { .. } => {}
+            State::Held | State::Down { .. } => {}
             State::Resolving { .. } => self.poll_resolver(),
             State::Opening(opening) => {
                 opening.stream.handle_ready();
@@ -155,7 +209,7 @@ impl<C: Conversation> Link<C> {
                 self.try_next_address(format!("timed out while {phase}"));
             }
             State::Open(_) => self.watch(),
-            State::Down { .. } | State::Resolving { .. } | State::Opening(_) => {}
+            State::Held | State::Down { .. } | State::Resolving { .. } | State::Opening(_) => {}
         }
     }
 
@@ -166,15 +220,18 @@ impl<C: Conversation> Link<C> {
                 self.conversation.mark_asked(now);
                 open.stream.write(self.conversation.outbound())
             }
-            State::Down { .. } | State::Resolving { .. } | State::Opening(_) => return,
+            State::Held | State::Down { .. } | State::Resolving { .. } | State::Opening(_) => {
+                return;
+            }
         };
         if let Err(error) = written {
             self.fail(error.to_string());
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Instant {
-        match &self.state {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        Some(match &self.state {
+            State::Held => return None,
             State::Down { retry_at } => *retry_at,
             State::Resolving { deadline } => *deadline,
             State::Opening(opening) => opening.deadline,
@@ -184,7 +241,7 @@ impl<C: Conversation> Link<C> {
                 Some(since) => since + STALL_AFTER,
                 None => open.heard_at + PING_AFTER,
             },
-        }
+        })
     }
 
     fn begin(&mut self) {
@@ -258,7 +315,10 @@ impl<C: Conversation> Link<C> {
         let down = State::Down { retry_at: self.now };
         match mem::replace(&mut self.state, down) {
             State::Opening(opening) => Some(opening),
-            other @ (State::Down { .. } | State::Resolving { .. } | State::Open(_)) => {
+            other @ (State::Held
+            | State::Down { .. }
+            | State::Resolving { .. }
+            | State::Open(_)) => {
                 self.state = other;
                 None
             }
@@ -301,9 +361,11 @@ impl<C: Conversation> Link<C> {
     /// The greeting is over, and the engine has been told so.
     fn open(&mut self, more_to_read: bool) {
         if let Some(opening) = self.take_opening() {
-            self.announced = Announced::Up;
+            self.outage.handle_open(C::ABOUT);
+            self.opened += 1;
             self.state = State::Open(Open {
                 stream: opening.stream,
+                address: opening.address,
                 since: self.now,
                 heard_at: self.now,
                 stalled: false,
@@ -378,62 +440,16 @@ impl<C: Conversation> Link<C> {
                 open.stream.close(&self.registry);
             }
             State::Opening(opening) => opening.stream.close(&self.registry),
-            State::Down { .. } | State::Resolving { .. } => {}
+            State::Held | State::Down { .. } | State::Resolving { .. } => {}
         }
         self.conversation.forget();
         self.state = State::Down {
             retry_at: self.now + self.backoff.next_delay(),
         };
-        match &self.announced {
-            Announced::Nothing | Announced::Up => {
-                self.events.push_back(C::told(Health::Down(reason.clone())));
-            }
-            Announced::Down(known) if *known == reason => {}
-            Announced::Down(_) => {
-                log::warn!("{}Redis is still out of reach, now: {reason}", C::ABOUT);
-            }
-        }
-        self.announced = Announced::Down(reason);
-    }
-}
-
-/// What one exchange came to.
-struct Exchanged {
-    heard: bool,
-    more_to_read: bool,
-}
-
-/// Reads what is there, within the turn's budget, then writes what is due. In this order: a Redis
-/// that closes has often said why.
-fn exchange<C: Conversation>(
-    stream: &mut Stream,
-    conversation: &mut C,
-    buffer: &mut [u8],
-    events: &mut VecDeque<C::Event>,
-) -> Result<Exchanged, String> {
-    let mut read_bytes = 0;
-    let mut more_to_read = true;
-    while read_bytes < READ_BYTES_MAX {
-        match stream.read(buffer).map_err(|error| error.to_string())? {
-            Some(0) => return Err("Redis has closed the connection".to_owned()),
-            Some(count) => {
-                let bytes = buffer.get(..count).unwrap_or_default();
-                conversation.receive(bytes, events)?;
-                read_bytes += count;
-            }
-            None => {
-                more_to_read = false;
-                break;
-            }
+        if let Some(reason) = self.outage.handle_failure(reason, C::ABOUT) {
+            self.events.push_back(C::told(Health::Down(reason)));
         }
     }
-    stream
-        .write(conversation.outbound())
-        .map_err(|error| error.to_string())?;
-    Ok(Exchanged {
-        heard: read_bytes > 0,
-        more_to_read,
-    })
 }
 
 /// Looking up a name.
@@ -451,13 +467,10 @@ const STALL_AFTER: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How long a link must last for its loss to be a first failure again.
 const HELD_AFTER: Duration = Duration::from_secs(5);
-/// Bytes that are read in one turn: some ten thousand answers.
-const READ_BYTES_MAX: usize = 256 << 10;
 /// Bytes that one `read` takes.
 const BUFFER_BYTES: usize = 16 << 10;
 
 const _: () = assert!(STALL_AFTER.as_millis() < SILENCE_MAX.as_millis());
-const _: () = assert!(BUFFER_BYTES <= READ_BYTES_MAX);
 
 #[cfg(test)]
 mod tests;

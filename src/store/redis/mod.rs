@@ -13,6 +13,7 @@ mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod link;
+mod outage;
 mod outbound;
 mod pipeline;
 mod reply;
@@ -22,6 +23,7 @@ mod stream;
 mod subscription;
 mod target;
 mod tls;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ use mio::{Registry, Token, Waker};
 
 use self::backoff::Backoff;
 pub use self::bus::Bus;
+pub use self::link::Peer;
 use self::link::{Link, Parts};
 use self::pipeline::Pipeline;
 use self::resolver::Resolver;
@@ -137,6 +140,10 @@ impl SessionStore for RedisStore {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.link.poll_timeout())
+        self.link.poll_timeout()
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.link.peer()
     }
 }

@@ -18,7 +18,7 @@ use super::outbound::Outbound;
 use super::tls::Tls;
 
 /// Where a connection goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{PushKind, ServerError, Value};
 
@@ -28,6 +28,9 @@ pub enum BusEvent {
     Stalled,
     /// It answers again.
     Resumed,
+    /// What was published has gone to all other nodes that are in reach; `false`: it has not, or
+    /// nobody knows.
+    Published(bool),
     /// Another node has said this to everybody. It is whatever was on the channel.
     Heard(Vec<u8>),
 }
@@ -40,6 +43,11 @@ pub(super) struct Subscription {
     name: String,
     phase: Phase,
     exchange: Exchange<Reply>,
+    /// What is to be published, once Redis has said that it is no replica, and since when. It waits
+    /// for the next link, too.
+    waiting: VecDeque<(Instant, String)>,
+    /// What has come of what was published.
+    settled: VecDeque<bool>,
     /// Redis has refused a message on this link.
     was_refused: bool,
 }
@@ -55,7 +63,10 @@ enum Phase {
 enum Reply {
     Hello,
     Subscribe,
+    /// The role, before something is published.
+    Check,
     Publish,
+    /// The role, as a sign of life.
     Ping,
 }
 
@@ -68,21 +79,48 @@ impl Subscription {
             name: format!("{name:016x}"),
             phase: Phase::Closed,
             exchange: Exchange::default(),
+            waiting: VecDeque::new(),
+            settled: VecDeque::new(),
             was_refused: false,
         }
     }
 
     /// Says something to all other nodes. `false`: it is dropped, since so much waits already; then
     /// Redis does not answer, and what it takes late is of no use.
-    pub(super) fn publish(&mut self, json: &str) -> bool {
-        let has_room = self.exchange.awaited.len() < AWAITED_MAX;
+    pub(super) fn publish(&mut self, json: &str, now: Instant) -> bool {
+        let has_room = self.waiting.len() + self.exchange.awaited.len() < AWAITED_MAX;
         if has_room {
-            let message = format!("{} {json}", self.name);
+            self.waiting
+                .push_back((now, format!("{} {json}", self.name)));
+            self.exchange.ask(&request::role(), Reply::Check);
+        }
+        has_room
+    }
+
+    /// Drops what has waited for too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.expires_at().is_some_and(|at| at <= now) {
+            self.waiting.pop_front();
+            self.settled.push_back(false);
+        }
+    }
+
+    /// When the oldest has waited for too long.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        self.waiting.front().map(|(since, _)| *since + WAIT_MAX)
+    }
+
+    /// What has come of the next message.
+    pub(super) fn poll_settled(&mut self) -> Option<BusEvent> {
+        self.settled.pop_front().map(BusEvent::Published)
+    }
+
+    fn publish_next(&mut self) {
+        if let Some((_, message)) = self.waiting.pop_front() {
             let mut command = redis::cmd("PUBLISH");
             command.arg(&self.channel).arg(message);
             self.exchange.ask(&command, Reply::Publish);
         }
-        has_room
     }
 
     fn handle_value(
@@ -104,7 +142,17 @@ impl Subscription {
                 self.exchange.ask(&subscribe, Reply::Subscribe);
                 Ok(())
             }
-            (Reply::Subscribe | Reply::Publish | Reply::Ping, _) => Ok(()),
+            (Reply::Ping, value) => reply::check_hello(&value),
+            (Reply::Check, value) => {
+                reply::check_hello(&value)?;
+                self.publish_next();
+                Ok(())
+            }
+            (Reply::Publish, _) => {
+                self.settled.push_back(true);
+                Ok(())
+            }
+            (Reply::Subscribe, _) => Ok(()),
         }
     }
 
@@ -115,13 +163,14 @@ impl Subscription {
                 Err("Redis speaks no RESP3 (it is older than version 6)".to_owned())
             }
             Reply::Publish => {
+                self.settled.push_back(false);
                 // Once for each link.
                 if !mem::replace(&mut self.was_refused, true) {
                     log::warn!("Redis does not pass a broadcast on: {reason}");
                 }
                 Ok(())
             }
-            Reply::Hello | Reply::Subscribe | Reply::Ping => Err(reason),
+            Reply::Hello | Reply::Subscribe | Reply::Check | Reply::Ping => Err(reason),
         }
     }
 
@@ -138,6 +187,8 @@ impl Subscription {
             self.exchange.awaited.pop_front();
             self.phase = Phase::Ready;
             events.push_back(BusEvent::Up);
+            // Its role is known as of now.
+            (0..self.waiting.len()).for_each(|_| self.publish_next());
         } else if *kind == PushKind::Message
             && let [_, Value::BulkString(message)] = data
             && let Some(json) = self.of_another(message)
@@ -183,6 +234,10 @@ impl Conversation for Subscription {
 
     fn forget(&mut self) {
         self.phase = Phase::Closed;
+        // Nobody knows what has come of these, and nobody may hear them twice.
+        let published = |entry: &&Awaited<Reply>| entry.reply == Reply::Publish;
+        let unknown = self.exchange.awaited.iter().filter(published).count();
+        self.settled.extend(std::iter::repeat_n(false, unknown));
         self.exchange.clear();
         self.was_refused = false;
     }
@@ -216,12 +271,14 @@ impl Conversation for Subscription {
     }
 
     fn ping(&mut self) {
-        self.exchange.ask(&request::ping(), Reply::Ping);
+        self.exchange.ask(&request::role(), Reply::Ping);
     }
 }
 
 /// Messages under way, of up to 64 KiB each.
 const AWAITED_MAX: usize = 64;
+/// For so long a message waits for a link: later it is of no use.
+const WAIT_MAX: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -236,6 +293,10 @@ mod tests {
         let mut talk = Subscription::new(login, "c".to_owned(), 7);
         talk.greet();
         (talk, VecDeque::new())
+    }
+
+    fn now() -> Instant {
+        crate::clock::now().instant
     }
 
     fn message(payload: &str) -> Vec<u8> {
@@ -267,12 +328,17 @@ mod tests {
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
         let hello = talk.outbound().pending().len();
-        assert!(talk.publish("[]"));
-        let sent = talk.outbound().pending()[hello..].to_vec();
+        assert!(talk.publish("[]", now()));
+        let role = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
+        assert_eq!(talk.outbound().pending()[hello..].to_vec(), role);
+        talk.receive(HELLO, &mut events).unwrap();
+        let sent = talk.outbound().pending()[hello + role.len()..].to_vec();
         let expected = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$19\r\n0000000000000007 []\r\n";
         assert_eq!(sent, expected);
+        assert_eq!(talk.poll_settled(), None);
         talk.receive(b":1\r\n", &mut events).unwrap();
         assert!(talk.is_idle());
+        assert_eq!(talk.poll_settled(), Some(BusEvent::Published(true)));
     }
 
     #[test]
@@ -280,9 +346,8 @@ mod tests {
         let (mut talk, mut events) = begin();
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
-        let taken = (0..2 * AWAITED_MAX).filter(|_| talk.publish("[]"));
-        assert_eq!(taken.count(), AWAITED_MAX);
-        assert_eq!(talk.exchange.awaited.len(), AWAITED_MAX);
+        let taken = (0..2 * AWAITED_MAX).filter(|_| talk.publish("[]", now()));
+        assert_eq!(taken.count(), AWAITED_MAX / 2);
     }
 
     #[test]
@@ -297,9 +362,33 @@ mod tests {
         let (mut talk, mut events) = begin();
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
-        assert!(talk.publish("[]"));
-        talk.receive(b"-NOPERM no channel\r\n", &mut events)
-            .unwrap();
+        assert!(talk.publish("[]", now()));
+        let refusal = [HELLO, b"-NOPERM no channel\r\n"].concat();
+        talk.receive(&refusal, &mut events).unwrap();
         assert!(talk.is_ready());
+        assert_eq!(talk.poll_settled(), Some(BusEvent::Published(false)));
+    }
+
+    #[test]
+    fn a_replica_is_told_nothing_and_the_next_primary_all_of_it_in_time() {
+        let (mut talk, mut events) = begin();
+        let greeting = [HELLO, SUBSCRIBED].concat();
+        talk.receive(&greeting, &mut events).unwrap();
+        let began = now();
+        assert!(talk.publish("1", began) && talk.publish("2", began + WAIT_MAX));
+        let replica = b"%1\r\n$4\r\nrole\r\n$7\r\nreplica\r\n";
+        assert!(talk.receive(replica, &mut events).is_err());
+        talk.greet();
+        talk.expire(began + WAIT_MAX);
+        assert_eq!(talk.poll_settled(), Some(BusEvent::Published(false)));
+        talk.receive(&greeting, &mut events).unwrap();
+        let sent = String::from_utf8(talk.outbound().pending().to_vec()).unwrap();
+        assert_eq!(sent.matches("PUBLISH").count(), 1);
+        assert!(sent.ends_with("0000000000000007 2\r\n"), "{sent}");
+        // Its answer is lost with the link: it is not said twice.
+        talk.greet();
+        assert_eq!(talk.poll_settled(), Some(BusEvent::Published(false)));
+        talk.receive(&greeting, &mut events).unwrap();
+        assert!(talk.is_idle());
     }
 }

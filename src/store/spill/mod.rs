@@ -24,9 +24,9 @@ use mio::Waker;
 
 use self::file::{Row, SpillFile};
 use self::replay::Replay;
-use super::SessionStore;
 use super::database::is_locked;
 use super::expiry::Expiry;
+use super::{Peer, SessionStore};
 use crate::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
 use crate::error::Error;
 
@@ -423,6 +423,10 @@ impl SessionStore for SpillingStore {
                 return Some(event);
             }
         }
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.store.peer()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -113,7 +113,7 @@ fn an_address_that_connects_and_does_not_greet_is_not_the_last_word() {
         bench.turn();
     }
     mute.accept().unwrap();
-    let due = bench.link.poll_timeout();
+    let due = bench.link.poll_timeout().unwrap();
     bench.link.handle_timeout(due);
     while !matches!(&bench.link.state, State::Opening(opening) if opening.connected) {
         bench.turn();

@@ -1,0 +1,43 @@
+//! An outage, as the engine and the log hear of it: one `Down` for each time that a link was up, and
+//! a line for each new reason, however many attempts fail after it.
+
+use std::mem;
+
+/// What has been told.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    /// The reasons so far; none while the link is up, and before it has been tried.
+    reasons: Vec<String>,
+    /// Attempts that have failed after the first reason.
+    failures: u64,
+}
+
+impl Outage {
+    /// The link is gone, or was not made. The reason, if the engine is to be told.
+    pub(super) fn handle_failure(&mut self, reason: String, about: &str) -> Option<String> {
+        if self.reasons.is_empty() {
+            self.reasons.push(reason.clone());
+            return Some(reason);
+        }
+        self.failures += 1;
+        // An attempt has the address before the reason that the open link had.
+        let is_known = |known: &String| reason.ends_with(known.as_str());
+        if self.reasons.len() < REASONS_MAX && !self.reasons.iter().any(is_known) {
+            log::warn!("{about}Redis is still out of reach, now: {reason}");
+            self.reasons.push(reason);
+        }
+        None
+    }
+
+    /// The link is there.
+    pub(super) fn handle_open(&mut self, about: &str) {
+        self.reasons.clear();
+        let failures = mem::take(&mut self.failures);
+        if failures > 1 {
+            log::info!("{about}{failures} attempts to reach Redis had failed");
+        }
+    }
+}
+
+/// Reasons that are logged in one outage.
+const REASONS_MAX: usize = 8;
