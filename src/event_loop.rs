@@ -24,7 +24,6 @@ use crate::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent,
 };
 use crate::engine::message::{Message, ServerMessage};
-use crate::engine::shutdown::Outcome;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::net::connection::Entrance;
@@ -109,11 +108,6 @@ impl EventLoop {
     /// Whether a shutdown has begun.
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.engine.is_shutting_down()
-    }
-
-    /// How it ended.
-    pub(crate) fn outcome(&self) -> Outcome {
-        self.engine.outcome()
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use cli::args::{self, Command};
 use cli::notify::{self, Notifier};
 use cli::settings::{App, Settings};
-use cli::smoke;
 use cli::{broadcast, descriptors, healthcheck, help, logger, output, reaper, shutdown_report};
+use cli::{smoke, unsaved};
 use sundown::signals::Signals;
 use sundown::{Chat, Echo, Error, Outcome, Server, clock};
 
@@ -102,6 +102,7 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     let Settings { config, app, .. } = settings;
     let connections = config.limits.connections_max;
     let timeout = config.shutdown.timeout;
+    let beside = unsaved::beside(&config);
     let path = match app {
         App::Chat => config.paths.first().cloned().unwrap_or_default(),
         App::Echo => "/".to_owned(),
@@ -116,14 +117,19 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     announce(&server, &path);
     let mut notifier = Notifier::new(env::var_os(notify::VARIABLE));
     notifier.listening(server.local_addr());
-    let outcome = run(server, &mut notifier)?;
+    let mut outcome = run(server, &mut notifier)?;
     notifier.stopped(outcome.is_safe());
-    output::print_line(&outcome.report_json());
-    // Whoever reads has it at once; whoever does not moves no deadline.
+    // Whoever reads has the report at once; whoever does not moves no deadline.
     let now = clock::now().instant;
     let end = outcome.timeline.began.map(|began| began + timeout);
     let patience = now + output::PATIENCE;
-    output::drain(end.map_or(patience, |end| end.min(patience)));
+    let deadline = end.map_or(patience, |end| end.min(patience));
+    if outcome.unsaved_beyond_report() > 0 {
+        let soon = now + deadline.saturating_duration_since(now) / 2;
+        outcome.unsaved_file = unsaved::write(beside, outcome.unsaved.clone(), soon);
+    }
+    output::print_line(&outcome.report_json());
+    output::drain(deadline);
     Ok(outcome.exit_code())
 }
 

@@ -14,3 +14,4 @@ pub(crate) mod settings;
 pub(crate) mod shutdown_report;
 pub(crate) mod smoke;
 pub(crate) mod stream;
+pub(crate) mod unsaved;

@@ -56,9 +56,16 @@ struct Report {
     late: u64,
     closed_1001: u64,
     cut: u64,
+    #[serde(default)]
+    spill_rows_waiting: Option<u64>,
+    #[serde(default)]
+    synced: Option<bool>,
     phases_ms: Phases,
     total_ms: u64,
     unsaved: Vec<Unsaved>,
+    #[serde(default)]
+    unsaved_more: u64,
+    unsaved_file: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,13 +195,21 @@ impl Report {
             .as_deref()
             .map_or_else(|| "a call".into(), shown);
         let connections = counted(self.connections, "connection");
-        let safe = match (self.unsaved.len() as u64, self.spilled) {
+        let mut safe = match (self.unsaved_len(), self.spilled) {
             (0, 0) => "every session is safe".to_owned(),
             (0, spilled) => format!("every session is safe, {spilled} of them in the spill"),
             (unsaved, _) => format!("{} not saved", counted(unsaved, "session")),
         };
+        if self.synced == Some(false) {
+            safe += ", and the disk has not confirmed what is";
+        }
         let took = self.total_ms;
         format!("{trigger}, {connections}: gone after {took} ms, {safe}")
+    }
+
+    fn unsaved_len(&self) -> u64 {
+        let named = self.unsaved.len() as u64;
+        named.saturating_add(self.unsaved_more)
     }
 
     /// The counts that the time line does not show, each with what it counts.

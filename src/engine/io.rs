@@ -120,6 +120,17 @@ pub struct Save {
     pub count: u64,
 }
 
+/// Whether what was written is on the disk, and not only in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// All of it.
+    Synced,
+    /// Not all of it, as far as is known: the disk was not asked, or has not answered.
+    Unfinished,
+    /// The disk has refused: what was written may be lost.
+    Failed,
+}
+
 /// What a store answers, in the order in which it was asked.
 #[derive(Debug)]
 pub enum StoreEvent {

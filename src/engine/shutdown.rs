@@ -533,16 +533,25 @@ pub struct Outcome {
     pub closed_1001: usize,
     /// Connections that were cut: their peer had not closed in time.
     pub cut: usize,
+    /// Rows that wait in the spill file and are not from this shutdown; `None` if it does not tell.
+    pub spill_rows_waiting: Option<u64>,
+    /// Whether the file of the store, or the spill, is on the disk; `None` if nothing was written
+    /// to a file.
+    pub synced: Option<bool>,
+    /// The disk has refused to take what was written, so that any of it may be lost.
+    pub sync_failed: bool,
     /// Sessions whose count is neither in the store nor in the spill file, by name.
     pub unsaved: Vec<(String, u64)>,
+    /// Where all of them are written, if the report has no room for them: whoever prints it says.
+    pub unsaved_file: Option<String>,
     /// When each phase began.
     pub timeline: Timeline,
 }
 
 impl Outcome {
-    /// Whether every session is safe.
+    /// Whether every session is safe: in the store or in the spill, and not refused by the disk.
     pub fn is_safe(&self) -> bool {
-        self.unsaved.is_empty()
+        self.unsaved.is_empty() && !self.sync_failed
     }
 }
 

@@ -1,10 +1,11 @@
-//! Who asks for the shutdown: signals, and other threads. It only passes on what they ask.
+//! The shutdown's beginning and its end: who asks for it (signals, and other threads), and what the
+//! engine and the store say of how it went. It only passes on.
 
 use std::sync::atomic::Ordering;
 
 use super::EventLoop;
-use crate::engine::io::Input;
-use crate::engine::shutdown::{Request, Trigger};
+use crate::engine::io::{Disk, Input};
+use crate::engine::shutdown::{Outcome, Request, Trigger};
 use crate::signals::Signals;
 
 impl EventLoop {
@@ -25,6 +26,17 @@ impl EventLoop {
             }
             log::info!("shutdown asked for by {trigger}");
             self.handle_input(Input::Shutdown(request));
+        }
+    }
+
+    /// How it ended.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let remains = self.store.remains();
+        Outcome {
+            spill_rows_waiting: remains.rows_waiting,
+            synced: remains.disk.map(|disk| disk == Disk::Synced),
+            sync_failed: remains.disk == Some(Disk::Failed),
+            ..self.engine.outcome()
         }
     }
 }

@@ -25,7 +25,7 @@ use std::time::Instant;
 use mio::{Registry, Token, Waker};
 
 use crate::config::{Config, StoreConfig};
-use crate::engine::io::{Claim, Now, Save, StoreEvent};
+use crate::engine::io::{Claim, Disk, Now, Save, StoreEvent};
 use crate::error::Error;
 use memory::MemoryStore;
 use redis::RedisStore;
@@ -69,6 +69,11 @@ pub trait SessionStore: Send {
     /// served any more.
     fn finish(&mut self) {}
 
+    /// What it leaves behind, once the loop is over.
+    fn remains(&self) -> Remains {
+        Remains::without_spill(None)
+    }
+
     /// What the store answers, in the order in which it was asked.
     fn poll_event(&mut self) -> Option<StoreEvent>;
 
@@ -78,6 +83,22 @@ pub trait SessionStore: Send {
     /// Where it leads at this moment, if other nodes are in reach there: the [`Bus`] follows it.
     fn peer(&self) -> Option<Peer> {
         None
+    }
+}
+
+/// What a store leaves behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Remains {
+    /// Whether what was written is on the disk; `None` if this process has no file for it.
+    pub disk: Option<Disk>,
+    /// Rows of the spill that are not from this shutdown; `None` if the file does not tell.
+    pub rows_waiting: Option<u64>,
+}
+
+impl Remains {
+    fn without_spill(disk: Option<Disk>) -> Self {
+        let rows_waiting = Some(0);
+        Self { disk, rows_waiting }
     }
 }
 

@@ -91,6 +91,21 @@ fn what_redis_did_not_take_is_there_at_the_next_start() {
     assert_eq!((report.spilled, report.saved), (2, 0));
     assert_eq!(report.unsaved, []);
     assert_eq!(file.rows(), [("a".to_owned(), 7), ("b".to_owned(), 1)]);
+    assert_eq!(
+        report.spill_rows_waiting,
+        Some(0),
+        "they are this shutdown's"
+    );
+
+    redis.freeze();
+    let mut server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
+    server.terminate();
+    let exit = server.exit();
+    let report = exit.report();
+    assert_eq!(exit.code, Some(0), "{report:?}");
+    assert_eq!((report.spilled, report.spill_rows_waiting), (0, Some(2)));
+    redis.kill();
+    redis.restart();
 
     let mut server = file.start(&redis, &[]);
     logged(&server, "2 sessions replayed, 0 dropped");

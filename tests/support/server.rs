@@ -36,6 +36,8 @@ pub(crate) struct Exit {
 pub(crate) struct Report {
     pub(crate) signal: String,
     pub(crate) repeats: u64,
+    pub(crate) spill_rows_waiting: Option<u64>,
+    pub(crate) synced: Option<bool>,
     pub(crate) connections: u64,
     pub(crate) notified: u64,
     pub(crate) drained: u64,
@@ -48,6 +50,9 @@ pub(crate) struct Report {
     pub(crate) phases_ms: PhasesMs,
     pub(crate) total_ms: u64,
     pub(crate) unsaved: Vec<Unsaved>,
+    #[serde(default)]
+    pub(crate) unsaved_more: usize,
+    pub(crate) unsaved_file: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -24,13 +24,21 @@ pub(super) fn drawn(report: &Report) -> String {
     for (count, meaning) in report.facts() {
         lines.push(format!("  {count:>9}  {meaning}"));
     }
+    if let Some(waiting @ 1..) = report.spill_rows_waiting {
+        lines.push(format!(
+            "  {waiting:>9}  sessions wait in the spill from before"
+        ));
+    }
     for unsaved in report.unsaved.iter().take(UNSAVED_SHOWN) {
         let (session, count) = (shown(&unsaved.session), unsaved.count);
         lines.push(format!("  not saved: {session}, count {count}"));
     }
-    let more = report.unsaved.len().saturating_sub(UNSAVED_SHOWN);
+    let more = report.unsaved_len().saturating_sub(UNSAVED_SHOWN as u64);
     if more > 0 {
         lines.push(format!("  not saved: {more} more"));
+    }
+    if let Some(path) = &report.unsaved_file {
+        lines.push(format!("  not saved: all are in {}", shown(path)));
     }
     lines.push(String::new());
     lines.join("\n")
@@ -94,6 +102,23 @@ SIGTERM, 200 connections: gone after 763 ms, 1 session not saved
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_the_disk_and_the_spill_still_owe_is_said() {
+        let mut report = report();
+        report.synced = Some(false);
+        report.spill_rows_waiting = Some(3);
+        report.unsaved_more = 8;
+        report.unsaved_file = Some("s.db-unsaved-1.jsonl".into());
+        let drawn = drawn(&report);
+        for line in [
+            "9 sessions not saved, and the disk has not confirmed what is",
+            "          3  sessions wait in the spill from before",
+            "  not saved: all are in s.db-unsaved-1.jsonl",
+        ] {
+            assert!(drawn.contains(line), "{line} in {drawn}");
         }
     }
 

@@ -14,9 +14,10 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::location;
+use crate::engine::io::Disk;
 use crate::error::Error;
 
 /// A WAL of this size is moved into the database: 4,000 pages, more or less.
@@ -40,7 +41,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
     jobs: Sender<Job>,
-    done: Receiver<()>,
+    done: Receiver<bool>,
     wal: PathBuf,
     running: Option<Job>,
     /// Syncs that the running job answers.
@@ -48,6 +49,13 @@ pub(crate) struct Checkpointer {
     /// Syncs that were asked for after it began.
     syncs_waiting: usize,
     pages_unseen: usize,
+    /// Writes that have to be synced, so far; of those, the ones that the running job covers, and
+    /// the ones that are on the disk.
+    writes: u64,
+    writes_running: u64,
+    writes_synced: u64,
+    /// The last sync has failed.
+    failed: bool,
     /// What the last trim left.
     wal_bytes_left: u64,
     trim_again_at: Option<Instant>,
@@ -87,6 +95,10 @@ impl Checkpointer {
             syncs_running: 0,
             syncs_waiting: 0,
             pages_unseen: 0,
+            writes: 0,
+            writes_running: 0,
+            writes_synced: 0,
+            failed: false,
             wal_bytes_left: 0,
             trim_again_at: None,
         })
@@ -104,6 +116,22 @@ impl Checkpointer {
         let waited = self.trim_again_at.is_none_or(|at| at <= now);
         if wal_bytes >= WAL_BYTES && (grown || waited) {
             self.trim();
+        }
+    }
+
+    /// Something was committed that has to be on the disk when the process ends.
+    pub(crate) fn note_unsynced(&mut self) {
+        self.writes += 1;
+    }
+
+    /// Whether that is there.
+    pub(crate) fn disk(&self) -> Disk {
+        if self.writes_synced >= self.writes {
+            Disk::Synced
+        } else if self.failed {
+            Disk::Failed
+        } else {
+            Disk::Unfinished
         }
     }
 
@@ -129,19 +157,25 @@ impl Checkpointer {
     /// Whether a job is done, and how many syncs it answers.
     pub(crate) fn collect(&mut self, now: Instant) -> Option<usize> {
         let job = self.running?;
-        match self.done.try_recv() {
-            Ok(()) => {}
+        let done = match self.done.try_recv() {
+            Ok(done) => done,
             Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => {
                 // Not with the code below; if it does, what is committed is safe from a crash of
                 // the process all the same, and nobody must wait for ever.
                 log::error!("sqlite: the checkpoint thread is gone");
+                false
             }
-        }
+        };
         self.running = None;
         if job == Job::Trim {
             self.wal_bytes_left = self.wal_bytes();
             self.trim_again_at = now.checked_add(TRIM_PAUSE);
+        } else {
+            self.failed = !done;
+            if done {
+                self.writes_synced = self.writes_running;
+            }
         }
         let synced = std::mem::take(&mut self.syncs_running);
         self.start_sync();
@@ -151,6 +185,7 @@ impl Checkpointer {
     fn start_sync(&mut self) {
         if self.running.is_none() && self.syncs_waiting > 0 {
             self.syncs_running = std::mem::take(&mut self.syncs_waiting);
+            self.writes_running = self.writes;
             self.start_job(Job::Sync);
         }
     }
@@ -181,18 +216,22 @@ fn work(
     conn: &Connection,
     wal: &Path,
     jobs: &Receiver<Job>,
-    report: &Sender<()>,
+    report: &Sender<bool>,
     waker: &mio::Waker,
 ) {
+    let mut wal_failed = false;
     while let Ok(job) = jobs.recv() {
         let result = match job {
-            Job::Trim => trim(conn).map_err(|error| error.to_string()),
-            Job::Sync => sync(conn, wal),
+            Job::Trim => trim(conn).map_err(|error| {
+                wal_failed |= is_io(&error);
+                error.to_string()
+            }),
+            Job::Sync => sync(conn, wal, &mut wal_failed),
         };
-        if let Err(error) = result {
+        if let Err(error) = &result {
             log::warn!("sqlite: checkpoint ({job:?}): {error}");
         }
-        if report.send(()).is_err() {
+        if report.send(result.is_ok()).is_err() {
             return;
         }
         if let Err(error) = waker.wake() {
@@ -227,15 +266,32 @@ fn trim(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// A checkpoint fsyncs the WAL before it copies. What it could not copy is fsynced here.
-fn sync(conn: &Connection, wal: &Path) -> Result<(), String> {
+///
+/// The kernel tells of a failed write once: the next fsync answers that all is well, although what
+/// could not be written is lost. Only a checkpoint of the whole mends that, since it writes all of
+/// it once more, to another file.
+fn sync(conn: &Connection, wal: &Path, wal_failed: &mut bool) -> Result<(), String> {
     match checkpoint(conn, "PASSIVE") {
-        Ok(pass) if !pass.blocked && pass.copied >= pass.pages => return Ok(()),
+        Ok(pass) if !pass.blocked && pass.copied >= pass.pages => {
+            *wal_failed = false;
+            return Ok(());
+        }
         Ok(_) => {}
-        Err(error) => log::debug!("sqlite: checkpoint: {error}"),
+        Err(error) => {
+            *wal_failed |= is_io(&error);
+            log::debug!("sqlite: checkpoint: {error}");
+        }
     }
-    File::open(wal)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| error.to_string())
+    if *wal_failed {
+        return Err("the disk has failed to take what was written".to_owned());
+    }
+    let synced = File::open(wal).and_then(|file| file.sync_all());
+    *wal_failed = synced.is_err();
+    synced.map_err(|error| error.to_string())
+}
+
+fn is_io(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
 }
 
 /// What a checkpoint did.

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::NOBODY;
 use super::lease::Lease;
-use crate::engine::io::{Save, SessionId};
+use crate::engine::io::{Disk, Save, SessionId};
 use crate::store::database::{self, Checkpointer, Kind, in_transaction, integer, unsigned};
 
 /// `SDWS`.
@@ -217,8 +217,20 @@ impl SpillFile {
             }
         }
         if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.note_unsynced();
             checkpointer.sync();
         }
+    }
+
+    /// Whether what was written is on the disk; `None` if nothing was.
+    pub(super) fn disk(&self) -> Option<Disk> {
+        self.checkpointer.as_ref().map(Checkpointer::disk)
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> rusqlite::Result<u64> {
+        self.conn
+            .query_row("SELECT count(*) FROM spilled", [], |row| unsigned(row, 0))
     }
 
     /// Lets the helper thread go on.

@@ -26,7 +26,7 @@ use self::file::{Row, SpillFile};
 use self::replay::Replay;
 use super::database::is_locked;
 use super::expiry::Expiry;
-use super::{Peer, SessionStore};
+use super::{Peer, Remains, SessionStore};
 use crate::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
 use crate::error::Error;
 
@@ -411,6 +411,22 @@ impl SessionStore for SpillingStore {
         }
         self.retry_at = None;
         self.write();
+    }
+
+    fn remains(&self) -> Remains {
+        let Place::File(file) = &self.place else {
+            return self.store.remains();
+        };
+        let rows = file.rows();
+        if let Err(error) = &rows {
+            log::warn!("{}: rows may wait in it: {error}", file.describe());
+        }
+        Remains {
+            disk: file.disk(),
+            rows_waiting: rows
+                .ok()
+                .map(|rows| rows.saturating_sub(self.written.len() as u64)),
+        }
     }
 
     fn poll_event(&mut self) -> Option<StoreEvent> {

@@ -30,9 +30,9 @@ use self::asked::{Asked, share_of_turn};
 use self::file::Opened;
 use self::sessions::{Clock, Granted};
 use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
-use super::SessionStore;
 use super::database::{self, Checkpointer, is_locked};
 use super::expiry::Expiry;
+use super::{Remains, SessionStore};
 use crate::engine::io::{Claim, Now, Save, StoreEvent};
 use crate::error::Error;
 
@@ -210,6 +210,7 @@ impl SqliteStore {
             self.sweep.claims += usize::from(matches!(asked, Asked::Claim { .. }));
             match asked {
                 Asked::Save { batch, fenced } => {
+                    self.checkpointer.note_unsynced();
                     self.events.push_back(StoreEvent::Saved { batch, fenced });
                 }
                 Asked::Claim { claim, granted } => {
@@ -415,6 +416,10 @@ impl SessionStore for SqliteStore {
             State::Working { .. } => self.carry_out(now),
             State::Locked { .. } | State::Down { .. } => {}
         }
+    }
+
+    fn remains(&self) -> Remains {
+        Remains::without_spill(Some(self.checkpointer.disk()))
     }
 
     fn poll_event(&mut self) -> Option<StoreEvent> {
