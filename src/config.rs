@@ -1,6 +1,8 @@
 //! What an embedder or the command line decides: every setting with its unit, its default, and what
 //! breaks if it is wrong. Values only; nothing here reads the environment or opens anything.
 
+mod listen;
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,12 +13,15 @@ use humantime::format_duration;
 
 use crate::error::Error;
 
+pub use listen::{InvalidListen, Listen};
+
 /// Everything that a server is started with. `Config::default()` serves on `127.0.0.1:8000`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where WebSocket clients connect. Default `127.0.0.1:8000`; port 0 takes a free one, which
-    /// `Server::local_addr` tells. An address that is in use stops the start.
-    pub listen: SocketAddr,
+    /// `Server::local_addr` tells. An address that is in use stops the start. A socket in the file
+    /// system is for a proxy on the same host: this user and one group may connect (mode 0660).
+    pub listen: Listen,
     /// Where operators ask for health, readiness and metrics. Default `127.0.0.1:8001`; `None`
     /// turns it off. There is no authentication on it: keep it off public addresses.
     pub admin: Option<SocketAddr>,
@@ -59,7 +64,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            listen: Listen::from((Ipv4Addr::LOCALHOST, 8000)),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8001))),
             paths: vec!["/ws/chat/".to_owned()],
             store: StoreConfig::Sqlite(PathBuf::from("sundown.db")),
@@ -85,8 +90,11 @@ impl Config {
     /// what it is about (by its flag, where there is one), what it is, and what is expected; it
     /// never shows a store's URL.
     pub fn validate(&self) -> Result<(), Error> {
-        if self.admin == Some(self.listen) && self.listen.port() != 0 {
-            return refuse("--admin", self.listen, "another address than --listen");
+        if let Some(admin) = self.admin
+            && Some(admin) == self.listen.tcp()
+            && admin.port() != 0
+        {
+            return refuse("--admin", admin, "another address than --listen");
         }
         if let Some(bad) = self.paths.iter().find(|path| !is_path(path)) {
             return refuse("--path", format_args!("{bad:?}"), PATH_EXPECTED);
@@ -541,7 +549,7 @@ mod tests {
         );
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         assert_eq!(
-            check(|c| (c.listen, c.admin) = (any_port, Some(any_port))),
+            check(|c| (c.listen, c.admin) = (any_port.into(), Some(any_port))),
             "fine"
         );
     }
@@ -610,7 +618,7 @@ mod tests {
             "batch_max 0: expected at least 1"
         );
         assert_eq!(
-            check(|c| c.admin = Some(c.listen)),
+            check(|c| c.admin = c.listen.tcp()),
             "--admin 127.0.0.1:8000: expected another address than --listen"
         );
     }

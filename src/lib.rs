@@ -95,7 +95,7 @@ pub mod store;
 mod web;
 
 pub use broadcast::BroadcastError;
-pub use config::{Config, Durability, Limits, ShutdownBudget, StoreConfig};
+pub use config::{Config, Durability, Limits, Listen, ShutdownBudget, StoreConfig};
 pub use engine::app::{Application, Chat, Context, Echo};
 pub use engine::message::Message;
 pub use engine::shutdown::Outcome;

@@ -14,7 +14,7 @@ use cli::args::{self, Command};
 use cli::notify::{self, Notifier};
 use cli::settings::{App, Settings};
 use cli::{broadcast, descriptors, healthcheck, help, logger, output, reaper, shutdown_report};
-use cli::{smoke, unsaved};
+use cli::{smoke, stream, unsaved};
 use sundown::signals::Signals;
 use sundown::{Chat, Echo, Error, Outcome, Server, clock};
 
@@ -154,7 +154,8 @@ fn run(mut server: Server, notifier: &mut Notifier) -> Result<Outcome, Error> {
 
 /// The start-up lines: connections are accepted from here on.
 fn announce(server: &Server, path: &str) {
-    output::print_line(&format!("listening on ws://{}{path}", server.local_addr()));
+    let url = stream::url("ws", &server.local_addr(), path);
+    output::print_line(&format!("listening on {url}"));
     if let Some(admin) = server.admin_addr() {
         output::print_line(&format!("admin on http://{admin}"));
     }

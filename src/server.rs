@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::broadcast::{self, BroadcastError};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::engine::Engine;
 use crate::engine::app::Application;
 use crate::engine::shutdown::Outcome;
@@ -56,13 +56,11 @@ impl Server {
         let waker = Waker::new(registry, Source::Waker.token())
             .map(Arc::new)
             .map_err(Error::io("cannot create the waker"))?;
-        let listener = Listener::bind(
-            config.listen,
-            "--listen",
-            registry,
-            Source::Listener.token(),
-        )?;
-        let bind_admin = |addr| Listener::bind(addr, "--admin", registry, Source::Admin.token());
+        let bind = |addr: &Listen, flag: &str, source: Source| {
+            Listener::bind(addr, flag, registry, source.token())
+        };
+        let listener = bind(&config.listen, "--listen", Source::Listener)?;
+        let bind_admin = |addr: SocketAddr| bind(&addr.into(), "--admin", Source::Admin);
         let admin = config.admin.map(bind_admin).transpose()?;
         let store = store::open(StoreParts {
             config: &config,
@@ -124,13 +122,13 @@ impl Server {
     }
 
     /// Where WebSocket clients connect: the port that was taken, if 0 was asked for.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.event_loop.listener.local_addr()
+    pub fn local_addr(&self) -> Listen {
+        self.event_loop.listener.local_addr().clone()
     }
 
     /// Where operators connect.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.event_loop.admin.as_ref().map(Listener::local_addr)
+        self.event_loop.admin.as_ref()?.local_addr().tcp()
     }
 
     /// Whether `GET /readyz` is answered 200: the store answers, there is room for a client, and no

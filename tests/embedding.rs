@@ -69,7 +69,7 @@ impl Running {
     fn start(config: Config, app: impl Application + 'static) -> Self {
         let server = Server::bind(config, app).expect("free ports and a store");
         let running = Self {
-            address: server.local_addr(),
+            address: server.local_addr().tcp().expect("TCP"),
             admin: server.admin_addr(),
             handle: server.handle(),
             thread: thread::spawn(move || server.run()),
@@ -282,7 +282,7 @@ fn three_calls_between_two_turns_are_three() {
         ..config(&Store::Memory)
     };
     let mut server = Server::bind(slow, Chat).expect("a free port");
-    let mut stream = Stream::connect(server.local_addr());
+    let mut stream = Stream::connect(server.local_addr().tcp().expect("TCP"));
     stream.queue(http::upgrade("/ws/chat/", &[]).as_bytes());
     stream.flush();
     let deadline = now() + PATIENCE;
@@ -304,7 +304,8 @@ fn three_calls_between_two_turns_are_three() {
 #[test]
 fn turns_by_hand_serve_as_well() {
     let mut server = Server::bind(config(&Store::Memory), Chat).expect("a free port");
-    let (address, handle) = (server.local_addr(), server.handle());
+    let address = server.local_addr().tcp().expect("TCP");
+    let handle = server.handle();
     let client = thread::spawn(move || {
         let head = http::upgrade("/ws/chat/", &[]);
         let mut client = Client::dial(address, &head).expect("101");
@@ -360,7 +361,7 @@ fn a_turn_ends_when_nothing_happens() {
 #[test]
 fn a_client_that_came_before_the_first_turn_is_served() {
     let mut server = Server::bind(config(&Store::Memory), Chat).expect("a free port");
-    let mut stream = Stream::connect(server.local_addr());
+    let mut stream = Stream::connect(server.local_addr().tcp().expect("TCP"));
     stream.queue(http::upgrade("/ws/chat/", &[]).as_bytes());
     stream.flush();
     let deadline = now() + PATIENCE;
@@ -565,7 +566,7 @@ fn check_dropped(store: &Store) {
         handle.shutdown();
     }
     let mut server = Server::bind(config, Chat).expect("nothing in the way");
-    let mut stream = Stream::connect(server.local_addr());
+    let mut stream = Stream::connect(server.local_addr().tcp().expect("TCP"));
     assert!(server.turn(Some(ms(5))).expect("a turn"));
     drop(server);
     let deadline = now() + PATIENCE;
@@ -589,7 +590,7 @@ fn a_server_that_cannot_start_says_why() {
     let bind = |config| Server::bind(config, Chat).err().expect("an error");
 
     let error = bind(Config {
-        listen: address,
+        listen: address.into(),
         ..config(&Store::Memory)
     });
     assert!(matches!(error, Error::Bind { .. }), "{error:?}");

@@ -396,7 +396,7 @@ mod tests {
             &["--listen", "localhost:8000"],
             &[],
             "--listen \"localhost:8000\": expected IP:PORT, such as 127.0.0.1:8000 or \
-             [::1]:8000 (a name is not looked up)",
+             [::1]:8000 (a name is not looked up), or unix:PATH",
         );
         check_refused(
             &[],

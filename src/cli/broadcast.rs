@@ -3,11 +3,10 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
-use sundown::config::Config;
+use sundown::config::{Config, Listen};
 
 use super::stream::{self, Stream};
 
@@ -25,9 +24,9 @@ pub(crate) enum Failure {
     /// It has no port that one could know.
     NoPort,
     /// No answer.
-    Silent(SocketAddr, io::Error),
+    Silent(Listen, io::Error),
     /// Something else than 200, and what came with it.
-    Refused(SocketAddr, String),
+    Refused(Listen, String),
 }
 
 impl fmt::Display for Failure {
@@ -44,8 +43,11 @@ impl fmt::Display for Failure {
 /// Says it, and gives the body of the answer.
 pub(crate) fn say(config: &Config, json: &str) -> Result<String, Failure> {
     let admin = config.admin.ok_or(Failure::NoAdmin)?;
-    let addr = stream::reachable(admin).ok_or(Failure::NoPort)?;
-    let answer = ask(addr, json).map_err(|error| Failure::Silent(addr, error))?;
+    let addr = stream::reachable(&admin.into()).ok_or(Failure::NoPort)?;
+    let answer = match ask(&addr, json) {
+        Ok(answer) => answer,
+        Err(error) => return Err(Failure::Silent(addr, error)),
+    };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let (line, body) = (head.lines().next().unwrap_or_default(), body.trim_end());
     if line.starts_with("HTTP/1.1 200 ") {
@@ -70,7 +72,7 @@ fn error_of(body: &str) -> String {
     }
 }
 
-fn ask(addr: SocketAddr, json: &str) -> io::Result<String> {
+fn ask(addr: &Listen, json: &str) -> io::Result<String> {
     let mut stream = Stream::connect(addr, TIMEOUT)?;
     let request = format!(
         "POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n\

@@ -3,10 +3,9 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use sundown::config::Config;
+use sundown::config::{Config, Listen};
 
 use super::stream::{self, Stream};
 
@@ -37,21 +36,17 @@ pub(crate) enum Unhealthy {
     /// Neither listener has a port that one could know.
     NoPort,
     /// No answer.
-    Silent(SocketAddr, Probe, io::Error),
+    Silent(String, io::Error),
     /// An answer that is not 200.
-    Answered(SocketAddr, Probe, String),
+    Answered(String, String),
 }
 
 impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPort => f.write_str(stream::NO_PORT),
-            Self::Silent(addr, probe, error) => {
-                write!(f, "http://{addr}{}: {error}", probe.path())
-            }
-            Self::Answered(addr, probe, line) => {
-                write!(f, "http://{addr}{}: answered {line:?}", probe.path())
-            }
+            Self::Silent(url, error) => write!(f, "{url}: {error}"),
+            Self::Answered(url, line) => write!(f, "{url}: answered {line:?}"),
         }
     }
 }
@@ -59,26 +54,31 @@ impl fmt::Display for Unhealthy {
 /// Whether the server of this configuration answers this probe with 200.
 pub(crate) fn check(config: &Config, probe: Probe) -> Result<(), Unhealthy> {
     let addr = address(config).ok_or(Unhealthy::NoPort)?;
-    let answer = ask(addr, probe).map_err(|error| Unhealthy::Silent(addr, probe, error))?;
+    let url = stream::url("http", &addr, probe.path());
+    let answer = match ask(&addr, probe) {
+        Ok(answer) => answer,
+        Err(error) => return Err(Unhealthy::Silent(url, error)),
+    };
     let mut words = answer.split(' ');
     let (version, status) = (words.next(), words.next());
     if version.is_some_and(|version| version.starts_with("HTTP/1.")) && status == Some("200") {
         return Ok(());
     }
-    Err(Unhealthy::Answered(addr, probe, answer))
+    Err(Unhealthy::Answered(url, answer))
 }
 
 /// The admin listener if there is one, else the public one; from this machine.
-fn address(config: &Config) -> Option<SocketAddr> {
-    let candidates = [config.admin, Some(config.listen)];
+fn address(config: &Config) -> Option<Listen> {
+    let admin = config.admin.map(Listen::Tcp);
+    let candidates = [admin.as_ref(), Some(&config.listen)];
     candidates.into_iter().flatten().find_map(stream::reachable)
 }
 
 /// The status line of the answer.
-fn ask(addr: SocketAddr, probe: Probe) -> io::Result<String> {
+fn ask(addr: &Listen, probe: Probe) -> io::Result<String> {
     let mut stream = Stream::connect(addr, TIMEOUT)?;
-    let path = probe.path();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    let (path, host) = (probe.path(), stream::host(addr));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut head = [0; 128];
     let mut len = 0;
@@ -112,6 +112,8 @@ mod tests {
         assert_eq!(ask("10.0.0.1:80", None), "10.0.0.1:80");
         assert_eq!(ask("10.0.0.1:80", Some("0.0.0.0:81")), "127.0.0.1:81");
         assert_eq!(ask("10.0.0.1:80", Some("127.0.0.1:0")), "10.0.0.1:80");
+        assert_eq!(ask("unix:/run/s", Some("0.0.0.0:81")), "127.0.0.1:81");
+        assert_eq!(ask("unix:/run/s", None), "unix:/run/s");
         assert_eq!(check_address("127.0.0.1:0", None), None);
     }
 }

@@ -120,9 +120,12 @@ mod tests {
     const VALUES: &[(&str, &[&str], &[&str])] = &[
         (
             "listen",
-            &["0.0.0.0:80", "[::]:0"],
+            &["0.0.0.0:80", "[::]:0", "unix:/run/s.sock", "unix:s"],
             &[
                 "",
+                "unix:",
+                "unix:///run/s",
+                "unix:a\x1bb",
                 "8000",
                 ":8000",
                 "localhost:8000",

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sundown::clock;
-use sundown::config::Config;
+use sundown::config::{Config, Listen};
 use sundown::net::handshake::SUBPROTOCOL;
 use tungstenite::client::client_with_config;
 use tungstenite::error::ProtocolError;
@@ -74,11 +74,11 @@ impl fmt::Display for Failure {
 /// Whether the server of this configuration serves a client. It is always the chat contract that
 /// is checked: what else a server may run is no concern of who deploys this one.
 pub(crate) fn check(config: &Config) -> Result<Passed, Failure> {
-    let addr = stream::reachable(config.listen).ok_or(Failure::NoPort)?;
+    let addr = stream::reachable(&config.listen).ok_or(Failure::NoPort)?;
     let begun = clock::now().instant;
     let path = config.paths.first().map_or("/", String::as_str);
-    let url = url(addr, path);
-    let visited = visit(addr, &url);
+    let url = url(&addr, path);
+    let visited = visit(&addr, path);
     let took = clock::now().instant.saturating_duration_since(begun);
     match visited {
         Ok(()) => Ok(Passed { url, took }),
@@ -87,20 +87,21 @@ pub(crate) fn check(config: &Config) -> Result<Passed, Failure> {
 }
 
 /// Where the clients connect. A zone (RFC 6874) is for the socket, and has no place in it.
-fn url(mut addr: SocketAddr, path: &str) -> String {
-    if let SocketAddr::V6(v6) = &mut addr {
+fn url(addr: &Listen, path: &str) -> String {
+    let mut addr = addr.clone();
+    if let Listen::Tcp(SocketAddr::V6(v6)) = &mut addr {
         v6.set_scope_id(0);
     }
-    format!("ws://{addr}{path}")
+    stream::url("ws", &addr, path)
 }
 
 /// The steps, one after the other.
-fn visit(addr: SocketAddr, url: &str) -> Result<(), Unexpected> {
+fn visit(addr: &Listen, path: &str) -> Result<(), Unexpected> {
     let mut stream = Stream::connect(addr, TIMEOUT).map_err(|error| Unexpected {
         step: Step::Connect,
         got: error.to_string(),
     })?;
-    let mut socket = match shake_hands(url, &mut stream) {
+    let mut socket = match shake_hands(addr, path, &mut stream) {
         Ok(socket) => socket,
         Err(error) => return Err(refusal(error, &mut stream)),
     };
@@ -118,8 +119,16 @@ fn visit(addr: SocketAddr, url: &str) -> Result<(), Unexpected> {
 }
 
 /// The opening handshake, without a session: the server makes a new one.
-fn shake_hands<'a>(url: &str, stream: &'a mut Stream) -> Result<WebSocket<&'a mut Stream>, Error> {
-    let uri: Uri = url.parse()?;
+fn shake_hands<'a>(
+    addr: &Listen,
+    path: &str,
+    stream: &'a mut Stream,
+) -> Result<WebSocket<&'a mut Stream>, Error> {
+    let uri: Uri = match addr {
+        Listen::Tcp(_) => url(addr, path).parse()?,
+        // The socket is there already: what is left of it is the field Host.
+        Listen::Unix(_) => format!("ws://localhost{path}").parse()?,
+    };
     let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
     let config = WebSocketConfig::default()
         .read_buffer_size(MESSAGE_SIZE_MAX)
@@ -213,7 +222,7 @@ mod tests {
             ("[::1]:8000", "ws://[::1]:8000/ws/chat/"),
             ("[fe80::1%2]:8000", "ws://[fe80::1]:8000/ws/chat/"),
         ] {
-            let url = url(addr.parse().unwrap(), "/ws/chat/");
+            let url = url(&addr.parse().unwrap(), "/ws/chat/");
             assert_eq!(url, expected);
             url.parse::<Uri>().unwrap();
         }

@@ -2,41 +2,76 @@
 //! machine, and a blocking stream on which everything together ends by one deadline. It is for
 //! short processes of their own; it must never share a process with the loop.
 
+use std::fmt::Display;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
 use sundown::clock;
+use sundown::config::Listen;
 
 /// Why there is nobody to ask, where [`reachable`] gives `None`.
 pub(crate) const NO_PORT: &str = "port 0 is not where the server listens: give the port it printed";
 
 /// Where a client on this machine finds who listens there; `None` if nobody can know the port.
-pub(crate) fn reachable(listen: SocketAddr) -> Option<SocketAddr> {
-    let mut addr = listen;
+pub(crate) fn reachable(listen: &Listen) -> Option<Listen> {
+    let Some(mut addr) = listen.tcp() else {
+        return Some(listen.clone());
+    };
     if addr.ip().is_unspecified() {
         addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
-    (addr.port() != 0).then_some(addr)
+    (addr.port() != 0).then_some(Listen::Tcp(addr))
+}
+
+/// The URL of a path there, for people: `http://127.0.0.1:8001/readyz`. A socket in the file system
+/// has none that everybody knows; this is how Node's `ws` writes it.
+pub(crate) fn url(scheme: &str, addr: &Listen, path: &str) -> String {
+    match addr {
+        Listen::Tcp(addr) => format!("{scheme}://{addr}{path}"),
+        Listen::Unix(_) => format!("{scheme}+{addr}:{path}"),
+    }
+}
+
+/// For the field `Host`.
+pub(crate) fn host(addr: &Listen) -> &dyn Display {
+    match addr {
+        Listen::Tcp(addr) => addr,
+        Listen::Unix(_) => &"localhost",
+    }
 }
 
 /// A connection to a server, with the time that is left for it.
 pub(crate) struct Stream {
+    /// Of either family: both are read and written by the same calls.
     socket: TcpStream,
     patience: Patience,
 }
 
 impl Stream {
     /// Connects. The time counts from here on, for this and for all that follows.
-    pub(crate) fn connect(addr: SocketAddr, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn connect(addr: &Listen, patience: Duration) -> io::Result<Self> {
         let patience = Patience {
             whole: patience,
             deadline: clock::now().instant + patience,
         };
-        let socket = TcpStream::connect_timeout(&addr, patience.left()?);
+        let socket = match addr {
+            Listen::Tcp(addr) => TcpStream::connect_timeout(addr, patience.left()?),
+            Listen::Unix(path) => connect_unix(path, patience.left()?),
+        };
         let socket = socket.map_err(|error| patience.explain(error))?;
         Ok(Self { socket, patience })
     }
+}
+
+fn connect_unix(path: &Path, within: Duration) -> io::Result<TcpStream> {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    // Connecting waits for room in the queue for as long as sending may (unix(7)).
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(within))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
 }
 
 impl Read for Stream {
@@ -101,7 +136,7 @@ mod tests {
     #[test]
     fn an_unspecified_address_is_reached_over_loopback_and_port_0_never() {
         let reached = |listen: &str| {
-            let addr = reachable(listen.parse().unwrap());
+            let addr = reachable(&listen.parse().unwrap());
             addr.map(|addr| addr.to_string())
         };
         let some = |addr: &str| Some(addr.to_owned());
@@ -109,6 +144,7 @@ mod tests {
         assert_eq!(reached("0.0.0.0:80"), some("127.0.0.1:80"));
         assert_eq!(reached("[::]:80"), some("127.0.0.1:80"));
         assert_eq!(reached("[::1]:80"), some("[::1]:80"));
+        assert_eq!(reached("unix:/run/s"), some("unix:/run/s"));
         assert_eq!(reached("127.0.0.1:0"), None);
         assert_eq!(reached("0.0.0.0:0"), None);
     }

@@ -4,31 +4,40 @@
 //! A plain close resets every connection that the kernel has completed and we have not accepted.
 //! So the queue is shut first: SYNs are dropped from then on, and retried by the peer until the
 //! port is closed and refuses them (or they are refused at once). Handshakes that were half through
-//! still complete, and are accepted like any other, until there is none left.
+//! still complete, and are accepted like any other, until there is none left. A socket in the file
+//! system has its own way (`unix`).
 
 use std::io;
-use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use super::unix::UnixSocket;
+use crate::config::Listen;
 use crate::error::Error;
 
 /// A listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: TcpListener,
-    addr: SocketAddr,
+    socket: Socket,
+    addr: Listen,
     /// The kernel may have connections for us. Edges do not repeat.
     ready: bool,
     /// Out of descriptors: try again then.
     retry_at: Option<Instant>,
     /// The last attempt failed, and the log has been told.
     failing: bool,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixSocket),
 }
 
 /// How long to wait when the process or the system is out of descriptors or memory.
@@ -42,7 +51,7 @@ const BACKLOG_MAX: i32 = 4_096;
 impl Listener {
     /// Binds and registers; `what` says what for, if it fails.
     pub(crate) fn bind(
-        addr: SocketAddr,
+        addr: &Listen,
         what: &str,
         registry: &Registry,
         token: Token,
@@ -51,11 +60,10 @@ impl Listener {
             what: format!("{addr} ({what})"),
             source,
         };
-        let mut socket = TcpListener::bind(addr).map_err(failed)?;
-        SockRef::from(&socket).listen(BACKLOG_MAX).map_err(failed)?;
-        let addr = socket.local_addr().map_err(failed)?;
+        let mut socket = Socket::bind(addr).map_err(failed)?;
+        let addr = socket.local_addr(addr).map_err(failed)?;
         registry
-            .register(&mut socket, token, Interest::READABLE)
+            .register(socket.source(), token, Interest::READABLE)
             .map_err(failed)?;
         Ok(Self {
             socket,
@@ -67,8 +75,8 @@ impl Listener {
     }
 
     /// Where it listens.
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.addr
+    pub(crate) fn local_addr(&self) -> &Listen {
+        &self.addr
     }
 
     /// The kernel says that there are connections.
@@ -98,12 +106,8 @@ impl Listener {
     pub(crate) fn accept(&mut self, now: Instant) -> Option<TcpStream> {
         while self.ready {
             match self.socket.accept() {
-                Ok((socket, _)) => {
+                Ok(socket) => {
                     self.failing = false;
-                    // Replies are small and awaited: never wait for more to send with them.
-                    if let Err(error) = socket.set_nodelay(true) {
-                        log::trace!("TCP_NODELAY: {error}");
-                    }
                     return Some(socket);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready = false,
@@ -126,10 +130,59 @@ impl Listener {
 
     /// Takes no new connections: those that are complete, or half through, can still be accepted.
     pub(crate) fn shut_queue(&mut self) {
-        if let Err(error) = refuse_handshakes(&SockRef::from(&self.socket)) {
+        if let Err(error) = self.socket.shut_queue() {
             log::warn!("cannot shut the accept queue: {error}");
         }
         self.ready = true;
+    }
+}
+
+impl Socket {
+    fn bind(addr: &Listen) -> io::Result<Self> {
+        match addr {
+            Listen::Tcp(addr) => {
+                let socket = TcpListener::bind(*addr)?;
+                SockRef::from(&socket).listen(BACKLOG_MAX)?;
+                Ok(Self::Tcp(socket))
+            }
+            Listen::Unix(path) => UnixSocket::bind(path, BACKLOG_MAX).map(Self::Unix),
+        }
+    }
+
+    /// With the port that was taken.
+    fn local_addr(&self, asked: &Listen) -> io::Result<Listen> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().map(Listen::Tcp),
+            Self::Unix(_) => Ok(asked.clone()),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(socket) => socket,
+            Self::Unix(socket) => &mut socket.listener,
+        }
+    }
+
+    fn accept(&self) -> io::Result<TcpStream> {
+        match self {
+            Self::Tcp(socket) => {
+                let (socket, _) = socket.accept()?;
+                // Replies are small and awaited: never wait for more to send with them.
+                if let Err(error) = socket.set_nodelay(true) {
+                    log::trace!("TCP_NODELAY: {error}");
+                }
+                Ok(socket)
+            }
+            Self::Unix(socket) => socket.accept(),
+        }
+    }
+
+    fn shut_queue(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => refuse_handshakes(&SockRef::from(&*socket)),
+            Self::Unix(socket) => socket.shut_queue(),
+        }
     }
 }
 
@@ -188,9 +241,9 @@ mod tests {
     #[test]
     fn a_crowd_that_comes_at_once_finds_room() {
         let poll = Poll::new().unwrap();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut listener = Listener::bind(any, "a test", poll.registry(), Token(0)).unwrap();
-        let connect = |_| TcpStream::connect(listener.local_addr()).unwrap();
+        let any = Listen::from((Ipv4Addr::LOCALHOST, 0));
+        let mut listener = Listener::bind(&any, "a test", poll.registry(), Token(0)).unwrap();
+        let connect = |_| TcpStream::connect(listener.local_addr().tcp().unwrap()).unwrap();
         let crowd: Vec<TcpStream> = (0..300).map(connect).collect();
         let now = clock::now().instant;
         let accepted: Vec<TcpStream> = std::iter::from_fn(|| listener.accept(now)).collect();

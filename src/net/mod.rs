@@ -18,6 +18,7 @@ mod spares;
 mod table;
 pub(crate) mod tally;
 pub(crate) mod token;
+mod unix;
 mod utf8;
 mod validator;
 pub mod websocket;

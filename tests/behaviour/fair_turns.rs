@@ -56,7 +56,7 @@ fn a_reply_does_not_wait_for_a_flood() {
         ..Config::default()
     };
     let mut server = Server::bind(config, Chat).expect("a free port");
-    let address = server.local_addr();
+    let address = server.local_addr().tcp().expect("TCP");
     let mut flooders: Vec<_> = (0..FLOODERS)
         .map(|_| upgraded(&mut server, address))
         .collect();

@@ -36,7 +36,7 @@ impl Inside {
         set(&mut config);
         let server = Server::bind(config, Chat).expect("free ports");
         let inside = Self {
-            address: server.local_addr(),
+            address: server.local_addr().tcp().expect("TCP"),
             admin: server.admin_addr().expect("an admin listener"),
             handle: server.handle(),
             thread: Some(std::thread::spawn(move || {

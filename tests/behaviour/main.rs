@@ -41,6 +41,7 @@ mod started_together;
 mod supervisor;
 mod takeover;
 mod terminal;
+mod unix_socket;
 mod web_page;
 mod why_not_open;
 mod wire;

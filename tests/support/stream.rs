@@ -36,8 +36,15 @@ impl Stream {
 
     pub(crate) fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-        socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
+        Self::over(socket)
+    }
+
+    /// A connection that is made. One through a socket in the file system is written, read and shut
+    /// by the same calls: give its descriptor.
+    pub(crate) fn over(socket: impl Into<TcpStream>) -> std::io::Result<Self> {
+        let socket = socket.into();
+        socket.set_nonblocking(true)?;
         Ok(Self {
             socket,
             inbound: Vec::new(),

@@ -10,7 +10,8 @@ use super::values::{
 };
 use super::{App, Group, Setting};
 
-const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:8000 or [::1]:8000 (a name is not looked up)";
+const LISTEN: &str = "IP:PORT, such as 127.0.0.1:8000 or [::1]:8000 (a name is not looked up), or \
+                      unix:PATH";
 const DURATION: &str = "a duration with its unit, such as 500ms, 10s or 1m 30s";
 const SIZE: &str = "a number of bytes, such as 65536, 64KiB or 1MiB";
 
@@ -31,14 +32,16 @@ const BASE: Setting = Setting {
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "listen",
-        metavar: "IP:PORT",
+        metavar: "IP:PORT|unix:PATH",
         default: "127.0.0.1:8000",
         group: Group::Listeners,
         help: "Where WebSocket clients connect; /healthz and /readyz answer here too. Port 0 \
                takes a free port, which is printed. The default takes connections from this \
                machine only: in a container it must be 0.0.0.0:8000 or nobody gets in. An \
-               address that is in use stops the start.",
-        expected: ADDRESS,
+               address that is in use stops the start. With unix:PATH, clients come through a \
+               proxy on this host that may write to the socket: its mode is 0660, its group that \
+               of the server, or of the directory if that has the set-group-ID bit.",
+        expected: LISTEN,
         apply: |s, text| put(&mut s.config.listen, text.parse().ok()),
         explain: address_in_url,
         ..BASE

@@ -1,0 +1,180 @@
+//! Goal: with `--listen unix:PATH` all is as over TCP: clients, health, the smoke test, the goodbye,
+//! and no reset until nobody can connect; its file is for user and group, replaced only if nobody
+//! listens, and gone after the exit. Method: the built binary, and clients on sockets of that family.
+
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::client::Client;
+use crate::support::http;
+use crate::support::process::Process;
+use crate::support::said::Said;
+use crate::support::server::{BINARY, Server};
+use crate::support::stream::{End, Stream};
+use crate::support::{PATIENCE, ms, pause};
+
+/// A server on a socket, and the directory that both are in.
+struct Local {
+    process: Process,
+    path: PathBuf,
+    dir: TempDir,
+}
+
+impl Local {
+    fn start() -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        Self::start_in(dir)
+    }
+
+    #[track_caller]
+    fn start_in(dir: TempDir) -> Self {
+        let path = dir.path().join("ws.sock");
+        let (process, _) = Server::spawn(
+            Command::new(BINARY),
+            "memory:",
+            &["--listen", &listen(&path)],
+        );
+        let is_ready = |line: &str| (line == "ready").then_some(());
+        let ready = process.stdout.wait_for(PATIENCE, is_ready);
+        assert!(ready.is_some(), "{:?}", process.stderr.all());
+        Self { process, path, dir }
+    }
+
+    fn client(&self, session: &str) -> Client {
+        let head = http::upgrade(
+            &format!("/ws/chat/?session={session}"),
+            &["Sec-WebSocket-Protocol: sundown.v1"],
+        );
+        let stream = connect(&self.path).expect("the socket takes the connection");
+        let mut client = Client::dial_over(stream, &head).expect("101");
+        assert!(matches!(client.hear(), Said::Hello(_)));
+        client
+    }
+}
+
+fn listen(path: &Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the ban is for the server's loop; this is a client's thread"
+)]
+fn connect(path: &Path) -> io::Result<Stream> {
+    let socket = UnixStream::connect(path)?;
+    Stream::over(TcpStream::from(OwnedFd::from(socket)))
+}
+
+fn run(args: &[&str]) -> Output {
+    let dir = TempDir::new().expect("a temporary directory");
+    let mut command = Command::new(BINARY);
+    command.args(args).env_clear().current_dir(dir.path());
+    command.output().expect("the binary runs")
+}
+
+#[test]
+fn clients_and_commands_reach_it_and_it_ends_as_over_tcp() {
+    let mut server = Local::start();
+    let place = listen(&server.path);
+    let first = format!("listening on ws+{place}:/ws/chat/");
+    assert!(server.process.stdout.all().contains(&first), "{first}");
+    assert_eq!(
+        server.path.metadata().expect("its file").mode() & 0o777,
+        0o660
+    );
+    let mut client = server.client("ann");
+    assert_eq!(client.say("one"), 1);
+
+    let health = run(&["healthcheck", "--admin", "off", "--listen", &place]);
+    assert!(health.status.success(), "{health:?}");
+    let smoke = run(&["smoke", "--listen", &place]);
+    assert!(smoke.status.success(), "{smoke:?}");
+
+    let second = run(&["--admin", "off", "--store", "memory:", "--listen", &place]);
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    let line = String::from_utf8_lossy(&second.stderr);
+    assert!(line.contains(&format!("{place} (--listen)")), "{line}");
+    assert!(line.contains("in use"), "{line}");
+    assert_eq!(client.say("two"), 2, "the first has kept its place");
+
+    server.process.signal(Signal::TERM);
+    assert_eq!(client.until_close().0, 1001);
+    assert_eq!(client.until_end(), End::Eof);
+    let (status, _) = server.process.wait(PATIENCE);
+    assert_eq!(status.code(), Some(0));
+    assert!(!server.path.exists(), "its file goes with it");
+}
+
+#[test]
+fn what_a_killed_server_leaves_behind_is_replaced() {
+    let mut server = Local::start();
+    server.process.signal(Signal::KILL);
+    server.process.wait(PATIENCE);
+    assert!(server.path.exists());
+    let refused = connect(&server.path).map_err(|error| error.kind()).err();
+    assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
+    let server = Local::start_in(server.dir);
+    assert_eq!(server.client("ann").say("one"), 1);
+}
+
+/// Connects again and again until it cannot; returns what must not be.
+fn knock(path: &Path, inside: &mpsc::Sender<()>) -> Vec<String> {
+    let mut broken = Vec::new();
+    loop {
+        let mut stream = match connect(path) {
+            Ok(stream) => stream,
+            Err(error) => {
+                let gone = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
+                if !gone.contains(&error.kind()) {
+                    broken.push(format!("connect: {error}"));
+                }
+                return broken;
+            }
+        };
+        stream.queue(http::upgrade("/ws/chat/", &[]).as_bytes());
+        match http::answer(&mut stream, PATIENCE) {
+            Some(answer) if answer.status == 101 => {
+                inside.send(()).expect("the test listens to the end");
+                let mut client = Client::over(stream);
+                client.close(1000);
+                match client.until_end() {
+                    End::Eof => {}
+                    reset @ End::Reset(_) => broken.push(format!("{reset:?} after a 101")),
+                }
+            }
+            Some(answer) if answer.status == 503 && answer.end == Some(End::Eof) => {}
+            other => broken.push(format!("{other:?}, {:?}", stream.end())),
+        }
+        pause(ms(2));
+    }
+}
+
+#[test]
+fn nobody_who_gets_in_is_reset() {
+    let mut server = Local::start();
+    let (inside, arrivals) = mpsc::channel();
+    let knockers = [(); 4].map(|()| {
+        let (path, inside) = (server.path.clone(), inside.clone());
+        thread::spawn(move || knock(&path, &inside))
+    });
+    for _ in 0..20 {
+        arrivals.recv().expect("the door is open");
+    }
+    server.process.signal(Signal::TERM);
+    for knocker in knockers {
+        let broken = knocker.join().expect("a client does not panic");
+        assert!(broken.is_empty(), "{broken:?}");
+    }
+    let (status, _) = server.process.wait(PATIENCE);
+    assert_eq!(status.code(), Some(0));
+}
