@@ -56,10 +56,7 @@ impl Engine {
 
     /// Goes on with what takes more than one turn.
     pub(super) fn go_on(&mut self, now: Now) {
-        if let Some(cursor) = self.refresh {
-            self.refresh = self.sessions.refresh(cursor, self.fanout_max);
-            self.save_due = true;
-        }
+        self.refresh_some(now);
         if let Some(mut walk) = self.walk.take() {
             let end = self.clients.slots_end().min(walk.cursor + self.fanout_max);
             for slot in walk.cursor..end {
@@ -82,7 +79,19 @@ impl Engine {
                 self.begin_walk(now);
             }
         }
-        if self.refresh.is_some() || self.walk.is_some() {
+        if self.walk.is_some() {
+            self.timers.set(Timer::Continue, now.instant);
+        }
+    }
+
+    /// Goes on with the renewal of all sessions. Once nothing is read any more, it is the last.
+    pub(super) fn refresh_some(&mut self, now: Now) {
+        if let Some(cursor) = self.refresh {
+            let is_last = self.parting.reading_stopped;
+            self.refresh = self.sessions.refresh(cursor, self.fanout_max, is_last);
+            self.save_due = true;
+        }
+        if self.refresh.is_some() {
             self.timers.set(Timer::Continue, now.instant);
         }
     }

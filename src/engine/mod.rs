@@ -215,6 +215,10 @@ impl Engine {
             return Some(command);
         }
         self.save_due = false;
+        // The sync is behind all that is saved.
+        if self.is_confirming() {
+            return None;
+        }
         self.parting.take_sync().then_some(StoreCommand::Sync)
     }
 

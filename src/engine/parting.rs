@@ -121,15 +121,26 @@ impl Engine {
         // A store that is away has nothing to sync for sessions that are all saved.
         let worth_it = self.store == StoreState::Up || self.sessions.unsafe_len() > 0;
         let syncing = usize::from(self.parting.sync != Sync::Idle && worth_it);
+        let unconfirmed = self.sessions.unconfirmed_len() + usize::from(self.is_confirming());
+        let unconfirmed = if self.store == StoreState::Up {
+            unconfirmed
+        } else {
+            0
+        };
         Census {
             connections: self.clients.len(),
             untold: usize::from(self.notice_walk().is_some()),
             unsent: levels.unsent,
             unread: levels.unread,
-            unsaved: self.sessions.unsafe_len() + syncing,
+            unsaved: self.sessions.unsafe_len() + unconfirmed + syncing,
             strangers: levels.sockets.saturating_sub(self.clients.len()),
             heard_at: levels.heard_at,
         }
+    }
+
+    /// Sessions are still being handed over for the last time.
+    pub(super) fn is_confirming(&self) -> bool {
+        self.parting.reading_stopped && !self.parting.gave_up && self.refresh.is_some()
     }
 
     fn perform(&mut self, actions: &[Action], now: Now) {
@@ -137,12 +148,13 @@ impl Engine {
             match action {
                 Action::Unready => self.parting.unready = true,
                 Action::Notify => self.begin_notice(now),
-                Action::Persist => self.begin_persisting(),
+                Action::Persist => self.begin_persisting(now),
                 Action::GiveUp => {
                     self.parting.gave_up = true;
                     // One last flush: a store in this process still takes it.
                     self.save_due = true;
                     self.sessions.begin_spill();
+                    self.sessions.give_up_confirming();
                 }
                 Action::SayGoodbye => self.begin_farewell(now),
                 Action::CutPeers => self.cut_peers(),
@@ -202,7 +214,7 @@ impl Engine {
         }
     }
 
-    fn begin_persisting(&mut self) {
+    fn begin_persisting(&mut self, now: Now) {
         let levels = &self.levels;
         let left = levels
             .unread
@@ -212,6 +224,11 @@ impl Engine {
         self.parting.reading_stopped = true;
         self.parting.sync = Sync::Wanted;
         self.sessions.retry_refused(usize::MAX);
+        if self.store == StoreState::Up {
+            // Changed or not: a store may have lost what it has confirmed.
+            self.refresh = Some(0);
+            self.refresh_some(now);
+        }
         for slot in 0..self.clients.slots_end() {
             if let Some((conn, _)) = self.clients.at(slot) {
                 self.update_pause(conn);

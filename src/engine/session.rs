@@ -6,6 +6,7 @@
 //! what was answered.
 
 mod refusing;
+mod renewing;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -30,6 +31,9 @@ pub(super) struct Sessions {
     unsaved: SlotSet,
     /// Sessions that the store has refused to save, and that have not been handed over again.
     refused: SlotSet,
+    /// Saved sessions that were handed over once more, and have not been confirmed again: a store may
+    /// have lost what it has confirmed.
+    unconfirmed: SlotSet,
     /// What becomes of the unsaved, if the store does not take them in time.
     spilling: Spilling,
     /// Sessions to hand to the store at the next flush, each once.
@@ -85,6 +89,7 @@ impl Sessions {
             claiming: SlotSet::default(),
             unsaved: SlotSet::default(),
             refused: SlotSet::default(),
+            unconfirmed: SlotSet::default(),
             spilling: Spilling::default(),
             dirty: Vec::new(),
             unclaimed: VecDeque::new(),
@@ -231,6 +236,7 @@ impl Sessions {
     /// The store has confirmed a save.
     pub(super) fn handle_saved(&mut self, save: &Save) {
         if let Some(session) = get_mut(&mut self.slab, save.key) {
+            self.unconfirmed.remove(save.key.slot);
             session.ledger.handle_saved(save.count);
             if session.ledger.is_saved() {
                 self.unsaved.remove(save.key.slot);
@@ -308,19 +314,6 @@ impl Sessions {
         let useful = (kept || grown) && !session.ledger.is_saved();
         let holds_all = useful.then(|| session.ledger.is_safe());
         self.spilling.handle_answer(save.key.slot, holds_all);
-    }
-
-    /// Marks up to `max` open sessions from `cursor` on to be saved, changed or not: that renews
-    /// their time to live, restores them in a store that has lost them, and finds out who has lost
-    /// them to another node. Answers where to go on.
-    pub(super) fn refresh(&mut self, cursor: usize, max: usize) -> Option<usize> {
-        let end = self.slab.capacity().min(cursor + max);
-        for slot in cursor..end {
-            if let Some(key) = self.key_at(slot as u32) {
-                self.mark_dirty(key);
-            }
-        }
-        (end < self.slab.capacity()).then_some(end)
     }
 
     /// The next thing to ask of the store: saves first, since a claim must find what the session
@@ -463,6 +456,7 @@ impl Sessions {
             self.claiming.remove(key.slot);
             self.unsaved.remove(key.slot);
             self.refused.remove(key.slot);
+            self.unconfirmed.remove(key.slot);
             self.spilling.forget(key.slot);
             let session = self.slab.remove(key.slot as usize);
             if self.by_id.get(&session.id) == Some(&key) {

@@ -25,6 +25,7 @@ mod hangup;
 mod inner_limits;
 mod kill9;
 mod long_report;
+mod lost_by_redis;
 mod never_a_reset;
 mod paths;
 mod private_files;

@@ -226,7 +226,47 @@ fn a_store_that_returns_is_asked_for_the_sync_again() {
     rig.input(store_down());
     assert_eq!(rig.asked(), [""; 0]);
     rig.input(Input::Store(StoreEvent::Up));
+    rig.engine.handle_timeout(rig.now);
     assert_eq!(rig.asked(), ["s0=1", "sync"]);
+}
+
+#[test]
+fn every_session_is_saved_once_more_changed_or_not_in_slices_and_before_the_sync() {
+    let mut config = quiet(Durability::Acked);
+    config.limits.fanout_max = 2;
+    let mut rig = crowd(&config, 5);
+    rig.say(0);
+    rig.flush();
+    assert_eq!(rig.engine.unsaved(), 0);
+    rig.answers = false;
+    hurry(&mut rig);
+    let mut asked = vec![rig.asked()];
+    while !asked.last().unwrap().contains(&"sync".to_owned()) {
+        rig.engine.handle_timeout(rig.now);
+        asked.push(rig.asked());
+    }
+    assert_eq!(asked.concat(), ["s1=0 s0=1", "s3=0 s2=0", "s4=0", "sync"]);
+    rig.log.clear();
+    rig.pass(1_000);
+    let has_bye = |rig: &Rig| rig.log.iter().any(|line| line.contains("bye"));
+    assert!(!has_bye(&rig), "{:?}", rig.log);
+    rig.answers = true;
+    rig.flush();
+    rig.pass(0);
+    assert!(has_bye(&rig), "{:?}", rig.log);
+}
+
+/// It has been confirmed, and nobody has said that it is not there.
+#[test]
+fn a_quiet_session_is_saved_if_the_store_does_not_answer_any_more() {
+    let mut rig = crowd(&quiet(Durability::Acked), 1);
+    rig.say(0);
+    rig.flush();
+    rig.answers = false;
+    rig.shut_down();
+    rig.pass(10_000);
+    let outcome = rig.engine.outcome();
+    assert_eq!((outcome.saved, outcome.is_safe()), (1, true));
 }
 
 #[test]

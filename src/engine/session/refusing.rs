@@ -33,6 +33,7 @@ impl Sessions {
         session.ledger.handle_refused();
         let (id, owner) = (session.id.clone(), session.owner);
         if !session.ledger.is_saved() {
+            self.unconfirmed.remove(key.slot);
             self.unsaved.insert(key.slot);
             self.refused.insert(key.slot);
         }

@@ -1,0 +1,42 @@
+//! Sessions that are saved though nothing has changed: again and again while they are open, and once
+//! more at a shutdown.
+//!
+//! It owns which of the latter the store has still to confirm.
+
+use super::{Session, Sessions};
+use crate::slots::SlotSet;
+
+impl Sessions {
+    /// Marks up to `max` open sessions from `cursor` on to be saved, changed or not: that renews
+    /// their time to live, restores them in a store that has lost them, and finds out who has lost
+    /// them to another node. If it is the last time, each is unconfirmed until it is answered.
+    /// Answers where to go on.
+    pub(in crate::engine) fn refresh(
+        &mut self,
+        cursor: usize,
+        max: usize,
+        is_last: bool,
+    ) -> Option<usize> {
+        let end = self.slab.capacity().min(cursor + max);
+        for slot in cursor..end {
+            if let Some(key) = self.key_at(slot as u32) {
+                self.mark_dirty(key);
+                let is_granted = |session: &Session| session.ledger.granted_epoch().is_some();
+                if is_last && self.is_saved(key) && self.get(key).is_some_and(is_granted) {
+                    self.unconfirmed.insert(key.slot);
+                }
+            }
+        }
+        (end < self.slab.capacity()).then_some(end)
+    }
+
+    /// How many saved sessions are to be confirmed once more.
+    pub(in crate::engine) fn unconfirmed_len(&self) -> usize {
+        self.unconfirmed.len()
+    }
+
+    /// What the store has confirmed once is taken for saved.
+    pub(in crate::engine) fn give_up_confirming(&mut self) {
+        self.unconfirmed = SlotSet::default();
+    }
+}
