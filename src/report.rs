@@ -167,6 +167,7 @@ mod tests {
         let outcome = Outcome {
             trigger: Some(Trigger::Sigterm),
             repeats: 12,
+            store_lost: false,
             connections: 2,
             notified: 3,
             drained: 4,

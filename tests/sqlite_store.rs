@@ -133,6 +133,7 @@ fn text(event: &StoreEvent) -> String {
             found,
             ..
         } => format!("claimed {epoch} {count} {found}"),
+        StoreEvent::Lost { reason } => format!("lost: {reason}"),
         StoreEvent::Refused { reason, .. } => format!("refused: {reason}"),
         StoreEvent::Saved { batch, fenced } => match batch.first() {
             Some(save) if fenced.is_empty() => format!("saved {} {}", save.session, save.count),

@@ -18,6 +18,7 @@ impl Engine {
         match event {
             StoreEvent::Up => {
                 self.store = StoreState::Up;
+                self.sessions.handle_store_found();
                 self.refresh = Some(0);
                 self.timers.set(Timer::Continue, now.instant);
             }
@@ -27,6 +28,7 @@ impl Engine {
                 self.parting.handle_store_down();
                 self.release_hopeless();
             }
+            StoreEvent::Lost { .. } => self.sessions.handle_store_lost(),
             StoreEvent::Stalled => {
                 self.store = StoreState::Stalled;
                 self.release_hopeless();

@@ -142,6 +142,12 @@ pub enum StoreEvent {
         /// For the log, without secrets.
         reason: String,
     },
+    /// What the store has confirmed is gone: its file was removed or replaced. `Down` follows; a
+    /// later `Up` says that the file is there again.
+    Lost {
+        /// For the log, without secrets.
+        reason: String,
+    },
     /// The store does not answer in good time, but nothing is forgotten yet.
     Stalled,
     /// A stalled store answers again.

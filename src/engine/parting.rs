@@ -175,6 +175,7 @@ impl Engine {
         self.parting.sessions = self.sessions.granted_len();
         self.parting.reconnect_seed = self.rng.random();
         self.parting.upgrades_refused = true;
+        self.sessions.keep_parted();
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
         self.begin_notice_walk(now);
@@ -404,12 +405,14 @@ impl Engine {
             .sessions
             .lost()
             .map(|session| (session.id().to_string(), session.processed()))
+            .chain(self.sessions.lost_parted())
             .collect();
         let mut outcome = self.parting.tally.clone();
         outcome.spilled = self.sessions.spilled_len();
         let elsewhere = unsaved.len() + outcome.spilled;
         outcome.saved = self.parting.sessions.saturating_sub(elsewhere);
         outcome.unsaved = unsaved;
+        outcome.store_lost = self.sessions.is_store_lost();
         outcome.repeats = self.shutdown.repeats();
         outcome.timeline = *self.shutdown.timeline();
         outcome

@@ -5,12 +5,15 @@
 //! anything and never talks to a store: it says what to ask ([`Sessions::poll_store`]) and is told
 //! what was answered.
 
+mod losing;
 mod refusing;
 mod renewing;
 
 use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
+
+use self::losing::Parted;
 
 use super::io::{Claim, ConnId, Save, SessionId, SessionKey, StoreCommand};
 use super::ledger::Ledger;
@@ -41,6 +44,7 @@ pub(super) struct Sessions {
     /// Claims to hand to the store at the next flush, oldest first.
     unclaimed: VecDeque<SessionKey>,
     batch_max: usize,
+    parted: Parted,
 }
 
 /// One session.
@@ -94,6 +98,7 @@ impl Sessions {
             dirty: Vec::new(),
             unclaimed: VecDeque::new(),
             batch_max,
+            parted: Parted::default(),
         }
     }
 
@@ -368,14 +373,6 @@ impl Sessions {
         self.slab.len() - self.claiming.len()
     }
 
-    /// The sessions whose count neither the store nor the spill has.
-    pub(super) fn lost(&self) -> impl Iterator<Item = &Session> {
-        self.unsaved
-            .iter()
-            .filter(|slot| !self.spilling.holds(*slot))
-            .filter_map(|slot| self.slab.get(slot as usize))
-    }
-
     /// The oldest claim that may be handed over: one that takes a session over on this node waits
     /// until that is saved.
     fn poll_claim(&mut self) -> Option<Claim> {
@@ -435,6 +432,7 @@ impl Sessions {
             .get(key)
             .is_some_and(|session| session.owner.is_none() && session.displaces.is_none());
         if over && !self.unsaved.contains(key.slot) && !self.claiming.contains(key.slot) {
+            self.remember_parted(key);
             self.forget(key);
         }
     }

@@ -544,6 +544,9 @@ pub struct Outcome {
     pub unsaved: Vec<(String, u64)>,
     /// Where all of them are written, if the report has no room for them: whoever prints it says.
     pub unsaved_file: Option<String>,
+    /// What the store had confirmed is gone, with sessions that were closed before the shutdown:
+    /// their names are not known.
+    pub store_lost: bool,
     /// When each phase began.
     pub timeline: Timeline,
 }
@@ -551,7 +554,7 @@ pub struct Outcome {
 impl Outcome {
     /// Whether every session is safe: in the store or in the spill, and not refused by the disk.
     pub fn is_safe(&self) -> bool {
-        self.unsaved.is_empty() && !self.sync_failed
+        self.unsaved.is_empty() && !self.sync_failed && !self.store_lost
     }
 }
 

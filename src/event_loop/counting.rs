@@ -57,7 +57,10 @@ impl EventLoop {
                     store.claims.stop(clock::now().instant);
                 }
             }
-            StoreEvent::Synced | StoreEvent::Spilled { .. } | StoreEvent::TakenOver { .. } => {}
+            StoreEvent::Lost { .. }
+            | StoreEvent::Synced
+            | StoreEvent::Spilled { .. }
+            | StoreEvent::TakenOver { .. } => {}
         }
     }
 

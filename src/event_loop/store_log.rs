@@ -25,6 +25,9 @@ impl StoreLog {
         match event {
             StoreEvent::Up => log::info!("the store is up"),
             StoreEvent::Down { reason } => log::warn!("the store is down: {reason}"),
+            StoreEvent::Lost { reason } => {
+                log::error!("what the store has confirmed is gone: {reason}");
+            }
             StoreEvent::Stalled => log::warn!("the store does not answer in good time"),
             StoreEvent::Resumed => log::info!("the store answers again"),
             StoreEvent::Refused { reason, .. } => {

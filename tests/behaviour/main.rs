@@ -33,6 +33,7 @@ mod process_one;
 mod redis_restart;
 mod redis_url;
 mod refused_session;
+mod removed_files;
 mod resume;
 mod shutdown_on_every_store;
 mod signals;

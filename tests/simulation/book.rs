@@ -365,6 +365,9 @@ impl Book {
                     }
                 }
             }
+            StoreEvent::Lost { .. } => {
+                unreachable!("this store loses nothing that it has confirmed")
+            }
             StoreEvent::Refused { .. } => unreachable!("this store refuses nothing by itself"),
             StoreEvent::Spilled { batch, kept } => {
                 for save in batch {

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -115,6 +115,50 @@ fn warn_of_readers(path: &Path, error: &io::Error) {
         "{}: others can read it, and session ids are secrets: {error}",
         path.display()
     );
+}
+
+/// Which files a database that is open consists of: to find out whether they are still those that
+/// its name leads to.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    files: Vec<(PathBuf, Inode)>,
+}
+
+type Inode = (u64, u64);
+
+impl Identity {
+    /// Of a database that has just been opened, under this name, which may be a link.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let real_path = path.canonicalize()?;
+        let beside = ["-wal", "-shm"].map(|suffix| beside(&real_path, suffix));
+        let files = [path].into_iter().chain(beside).map(|file| {
+            let inode = inode_of(&file)?;
+            Ok((file, inode))
+        });
+        let files = files.collect::<io::Result<_>>()?;
+        Ok(Self { files })
+    }
+
+    /// What has become of them, if that is not what is open any more.
+    pub(crate) fn changed(&self) -> Option<String> {
+        self.files.iter().find_map(|(file, inode)| {
+            let what = match inode_of(file) {
+                Ok(found) if found == *inode => return None,
+                Ok(_) => "replaced",
+                Err(error) if error.kind() == ErrorKind::NotFound => "removed",
+                Err(error) if error.kind() == ErrorKind::NotADirectory => "removed",
+                // It may be there all the same.
+                Err(_) => return None,
+            };
+            let file = file.display();
+            Some(format!("{file} has been {what} while it was open"))
+        })
+    }
+}
+
+fn inode_of(path: &Path) -> io::Result<Inode> {
+    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// The file that SQLite keeps beside a database file.

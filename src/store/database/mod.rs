@@ -16,7 +16,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 
 pub(super) use self::checkpointer::Checkpointer;
-pub(super) use self::location::open_private;
+pub(super) use self::location::{Identity, open_private};
 use self::location::{MakingLock, explain};
 
 /// What a file is for, as its header says.

@@ -180,6 +180,7 @@ impl SpillingStore {
             StoreEvent::Stalled
             | StoreEvent::Resumed
             | StoreEvent::Refused { .. }
+            | StoreEvent::Lost { .. }
             | StoreEvent::Claimed { .. }
             | StoreEvent::Synced
             | StoreEvent::TakenOver { .. }

@@ -152,6 +152,7 @@ fn in_words(event: &StoreEvent) -> String {
         }
         StoreEvent::Claimed { .. }
         | StoreEvent::Refused { .. }
+        | StoreEvent::Lost { .. }
         | StoreEvent::Synced
         | StoreEvent::TakenOver { .. } => {
             panic!("nobody asked for it")

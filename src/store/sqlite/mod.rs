@@ -30,7 +30,7 @@ use self::asked::{Asked, share_of_turn};
 use self::file::Opened;
 use self::sessions::{Clock, Granted};
 use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
-use super::database::{self, Checkpointer, is_locked};
+use super::database::{self, Checkpointer, Identity, is_locked};
 use super::expiry::Expiry;
 use super::{Remains, SessionStore};
 use crate::engine::io::{Claim, Now, Save, StoreEvent};
@@ -61,6 +61,8 @@ pub struct SqliteStore {
     /// checkpoints at the last close, and that is the thread's work.
     conn: Connection,
     checkpointer: Checkpointer,
+    /// The files that are open.
+    identity: Identity,
     path: PathBuf,
     expiry: Expiry,
     state: State,
@@ -121,9 +123,11 @@ impl SqliteStore {
         let real_path = path
             .canonicalize()
             .map_err(Error::io("cannot find the SQLite file again"))?;
+        let checkpointer = Checkpointer::start(&real_path, waker)?;
         Ok(Self {
             conn,
-            checkpointer: Checkpointer::start(&real_path, waker)?,
+            checkpointer,
+            identity: Identity::of(path).map_err(Error::io("cannot find the SQLite file again"))?,
             path: path.to_owned(),
             expiry: Expiry::new(ttl),
             state: State::Working { rest_at: None },
@@ -257,11 +261,25 @@ impl SqliteStore {
 
     /// The file cannot be written or read: forgets what was asked.
     fn go_down(&mut self, error: &rusqlite::Error, now: Now) {
+        self.fall(&error.to_string(), now);
+    }
+
+    fn fall(&mut self, reason: &str, now: Now) {
         self.asked.clear();
         self.checkpointer.forget_syncs();
-        let reason = format!("{}: {error}", self.describe());
+        let reason = format!("{}: {reason}", self.describe());
         self.events.push_back(StoreEvent::Down { reason });
         self.pause_down(now);
+    }
+
+    /// Goes down if the file that is open is not the one that its name leads to: whoever opens that
+    /// would not find what is saved. Another file is not taken: it knows of other epochs.
+    fn look_for_file(&mut self, now: Now) {
+        if let Some(change) = self.identity.changed() {
+            let reason = change.clone();
+            self.events.push_back(StoreEvent::Lost { reason });
+            self.fall(&change, now);
+        }
     }
 
     fn pause_down(&mut self, now: Now) {
@@ -272,6 +290,10 @@ impl SqliteStore {
 
     /// Finds out whether the file can be written again.
     fn probe(&mut self, now: Now) {
+        if let Some(change) = self.identity.changed() {
+            log::debug!("{}: still down: {change}", self.describe());
+            return self.pause_down(now);
+        }
         match sessions::probe(&self.conn) {
             Ok(()) => {
                 self.state = State::Working { rest_at: None };
@@ -295,6 +317,10 @@ impl SqliteStore {
     /// Looks for claims by other processes.
     fn look_for_claims(&mut self, now: Now) {
         self.claims.look_at = Some(now.instant + CLAIMS_PERIOD);
+        self.look_for_file(now);
+        if self.is_down() {
+            return;
+        }
         match self.find_claims() {
             Ok(true) => {}
             // More than fits into a turn: the rest in the next one.
@@ -354,6 +380,13 @@ impl SqliteStore {
         let Some(syncs) = self.checkpointer.collect(now.instant) else {
             return;
         };
+        if syncs > 0 && !self.is_down() {
+            // Before anyone relies on it.
+            self.look_for_file(now);
+            if self.is_down() {
+                return;
+            }
+        }
         for _ in 0..syncs {
             self.events.push_back(StoreEvent::Synced);
         }
@@ -420,6 +453,14 @@ impl SessionStore for SqliteStore {
 
     fn remains(&self) -> Remains {
         Remains::without_spill(Some(self.checkpointer.disk()))
+    }
+
+    fn finish(&mut self) {
+        if !self.is_down()
+            && let Some(reason) = self.identity.changed()
+        {
+            self.events.push_back(StoreEvent::Lost { reason });
+        }
     }
 
     fn poll_event(&mut self) -> Option<StoreEvent> {

@@ -68,6 +68,7 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, asked: u8) -> Heard {
                 answers(&answer, next);
             }
             StoreEvent::Down { .. }
+            | StoreEvent::Lost { .. }
             | StoreEvent::Stalled
             | StoreEvent::Resumed
             | StoreEvent::Spilled { .. } => {

@@ -1,0 +1,69 @@
+//! What becomes of sessions when the store has lost what it had confirmed.
+//!
+//! It owns the names of those that were saved and let go during a shutdown, in case that the store
+//! loses them before the exit. It must never call safe what is gone.
+
+use super::{Session, SessionId, SessionKey, Sessions};
+
+/// Sessions that have been let go.
+#[derive(Debug, Default)]
+pub(super) struct Parted {
+    /// A shutdown is under way, and the exit code tells of all of them.
+    kept: bool,
+    sessions: Vec<(SessionId, u64)>,
+    /// What the store had confirmed is gone.
+    is_lost: bool,
+}
+
+impl Sessions {
+    /// The sessions whose count neither the store nor the spill has.
+    pub(in crate::engine) fn lost(&self) -> impl Iterator<Item = &Session> {
+        self.unsaved
+            .iter()
+            .filter(|slot| !self.spilling.holds(*slot))
+            .filter_map(|slot| self.slab.get(slot as usize))
+    }
+
+    /// From here on, keeps the names of those that are let go.
+    pub(in crate::engine) fn keep_parted(&mut self) {
+        self.parted.kept = true;
+    }
+
+    /// A session is saved, and let go.
+    pub(super) fn remember_parted(&mut self, key: SessionKey) {
+        if self.parted.kept
+            && let Some(session) = self.get(key)
+            && session.processed() > 0
+        {
+            let entry = (session.id().clone(), session.processed());
+            self.parted.sessions.push(entry);
+        }
+    }
+
+    /// What was saved is gone: all that is open is unsaved, whatever was confirmed.
+    pub(in crate::engine) fn handle_store_lost(&mut self) {
+        self.parted.is_lost = true;
+        for (slot, session) in &mut self.slab {
+            session.ledger.handle_refused();
+            if !session.ledger.is_saved() {
+                self.unsaved.insert(slot as u32);
+            }
+        }
+    }
+
+    /// The store is there, and so is what it had confirmed.
+    pub(in crate::engine) fn handle_store_found(&mut self) {
+        self.parted.is_lost = false;
+    }
+
+    /// Whether what the store had confirmed is gone.
+    pub(in crate::engine) fn is_store_lost(&self) -> bool {
+        self.parted.is_lost
+    }
+
+    /// The sessions that were let go, and are lost.
+    pub(in crate::engine) fn lost_parted(&self) -> impl Iterator<Item = (String, u64)> {
+        let lost = self.parted.sessions.iter().filter(|_| self.parted.is_lost);
+        lost.map(|(session, count)| (session.to_string(), *count))
+    }
+}
