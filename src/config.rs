@@ -1,7 +1,9 @@
 //! What an embedder or the command line decides: every setting with its unit, its default, and what
 //! breaks if it is wrong. Values only; nothing here reads the environment or opens anything.
 
+mod hosts;
 mod listen;
+mod origins;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +15,9 @@ use humantime::format_duration;
 
 use crate::error::Error;
 
+pub use hosts::AdminHosts;
 pub use listen::{InvalidListen, Listen};
+pub use origins::AllowedOrigins;
 
 /// Everything that a server is started with. `Config::default()` serves on `127.0.0.1:8000`.
 #[derive(Clone, Debug)]
@@ -29,6 +33,10 @@ pub struct Config {
     /// each with or without its last slash. Default `/ws/chat/`. Where an application has its own
     /// [`accepts`](crate::Application::accepts), that decides.
     pub paths: Vec<String>,
+    /// Names (`NAME` or `NAME:PORT`) under which operators may ask, beside addresses and
+    /// `localhost`. Default empty. A name that others may give to this machine, and any web page
+    /// of theirs can read the metrics; a missing one, and whoever asks by it gets 421.
+    pub admin_hosts: Vec<String>,
     /// Where sessions are kept. Default `sqlite:sundown.db` in the working directory.
     pub store: StoreConfig,
     /// When a reply may leave. Default [`Durability::Acked`].
@@ -52,8 +60,9 @@ pub struct Config {
     pub shutdown: ShutdownBudget,
     /// Bounds on what a peer can make the server do.
     pub limits: Limits,
-    /// The `Origin` values that may connect, as browsers send them (`https://example.org`).
-    /// Default empty: every origin. Without a list, any web page can connect its visitors.
+    /// The `Origin` values that may connect, as browsers send them (`https://example.org`), and
+    /// `https://*.example.org` for all names below one. Default empty: every origin. Without a
+    /// list, any web page can connect its visitors.
     pub allowed_origins: Vec<String>,
     /// Whether `GET /` on `listen` is a page that opens a session and shows a shutdown, with the
     /// client `/sundown.js`. Default off: the command turns it on, and an application has pages of
@@ -66,6 +75,7 @@ impl Default for Config {
         Self {
             listen: Listen::from((Ipv4Addr::LOCALHOST, 8000)),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8001))),
+            admin_hosts: Vec::new(),
             paths: vec!["/ws/chat/".to_owned()],
             store: StoreConfig::Sqlite(PathBuf::from("sundown.db")),
             durability: Durability::Acked,
@@ -109,16 +119,21 @@ impl Config {
         self.validate_durations()?;
         self.shutdown.validate()?;
         self.limits.validate()?;
-        for (index, origin) in self.allowed_origins.iter().enumerate() {
-            if !is_origin(origin) {
-                // Not shown: whoever mixes up two variables may have put a store's URL here.
-                let entry = format_args!("(entry {})", index + 1);
-                let expected = "scheme://host or scheme://host:port, in lower case and without a \
-                                path, such as https://example.org";
-                return refuse("--allowed-origins", entry, expected);
-            }
-        }
+        self.allowed_origins()?;
+        self.admin_hosts()?;
         Ok(())
+    }
+
+    /// The origins whose pages may connect.
+    pub(crate) fn allowed_origins(&self) -> Result<AllowedOrigins, Error> {
+        let parsed = AllowedOrigins::parse(&self.allowed_origins);
+        parsed.or_else(|at| refuse_entry("--allowed-origins", at, AllowedOrigins::EXPECTED))
+    }
+
+    /// The names under which operators may ask.
+    pub(crate) fn admin_hosts(&self) -> Result<AdminHosts, Error> {
+        let parsed = AdminHosts::parse(&self.admin_hosts);
+        parsed.or_else(|at| refuse_entry("--admin-hosts", at, AdminHosts::EXPECTED))
     }
 
     fn validate_durations(&self) -> Result<(), Error> {
@@ -186,28 +201,16 @@ pub(crate) fn lists(paths: &[String], path: &str) -> bool {
     paths.any(|listed| listed == without_slash(path))
 }
 
+/// Not shown: whoever mixes up two variables may have put a store's URL here.
+fn refuse_entry<T>(name: &str, at: usize, expected: &str) -> Result<T, Error> {
+    refuse(name, format_args!("(entry {})", at + 1), expected)
+}
+
 const CHANNEL_EXPECTED: &str = "1 to 128 printable characters of ASCII, without spaces";
 
 /// Whether this can stand in an ACL as it is.
 fn is_channel(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Whether a browser could send this as `Origin` (RFC 6454, section 7.1).
-fn is_origin(text: &str) -> bool {
-    let host_is_bare = |host: &str| {
-        let allowed = |b: u8| b.is_ascii_graphic() && !b"/?#@,*".contains(&b);
-        !host.is_empty() && host.bytes().all(allowed)
-    };
-    let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
-    let parts = text.split_once("://");
-    text == "null"
-        || lower
-            && parts.is_some_and(|(scheme, host)| {
-                !scheme.is_empty()
-                    && scheme.bytes().all(|b| b.is_ascii_graphic())
-                    && host_is_bare(host)
-            })
 }
 
 /// Where sessions are kept.
@@ -624,23 +627,14 @@ mod tests {
     }
 
     #[test]
-    fn origins_that_no_browser_sends_are_refused_and_not_shown() {
-        for bad in [
-            "",
-            "*",
-            "example.org",
-            "https://",
-            "https://example.org/",
-            "https://Example.org",
-            "https://*.example.org",
-            "redis://:secret@host",
-        ] {
-            assert_eq!(
-                origins(&["null", bad]),
-                "--allowed-origins (entry 2): expected scheme://host or scheme://host:port, in \
-                 lower case and without a path, such as https://example.org",
-                "{bad:?}"
-            );
-        }
+    fn lists_with_an_entry_that_is_none_are_refused_and_not_shown() {
+        let origins = origins(&["null", "redis://:secret@host"]);
+        let expected = "--allowed-origins (entry 2): expected scheme://host";
+        assert!(origins.starts_with(expected), "{origins}");
+        assert!(!origins.contains("secret"), "{origins}");
+        assert_eq!(
+            check(|c| c.admin_hosts = vec!["http://:secret@host".to_owned()]),
+            "--admin-hosts (entry 1): expected NAME or NAME:PORT, such as app_blue:8001"
+        );
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Waker};
 
 use crate::clock;
-use crate::config::{self, Limits};
+use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
 use crate::engine::Engine;
 use crate::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent,
@@ -55,7 +55,8 @@ pub(crate) struct EventLoop {
     pub(crate) metrics: Metrics,
     pub(crate) store_log: StoreLog,
     pub(crate) limits: Limits,
-    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) admin_hosts: AdminHosts,
     pub(crate) paths: Vec<String>,
     /// The page of a path, if pages are served.
     pub(crate) page: Box<Pages>,
@@ -212,7 +213,7 @@ impl EventLoop {
             return;
         };
         let decision = match entrance {
-            Entrance::Admin => handshake::decide_admin(head, ready),
+            Entrance::Admin => handshake::decide_admin(head, ready, &self.admin_hosts),
             Entrance::Public => handshake::decide(
                 head,
                 &Rules {

@@ -98,7 +98,8 @@ impl Server {
             metrics: Metrics::default(),
             store_log: StoreLog::default(),
             limits: config.limits,
-            allowed_origins: config.allowed_origins,
+            allowed_origins: config.allowed_origins()?,
+            admin_hosts: config.admin_hosts()?,
             page: match config.paths.first() {
                 Some(service) if config.web => Box::new(web::answering(service)),
                 Some(_) | None => Box::new(web::nothing),

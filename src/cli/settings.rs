@@ -142,6 +142,7 @@ mod tests {
         ("app", &["echo"], &["", "Chat", "ping"]),
         ("path", &["/a, /b/", "/"], &["", ",", "/a,,/b"]),
         ("web", &["off"], &["", "ON", "true", "1"]),
+        ("admin-hosts", &["app_blue:8001, ops"], &[]),
         (
             "allowed-origins",
             &["https://a.example, https://b.example:8443"],

@@ -4,11 +4,13 @@
 //! Pure. A browser sends the name that a page was loaded from, so that a page whose name was made to
 //! mean this machine (DNS rebinding) is told from an operator by it.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tungstenite::http::Version;
+use tungstenite::http::uri::Authority;
 
 use super::http::{BadHead, Head};
+use crate::config::AdminHosts;
 
 /// The host of a request; `None` if it has none, which only HTTP/1.0 may. RFC 9112, section 3.2: a
 /// request without a Host, with two, or with one that is none, is answered 400.
@@ -27,6 +29,20 @@ pub(super) fn host_of(head: &Head) -> Result<Option<&str>, BadHead> {
         return Err(BadHead::Host);
     }
     Ok(Some(host))
+}
+
+/// Whether operators may be asked for under every name that the request has for them: an address,
+/// `localhost` (which browsers resolve themselves), or a name on the list.
+pub(super) fn is_for_operators(head: &Head, hosts: &AdminHosts) -> bool {
+    let target = head.uri().authority().map(Authority::as_str);
+    let host = host_of(head).ok().flatten();
+    [target, host].into_iter().flatten().all(|authority| {
+        split(authority).is_some_and(|(name, port)| {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let is_address = name.starts_with('[') || name.parse::<Ipv4Addr>().is_ok();
+            is_address || name.eq_ignore_ascii_case("localhost") || hosts.allow(name, port)
+        })
+    })
 }
 
 /// Host and port of `uri-host [ ":" port ]` (RFC 3986, section 3.2).

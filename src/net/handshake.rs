@@ -6,8 +6,9 @@
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::http::{HeaderMap, Method, Version};
 
-use super::authority::host_of;
+use super::authority::{host_of, is_for_operators};
 use super::http::{self, Answer, BadHead, Head};
+use crate::config::{AdminHosts, AllowedOrigins};
 use crate::engine::io::{Protocol, SessionId};
 
 /// The subprotocol of clients that understand hello and notice (docs/protocol.md).
@@ -24,8 +25,8 @@ pub struct Rules<'a> {
     pub upgrades: bool,
     /// Upgrades that need the store are let in: it can be asked.
     pub sessions: bool,
-    /// The `Origin` values that may connect; empty: all.
-    pub allowed_origins: &'a [String],
+    /// The origins whose pages may connect.
+    pub allowed_origins: &'a AllowedOrigins,
     /// Whether a path is one of the application's.
     pub accepts: &'a dyn Fn(&str) -> bool,
     /// The server's own pages.
@@ -78,9 +79,12 @@ pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
 }
 
 /// Decides on a request to the admin listener.
-pub fn decide_admin(head: &Head, ready: bool) -> Decision {
+pub fn decide_admin(head: &Head, ready: bool, hosts: &AdminHosts) -> Decision {
     if let Err(bad) = check(head) {
         return Decision::Answer(answer_bad_head(bad));
+    }
+    if !is_for_operators(head, hosts) {
+        return Decision::Answer(Answer::json(421, "the host is not in --admin-hosts"));
     }
     if let Some(decision) = health(head, ready) {
         return decision;
@@ -242,13 +246,9 @@ fn is_key(key: &str) -> bool {
 
 /// RFC 6455, section 10.2: only browsers send an origin, and only they can be made to connect by
 /// a foreign page; a client without one is let in.
-fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
-    allowed.is_empty()
-        || headers.get_all("origin").iter().all(|origin| {
-            allowed
-                .iter()
-                .any(|allowed| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes()))
-        })
+fn origin_allowed(headers: &HeaderMap, allowed: &AllowedOrigins) -> bool {
+    let mut origins = headers.get_all("origin").iter();
+    origins.all(|origin| allowed.allow(origin.as_bytes()))
 }
 
 fn session_of(head: &Head) -> Result<Option<SessionId>, Answer> {
@@ -271,7 +271,8 @@ fn session_of(head: &Head) -> Result<Option<SessionId>, Answer> {
 }
 
 fn protocol_of(headers: &HeaderMap) -> Protocol {
-    let offered = lists(headers, "sec-websocket-protocol").any(|offer| offer == SUBPROTOCOL);
+    let offered =
+        lists(headers, "sec-websocket-protocol").any(|offer| offer == SUBPROTOCOL.as_bytes());
     if offered {
         Protocol::V1
     } else {
@@ -289,16 +290,15 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// Whether a list names this, in whatever case.
 fn names(headers: &HeaderMap, list: &str, name: &str) -> bool {
-    lists(headers, list).any(|member| member.eq_ignore_ascii_case(name))
+    lists(headers, list).any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// The members of a header field that holds a list, or of several such fields.
-fn lists<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+/// The members of a header field that holds a list, or of several such fields. They are bytes: one
+/// that is not ASCII hides no other.
+fn lists<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let values = headers.get_all(name).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+    let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    members.map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -311,6 +311,7 @@ mod tests {
     fn ask(request: &str, origins: &[&str], upgrades: bool, sessions: bool) -> (u16, String) {
         let (head, _) = http::parse(request.as_bytes(), 16_384).unwrap().unwrap();
         let allowed: Vec<String> = origins.iter().map(ToString::to_string).collect();
+        let allowed = AllowedOrigins::parse(&allowed).unwrap();
         let rules = Rules {
             ready: upgrades && sessions,
             upgrades,
@@ -535,11 +536,66 @@ mod tests {
             response.contains("s3pplmbitxaq9kygzzhzrbk+xoo="),
             "{response}"
         );
+        for others in [
+            "\u{fc}, sundown.v1",
+            "sundown.v1,\u{fc}",
+            "\u{fc}\r\nSec-WebSocket-Protocol: sundown.v1",
+        ] {
+            let request = request.replace("chat, sundown.v1", others);
+            let response = ask(&request, &[], true, true).1;
+            assert!(response.contains("sec-websocket-protocol: sundown.v1\r\n"));
+        }
         let foreign = request.replace("sundown.v1", "sundown.v2");
         assert!(
             !ask(&foreign, &[], true, true)
                 .1
                 .contains("sec-websocket-protocol")
         );
+    }
+
+    #[test]
+    fn operators_ask_under_known_names() {
+        let hosts = AdminHosts::parse(&["app_blue:8001".to_owned()]).unwrap();
+        let check = |target: &str, version: &str, host: &str, expected: u16| {
+            let request = format!("GET {target} {version}\r\n{host}\r\n");
+            let (head, _) = http::parse(request.as_bytes(), 16_384).unwrap().unwrap();
+            let status = match decide_admin(&head, true, &hosts) {
+                Decision::Answer(answer) => answer.status,
+                Decision::Metrics => 200,
+                Decision::Upgrade(_) | Decision::Broadcast => 0,
+            };
+            assert_eq!(status, expected, "{request}");
+        };
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:8001",
+            "10.1.2.3:8001",
+            "[::1]:8001",
+            "localhost",
+            "LocalHost:8001",
+            "localhost.:8001",
+            "app_blue:8001",
+        ] {
+            check("/metrics", "HTTP/1.1", &format!("Host: {host}\r\n"), 200);
+        }
+        for host in [
+            "",
+            "evil.example:8001",
+            "app_blue",
+            "127.0.0.1.evil.example",
+            "127.1",
+        ] {
+            for target in ["/metrics", "/healthz", "/x", "http://127.0.0.1/metrics"] {
+                check(target, "HTTP/1.1", &format!("Host: {host}\r\n"), 421);
+            }
+        }
+        check(
+            "http://evil.example/metrics",
+            "HTTP/1.1",
+            "Host: localhost\r\n",
+            421,
+        );
+        // A probe that knows no Host is by no browser.
+        check("/readyz", "HTTP/1.0", "", 200);
     }
 }

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 use crate::support::client::Client;
 use crate::support::frame::{TEXT, masked};
 use crate::support::http::{self, Response, exchange, get, request, upgrade};
+use crate::support::said::Said;
 use crate::support::server::Server;
 use crate::support::stream::{End, Stream};
 use crate::support::{PATIENCE, now};
@@ -153,6 +154,49 @@ fn every_answer_has_the_date() {
     }
 }
 
+/// A page whose name was made to mean this machine asks under that name.
+#[test]
+fn operators_ask_under_known_names() {
+    let server = Server::start("memory:", &["--admin-hosts", "app_blue:8001,ops"]);
+    let ask = |path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let response = exchange(server.admin, request.as_bytes());
+        assert_eq!(response.end, Some(End::Eof));
+        response.status
+    };
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        for host in [
+            "127.0.0.1",
+            "[::1]:1",
+            "localhost:8001",
+            "app_blue:8001",
+            "OPS",
+            "ops:7",
+        ] {
+            assert_eq!(ask(path, host), 200, "{path} {host}");
+        }
+        for host in ["rebound.example:8001", "app_blue:1", "app_green:8001", ""] {
+            assert_eq!(ask(path, host), 421, "{path} {host}");
+        }
+    }
+    let post = "POST /broadcast HTTP/1.1\r\nHost: rebound.example\r\nContent-Length: 1\r\n\r\n1";
+    assert_eq!(exchange(server.admin, post.as_bytes()).status, 421);
+    let page = get(server.admin, "/metrics").body;
+    let refused = "\nsundown_http_responses_total{code=\"421\",listener=\"admin\"} 13\n";
+    assert!(page.contains(refused), "{page}");
+}
+
+#[test]
+fn a_subprotocol_in_utf8_hides_no_other() {
+    let server = Server::start("memory:", &[]);
+    let head = upgrade(
+        "/ws/chat/",
+        &["Sec-WebSocket-Protocol: ch\u{e4}t, sundown.v1"],
+    );
+    let mut client = Client::dial(server.address, &head).expect("101");
+    assert!(matches!(client.hear(), Said::Hello(_)));
+}
+
 #[test]
 fn hosts_that_are_none_are_400() {
     let server = Server::start("memory:", &[]);
@@ -213,7 +257,7 @@ fn session_ids() {
 fn origins() {
     let flags = [
         "--allowed-origins",
-        "https://example.org,https://www.example.org:8443",
+        "https://example.org:443,https://www.example.org:8443,https://*.apps.example,file://",
     ];
     let server = Server::start("memory:", &flags);
     let head = |origin: &str| upgrade("/ws/chat/", &[&format!("Origin: {origin}")]);
@@ -222,11 +266,18 @@ fn origins() {
         "http://example.org",
         "https://example.org.evil.example",
         "https://example.org:8443",
+        "https://apps.example",
+        "https://evilapps.example",
         "null",
     ] {
         check(&server, head(foreign).as_bytes(), &[403]);
     }
-    for own in ["https://example.org", "https://www.example.org:8443"] {
+    for own in [
+        "https://example.org",
+        "https://www.example.org:8443",
+        "https://one.apps.example",
+        "file://",
+    ] {
         assert!(Client::dial(server.address, &head(own)).is_ok(), "{own}");
     }
     // Not a browser: the check protects visitors of other pages.

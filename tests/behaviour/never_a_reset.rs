@@ -229,7 +229,8 @@ fn operators_are_answered_throughout() {
                     return None;
                 }
             };
-            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             stream.queue(request.as_bytes());
             let response = http::answer(&mut stream, PATIENCE);
             let response = response.unwrap_or_else(|| panic!("{path}: {:?}", stream.end()));

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
+use sundown::config::AllowedOrigins;
 use sundown::net::handshake::{Decision, Rules, decide};
 use sundown::net::http;
 
@@ -34,7 +35,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     ready: true,
                     upgrades: true,
                     sessions: true,
-                    allowed_origins: &[],
+                    allowed_origins: &AllowedOrigins::default(),
                     accepts: &|_| true,
                     page: &|_| None,
                 },

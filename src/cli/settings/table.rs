@@ -5,8 +5,8 @@ use sundown::config::StoreConfig;
 use sundown::store::redis::RedisStore;
 
 use super::values::{
-    address_in_url, bytes, durability, duration, level, log_format, origins, paths, sqlite_path,
-    sqlite_url, store, switch,
+    address_in_url, bytes, durability, duration, entries, level, log_format, origins, paths,
+    sqlite_path, sqlite_url, store, switch,
 };
 use super::{App, Group, Setting};
 
@@ -106,13 +106,26 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..BASE
     },
     Setting {
+        name: "admin-hosts",
+        metavar: "LIST",
+        default: "",
+        group: Group::Listeners,
+        help: "Names under which --admin may be asked, separated by commas: app_blue:8001, or \
+               app_blue for any port. Addresses and localhost always may. Any other name is \
+               answered 421: a web page could have given it to this machine, and read the metrics.",
+        expected: "names separated by commas, each with a port or without",
+        apply: |s, text| put(&mut s.config.admin_hosts, Some(entries(text))),
+        ..BASE
+    },
+    Setting {
         name: "allowed-origins",
         metavar: "LIST",
         default: "*",
         group: Group::Listeners,
         help: "The origins whose pages may connect, separated by commas, as browsers send them: \
-               https://example.org,https://app.example.org. Empty or `*` is every origin, and \
-               then any web page can connect its visitors.",
+               https://example.org,https://*.example.org (all names below, and not itself), \
+               file:// or app://. for pages of apps. Empty or `*` is every origin, and then any \
+               web page can connect its visitors.",
         expected: "origins separated by commas, or * alone for all",
         apply: |s, text| put(&mut s.config.allowed_origins, origins(text)),
         ..BASE

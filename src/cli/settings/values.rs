@@ -79,13 +79,16 @@ pub(super) fn paths(text: &str) -> Option<Vec<String>> {
     (!list.iter().any(String::is_empty)).then_some(list)
 }
 
+/// What stands between commas.
+pub(super) fn entries(text: &str) -> Vec<String> {
+    let entries = text.split(',').map(str::trim);
+    let entries = entries.filter(|entry| !entry.is_empty());
+    entries.map(str::to_owned).collect()
+}
+
 /// No list is every origin; `*` among others would be a list that lists nothing.
 pub(super) fn origins(text: &str) -> Option<Vec<String>> {
-    let entries = text
-        .split(',')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty());
-    let list: Vec<String> = entries.map(str::to_owned).collect();
+    let list = entries(text);
     match list.as_slice() {
         // Two variables that are both unset must not let everybody in.
         [] if text.contains(',') => None,

@@ -6,6 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use sundown::config::{AdminHosts, AllowedOrigins};
 use sundown::net::handshake::{self, Decision, Rules};
 use sundown::net::http::{Answer, BadHead, Head, Incoming};
 use sundown_fuzz::{choice, cut};
@@ -60,21 +61,23 @@ fn in_words(head: &Head) -> String {
 }
 
 fn decide(head: &Head) {
-    let origins = ["https://example.org".to_owned()];
+    let origins = AllowedOrigins::parse(&["https://example.org".to_owned()]);
+    let (origins, all) = (origins.expect("an origin"), AllowedOrigins::default());
+    let hosts = AdminHosts::default();
     for bits in 0..16 {
         let is_set = |bit: u8| bits & 1 << bit != 0;
         let rules = Rules {
             ready: is_set(0),
             upgrades: is_set(1),
             sessions: is_set(2),
-            allowed_origins: if is_set(3) { &origins } else { &[] },
+            allowed_origins: if is_set(3) { &origins } else { &all },
             accepts: &|path| path == "/ws/chat/",
             page: &|path| (path == "/").then(|| Answer::json(200, "a page")),
         };
         check(handshake::decide(head, &rules), &rules);
     }
     for ready in [false, true] {
-        match handshake::decide_admin(head, ready) {
+        match handshake::decide_admin(head, ready, &hosts) {
             Decision::Upgrade(_) => panic!("operators get no WebSocket"),
             Decision::Answer(answer) => written(&answer.to_bytes(!handshake::is_head(head), DATE)),
             Decision::Metrics => assert_eq!(head.uri().path(), "/metrics"),

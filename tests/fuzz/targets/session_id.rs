@@ -6,6 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use sundown::config::AllowedOrigins;
 use sundown::engine::io::SessionId;
 use sundown::engine::message::ServerMessage;
 use sundown::net::handshake::{self, Decision, Rules};
@@ -96,7 +97,7 @@ fn ask(query: &[u8]) -> Got {
         ready: true,
         upgrades: true,
         sessions: true,
-        allowed_origins: &[],
+        allowed_origins: &AllowedOrigins::default(),
         page: &|_| None,
         accepts: &|path| path == "/ws/chat/",
     };
