@@ -6,6 +6,7 @@
 
 mod broadcasting;
 mod counting;
+mod noting;
 mod reading;
 mod stopping;
 mod store_log;
@@ -35,6 +36,7 @@ use crate::net::listener::Listener;
 use crate::net::token::Source;
 use crate::signals::Signals;
 use crate::store::{Bus, SessionStore};
+pub(crate) use noting::Names;
 pub(crate) use store_log::StoreLog;
 
 /// The loop and everything it drives.
@@ -58,6 +60,8 @@ pub(crate) struct EventLoop {
     pub(crate) allowed_origins: AllowedOrigins,
     pub(crate) admin_hosts: AdminHosts,
     pub(crate) paths: Vec<String>,
+    /// What sessions are called in the log.
+    pub(crate) names: Names,
     /// The page of a path, if pages are served.
     pub(crate) page: Box<Pages>,
     /// The clock at the beginning of the turn.
@@ -235,6 +239,7 @@ impl EventLoop {
                 self.count_answer(entrance, 101, true);
                 self.connections.upgrade(conn, &upgrade.response, now);
                 let (protocol, session) = (upgrade.protocol, upgrade.session);
+                self.note_upgrade(conn, head, protocol, session.as_ref());
                 self.handle_input(Input::Opened {
                     conn,
                     protocol,
@@ -248,6 +253,7 @@ impl EventLoop {
         };
         let is_handshake = entrance == Entrance::Public && handshake::is_handshake(head);
         self.count_answer(entrance, answer.status, is_handshake);
+        noting::note_answer(conn, head, answer.status);
         self.connections
             .answer(conn, &answer, !handshake::is_head(head), now);
     }

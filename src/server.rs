@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::app::Application;
 use crate::engine::shutdown::Outcome;
 use crate::error::Error;
-use crate::event_loop::{EventLoop, Requests, StoreLog};
+use crate::event_loop::{EventLoop, Names, Requests, StoreLog};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::Listener;
@@ -105,6 +105,7 @@ impl Server {
                 Some(_) | None => Box::new(web::nothing),
             },
             paths: config.paths,
+            names: Names::default(),
             now,
             sweeping: false,
             stopped: false,

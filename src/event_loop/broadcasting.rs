@@ -132,6 +132,8 @@ impl EventLoop {
     }
 
     fn answer_broadcast(&mut self, conn: ConnId, answer: &Answer) {
+        let (number, status) = (conn.generation, answer.status);
+        log::debug!("connection {number}: {status} for POST /broadcast");
         self.metrics.answered("admin", answer.status, false);
         self.connections
             .answer(conn, answer, true, self.now.instant);

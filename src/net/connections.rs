@@ -4,6 +4,7 @@
 //! last step of the turn, so that an event or an output can never reach a later tenant of a slot;
 //! and nothing that is in a line, before its turn has come.
 
+use std::fmt;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -174,6 +175,7 @@ impl Connections {
     ) {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
+        log::debug!("connection {generation}: from {}", Peer(&socket, entrance));
         let connection = Connection::new(socket, generation, entrance);
         let (slot, connection) = self.table.insert(connection);
         if entrance == Entrance::Admin {
@@ -328,6 +330,22 @@ impl Connections {
                 generation: connection.generation,
             })
             .collect()
+    }
+}
+
+/// Who has connected, and where. It is asked for when it is shown.
+struct Peer<'a>(&'a TcpStream, Entrance);
+
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.peer_addr() {
+            Ok(addr) => addr.fmt(f)?,
+            Err(_) => f.write_str("a process on this host")?,
+        }
+        match self.1 {
+            Entrance::Public => f.write_str(" on --listen"),
+            Entrance::Admin => f.write_str(" on --admin"),
+        }
     }
 }
 

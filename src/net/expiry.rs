@@ -62,6 +62,8 @@ impl Connections {
                 return;
             };
             if let Some(conn) = self.id_at(slot) {
+                let number = conn.generation;
+                log::debug!("connection {number}: 503 before its request was whole, for others");
                 self.tally.answered(entrance, 503);
                 self.answer(conn, &Answer::unavailable("no room"), true, now);
             }
@@ -108,6 +110,8 @@ impl Connections {
                     self.release(slot);
                 } else {
                     let entrance = connection.entrance;
+                    let number = conn.generation;
+                    log::debug!("connection {number}: 408, its request took too long");
                     self.tally.answered(entrance, 408);
                     self.answer(conn, &Answer::json(408, "request timeout"), true, now);
                 }
@@ -124,6 +128,8 @@ impl Connections {
             Kind::Closing => {
                 let connection = self.get_mut(conn)?;
                 if !std::mem::replace(&mut connection.tallied, true) {
+                    let number = connection.generation;
+                    log::debug!("connection {number}: lost, it did not close in time");
                     self.tally.lost();
                 }
                 self.kill(slot);

@@ -10,6 +10,7 @@ use super::connections::{Connections, live};
 use super::handshake;
 use super::http::{self, Head};
 use super::intake::Intake;
+use super::tally;
 use super::websocket::{Payload, Received};
 use crate::config::Limits;
 use crate::engine::io::{CloseReason, ConnId};
@@ -197,6 +198,8 @@ impl Connections {
             }
             Err(bad) => {
                 let answer = handshake::answer_bad_head(bad);
+                let (number, status) = (connection.generation, answer.status);
+                log::debug!("connection {number}: {status}, its request is bad");
                 self.tally.answered(connection.entrance, answer.status);
                 self.answer(conn, &answer, true, now);
                 None
@@ -318,6 +321,8 @@ impl Connections {
         let deaf = matches!(connection.phase, Phase::Deaf(_));
         let unsent = connection.unsent() > 0;
         if (open || deaf) && !std::mem::replace(&mut connection.tallied, true) {
+            let number = connection.generation;
+            log::debug!("connection {number}: lost, without a Close");
             self.tally.lost();
         }
         if outcome == ReadOutcome::End && open {
@@ -338,7 +343,10 @@ impl Connections {
             && !std::mem::replace(&mut connection.tallied, true)
             && let Phase::Open(Some(codec)) = &connection.phase
         {
-            self.tally.closed_by_peer(codec.peer_close_code());
+            let code = codec.peer_close_code();
+            let (number, shown) = (connection.generation, code.unwrap_or(tally::NO_STATUS));
+            log::debug!("connection {number}: Close {shown} by its peer");
+            self.tally.closed_by_peer(code);
         }
     }
 

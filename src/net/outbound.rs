@@ -99,6 +99,8 @@ impl Connections {
         if let Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) = &mut connection.phase {
             codec.close(reason, &mut connection.outbound);
             if !std::mem::replace(&mut connection.tallied, true) {
+                let (number, code, text) = (connection.generation, reason.code, &reason.text);
+                log::debug!("connection {number}: Close {code} by us: {text}");
                 self.tally.closed(reason);
             }
             self.mark_dirty(conn.slot);
@@ -133,6 +135,8 @@ impl Connections {
                 && let Phase::Handshake { .. } = connection.phase
             {
                 let entrance = connection.entrance;
+                let (number, status) = (connection.generation, answer.status);
+                log::debug!("connection {number}: {status} before its request was whole");
                 self.tally.answered(entrance, answer.status);
                 self.answer(conn, answer, true, now);
             }

@@ -24,7 +24,7 @@ pub(crate) struct Tally {
 /// RFC 6455, section 7.1.5: what stands for a connection that ended without a Close.
 const ABNORMAL: u16 = 1006;
 /// The same for a Close without a code.
-const NO_STATUS: u16 = 1005;
+pub(super) const NO_STATUS: u16 = 1005;
 
 /// Codes of an application, and their texts, that are counted by themselves.
 const CLOSES_MAX: usize = 64;

@@ -12,6 +12,7 @@ mod support;
 mod barrier;
 mod broadcast;
 mod crowded;
+mod debug_log;
 mod deployed;
 mod edges_frames;
 mod edges_http;

@@ -1,0 +1,68 @@
+//! `--log debug`: a line for each request. What a connection is called is its number on this server;
+//! its beginning and its end are logged by `net`, which sees them.
+//!
+//! It must never log a session's id, which is a secret, nor a query, which has it.
+
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+
+use super::EventLoop;
+use crate::engine::io::{ConnId, Protocol, SessionId};
+use crate::net::http::Head;
+
+/// What a session is called in the log: a hash with a key that every start makes anew. It tells two
+/// sessions apart within one log, and nobody who knows it finds the id.
+#[derive(Debug, Default)]
+pub(crate) struct Names(RandomState);
+
+/// As much of a path as is logged.
+const PATH_CHARS_MAX: usize = 128;
+
+struct Name(u64);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{:08x}", self.0 as u32)
+    }
+}
+
+impl Names {
+    fn of(&self, session: &SessionId) -> Name {
+        Name(self.0.hash_one(session.as_str()))
+    }
+}
+
+impl EventLoop {
+    /// A client is let in.
+    pub(super) fn note_upgrade(
+        &self,
+        conn: ConnId,
+        head: &Head,
+        protocol: Protocol,
+        session: Option<&SessionId>,
+    ) {
+        if !log::log_enabled!(log::Level::Debug) {
+            return;
+        }
+        let protocol = match protocol {
+            Protocol::Plain => "no subprotocol",
+            Protocol::V1 => "sundown.v1",
+        };
+        let session = session.map(|session| self.names.of(session).to_string());
+        let session = session.as_deref().unwrap_or("of no name");
+        let (number, path) = (conn.generation, path(head));
+        log::debug!("connection {number}: 101 for {path}, {protocol}, session {session}");
+    }
+}
+
+/// A request is answered otherwise.
+pub(super) fn note_answer(conn: ConnId, head: &Head, status: u16) {
+    if log::log_enabled!(log::Level::Debug) {
+        let (number, method, path) = (conn.generation, head.method(), path(head));
+        log::debug!("connection {number}: {status} for {method} {path}");
+    }
+}
+
+fn path(head: &Head) -> String {
+    head.uri().path().chars().take(PATH_CHARS_MAX).collect()
+}
