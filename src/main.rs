@@ -8,6 +8,7 @@
 mod cli;
 
 use std::env;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use cli::args::{self, Command};
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve(settings)) => match signals.and_then(|it| serve(*settings, it)) {
             Ok(code) => return ExitCode::from(code),
             Err(error) => {
-                output::print_error(&error.to_string());
+                output::print_error(&format!("{error}{}", hint(&error)));
                 exit_code(&error)
             }
         },
@@ -75,8 +76,8 @@ fn main() -> ExitCode {
                 FAILED
             }
         },
-        Ok(Command::Help) => {
-            output::print_text(&help::text());
+        Ok(Command::Help(command)) => {
+            output::print_text(&help::text(command));
             0
         }
         Ok(Command::Version) => {
@@ -102,6 +103,7 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     let Settings { config, app, .. } = settings;
     let connections = config.limits.connections_max;
     let timeout = config.shutdown.timeout;
+    let has_page = config.web;
     let beside = unsaved::beside(&config);
     let path = match app {
         App::Chat => config.paths.first().cloned().unwrap_or_default(),
@@ -114,7 +116,7 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     let server = server.with_signals(signals)?;
     // Not before: a server that cannot start says so in one line and nothing else.
     descriptors::provide(connections);
-    announce(&server, &path);
+    announce(&server, &path, has_page);
     let mut notifier = Notifier::new(env::var_os(notify::VARIABLE));
     notifier.listening(server.local_addr());
     let mut outcome = run(server, &mut notifier)?;
@@ -153,13 +155,30 @@ fn run(mut server: Server, notifier: &mut Notifier) -> Result<Outcome, Error> {
 }
 
 /// The start-up lines: connections are accepted from here on.
-fn announce(server: &Server, path: &str) {
+fn announce(server: &Server, path: &str, has_page: bool) {
     let url = stream::url("ws", &server.local_addr(), path);
     output::print_line(&format!("listening on {url}"));
+    // As a browser on this machine finds it; none speaks to a socket in the file system.
+    let address = stream::reachable(&server.local_addr()).and_then(|address| address.tcp());
+    if let Some(address) = address.filter(|_| has_page) {
+        output::print_line(&format!("page on http://{address}/"));
+    }
     if let Some(admin) = server.admin_addr() {
         output::print_line(&format!("admin on http://{admin}"));
     }
     output::print_line(&format!("store {}", server.store_description()));
+}
+
+/// What to do about it, if that is known here.
+fn hint(error: &Error) -> &'static str {
+    if let Error::Bind { source, .. } = error
+        && source.kind() == ErrorKind::AddrInUse
+    {
+        "; stop who has it, or take free ports: \
+         SUNDOWN_LISTEN=127.0.0.1:0 SUNDOWN_ADMIN=127.0.0.1:0 make run"
+    } else {
+        ""
+    }
 }
 
 fn exit_code(error: &Error) -> u8 {

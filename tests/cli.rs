@@ -401,7 +401,7 @@ fn an_error_for_a_full_pipe_does_not_hold_up_the_exit() {
 fn it_says_where_it_listens_and_reports_last() {
     let mut server = Server::start(&["--admin", "127.0.0.1:0"], &[("SUNDOWN_LISTN", "x")]);
     let lines = server.lines_until_ready();
-    let [listening, admin, store, _] = lines.as_slice() else {
+    let [listening, _page, admin, store, _] = lines.as_slice() else {
         panic!("{lines:?}");
     };
     assert!(
@@ -534,7 +534,7 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
 fn without_an_admin_listener_nothing_is_said_of_one() {
     let mut server = Server::start(&["--admin", "off", "--app", "echo"], &[]);
     let lines = server.lines_until_ready();
-    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(
         lines[0].ends_with('/') && !lines[0].ends_with("/ws/chat/"),
         "{lines:?}"
@@ -560,7 +560,8 @@ fn an_address_in_use_is_exit_1_and_one_line() {
     assert_eq!(out.status.code(), Some(1), "{line}");
     assert!(out.stdout.is_empty());
     assert_eq!(line.lines().count(), 1, "{line}");
-    assert!(line.contains(&addr.to_string()), "{line}");
+    assert!(line.contains(&format!("{addr} (--listen)")), "{line}");
+    assert!(line.contains("SUNDOWN_LISTEN="), "{line}");
 }
 
 #[test]

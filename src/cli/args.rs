@@ -19,7 +19,8 @@ pub(crate) enum Command {
     Smoke(Box<Settings>),
     Broadcast(Box<Settings>, String),
     ShutdownReport(shutdown_report::Request),
-    Help,
+    /// About all of it, or about one command.
+    Help(Option<&'static str>),
     Version,
 }
 
@@ -42,7 +43,9 @@ pub(crate) fn parse(
     let mut probe = Probe::Ready;
     while let Some(arg) = parser.next().map_err(|error| refuse_lexopt(&error))? {
         match arg {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Short('h') | Arg::Long("help") => {
+                return Ok(Command::Help(command.and_then(Word::with_help)));
+            }
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Long("live") => probe = Probe::Live,
             Arg::Long(name) => {
@@ -67,7 +70,7 @@ pub(crate) fn parse(
     }
     let word = command.unwrap_or(Word::Serve);
     if word == Word::Help {
-        return Ok(Command::Help);
+        return Ok(Command::Help(None));
     }
     if probe == Probe::Live && word != Word::Healthcheck {
         return Err(Usage("--live is for healthcheck alone".to_owned()));
@@ -79,7 +82,7 @@ pub(crate) fn parse(
         Word::Healthcheck => Command::Healthcheck(settings, probe),
         Word::Smoke => Command::Smoke(settings),
         Word::ShutdownReport => return Err(no_settings()),
-        Word::Help => Command::Help,
+        Word::Help => Command::Help(None),
     })
 }
 
@@ -94,7 +97,9 @@ fn shutdown_report(mut parser: Parser) -> Result<Command, Usage> {
     let (mut source, mut svg) = (None, false);
     while let Some(arg) = parser.next().map_err(|error| refuse_lexopt(&error))? {
         match arg {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Short('h') | Arg::Long("help") => {
+                return Ok(Command::Help(Word::ShutdownReport.with_help()));
+            }
             Arg::Long("svg") => svg = true,
             Arg::Long(_) | Arg::Short(_) => return Err(no_settings()),
             Arg::Value(path) => {
@@ -146,6 +151,17 @@ enum Word {
 }
 
 impl Word {
+    /// The name of a command that has a help of its own.
+    fn with_help(self) -> Option<&'static str> {
+        match self {
+            Self::Serve | Self::Help => None,
+            Self::Healthcheck => Some("healthcheck"),
+            Self::Smoke => Some("smoke"),
+            Self::Broadcast => Some("broadcast"),
+            Self::ShutdownReport => Some("shutdown-report"),
+        }
+    }
+
     fn from_text(text: &str) -> Result<Self, Usage> {
         match text {
             "serve" => Ok(Self::Serve),
@@ -306,8 +322,8 @@ mod tests {
                 | Command::Smoke(settings)
                 | Command::Broadcast(settings, _),
             ) => *settings,
-            other
-            @ (Ok(Command::ShutdownReport(_) | Command::Help | Command::Version) | Err(_)) => {
+            other @ (Ok(Command::ShutdownReport(_) | Command::Help(_) | Command::Version)
+            | Err(_)) => {
                 panic!("{other:?}")
             }
         }
@@ -359,12 +375,19 @@ mod tests {
             Ok(Command::Healthcheck(_, Probe::Ready)) => "healthcheck",
             Ok(Command::Healthcheck(_, Probe::Live)) => "healthcheck --live",
             Ok(Command::Smoke(_)) => "smoke",
-            Ok(Command::Help) => "help",
+            Ok(Command::Help(_)) => "help",
             Ok(Command::Version) => "version",
             Ok(Command::ShutdownReport(_)) => "shutdown-report",
             Ok(Command::Broadcast(..)) => "broadcast",
             Err(_) => "error",
         };
+        for command in ["healthcheck", "smoke", "broadcast", "shutdown-report"] {
+            let Ok(Command::Help(about)) = run(&[command, "--help"], &[]) else {
+                panic!("{command}");
+            };
+            assert_eq!(about, Some(command));
+        }
+        assert_eq!(name(&["--help", "smoke"]), "help");
         assert_eq!(name(&[]), "serve");
         assert_eq!(name(&["serve", "--app", "echo"]), "serve");
         assert_eq!(name(&["--app=echo", "serve"]), "serve");

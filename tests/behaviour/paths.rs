@@ -31,6 +31,8 @@ fn the_service_is_where_it_is_said_to_be() {
     let lines = server.process.stdout.all();
     let first = format!("listening on ws://{}/blue/ws/", server.address);
     assert!(lines.contains(&first), "{lines:?}");
+    let page = format!("page on http://{}/", server.address);
+    assert!(lines.contains(&page), "{lines:?}");
     let page = get(server.address, "/").body;
     assert!(page.contains("data-path=\"/blue/ws/\""), "{page}");
     let smoke = Command::new(BINARY)

@@ -62,7 +62,7 @@ const LAYERS: &[Layer] = &[
     ("event_loop", "broadcast clock config engine error metrics net signals store::Bus store::BusEvent store::SessionStore", "log mio", "io"),
     ("server", "broadcast clock config engine error event_loop metrics net signals store web", "log mio rand", "net"),
     ("lib", "", "", ""),
-    ("main", "", "log sundown", "env process"),
+    ("main", "", "log sundown", "env io process"),
     ("cli", "", "humantime lexopt log rustix sundown", "io net os"),
     ("cli::output", "", "rustix sundown", "io os thread"),
     ("cli::logger", "cli::output", "humantime log serde serde_json sundown", "io"),
