@@ -13,14 +13,15 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::Serialize;
 use sundown::clock;
 
+use super::journal;
 use super::output::{Output, PATIENCE, PIECE, STDERR, printable};
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Text on a terminal, JSON anywhere else.
+    /// Text on a terminal and in the journal, JSON anywhere else.
     Auto,
-    /// `2026-11-22T13:19:00.000Z WARN text`.
+    /// `2026-11-22T13:19:00.000Z WARN text`; in the journal `<4>text`.
     Text,
     /// `{"ts":"2026-11-22T13:19:00.000Z","level":"WARN","target":"sundown::…","message":"text"}`.
     Json,
@@ -46,7 +47,9 @@ pub(crate) fn install() {
             let unix_ms = clock::now().unix_ms;
             json(unix_ms, Level::Error, "panic", &text)
         } else {
-            format!("{text}\n")
+            let priority = journal::priority(Level::Error);
+            let lines = text.lines().map(|line| format!("{priority}{line}\n"));
+            lines.collect()
         };
         STDERR.offer(text);
         STDERR.drain(clock::now().instant + PATIENCE);
@@ -56,7 +59,7 @@ pub(crate) fn install() {
 /// What is logged from here on, and how.
 pub(crate) fn configure(level: LevelFilter, format: Format) {
     let is_json = match format {
-        Format::Auto => !io::stderr().is_terminal(),
+        Format::Auto => !io::stderr().is_terminal() && !journal::is_journal(),
         Format::Text => false,
         Format::Json => true,
     };
@@ -128,7 +131,10 @@ impl Log for Logger {
 /// One line of at most [`PIECE`] bytes, so that it is written whole or not at all: nothing that a
 /// peer sends can begin a line of its own.
 fn text(unix_ms: u64, level: Level, _target: &str, said: &str) -> String {
-    let mut line = format!("{} {level} {}", timestamp(unix_ms), printable(said));
+    let mut line = match journal::priority(level) {
+        "" => format!("{} {level} {}", timestamp(unix_ms), printable(said)),
+        priority => format!("{priority}{}", printable(said)),
+    };
     if line.len() >= PIECE {
         line.truncate(beginning(&line, PIECE - "…\n".len()).len());
         line.push('…');
@@ -156,7 +162,7 @@ fn json(unix_ms: u64, level: Level, target: &str, said: &str) -> String {
         // Strings: there is nothing that can fail.
         let line = serde_json::to_string(&line).unwrap_or_default();
         // JSON escapes fewer characters than a terminal acts on.
-        printable(&line).into_owned() + "\n"
+        format!("{}{}\n", journal::priority(level), printable(&line))
     };
     let mut line = object(said);
     let mut said = beginning(said, PIECE);

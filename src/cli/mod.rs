@@ -6,6 +6,7 @@ pub(crate) mod broadcast;
 pub(crate) mod descriptors;
 pub(crate) mod healthcheck;
 pub(crate) mod help;
+mod journal;
 pub(crate) mod logger;
 pub(crate) mod notify;
 pub(crate) mod output;

@@ -14,9 +14,12 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use sundown::clock;
+
+use super::journal;
 
 /// The longest line of the log: a pipe takes so much whole, or not at all (`PIPE_BUF` on Linux).
 pub(crate) const PIECE: usize = 4096;
@@ -49,7 +52,8 @@ pub(crate) fn print_text(text: &str) {
 
 /// Prints the one line on standard error that goes before an exit.
 pub(crate) fn print_error(text: &str) {
-    STDERR.offer(format!("sundown: {}\n", printable(text)));
+    let priority = journal::priority(Level::Error);
+    STDERR.offer(format!("{priority}sundown: {}\n", printable(text)));
 }
 
 /// Waits until all that was printed and logged is written, but not beyond `deadline`.

@@ -24,6 +24,7 @@ mod fair_turns;
 mod frozen_redis;
 mod hangup;
 mod inner_limits;
+mod journal;
 mod kill9;
 mod long_report;
 mod lost_by_redis;

@@ -345,7 +345,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "auto",
         group: Group::Log,
         help: "`text` for people; `json`, one object a line (ts, level, target, message), for \
-               what collects logs; `auto` is text on a terminal, and json anywhere else.",
+               what collects logs; `auto` is text on a terminal and in systemd's journal, which \
+               gets a priority with each line and no time, and json anywhere else.",
         expected: "text, json or auto",
         apply: |s, text| put(&mut s.log_format, log_format(text)),
         ..BASE
