@@ -26,4 +26,5 @@ mod limits;
 mod proxy;
 mod quiet;
 mod site;
+mod sockets;
 mod stops;

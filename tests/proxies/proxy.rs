@@ -185,8 +185,9 @@ fn around_nginx(dir: &Path) -> String {
     let temporary = paths.map(|what| format!("    {what}_temp_path {dir}/{what};\n"));
     let temporary = temporary.concat();
     format!(
-        "daemon off;\npid {dir}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n{temporary}    \
-         include {dir}/nginx.conf;\n}}\n"
+        // By root, its workers are of no other user: all is in directories of the test's own.
+        "daemon off;\nuser root root;\npid {dir}/pid;\nerror_log stderr;\nevents {{}}\n\
+         http {{\n{temporary}    include {dir}/nginx.conf;\n}}\n"
     )
 }
 

@@ -33,12 +33,21 @@ impl Ground {
     /// The proxy; nobody listens behind it.
     #[track_caller]
     pub(crate) fn prepare(kind: Kind, changes: &[Change]) -> Self {
+        Self::prepare_with(kind, |_| changes.to_vec())
+    }
+
+    /// The same, where the changes depend on the instances' addresses.
+    #[track_caller]
+    pub(crate) fn prepare_with(
+        kind: Kind,
+        changes: impl FnOnce(&[Backend; 2]) -> Vec<Change>,
+    ) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         make_certificate(dir.path());
         let [at, here, elsewhere, blue, blue_admin, green, green_admin] = addresses();
         let backends = [(blue, blue_admin), (green, green_admin)];
         let backends = backends.map(|(listen, admin)| Backend { listen, admin });
-        let proxy = Proxy::start(kind, dir.path(), at, backends, changes);
+        let proxy = Proxy::start(kind, dir.path(), at, backends, &changes(&backends));
         let doors = Doors::open(kind, dir.path(), at, [here, elsewhere]);
         Self {
             backends,
@@ -50,6 +59,30 @@ impl Ground {
 
     pub(crate) fn log(&self) -> String {
         self.proxy.log(self.dir.path())
+    }
+
+    /// Until the proxy passes requests to this instance.
+    #[track_caller]
+    pub(crate) fn until_reached(&self, colour: usize) {
+        let admin = self.backends[colour].admin;
+        let asked = || {
+            let page = http::get(admin, "/metrics").body;
+            let line = page.lines().find(|line| {
+                line.starts_with("sundown_handshakes_total{") && line.contains("\"upgraded\"")
+            });
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        };
+        let before = asked();
+        eventually("the proxy passes clients to the instance", || {
+            pause(ms(50));
+            let mut stream = Stream::connect(self.doors.here);
+            stream.queue(http::upgrade("/ws/chat/", &[]).as_bytes());
+            let answer = http::head(&mut stream, PATIENCE);
+            if answer.is_some_and(|answer| answer.status == 101) {
+                Client::over(stream).leave();
+            }
+            asked() > before
+        });
     }
 
     fn launch(&self, colour: usize, flags: &[String]) -> Server {
@@ -79,7 +112,7 @@ impl Site {
             flags,
         };
         for colour in [0, 1] {
-            site.until_reached(colour);
+            site.ground.until_reached(colour);
         }
         site
     }
@@ -88,31 +121,7 @@ impl Site {
     #[track_caller]
     pub(crate) fn restart(&mut self, colour: usize) {
         self.servers[colour] = self.ground.launch(colour, &self.flags);
-        self.until_reached(colour);
-    }
-
-    /// Until the proxy passes requests to this instance.
-    #[track_caller]
-    pub(crate) fn until_reached(&self, colour: usize) {
-        let admin = self.servers[colour].admin;
-        let asked = || {
-            let page = http::get(admin, "/metrics").body;
-            let line = page.lines().find(|line| {
-                line.starts_with("sundown_handshakes_total{") && line.contains("\"upgraded\"")
-            });
-            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        };
-        let before = asked();
-        eventually("the proxy passes clients to the instance", || {
-            pause(ms(50));
-            let mut stream = Stream::connect(self.ground.doors.here);
-            stream.queue(http::upgrade("/ws/chat/", &[]).as_bytes());
-            let answer = http::head(&mut stream, PATIENCE);
-            if answer.is_some_and(|answer| answer.status == 101) {
-                Client::over(stream).leave();
-            }
-            asked() > before
-        });
+        self.ground.until_reached(colour);
     }
 }
 
