@@ -111,6 +111,11 @@ impl Ledger {
         self.spilled = self.spilled.max(count);
     }
 
+    /// The spill does not hold what it was given, and nothing that it was given before.
+    pub fn handle_spill_lost(&mut self) {
+        self.spilled = 0;
+    }
+
     /// Messages processed so far.
     pub fn processed(&self) -> u64 {
         self.count

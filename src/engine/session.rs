@@ -314,6 +314,8 @@ impl Sessions {
         };
         if kept {
             session.ledger.handle_spilled(save.count);
+        } else {
+            session.ledger.handle_spill_lost();
         }
         let grown = session.ledger.processed() > save.count;
         let useful = (kept || grown) && !session.ledger.is_saved();

@@ -63,7 +63,8 @@ impl Spilling {
         match holds_all {
             Some(true) => self.spilled.insert(slot),
             Some(false) => self.want(slot),
-            None => {}
+            // Be it that the spill has lost what it had.
+            None => self.spilled.remove(slot),
         }
     }
 

@@ -230,3 +230,62 @@ fn in_a_hurry_too() {
     let server = file.start(&redis, &[]);
     assert_eq!(Client::v1(&server, "hurried").1.count, 3);
 }
+
+/// A server whose Redis is frozen and whose client has sent a message that is not saved.
+#[track_caller]
+fn check_removed(remove: impl Fn(&Spill), expected: (Option<i32>, u64)) -> Spill {
+    let (mut redis, file) = (Redis::durable(), Spill::new());
+    let mut server = file.start(&redis, &[]);
+    let (client, _) = Client::v1(&server, "a");
+    remove(&file);
+    let exit = spill(&mut redis, &mut server, &mut [(client, 3)]);
+    let report = exit.report();
+    assert_eq!((exit.code, report.spilled), expected, "{report:?}");
+    if expected.0 == Some(1) {
+        assert_eq!(report.unsaved[0].count, 3);
+    }
+    file
+}
+
+fn remove_all(file: &Spill) {
+    for suffix in ["", "-wal", "-shm"] {
+        let path = format!("{}{suffix}", file.path.display());
+        std::fs::remove_file(path).expect("it is there");
+    }
+}
+
+#[test]
+fn a_spill_that_was_removed_is_made_again() {
+    let file = check_removed(remove_all, (Some(0), 1));
+    assert_eq!(file.rows(), [("a".to_owned(), 3)]);
+}
+
+#[test]
+fn a_spill_whose_directory_was_removed_is_told_by_the_exit_code() {
+    let remove = |file: &Spill| {
+        let dir = file.path.parent().expect("a directory");
+        std::fs::remove_dir_all(dir).expect("it is there");
+    };
+    check_removed(remove, (Some(1), 0));
+}
+
+/// It is removed when the sessions are in it, and a client that does not answer its Close is what
+/// the exit waits for.
+#[test]
+fn a_spill_that_is_removed_shortly_before_the_exit_is_made_again() {
+    let (redis, file) = (Redis::durable(), Spill::new());
+    let mut server = file.start(&redis, &[]);
+    let (mut a, _) = Client::v1(&server, "a");
+    let (mut silent, _) = Client::v1(&server, "silent");
+    redis.freeze();
+    for client in [&mut a, &mut silent] {
+        client.text("not saved");
+        client.stream.flush();
+    }
+    server.terminate();
+    assert_eq!(a.until_close().0, 1001);
+    remove_all(&file);
+    let exit = server.exit();
+    assert_eq!((exit.code, exit.report().spilled), (Some(0), 2));
+    assert_eq!(file.rows(), [("a".to_owned(), 1), ("silent".to_owned(), 1)]);
+}

@@ -37,6 +37,7 @@ const LAYERS: &[Layer] = &[
     ("store::record", "", "", ""),
     ("store::sqlite", "engine::io error store::Remains store::SessionStore store::database store::expiry", "log mio rusqlite", ""),
     ("store::spill", "engine::io error store::Peer store::Remains store::SessionStore store::database store::expiry", "log mio rusqlite", "fs io"),
+    ("store::spill::place", "store::spill::file", "log mio", "thread"),
     ("store::database", "", "log rusqlite", "fs"),
     ("store::database::location", "", "log rusqlite rustix", "fs io os thread"),
     ("store::database::checkpointer", "engine::io::Disk error store::database::location", "log mio rusqlite", "fs thread"),

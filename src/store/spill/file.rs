@@ -16,7 +16,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::NOBODY;
 use super::lease::Lease;
 use crate::engine::io::{Disk, Save, SessionId};
-use crate::store::database::{self, Checkpointer, Kind, in_transaction, integer, unsigned};
+use crate::store::database::{
+    self, Checkpointer, Identity, Kind, in_transaction, integer, unsigned,
+};
 
 /// `SDWS`.
 const KIND: Kind = Kind {
@@ -56,6 +58,7 @@ pub(super) struct SpillFile {
     /// Where a link leads to: SQLite names the WAL after that, and the lock must be the same for
     /// all who have the file.
     real_path: PathBuf,
+    identity: Identity,
     waker: Arc<Waker>,
 }
 
@@ -103,13 +106,30 @@ impl SpillFile {
     pub(super) fn open(path: &Path, waker: Arc<Waker>) -> Result<Self, String> {
         let (conn, ()) = database::open(path, &KIND, add_expiry)?;
         let real_path = path.canonicalize().map_err(|error| error.to_string())?;
+        let identity = Identity::of(path).map_err(|error| error.to_string())?;
         Ok(Self {
             conn,
+            identity,
             checkpointer: None,
             path: path.to_owned(),
             real_path,
             waker,
         })
+    }
+
+    /// What has become of the file, if it is not the one that is open any more.
+    pub(super) fn changed(&self) -> Option<String> {
+        self.identity.changed()
+    }
+
+    /// As it was given.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Wakes the loop.
+    pub(super) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
     }
 
     /// What it is, for people.

@@ -11,6 +11,7 @@
 
 mod file;
 mod lease;
+mod place;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use self::file::{Row, SpillFile};
+use self::place::Place;
 use self::replay::Replay;
 use super::database::is_locked;
 use super::expiry::Expiry;
@@ -41,7 +43,7 @@ pub struct SpillingStore {
     seen_to: bool,
     asked: VecDeque<Vec<Save>>,
     /// Rows that this process has written and that are still wanted.
-    written: HashMap<SessionId, (u64, u64)>,
+    written: HashMap<SessionId, Save>,
     /// Rows that the store has taken or refused.
     settled: Vec<Row>,
     /// Another process was writing: not before this.
@@ -52,13 +54,6 @@ pub struct SpillingStore {
     /// The turn's time, as last heard.
     now: Instant,
     expiry: Expiry,
-}
-
-enum Place {
-    /// It can be written, as far as is known.
-    File(Box<SpillFile>),
-    /// Why there is none.
-    Nowhere(String),
 }
 
 /// What the engine is told of the store.
@@ -82,6 +77,9 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long the last attempt may wait for that process: the loop is over, and nobody waits for it.
 const LAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long it may wait for a file that is made again.
+const REMAKING_MAX: Duration = Duration::from_millis(500);
 
 /// How soon to look again whether the other process has done the replay.
 const LEASE_PAUSE: Duration = Duration::from_millis(100);
@@ -194,7 +192,7 @@ impl SpillingStore {
             return;
         }
         for save in batch {
-            let covered = |&(epoch, count): &(u64, u64)| epoch == save.epoch && count <= save.count;
+            let covered = |row: &Save| row.epoch == save.epoch && row.count <= save.count;
             if self.written.get(&save.session).is_some_and(covered) {
                 self.written.remove(&save.session);
                 self.settled.push(Row::of(save));
@@ -225,8 +223,11 @@ impl SpillingStore {
         if self.asked.is_empty() && self.settled.is_empty() {
             return;
         }
+        self.look_for_file();
+        self.place.collect();
         let file = match &mut self.place {
             Place::File(file) => file,
+            Place::Remaking(_) => return,
             Place::Nowhere(reason) => {
                 let refused = self.asked.drain(..);
                 log::error!("no spill: {reason}");
@@ -240,9 +241,7 @@ impl SpillingStore {
             match file.put(&batch, self.expiry.expires_ms()) {
                 Ok(()) => {
                     kept += batch.len();
-                    let rows = batch
-                        .iter()
-                        .map(|s| (s.session.clone(), (s.epoch, s.count)));
+                    let rows = batch.iter().map(|s| (s.session.clone(), s.clone()));
                     self.written.extend(rows);
                     self.events
                         .push_back(StoreEvent::Spilled { batch, kept: true });
@@ -279,6 +278,21 @@ impl SpillingStore {
         }
     }
 
+    /// Makes the file again if it was removed, moved or replaced, and puts all that this process has
+    /// written, and that is still wanted, into the new one.
+    fn look_for_file(&mut self) {
+        let Some(change) = self.place.changed() else {
+            return;
+        };
+        log::error!("the spill: {change}");
+        self.place.remake();
+        self.settled.clear();
+        let rows: Vec<_> = self.written.drain().map(|(_, save)| save).collect();
+        for rows in rows.chunks(ROWS_MAX) {
+            self.asked.push_back(rows.to_vec());
+        }
+    }
+
     /// Looks whether there is something to replay, and goes on with it.
     fn replay(&mut self) {
         match &mut self.gate {
@@ -291,7 +305,7 @@ impl SpillingStore {
     fn look(&mut self) {
         let file = match &self.place {
             Place::File(file) => file,
-            Place::Nowhere(_) => return self.open_gate(),
+            Place::Remaking(_) | Place::Nowhere(_) => return self.open_gate(),
         };
         match file.is_empty() {
             Ok(true) => return self.open_gate(),
@@ -402,9 +416,13 @@ impl SessionStore for SpillingStore {
     }
 
     fn finish(&mut self) {
+        if !self.written.is_empty() {
+            self.look_for_file();
+        }
         if self.asked.is_empty() {
             return;
         }
+        self.place.wait(REMAKING_MAX);
         if let Place::File(file) = &self.place
             && let Err(error) = file.wait_for_locks(LAST_PAUSE)
         {
