@@ -98,8 +98,9 @@ was refused (503: the server shuts down) or nobody answers within 10 seconds.",
         text: "\
 `sundown shutdown-report` reads what a server has printed, from a file or from
 standard input, and draws the last report in it as a time line; with --svg as
-an SVG. What a supervisor writes in front of a line is let pass. It exits with
-0, and with 1 when there is no report or the last one is not whole.",
+an SVG. What a supervisor writes in front of a line is let pass; Docker's
+json-file logs and `journalctl -o json` are read, too. It exits with 0, and
+with 1 when there is no report or the last one is not whole.",
         settings: &[],
         example: "docker logs app_blue | sundown shutdown-report -",
     },
