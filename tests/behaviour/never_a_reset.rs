@@ -81,7 +81,20 @@ impl Answers {
 
 #[track_caller]
 fn check(flags: &[&str]) {
+    check_among(0, flags);
+}
+
+/// The same among so many sockets that were answered, and do not close.
+#[track_caller]
+fn check_among(lingering: usize, flags: &[&str]) {
     let mut server = Server::start("memory:", flags);
+    let linger = |_| {
+        let mut stream = Stream::connect(server.address);
+        stream.queue(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.flush();
+        stream
+    };
+    let _lingering: Vec<_> = (0..lingering).map(linger).collect();
     let guest = |habit| Guest {
         habit,
         session: None,
@@ -135,6 +148,24 @@ fn through_a_long_shutdown() {
         "--shutdown-timeout",
         "3s",
     ]);
+}
+
+/// There is no room for them but that of sockets which linger, before the shutdown and in it.
+#[test]
+fn in_a_crowd_that_leaves_no_room() {
+    check_among(
+        300,
+        &[
+            "--max-connections",
+            "20",
+            "--drain-timeout",
+            "1s",
+            "--persist-timeout",
+            "1500ms",
+            "--shutdown-timeout",
+            "2s",
+        ],
+    );
 }
 
 /// The end of the listener is where resets come from: many ends in a row.
