@@ -18,6 +18,10 @@ pub enum BroadcastError {
     NotJson(String),
     /// So many wait to be sent already that this one was not taken.
     TooMany,
+    /// A shutdown has begun: nobody is told.
+    ShuttingDown,
+    /// Every client of this node is told. Other nodes are out of reach: their clients are not.
+    OnlyHere,
 }
 
 impl fmt::Display for BroadcastError {
@@ -25,6 +29,10 @@ impl fmt::Display for BroadcastError {
         match self {
             Self::TooLarge => write!(f, "more than {} bytes", Limits::BROADCAST_BYTES_MAX),
             Self::NotJson(error) => write!(f, "not JSON: {error}"),
+            Self::ShuttingDown => f.write_str("shutting down"),
+            Self::OnlyHere => {
+                f.write_str("only this node's clients are told: other nodes are out of reach")
+            }
             Self::TooMany => f.write_str("too many broadcasts wait already"),
         }
     }

@@ -7,6 +7,7 @@
 mod broadcasting;
 mod counting;
 mod noting;
+mod promises;
 mod reading;
 mod stopping;
 mod store_log;
@@ -36,7 +37,9 @@ use crate::net::listener::Listener;
 use crate::net::token::Source;
 use crate::signals::Signals;
 use crate::store::{Bus, SessionStore};
+pub(crate) use broadcasting::Announced;
 pub(crate) use noting::Names;
+pub(crate) use promises::Promises;
 pub(crate) use store_log::StoreLog;
 
 /// The loop and everything it drives.
@@ -54,6 +57,8 @@ pub(crate) struct EventLoop {
     pub(crate) store: Box<dyn SessionStore>,
     /// The way to other nodes, where there is one.
     pub(crate) bus: Option<Bus>,
+    /// What was said on it, and not answered.
+    pub(crate) announced: Announced,
     pub(crate) metrics: Metrics,
     pub(crate) store_log: StoreLog,
     pub(crate) limits: Limits,
@@ -82,6 +87,8 @@ pub(crate) struct Requests {
     pub(crate) waker: Arc<Waker>,
     pub(crate) shutdowns: AtomicU32,
     pub(crate) broadcasts: SyncSender<Arc<str>>,
+    /// How many of those are not queued for all clients yet.
+    pub(crate) promises: Promises,
 }
 
 /// Store answers may ask for more of the store (a claim that waited for a save): so often in one
@@ -163,6 +170,9 @@ impl EventLoop {
         }
         if woken {
             self.dispatch_requests();
+        }
+        if self.engine.is_shutting_down() {
+            self.requests.promises.close();
         }
         if store_ready || woken {
             self.store.handle_ready(self.now);
@@ -354,6 +364,7 @@ impl EventLoop {
             // Whoever waits in the queue is a stranger, too.
             sockets: self.connections.len() + usize::from(self.sweeping && self.may_accept()),
             heard_at: self.connections.heard_at(),
+            promised: self.requests.promises.len(),
         }
     }
 
@@ -424,8 +435,8 @@ impl EventLoop {
                 Output::Finish { conn } => self.connections.finish(conn, now),
                 Output::Pause { conn } => self.connections.set_paused(conn, true, now),
                 Output::Resume { conn } => self.connections.set_paused(conn, false, now),
-                Output::Publish { text } => self.publish(&text),
-                Output::Broadcast { asker, told } => self.broadcast_told(asker, told),
+                Output::Publish { text, origin } => self.publish(&text, origin),
+                Output::Broadcast { origin, told } => self.broadcast_told(origin, told),
                 Output::CloseListener => self.shut_queues(),
                 Output::Cut { conn } => self.connections.cut(conn),
                 Output::Stop => {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::app::Application;
 use crate::engine::shutdown::Outcome;
 use crate::error::Error;
-use crate::event_loop::{EventLoop, Names, Requests, StoreLog};
+use crate::event_loop::{Announced, EventLoop, Names, Promises, Requests, StoreLog};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::listener::Listener;
@@ -78,7 +78,7 @@ impl Server {
             seed: rng.random(),
             now,
         })?;
-        let (said, broadcasts) = mpsc::sync_channel(config.limits.broadcasts_max);
+        let (requests, broadcasts) = requests(waker, config.limits.broadcasts_max);
         let engine = Engine::new(&config, Box::new(app), rng.random(), now);
         let event_loop = EventLoop {
             events: Events::with_capacity(EVENTS_MAX),
@@ -87,14 +87,11 @@ impl Server {
             listener,
             admin,
             signals: None,
-            requests: Arc::new(Requests {
-                waker,
-                shutdowns: AtomicU32::new(0),
-                broadcasts: said,
-            }),
+            requests,
             broadcasts,
             store,
             bus,
+            announced: Announced::default(),
             metrics: Metrics::default(),
             store_log: StoreLog::default(),
             limits: config.limits,
@@ -177,6 +174,18 @@ impl Server {
     }
 }
 
+/// What other threads ask, and where the loop hears what they say to everybody: at most so many.
+fn requests(waker: Arc<Waker>, broadcasts_max: usize) -> (Arc<Requests>, Receiver<Arc<str>>) {
+    let (broadcasts, said) = mpsc::sync_channel(broadcasts_max);
+    let requests = Requests {
+        waker,
+        shutdowns: AtomicU32::new(0),
+        broadcasts,
+        promises: Promises::new(broadcasts_max),
+    };
+    (Arc::new(requests), said)
+}
+
 impl Handle {
     /// Begins the shutdown; a second call skips the drain, a third ends it at once.
     pub fn shutdown(&self) {
@@ -185,20 +194,28 @@ impl Handle {
     }
 
     /// Says something to every client of every node: each gets the text message
-    /// `{"broadcast":<json>}`. Returns at once; what has not been sent when a shutdown begins is
-    /// not sent any more.
+    /// `{"broadcast":<json>}`. Returns at once.
     ///
-    /// `Ok` says that it was handed over. If 16 wait already when the loop takes it, or a shutdown
-    /// has begun, it is dropped (`sundown_broadcasts_refused_total`).
+    /// `Ok` is a promise: every client of this node that is connected, and is still there when its
+    /// turn comes, is told, also in a shutdown that begins meanwhile. Who has no room for it
+    /// (`--max-outbound-bytes`) is closed, as by any other message. Otherwise nobody is told, but
+    /// for [`BroadcastError::OnlyHere`]: then other nodes are out of reach.
     ///
     /// Across nodes it goes through Redis, if that keeps the sessions: once to each node that is in
-    /// reach at this moment, and to the others never.
+    /// reach at this moment, and to the others never. It waits for 3 seconds for a link that is
+    /// lost in this moment; `sundown_broadcasts_unpublished_total` counts what went nowhere.
     pub fn broadcast(&self, json: &str) -> Result<(), BroadcastError> {
         let text = broadcast::message(json.as_bytes())?;
+        let reaches_others = self.requests.promises.make()?;
+        // There is room for all that are promised. Without a loop, it is over.
         let sent = self.requests.broadcasts.try_send(text);
-        sent.map_err(|_| BroadcastError::TooMany)?;
+        sent.map_err(|_| BroadcastError::ShuttingDown)?;
         self.wake();
-        Ok(())
+        if reaches_others {
+            Ok(())
+        } else {
+            Err(BroadcastError::OnlyHere)
+        }
     }
 
     fn wake(&self) {

@@ -471,6 +471,38 @@ fn a_handle_says_something_to_every_client() {
     server.outcome();
 }
 
+/// `Ok` is a promise, however many come at once, and whatever comes next.
+#[test]
+fn what_a_handle_was_promised_is_said_in_a_burst_and_before_the_goodbye() {
+    for ends_at_once in [false, true] {
+        let server = Running::start(config(&Store::Memory), Echo);
+        let mut client = server.plain("/a");
+        let mut promised = Vec::new();
+        for n in 0..200 {
+            let said = server.handle.broadcast(&n.to_string());
+            assert!(
+                matches!(said, Ok(()) | Err(BroadcastError::TooMany)),
+                "{said:?}"
+            );
+            promised.extend(said.is_ok().then_some(n));
+        }
+        if ends_at_once {
+            server.handle.shutdown();
+        }
+        for n in &promised {
+            let expected = format!("{{\"broadcast\":{n}}}");
+            assert_eq!(client.meet(), Event::Text(expected));
+        }
+        server.handle.shutdown();
+        assert_farewell(client, 0);
+        assert_eq!(
+            server.handle.broadcast("1"),
+            Err(BroadcastError::ShuttingDown)
+        );
+        server.outcome();
+    }
+}
+
 #[test]
 fn what_a_handle_says_to_a_loop_that_does_not_turn_is_bounded() {
     let server = Server::bind(config(&Store::Memory), Chat).expect("a server");

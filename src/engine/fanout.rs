@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::clients::Stage;
-use super::io::{Broadcast, Now, Output};
+use super::io::{Broadcast, Levels, Now, Origin, Output};
 use super::message::ServerMessage;
 use super::timers::Timer;
 
@@ -96,28 +96,50 @@ impl Engine {
         }
     }
 
-    /// Somebody has something to say to everybody. It waits for its turn; in a shutdown, and when
-    /// too many wait already, it is refused.
+    /// Whether one more broadcast may wait.
+    pub fn has_room_for_broadcasts(&self) -> bool {
+        self.broadcasts.len() < self.broadcasts_max
+    }
+
+    /// Somebody has something to say to everybody. It waits for its turn. An operator is refused in
+    /// a shutdown, and when too many wait already; of what was promised, the shell hands over no
+    /// more than there is room for.
     pub(super) fn broadcast(&mut self, broadcast: Broadcast, now: Now) {
-        if !self.takes_broadcasts() {
+        let takes = match broadcast.origin {
+            Origin::Operator(_) => !self.is_shutting_down() && self.has_room_for_broadcasts(),
+            Origin::Handle | Origin::Node => true,
+        };
+        if !takes {
             return self.refuse_broadcast(&broadcast);
         }
         self.broadcasts.push_back(broadcast);
         self.begin_walk(now);
     }
 
-    /// A shutdown has begun: what waits to be said to everybody is not said any more.
+    /// A shutdown has begun: what an operator waits for is not said any more. What was promised is.
     pub(super) fn refuse_broadcasts(&mut self) {
         for broadcast in std::mem::take(&mut self.broadcasts) {
-            self.refuse_broadcast(&broadcast);
+            match broadcast.origin {
+                Origin::Operator(_) => self.refuse_broadcast(&broadcast),
+                Origin::Handle | Origin::Node => self.broadcasts.push_back(broadcast),
+            }
         }
     }
 
-    /// The notice goes before whatever is under way.
+    /// Whether broadcasts are left that are to be said, come what may.
+    pub(super) fn owes_broadcasts(&self, levels: &Levels) -> bool {
+        let is_broadcast = |walk: &Walk| matches!(walk.fanout, Fanout::Broadcast(_));
+        let under_way = self.walk.as_ref().is_some_and(is_broadcast);
+        under_way
+            || self.interrupted.is_some()
+            || !self.broadcasts.is_empty()
+            || levels.promised > 0
+    }
+
+    /// The notice goes before whatever is under way. A broadcast goes on behind it.
     pub(super) fn begin_notice_walk(&mut self, now: Now) {
-        if let Some(walk) = self.walk.replace(Walk::new(Fanout::Notice)) {
-            self.end_walk(&walk);
-        }
+        let walk = self.walk.replace(Walk::new(Fanout::Notice));
+        self.interrupted = walk.filter(|walk| matches!(walk.fanout, Fanout::Broadcast(_)));
         self.heartbeat_due = false;
         self.timers.set(Timer::Continue, now.instant);
     }
@@ -127,13 +149,17 @@ impl Engine {
             return;
         }
         // Clients go by the heartbeat: it does not wait for all that is to be said.
-        if std::mem::take(&mut self.heartbeat_due) {
+        if self.interrupted.is_some() {
+            self.walk = self.interrupted.take();
+            self.timers.set(Timer::Continue, now.instant);
+        } else if std::mem::take(&mut self.heartbeat_due) {
             self.walk = Some(Walk::new(Fanout::Heartbeat));
             self.timers.set(Timer::Continue, now.instant);
         } else if let Some(broadcast) = self.broadcasts.pop_front() {
-            if broadcast.is_local {
+            let origin = broadcast.origin;
+            if origin != Origin::Node {
                 let text = Arc::clone(&broadcast.text);
-                self.outputs.push_back(Output::Publish { text });
+                self.outputs.push_back(Output::Publish { text, origin });
             }
             self.walk = Some(Walk::new(Fanout::Broadcast(broadcast)));
             self.timers.set(Timer::Continue, now.instant);
@@ -143,7 +169,7 @@ impl Engine {
     fn end_walk(&mut self, walk: &Walk) {
         if let Fanout::Broadcast(broadcast) = &walk.fanout {
             self.outputs.push_back(Output::Broadcast {
-                asker: broadcast.asker,
+                origin: broadcast.origin,
                 told: Some(walk.told),
             });
         }
@@ -151,7 +177,7 @@ impl Engine {
 
     fn refuse_broadcast(&mut self, broadcast: &Broadcast) {
         self.outputs.push_back(Output::Broadcast {
-            asker: broadcast.asker,
+            origin: broadcast.origin,
             told: None,
         });
     }

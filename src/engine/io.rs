@@ -225,10 +225,19 @@ pub enum StoreCommand {
 pub struct Broadcast {
     /// The whole message.
     pub text: Arc<str>,
-    /// The operator's connection that waits to hear how many were told, if there is one.
-    pub asker: Option<ConnId>,
-    /// Whether it was asked for here, so that other nodes are to hear of it.
-    pub is_local: bool,
+    /// Who has said it.
+    pub origin: Origin,
+}
+
+/// Who has said something to everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An operator, on this connection, who waits to hear how many were told.
+    Operator(ConnId),
+    /// Another thread of this process, which has been promised that all are told.
+    Handle,
+    /// Another node, which has made such promises itself.
+    Node,
 }
 
 /// What has happened.
@@ -286,6 +295,8 @@ pub struct Levels {
     pub sockets: usize,
     /// When a WebSocket peer was last heard.
     pub heard_at: Option<Instant>,
+    /// Broadcasts that other threads were promised, and that are not queued for all yet.
+    pub promised: usize,
 }
 
 /// What to do now.
@@ -327,13 +338,15 @@ pub enum Output {
     Publish {
         /// The whole message.
         text: Arc<str>,
+        /// Who has said it: no other node.
+        origin: Origin,
     },
     /// A broadcast has been queued for all, or was refused.
     Broadcast {
-        /// Who wants to know.
-        asker: Option<ConnId>,
-        /// How many clients it was queued for, if a shutdown ended it, so far; `None` if it was
-        /// refused, so that nobody has heard it.
+        /// Who has said it.
+        origin: Origin,
+        /// How many clients it was queued for; `None` if it was refused, so that nobody has heard
+        /// it: an operator's only, since to the others it was promised.
         told: Option<usize>,
     },
     /// Shut the accept queues: nobody new gets in, whoever is in is still answered.

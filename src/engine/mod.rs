@@ -59,6 +59,8 @@ pub struct Engine {
     timers: Timers,
     /// A message to all that is under way.
     walk: Option<Walk>,
+    /// A broadcast that the notice of a shutdown has interrupted.
+    interrupted: Option<Walk>,
     /// A heartbeat waits for its turn.
     heartbeat_due: bool,
     /// Broadcasts that do.
@@ -131,6 +133,7 @@ impl Engine {
             parting: Parting::default(),
             timers,
             walk: None,
+            interrupted: None,
             heartbeat_due: false,
             broadcasts: VecDeque::new(),
             broadcasts_max: config.limits.broadcasts_max,
@@ -239,11 +242,6 @@ impl Engine {
             upgrades: !self.parting.upgrades_refused,
             sessions: self.store == StoreState::Up,
         }
-    }
-
-    /// Whether what is to be said to everybody is taken.
-    pub fn takes_broadcasts(&self) -> bool {
-        !self.is_shutting_down() && self.broadcasts.len() < self.broadcasts_max
     }
 
     /// Whether a shutdown has been asked for.

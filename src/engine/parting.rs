@@ -129,7 +129,7 @@ impl Engine {
         };
         Census {
             connections: self.clients.len(),
-            untold: usize::from(self.notice_walk().is_some()),
+            untold: usize::from(self.notice_walk().is_some() || self.owes_broadcasts(levels)),
             unsent: levels.unsent,
             unread: levels.unread,
             unsaved: self.sessions.unsafe_len() + unconfirmed + syncing,

@@ -254,11 +254,8 @@ fn in_words(output: &Output) -> String {
         Output::Finish { conn } => format!("#{} finish", conn.slot),
         Output::Pause { conn } => format!("#{} pause", conn.slot),
         Output::Resume { conn } => format!("#{} resume", conn.slot),
-        Output::Publish { text } => format!("publish {text}"),
-        Output::Broadcast { asker, told } => {
-            let asker = asker.map(|conn| conn.slot);
-            format!("told {told:?}, for {asker:?}")
-        }
+        Output::Publish { text, .. } => format!("publish {text}"),
+        Output::Broadcast { origin, told } => format!("told {told:?}, for {origin:?}"),
         Output::CloseListener => "close listener".into(),
         Output::Cut { conn } => format!("#{} cut", conn.slot),
         Output::Stop => "stop".into(),

@@ -1,14 +1,69 @@
 //! What is said to every client of every node: from an operator's request, from another thread or
 //! from another node, to the engine; and back to the operator, how many were told.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::EventLoop;
 use crate::broadcast::{self, BroadcastError};
 use crate::clock;
-use crate::engine::io::{Broadcast, ConnId, Input};
+use crate::engine::io::{Broadcast, ConnId, Input, Origin};
 use crate::net::http::Answer;
 use crate::store::BusEvent;
+
+/// Broadcasts of this node that have begun, oldest first, until it is known what has come of them.
+#[derive(Debug, Default)]
+pub(crate) struct Announced(VecDeque<Announcement>);
+
+#[derive(Debug)]
+struct Announcement {
+    origin: Origin,
+    /// For how many clients of this node it is queued, once it is for all.
+    told: Option<usize>,
+    /// Whether other nodes hear it, once that is known.
+    published: Option<bool>,
+}
+
+impl Announced {
+    fn handle_begun(&mut self, origin: Origin, published: Option<bool>) {
+        self.0.push_back(Announcement {
+            origin,
+            told: None,
+            published,
+        });
+    }
+
+    /// The bus answers in order.
+    fn handle_published(&mut self, done: bool) {
+        let next = self.0.iter_mut().find(|next| next.published.is_none());
+        if let Some(next) = next {
+            next.published = Some(done);
+        }
+    }
+
+    fn handle_told(&mut self, conn: ConnId, told: usize) {
+        let asked = |one: &&mut Announcement| one.origin == Origin::Operator(conn);
+        if let Some(asked) = self.0.iter_mut().find(asked) {
+            asked.told = Some(told);
+        }
+    }
+
+    /// The next operator to be answered: how many were told here, and whether other nodes are.
+    fn poll_answer(&mut self) -> Option<(ConnId, usize, bool)> {
+        loop {
+            let next = self.0.front()?;
+            let published = next.published?;
+            let answer = match next.origin {
+                Origin::Operator(conn) => Some((conn, next.told?, published)),
+                Origin::Handle | Origin::Node => None,
+            };
+            self.0.pop_front();
+            if answer.is_some() {
+                return answer;
+            }
+        }
+    }
+}
 
 impl EventLoop {
     /// `POST /broadcast`. Answered when all clients of this node have been told.
@@ -16,13 +71,15 @@ impl EventLoop {
         match broadcast::message(body) {
             Ok(text) => {
                 self.connections.await_answer(conn);
-                self.broadcast(text, Some(conn));
+                self.broadcast(text, Origin::Operator(conn));
             }
             Err(error) => {
                 let status = match error {
                     BroadcastError::TooLarge => 413,
                     BroadcastError::NotJson(_) => 400,
-                    BroadcastError::TooMany => 503,
+                    BroadcastError::TooMany
+                    | BroadcastError::ShuttingDown
+                    | BroadcastError::OnlyHere => 503,
                 };
                 self.answer_broadcast(conn, &Answer::error(status, &error.to_string()));
             }
@@ -32,7 +89,7 @@ impl EventLoop {
     /// From other threads: what they have said since the last look.
     pub(super) fn dispatch_broadcasts(&mut self) {
         while let Ok(text) = self.broadcasts.try_recv() {
-            self.broadcast(text, None);
+            self.broadcast(text, Origin::Handle);
         }
     }
 
@@ -41,7 +98,10 @@ impl EventLoop {
         let Some(mut bus) = self.bus.take() else {
             return;
         };
-        while let Some(event) = bus.poll_event() {
+        // What other nodes have said waits in Redis while too much waits here.
+        while self.engine.has_room_for_broadcasts()
+            && let Some(event) = bus.poll_event()
+        {
             match event {
                 BusEvent::Up => log::info!("broadcasts reach other nodes"),
                 BusEvent::Down(reason) => {
@@ -51,11 +111,12 @@ impl EventLoop {
                 BusEvent::Resumed => log::info!("broadcasts reach other nodes again"),
                 BusEvent::Published(done) => {
                     self.metrics.broadcasts.unpublished += u64::from(!done);
+                    self.announced.handle_published(done);
                 }
                 BusEvent::Heard(json) => match broadcast::message(&json) {
                     Ok(text) => {
                         self.metrics.broadcasts.remote += 1;
-                        self.tell_all(text, None, false);
+                        self.tell_all(text, Origin::Node);
                     }
                     // Once: whoever else is on the channel may say much.
                     Err(error) => {
@@ -67,7 +128,9 @@ impl EventLoop {
                 },
             }
         }
+        self.requests.promises.set_reach(bus.is_up());
         self.bus = Some(bus);
+        self.answer_announced();
     }
 
     /// After the store, which the way to other nodes follows.
@@ -80,7 +143,7 @@ impl EventLoop {
     }
 
     /// How many were told, for whoever asked.
-    pub(super) fn broadcast_told(&mut self, asker: Option<ConnId>, told: Option<usize>) {
+    pub(super) fn broadcast_told(&mut self, origin: Origin, told: Option<usize>) {
         let broadcasts = &mut self.metrics.broadcasts;
         // One goes after the other: whoever was missed since the last was missed by this one.
         let missed = std::mem::take(&mut broadcasts.missed);
@@ -91,24 +154,53 @@ impl EventLoop {
             broadcasts.refused += 1;
             broadcasts.watch.cancel();
         }
-        let Some(conn) = asker else { return };
-        let answer = match told {
-            Some(told) => {
-                let queued = told.saturating_sub(missed);
-                Answer::object(200, &format!("{{\"queued\":{queued}}}\n"))
-            }
-            None if self.engine.is_shutting_down() => Answer::unavailable("shutting down"),
-            None => Answer::unavailable("too many broadcasts wait already"),
+        let conn = match origin {
+            Origin::Operator(conn) => conn,
+            Origin::Handle => return self.requests.promises.keep(),
+            Origin::Node => return,
         };
-        self.answer_broadcast(conn, &answer);
+        match told {
+            Some(told) => {
+                self.announced
+                    .handle_told(conn, told.saturating_sub(missed));
+                self.answer_announced();
+            }
+            None if self.engine.is_shutting_down() => {
+                self.answer_broadcast(conn, &Answer::unavailable("shutting down"));
+            }
+            None => {
+                let answer = Answer::unavailable("too many broadcasts wait already");
+                self.answer_broadcast(conn, &answer);
+            }
+        }
     }
 
     /// To the other nodes, now that it begins here.
-    pub(super) fn publish(&mut self, text: &str) {
-        if let Some(bus) = &mut self.bus
-            && !bus.publish(broadcast::json_of(text), self.now.instant)
-        {
-            self.metrics.broadcasts.unpublished += 1;
+    pub(super) fn publish(&mut self, text: &str, origin: Origin) {
+        let (json, now) = (broadcast::json_of(text), self.now.instant);
+        let taken = self.bus.as_mut().map(|bus| bus.publish(json, now));
+        let published = match taken {
+            None => Some(true),
+            Some(true) => None,
+            Some(false) => {
+                self.metrics.broadcasts.unpublished += 1;
+                Some(false)
+            }
+        };
+        self.announced.handle_begun(origin, published);
+    }
+
+    fn answer_announced(&mut self) {
+        while let Some((conn, told, published)) = self.announced.poll_answer() {
+            let answer = if published {
+                Answer::object(200, &format!("{{\"queued\":{told}}}\n"))
+            } else {
+                let clients = if told == 1 { "client" } else { "clients" };
+                Answer::unavailable(&format!(
+                    "queued for {told} {clients} of this node only: other nodes are out of reach"
+                ))
+            };
+            self.answer_broadcast(conn, &answer);
         }
     }
 
@@ -117,18 +209,14 @@ impl EventLoop {
         self.metrics.broadcasts.missed += 1;
     }
 
-    fn broadcast(&mut self, text: Arc<str>, asker: Option<ConnId>) {
+    fn broadcast(&mut self, text: Arc<str>, origin: Origin) {
         self.metrics.broadcasts.local += 1;
-        self.tell_all(text, asker, true);
+        self.tell_all(text, origin);
     }
 
-    fn tell_all(&mut self, text: Arc<str>, asker: Option<ConnId>, is_local: bool) {
+    fn tell_all(&mut self, text: Arc<str>, origin: Origin) {
         self.metrics.broadcasts.watch.start(clock::now().instant);
-        self.handle_input(Input::Broadcast(Broadcast {
-            text,
-            asker,
-            is_local,
-        }));
+        self.handle_input(Input::Broadcast(Broadcast { text, origin }));
     }
 
     fn answer_broadcast(&mut self, conn: ConnId, answer: &Answer) {

@@ -226,10 +226,44 @@ fn a_frozen_redis_holds_up_no_client_of_this_node() {
     redis.freeze();
     for round in 0..100 {
         let json = round.to_string();
-        assert_queued(&post(server.admin, &json), 1);
+        // It is queued here, and the answer says that this is all that is known.
+        let response = post(server.admin, &json);
+        let only_here = "queued for 1 client of this node only: other nodes are out of reach";
+        assert_eq!(response.status, 503, "{}", response.body);
+        assert!(response.body.contains(only_here), "{}", response.body);
         assert_hears(&mut client, &json);
     }
     redis.thaw();
+}
+
+/// More than may wait at a time, by many operators and from another node: what is answered with
+/// success is heard by all.
+#[test]
+fn nothing_that_was_answered_with_success_is_dropped_on_the_way() {
+    let redis = Redis::start();
+    let nodes = [(); 2].map(|()| Server::start(&redis.url(), &[]));
+    nodes.iter().for_each(until_linked);
+    let mut clients = nodes
+        .each_ref()
+        .map(|node| Client::plain(node, "/ws/chat/"));
+    let mut streams: Vec<Stream> = Vec::new();
+    for n in 0..60 {
+        let mut stream = Stream::connect(nodes[0].admin);
+        stream.queue(post_bytes(&n.to_string()).as_bytes());
+        stream.write();
+        streams.push(stream);
+    }
+    let mut queued = 0;
+    for stream in &mut streams {
+        let answer = http::answer(stream, PATIENCE).expect("an answer");
+        assert!(matches!(answer.status, 200 | 503), "{}", answer.body);
+        queued += u64::from(answer.status == 200);
+    }
+    assert!(queued >= 16, "{queued}");
+    for client in &mut clients {
+        (0..queued).for_each(|_| assert!(matches!(client.meet(), Event::Text(_))));
+        assert_eq!(client.say("and no more"), 1);
+    }
 }
 
 #[test]

@@ -345,6 +345,7 @@ impl Process {
             sockets: self.sockets.len()
                 + usize::from(self.is_sweeping && !self.accept_queue.is_empty()),
             heard_at: self.sockets.heard_at,
+            promised: 0,
         }
     }
 

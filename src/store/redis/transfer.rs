@@ -21,7 +21,9 @@ pub(super) fn exchange<C: Conversation>(
 ) -> Result<Exchanged, String> {
     let mut read_bytes = 0;
     let mut more_to_read = true;
-    while read_bytes < READ_BYTES_MAX {
+    // What is not taken from `events` waits in Redis.
+    let has_room = events.len() < EVENTS_MAX;
+    while has_room && read_bytes < READ_BYTES_MAX {
         match stream.read(buffer).map_err(|error| error.to_string())? {
             Some(0) => return Err("Redis has closed the connection".to_owned()),
             Some(count) => {
@@ -46,3 +48,5 @@ pub(super) fn exchange<C: Conversation>(
 
 /// Bytes that are read in one turn: some ten thousand answers.
 const READ_BYTES_MAX: usize = 256 << 10;
+/// Events that may wait before the next reading.
+const EVENTS_MAX: usize = 64;
