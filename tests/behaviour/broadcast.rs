@@ -21,7 +21,7 @@ fn post(admin: SocketAddr, json: &str) -> Response {
 
 fn post_bytes(json: &str) -> String {
     let len = json.len();
-    format!("POST /broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{json}")
+    format!("POST /broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n{json}")
 }
 
 #[track_caller]
@@ -77,7 +77,7 @@ fn what_cannot_be_sent_is_refused_with_the_reason() {
     check(&post_bytes("hello"), 400, "not JSON");
     check(&post_bytes("{} {}"), 400, "not JSON");
     check(&post_bytes(&"[".repeat(60_000)), 400, "not JSON");
-    let head = "POST /broadcast HTTP/1.1\r\nHost: x\r\n";
+    let head = "POST /broadcast HTTP/1.1\r\nHost: localhost\r\n";
     check(
         &format!("{head}Content-Length: 65537\r\n\r\n"),
         413,
@@ -106,7 +106,7 @@ fn a_large_one_may_come_in_pieces_and_after_a_100() {
     let mut stream = Stream::connect(server.admin);
     let len = json.len();
     let head = format!(
-        "POST /broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\
+        "POST /broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\
          Expect: 100-continue\r\n\r\n"
     );
     stream.queue(head.as_bytes());

@@ -79,7 +79,7 @@ fn a_broadcast_reaches_the_nodes_of_the_new_primary() {
     let second = Server::start(&proxy.url(), &[]);
     eventually("its links are up", || is_linked(&second));
     let mut client = Client::plain(&second, "/ws/chat/");
-    let request = "POST /broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n7";
+    let request = "POST /broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n7";
     let response = exchange(first.admin, request.as_bytes());
     assert_eq!(response.body, "{\"queued\":1}\n");
     assert_eq!(client.meet(), Event::Text("{\"broadcast\":7}".into()));
