@@ -104,11 +104,14 @@ impl EventLoop {
         self.now = clock::now();
         self.connections.handle_clock(self.now.unix_ms);
         self.dispatch();
+        let dispatched = clock::now().instant;
         self.handle_timers();
         self.report_levels();
-        self.flush();
-        self.connections.reap(self.poll.registry());
-        self.count_turn();
+        self.flush_store();
+        let stored = clock::now().instant;
+        self.flush_sockets();
+        self.connections.reap();
+        self.count_turn(dispatched, stored);
         Ok(!self.stopped)
     }
 
@@ -368,7 +371,7 @@ impl EventLoop {
         }
     }
 
-    fn flush(&mut self) {
+    fn flush_store(&mut self) {
         for _ in 0..STORE_ROUNDS_MAX {
             let mut asked = false;
             while let Some(command) = self.engine.poll_store() {
@@ -391,6 +394,9 @@ impl EventLoop {
             self.store.finish();
             self.dispatch_store_events();
         }
+    }
+
+    fn flush_sockets(&mut self) {
         self.flush_bus();
         self.connections.flush(self.now.instant);
     }

@@ -126,6 +126,8 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     let end = outcome.timeline.began.map(|began| began + timeout);
     let patience = now + output::PATIENCE;
     let deadline = end.map_or(patience, |end| end.min(patience));
+    // Late already: the report has its moment all the same.
+    let deadline = deadline.max(now + output::PATIENCE / 2);
     if outcome.unsaved_beyond_report() > 0 {
         let soon = now + deadline.saturating_duration_since(now) / 2;
         outcome.unsaved_file = unsaved::write(beside, outcome.unsaved.clone(), soon);

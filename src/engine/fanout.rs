@@ -79,6 +79,7 @@ impl Engine {
                 self.begin_walk(now);
             }
         }
+        self.go_on_cutting(now);
         if self.walk.is_some() {
             self.timers.set(Timer::Continue, now.instant);
         }

@@ -38,6 +38,8 @@ pub(super) struct Parting {
     pub(super) tally: Outcome,
     sync: Sync,
     farewell: Option<Farewell>,
+    /// The slot at which the cut goes on.
+    cut: Option<usize>,
     /// Sessions that were granted when the notice was due, and since.
     pub(super) sessions: usize,
     /// Spreads the clients' return.
@@ -157,7 +159,7 @@ impl Engine {
                     self.sessions.give_up_confirming();
                 }
                 Action::SayGoodbye => self.begin_farewell(now),
-                Action::CutPeers => self.cut_peers(),
+                Action::CutPeers => self.cut_peers(now),
                 Action::CloseListener => {
                     self.outputs.push_back(Output::CloseListener);
                     // What came late is saved, and not as durable yet as the store can make it.
@@ -357,13 +359,41 @@ impl Engine {
         }
     }
 
-    fn cut_peers(&mut self) {
-        for slot in 0..self.clients.slots_end() {
-            if let Some((conn, _)) = self.clients.at(slot) {
-                self.parting.tally.cut += 1;
-                self.outputs.push_back(Output::Cut { conn });
-                self.gone(conn);
+    fn cut_peers(&mut self, now: Now) {
+        if self.shutdown.state() == State::Stopped {
+            self.parting.cut = None;
+            (0..self.clients.slots_end()).for_each(|slot| self.cut_peer(slot));
+        } else {
+            self.parting.cut = Some(0);
+            self.go_on_cutting(now);
+        }
+    }
+
+    /// Cuts the next peers. Whoever has not been bidden goodbye yet gets it before.
+    pub(super) fn go_on_cutting(&mut self, now: Now) {
+        let Some(cursor) = self.parting.cut else {
+            return;
+        };
+        let end = self.clients.slots_end().min(cursor + self.fanout_max);
+        for slot in cursor..end {
+            let stage = self.clients.at(slot).map(|(_, client)| client.stage);
+            if matches!(stage, Some(Stage::Open | Stage::Waiting)) {
+                self.say_goodbye(slot);
             }
+            self.cut_peer(slot);
+        }
+        let is_over = end >= self.clients.slots_end();
+        self.parting.cut = (!is_over).then_some(end);
+        if !is_over {
+            self.timers.set(Timer::Continue, now.instant);
+        }
+    }
+
+    fn cut_peer(&mut self, slot: usize) {
+        if let Some((conn, _)) = self.clients.at(slot) {
+            self.parting.tally.cut += 1;
+            self.outputs.push_back(Output::Cut { conn });
+            self.gone(conn);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What passes through the loop, as numbers for operators: it tells `metrics` what has happened,
 //! and at a scrape what the others hold.
 
+use std::time::{Duration, Instant};
+
 use crate::clock;
 use crate::engine::io::{Refused, StoreCommand, StoreEvent};
 use crate::engine::shutdown::PHASES;
@@ -10,6 +12,9 @@ use crate::net::http::Answer;
 use crate::store::Bus;
 
 use super::EventLoop;
+
+/// A turn of this length is a fault of the disk, the application or the machine.
+const LONG_TURN: Duration = Duration::from_secs(1);
 
 impl EventLoop {
     /// A request has got an answer: this one, or a 101.
@@ -21,11 +26,21 @@ impl EventLoop {
         self.metrics.answered(listener, status, is_handshake);
     }
 
-    /// The turn is over.
-    pub(super) fn count_turn(&self) {
-        let end = clock::now().instant;
-        let lasted = end.saturating_duration_since(self.now.instant);
+    /// The turn is over: when what came in had been dealt with, and when the store had its share.
+    pub(super) fn count_turn(&self, dispatched: Instant, stored: Instant) {
+        let (begin, end) = (self.now.instant, clock::now().instant);
+        let since = |from, to: Instant| to.saturating_duration_since(from);
+        let lasted = since(begin, end);
         self.metrics.turned(lasted);
+        if lasted >= LONG_TURN {
+            log::warn!(
+                "a turn took {lasted:.1?}, in which nobody was served: {:.1?} for what came in and \
+                 for the application, {:.1?} for timers and the store, {:.1?} to send and to free",
+                since(begin, dispatched),
+                since(dispatched, stored),
+                since(stored, end)
+            );
+        }
     }
 
     /// The store is asked. A turn may be long: its beginning will not do.

@@ -14,6 +14,9 @@ use crate::support::said::Said;
 use crate::support::server::{BINARY, Server};
 use crate::support::stream::End;
 
+/// Long enough for what happens in it, on a loaded machine too.
+const LONG_DRAIN: [&str; 4] = ["--drain-timeout", "7s", "--drain-quiet", "3s"];
+
 /// The server as the leader of a session whose terminal this is, after what a shell does first.
 fn on_a_terminal(first: &str) -> (OwnedFd, Command) {
     let master = openpt(OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
@@ -98,7 +101,7 @@ fn one_that_was_ignored_at_the_start_stays_ignored() {
 #[test]
 fn in_a_shutdown_it_is_ignored() {
     let (master, command) = on_a_terminal("");
-    let mut server = Server::launch(command, "memory:", &["--drain-quiet", "1s"]);
+    let mut server = Server::launch(command, "memory:", &LONG_DRAIN);
     let (mut client, _) = Client::v1(&server, "drained");
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));

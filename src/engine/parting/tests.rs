@@ -70,6 +70,34 @@ fn the_notice_goes_out_in_slices_and_notifying_lasts_until_the_last() {
     assert_eq!(rig.engine.outcome().notified, 5);
 }
 
+/// The loop was held up until the cut: there has been no time for goodbyes.
+#[test]
+fn the_cut_goes_in_slices_and_everyone_has_a_goodbye_before() {
+    let mut config = quiet(Durability::Acked);
+    config.limits.fanout_max = 2;
+    let mut rig = crowd(&config, 5);
+    hurry(&mut rig);
+    rig.flush();
+    rig.log.clear();
+    rig.now.instant += Duration::from_millis(9_550);
+    let mut cuts = Vec::new();
+    for _ in 0..3 {
+        rig.engine.handle_timeout(rig.now);
+        report_levels(&mut rig);
+        cuts.push(rig.engine.outcome().cut);
+    }
+    assert_eq!(cuts, [2, 4, 5]);
+    assert_eq!(rig.engine.outcome().byes, 5);
+    for slot in 0..5 {
+        let mut of_slot = rig
+            .log
+            .iter()
+            .filter(|it| it.starts_with(&format!("#{slot} ")));
+        let last = of_slot.next_back().map(String::as_str);
+        assert_eq!(last, Some(&*format!("#{slot} cut")), "{:?}", rig.log);
+    }
+}
+
 /// A client whose session is granted only after its turn in the walk is told at once, and one
 /// whose turn is still to come is told then: once, either way.
 #[test]
