@@ -253,14 +253,18 @@ fn nothing_that_was_answered_with_success_is_dropped_on_the_way() {
         stream.write();
         streams.push(stream);
     }
-    let mut queued = 0;
+    // On this node, and on the other.
+    let mut queued = [0, 0];
     for stream in &mut streams {
         let answer = http::answer(stream, PATIENCE).expect("an answer");
         assert!(matches!(answer.status, 200 | 503), "{}", answer.body);
-        queued += u64::from(answer.status == 200);
+        let everywhere = answer.status == 200;
+        // Redis may be too slow for all of them: then the answer says so.
+        queued[0] += u64::from(everywhere || answer.body.contains("of this node only"));
+        queued[1] += u64::from(everywhere);
     }
-    assert!(queued >= 16, "{queued}");
-    for client in &mut clients {
+    assert!(queued[1] >= 16, "{queued:?}");
+    for (client, queued) in clients.iter_mut().zip(queued) {
         (0..queued).for_each(|_| assert!(matches!(client.meet(), Event::Text(_))));
         assert_eq!(client.say("and no more"), 1);
     }
