@@ -39,6 +39,7 @@ const LAYERS: &[Layer] = &[
     ("store::spill", "engine::io error store::Peer store::Remains store::SessionStore store::database store::expiry", "log mio rusqlite", "fs io"),
     ("store::spill::place", "store::spill::file", "log mio", "thread"),
     ("store::database", "", "log rusqlite", "fs"),
+    ("store::database::reserve", "store::database::location", "log rustix", "fs io"),
     ("store::database::location", "", "log rusqlite rustix", "fs io os thread"),
     ("store::database::checkpointer", "engine::io::Disk error store::database::location", "log mio rusqlite", "fs thread"),
     ("store::redis", "engine::io error store::SessionStore", "log mio redis rustix rustls rustls_native_certs", "io net"),

@@ -142,6 +142,11 @@ impl Checkpointer {
         }
     }
 
+    /// Whether the thread works.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Puts on the disk all that has been committed; `collect` tells when.
     pub(crate) fn sync(&mut self) {
         self.syncs_waiting += 1;

@@ -7,6 +7,7 @@
 
 mod checkpointer;
 mod location;
+mod reserve;
 
 use std::fs;
 use std::path::Path;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 pub(super) use self::checkpointer::Checkpointer;
 pub(super) use self::location::{Identity, open_private};
 use self::location::{MakingLock, explain};
+pub(super) use self::reserve::Reserve;
 
 /// What a file is for, as its header says.
 #[derive(Debug)]

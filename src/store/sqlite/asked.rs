@@ -22,6 +22,8 @@ pub(super) enum Asked {
     Claim {
         claim: Claim,
         granted: Granted,
+        /// Why it was not granted.
+        refused: Option<String>,
     },
     Sync,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::error::Error;
-use crate::store::database::{self, Kind};
+use crate::store::database::{self, Kind, Reserve};
 
 /// `sweep_ms` is a time before which the row does not expire. Only claims set it, and only the
 /// sweep moves it, so that a save touches no index. `claim_seq` numbers the claims of all
@@ -60,8 +60,18 @@ pub(super) fn open(path: &Path) -> Result<Opened, Error> {
         let sql = "UPDATE meta SET nodes = nodes + 1 RETURNING nodes, claim_seq";
         conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
     };
-    let (conn, (node, claim_seq)) = database::open(path, &KIND, register)
-        .map_err(|text| Error::Store(format!("sqlite:{}: {text}", path.display())))?;
+    // To open it takes room, too.
+    let opened = database::open(path, &KIND, register).or_else(|error| {
+        let real_path = path.canonicalize().map_err(|_| error.clone())?;
+        let mut reserve = Reserve::given_up(&real_path);
+        if !reserve.is_there() {
+            return Err(error);
+        }
+        reserve.give_up();
+        database::open(path, &KIND, register)
+    });
+    let (conn, (node, claim_seq)) =
+        opened.map_err(|text| Error::Store(format!("sqlite:{}: {text}", path.display())))?;
     Ok(Opened {
         conn,
         node,

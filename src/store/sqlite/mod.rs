@@ -14,6 +14,7 @@
 
 mod asked;
 mod file;
+mod full;
 mod sessions;
 mod sweep;
 #[cfg(test)]
@@ -24,16 +25,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
 use self::asked::{Asked, share_of_turn};
 use self::file::Opened;
+use self::full::{carry_out_all, is_full};
 use self::sessions::{Clock, Granted};
 use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
-use super::database::{self, Checkpointer, Identity, is_locked};
+use super::database::{self, Checkpointer, Identity, Reserve, is_locked};
 use super::expiry::Expiry;
 use super::{Remains, SessionStore};
-use crate::engine::io::{Claim, Now, Save, StoreEvent};
+use crate::engine::io::{Claim, Now, Refused, Save, StoreEvent};
 use crate::error::Error;
 
 /// How soon a locked file is tried again: at first, and at last.
@@ -73,6 +75,9 @@ pub struct SqliteStore {
     events: VecDeque<StoreEvent>,
     claims: ClaimWatch,
     sweep: Sweep,
+    reserve: Reserve,
+    /// The disk is full, or was: the file does not grow.
+    is_full: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +147,8 @@ impl SqliteStore {
                 look_at: None,
             },
             sweep: Sweep::default(),
+            reserve: Reserve::of(&real_path),
+            is_full: false,
         })
     }
 
@@ -171,20 +178,10 @@ impl SqliteStore {
         let (conn, node) = (&self.conn, self.claims.node);
         let result = if share.pages == 0 {
             Ok(())
+        } else if self.is_full && self.checkpointer.is_busy() {
+            return self.wait_for_lock(now);
         } else {
-            database::in_transaction(conn, || {
-                asked.into_iter().try_for_each(|asked| match asked {
-                    Asked::Save { batch, fenced } => {
-                        *fenced = sessions::save(conn, batch, clock)?;
-                        Ok(())
-                    }
-                    Asked::Claim { claim, granted } => {
-                        *granted = sessions::claim(conn, claim, node, clock)?;
-                        Ok(())
-                    }
-                    Asked::Sync => Ok(()),
-                })
-            })
+            database::in_transaction(conn, || carry_out_all(conn, asked, node, clock))
         };
         match result {
             Ok(()) => {
@@ -193,6 +190,7 @@ impl SqliteStore {
                 self.checkpointer.note_written(share.pages, now.instant);
             }
             Err(error) if is_locked(&error) => self.wait_for_lock(now),
+            Err(error) if is_full(&error) => self.carry_out_full(&error, &share, now),
             Err(error) => self.go_down(&error, now),
         }
     }
@@ -217,7 +215,16 @@ impl SqliteStore {
                     self.checkpointer.note_unsynced();
                     self.events.push_back(StoreEvent::Saved { batch, fenced });
                 }
-                Asked::Claim { claim, granted } => {
+                Asked::Claim {
+                    claim,
+                    refused: Some(reason),
+                    ..
+                } => {
+                    let request = Refused::Claim(claim.key);
+                    self.events
+                        .push_back(StoreEvent::Refused { request, reason });
+                }
+                Asked::Claim { claim, granted, .. } => {
                     if let Some(claim_seq) = granted.claim_seq {
                         self.claims.own_seq = claim_seq;
                     }
@@ -288,32 +295,6 @@ impl SqliteStore {
         self.down_pause = (self.down_pause * 2).min(DOWN_PAUSE_MAX);
     }
 
-    /// Finds out whether the file can be written again.
-    fn probe(&mut self, now: Now) {
-        if let Some(change) = self.identity.changed() {
-            log::debug!("{}: still down: {change}", self.describe());
-            return self.pause_down(now);
-        }
-        match sessions::probe(&self.conn) {
-            Ok(()) => {
-                self.state = State::Working { rest_at: None };
-                self.events.push_back(StoreEvent::Up);
-            }
-            Err(error) if is_locked(&error) => {
-                let probe_at = now.instant + LOCKED_PAUSE_MAX;
-                self.state = State::Down { probe_at };
-            }
-            Err(error) => {
-                log::debug!("{}: still down: {error}", self.describe());
-                if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-                    // The WAL may be what fills it.
-                    self.checkpointer.trim();
-                }
-                self.pause_down(now);
-            }
-        }
-    }
-
     /// Looks for claims by other processes.
     fn look_for_claims(&mut self, now: Now) {
         self.claims.look_at = Some(now.instant + CLAIMS_PERIOD);
@@ -367,6 +348,7 @@ impl SqliteStore {
             Ok(rows) => {
                 self.checkpointer.note_written(rows, now.instant);
                 self.sweep.handle_swept(rows, rows_max, now.instant);
+                self.look_for_room();
             }
             Err(error) if is_locked(&error) => {
                 self.sweep.look_at = Some(now.instant + SWEEP_PERIOD_BUSY);
@@ -405,7 +387,12 @@ impl SessionStore for SqliteStore {
 
     fn claim(&mut self, claim: Claim) {
         let granted = Granted::default();
-        self.ask(Asked::Claim { claim, granted });
+        let refused = None;
+        self.ask(Asked::Claim {
+            claim,
+            granted,
+            refused,
+        });
     }
 
     fn save(&mut self, batch: Vec<Save>) {

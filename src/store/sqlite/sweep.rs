@@ -36,6 +36,15 @@ impl Sweep {
         self.rows_max() > SWEEP_ROWS_MIN
     }
 
+    /// There is no room, or was none: what has expired must go now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.is_behind = true;
+        self.look_at = Some(
+            self.look_at
+                .map_or(now, |at| at.min(now + SWEEP_PERIOD_BUSY)),
+        );
+    }
+
     /// A look at no more than `rows_max` has come to so many rows.
     pub(super) fn handle_swept(&mut self, rows: usize, rows_max: usize, now: Instant) {
         self.claims = 0;

@@ -90,6 +90,20 @@ impl Fixture {
         self.store.events.drain(..).collect()
     }
 
+    /// A checkpoint, which takes real time, may have the lock.
+    fn turn_until_event(&mut self) -> Vec<StoreEvent> {
+        let mut ready = mio::Events::with_capacity(1);
+        loop {
+            let events = self.turn();
+            if !events.is_empty() {
+                return events;
+            }
+            let wait = Some(Duration::from_millis(1));
+            self.poll.poll(&mut ready, wait).unwrap();
+            self.now.instant = self.store.poll_timeout().unwrap().max(self.now.instant);
+        }
+    }
+
     fn rows(&self) -> usize {
         let sql = "SELECT count(*) FROM session";
         let rows: i64 = self
@@ -222,7 +236,7 @@ fn a_full_disk_takes_the_store_down_until_there_is_room() {
     set_max(&f, pages);
     f.save(0..500, 1);
     f.store.sync();
-    let events = f.turn();
+    let events = f.turn_until_event();
     let [StoreEvent::Down { reason }] = &events[..] else {
         panic!("{events:?}");
     };
@@ -238,10 +252,12 @@ fn a_full_disk_takes_the_store_down_until_there_is_room() {
         let probe_at = f.store.poll_timeout().unwrap();
         pauses.push((probe_at - f.now.instant).as_millis());
         f.now.instant = probe_at;
-        let events = f.turn();
+        let events = f.turn_until_event();
         assert!(matches!(&events[..], [StoreEvent::Up]), "{events:?}");
+        // The sweep has found room on the real disk.
+        set_max(&f, pages);
         f.save(0..500, 1);
-        let events = f.turn();
+        let events = f.turn_until_event();
         assert!(
             matches!(&events[..], [StoreEvent::Down { .. }]),
             "{events:?}"
@@ -250,9 +266,12 @@ fn a_full_disk_takes_the_store_down_until_there_is_room() {
     assert_eq!(pauses, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
     set_max(&f, 1_000_000);
     f.now.instant = f.store.poll_timeout().unwrap();
-    assert!(matches!(&f.turn()[..], [StoreEvent::Up]));
+    assert!(matches!(&f.turn_until_event()[..], [StoreEvent::Up]));
     f.save(0..500, 1);
-    assert!(matches!(&f.turn()[..], [StoreEvent::Saved { .. }]));
+    assert!(matches!(
+        &f.turn_until_event()[..],
+        [StoreEvent::Saved { .. }]
+    ));
     assert_eq!(f.rows(), 500);
     assert_eq!(f.store.down_pause, DOWN_PAUSE_MIN);
 }
@@ -290,4 +309,51 @@ fn a_save_touches_no_index() {
     };
     // Three to insert a row (the table and two indexes), one to change it.
     assert_eq!(count(sql), 4);
+}
+
+#[test]
+fn on_a_full_disk_a_claim_is_refused_by_itself_and_what_has_expired_makes_room() {
+    let mut f = fixture();
+    f.save(0..100, 1);
+    f.turn();
+    let conn = &f.store.conn;
+    let pages: i64 = conn
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    let limited = conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
+    limited.unwrap();
+    // The real disk has room; the reserve would be back at the first sweep.
+    f.store.reserve = database::Reserve::given_up(std::path::Path::new("/nowhere/s.db"));
+    let (mut granted, mut refused) = (0, 0);
+    for i in 100..200 {
+        f.ask_claim(i);
+    }
+    f.save(0..10, 1);
+    while granted + refused < 100 {
+        for event in f.turn_until_event() {
+            granted += usize::from(matches!(event, StoreEvent::Claimed { .. }));
+            refused += usize::from(matches!(event, StoreEvent::Refused { .. }));
+            assert!(!matches!(event, StoreEvent::Down { .. }), "{event:?}");
+        }
+    }
+    assert!(refused > 50, "{refused}");
+    // What is there goes on, and what has expired makes room.
+    f.save(0..100, 1);
+    while !f.store.asked.is_empty() {
+        for event in f.turn_until_event() {
+            assert!(matches!(event, StoreEvent::Saved { .. }), "{event:?}");
+        }
+    }
+    f.advance(TTL);
+    let rows = f.rows();
+    while f.rows() == rows {
+        f.turn();
+        f.now.instant += SWEEP_PERIOD_BUSY;
+    }
+    f.ask_claim(200);
+    let events = f.turn_until_event();
+    assert!(
+        matches!(&events[..], [StoreEvent::Claimed { count: 0, .. }]),
+        "{events:?}"
+    );
 }
