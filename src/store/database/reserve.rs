@@ -59,6 +59,12 @@ impl Reserve {
         self.is_held
     }
 
+    /// Takes a part of what is there, for the next start.
+    pub(crate) fn leave_some(&mut self) {
+        self.wanted = 0;
+        self.take();
+    }
+
     /// Gives the room up.
     pub(crate) fn give_up(&mut self) {
         self.is_held = false;

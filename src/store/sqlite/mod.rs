@@ -443,6 +443,7 @@ impl SessionStore for SqliteStore {
     }
 
     fn finish(&mut self) {
+        self.reserve.leave_some();
         if !self.is_down()
             && let Some(reason) = self.identity.changed()
         {
