@@ -26,8 +26,10 @@ mod crowd;
 mod good;
 mod peer;
 mod plans;
+mod stopping;
 
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crowd::Crowd;
 use files::allow_files;
@@ -66,6 +68,7 @@ const RATIO_MAX: f64 = 2.0;
 
 #[test]
 fn a_good_client_is_served_whatever_the_others_do() {
+    let _alone = alone();
     let extent = Extent::asked_for();
     cores::for_clients();
     allow_files(10_500);
@@ -100,6 +103,23 @@ fn a_good_client_is_served_whatever_the_others_do() {
     }
     assert!(withstood > 0, "no crowd has {wanted:?} in its name");
     assert!(too_slow.is_empty(), "p99 more than doubles: {too_slow:?}");
+}
+
+#[test]
+fn a_stop_is_in_time_when_nobody_answers_and_others_compute() {
+    let _alone = alone();
+    allow_files(10_500);
+    if Extent::asked_for().latency_decides {
+        stopping::a_stop_is_in_time(10_000, 16);
+    } else {
+        stopping::a_stop_is_in_time(1_000, 4);
+    }
+}
+
+/// Each test wants the processors for itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Clients that come while a crowd is there: all of them are served.
