@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Waker};
 
+use crate::bus::Bus;
 use crate::clock;
 use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
 use crate::engine::Engine;
@@ -36,7 +37,7 @@ use crate::net::inbound::Event;
 use crate::net::listener::Listener;
 use crate::net::token::Source;
 use crate::signals::Signals;
-use crate::store::{Bus, SessionStore};
+use crate::store::SessionStore;
 pub(crate) use broadcasting::Announced;
 pub(crate) use noting::Names;
 pub(crate) use promises::Promises;

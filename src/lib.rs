@@ -80,6 +80,7 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod broadcast;
+mod bus;
 pub mod clock;
 pub mod config;
 pub mod engine;
@@ -87,6 +88,7 @@ pub mod error;
 mod event_loop;
 mod metrics;
 pub mod net;
+mod redis;
 mod report;
 pub mod server;
 pub mod signals;

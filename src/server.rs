@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use mio::{Events, Poll, Waker};
+use mio::{Events, Poll, Registry, Waker};
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::broadcast::{self, BroadcastError};
+use crate::bus::Bus;
 use crate::clock;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, StoreConfig};
 use crate::engine::Engine;
 use crate::engine::app::Application;
+use crate::engine::io::Now;
 use crate::engine::shutdown::Outcome;
 use crate::error::Error;
 use crate::event_loop::{Announced, EventLoop, Names, Promises, Requests, StoreLog};
@@ -70,14 +72,7 @@ impl Server {
             seed: rng.random(),
             now,
         })?;
-        let bus = store::open_bus(StoreParts {
-            config: &config,
-            registry,
-            token: Source::Bus.token(),
-            waker: Arc::clone(&waker),
-            seed: rng.random(),
-            now,
-        })?;
+        let bus = open_bus(&config, registry, Arc::clone(&waker), rng.random(), now)?;
         let (requests, broadcasts) = requests(waker, config.limits.broadcasts_max);
         let engine = Engine::new(&config, Box::new(app), rng.random(), now);
         let event_loop = EventLoop {
@@ -184,6 +179,25 @@ fn requests(waker: Arc<Waker>, broadcasts_max: usize) -> (Arc<Requests>, Receive
         promises: Promises::new(broadcasts_max),
     };
     (Arc::new(requests), said)
+}
+
+/// The way to other nodes, if the store is one that they share.
+fn open_bus(
+    config: &Config,
+    registry: &Registry,
+    waker: Arc<Waker>,
+    seed: u64,
+    now: Now,
+) -> Result<Option<Bus>, Error> {
+    let StoreConfig::Redis(url) = &config.store else {
+        return Ok(None);
+    };
+    let registry = registry
+        .try_clone()
+        .map_err(Error::io("cannot share the queue"))?;
+    let channel = config.broadcast_channel.clone();
+    let token = Source::Bus.token();
+    Bus::open(url, channel, registry, token, waker, seed, now.instant).map(Some)
 }
 
 impl Handle {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::EventLoop;
 use crate::broadcast::{self, BroadcastError};
+use crate::bus::BusEvent;
 use crate::clock;
 use crate::engine::io::{Broadcast, ConnId, Input, Origin};
 use crate::net::http::Answer;
-use crate::store::BusEvent;
 
 /// Broadcasts of this node that have begun, oldest first, until it is known what has come of them.
 #[derive(Debug, Default)]

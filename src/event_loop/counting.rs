@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bus::Bus;
 use crate::clock;
 use crate::engine::io::{Refused, StoreCommand, StoreEvent};
 use crate::engine::shutdown::PHASES;
 use crate::metrics::{Levels, StoreState};
 use crate::net::connection::Entrance;
 use crate::net::http::Answer;
-use crate::store::Bus;
 
 use super::EventLoop;
 

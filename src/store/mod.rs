@@ -27,9 +27,9 @@ use mio::{Registry, Token, Waker};
 use crate::config::{Config, StoreConfig};
 use crate::engine::io::{Claim, Disk, Now, Save, StoreEvent};
 use crate::error::Error;
+pub use crate::redis::Peer;
 use memory::MemoryStore;
 use redis::RedisStore;
-pub use redis::{Bus, BusEvent, Peer};
 use spill::SpillingStore;
 use sqlite::SqliteStore;
 
@@ -116,25 +116,6 @@ pub(crate) struct StoreParts<'a> {
     pub(crate) seed: u64,
     /// The present.
     pub(crate) now: Now,
-}
-
-/// Opens the way to other nodes, if the store is one that they share.
-pub(crate) fn open_bus(parts: StoreParts<'_>) -> Result<Option<Bus>, Error> {
-    let StoreConfig::Redis(url) = &parts.config.store else {
-        return Ok(None);
-    };
-    let registry = parts.registry.try_clone();
-    let registry = registry.map_err(Error::io("cannot share the queue"))?;
-    let StoreParts {
-        config,
-        token,
-        waker,
-        seed,
-        now,
-        ..
-    } = parts;
-    let channel = config.broadcast_channel.clone();
-    Bus::open(url, channel, registry, token, waker, seed, now.instant).map(Some)
 }
 
 /// Opens the store that the configuration names.

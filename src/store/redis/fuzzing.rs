@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::conversation::Conversation as _;
 use super::pipeline::Pipeline;
-use super::target::Target;
 use crate::engine::io::{Claim, Save, StoreEvent};
+use crate::redis::conversation::Conversation as _;
+use crate::redis::target::Target;
 
 /// A conversation on a link that has just come up.
 pub struct Conversation {

@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 
 use redis::{PushKind, ServerError, Value};
 
-use super::conversation::{Conversation, Health};
-use super::exchange::{Awaited, Exchange};
-use super::outbound::Outbound;
-use super::reply;
-use super::request::{self, Hashes, Script};
-use super::target::Login;
+use super::answers;
+use super::scripts::{self, Hashes, Script};
 use crate::engine::io::{Claim, Refused, Save, StoreEvent};
+use crate::redis::conversation::{Conversation, Health};
+use crate::redis::exchange::{Awaited, Exchange};
+use crate::redis::outbound::Outbound;
+use crate::redis::reply;
+use crate::redis::request;
+use crate::redis::target::Login;
 
 /// One link's requests and replies; [`greet`](Self::greet) begins the next link's.
-pub(super) struct Pipeline {
+pub(crate) struct Pipeline {
     login: Login,
     ttl_ms: u64,
     channel: String,
@@ -70,10 +72,10 @@ enum Request {
 }
 
 impl Pipeline {
-    pub(super) fn new(login: Login, ttl: Duration) -> Self {
+    pub(crate) fn new(login: Login, ttl: Duration) -> Self {
         Self {
-            ttl_ms: request::ttl_ms(ttl),
-            channel: request::channel(&login),
+            ttl_ms: scripts::ttl_ms(ttl),
+            channel: scripts::channel(&login),
             login,
             phase: Phase::Closed,
             exchange: Exchange::default(),
@@ -84,15 +86,15 @@ impl Pipeline {
         }
     }
 
-    pub(super) fn claim(&mut self, claim: Claim) {
+    pub(crate) fn claim(&mut self, claim: Claim) {
         self.request(Request::Claim(claim));
     }
 
-    pub(super) fn save(&mut self, batch: Vec<Save>) {
+    pub(crate) fn save(&mut self, batch: Vec<Save>) {
         self.request(Request::Save(batch));
     }
 
-    pub(super) fn sync(&mut self, events: &mut VecDeque<StoreEvent>) {
+    pub(crate) fn sync(&mut self, events: &mut VecDeque<StoreEvent>) {
         self.request(Request::Sync);
         self.release_syncs(events);
     }
@@ -100,9 +102,9 @@ impl Pipeline {
     fn request(&mut self, request: Request) {
         let command = match &request {
             Request::Claim(claim) => {
-                request::claim(&self.hashes, claim, self.ttl_ms, &self.channel)
+                scripts::claim(&self.hashes, claim, self.ttl_ms, &self.channel)
             }
-            Request::Save(batch) => request::save(&self.hashes, batch, self.ttl_ms),
+            Request::Save(batch) => scripts::save(&self.hashes, batch, self.ttl_ms),
             Request::Sync => return self.exchange.await_reply(Reply::Request(request)),
         };
         self.exchange.ask(&command, Reply::Request(request));
@@ -150,9 +152,9 @@ impl Pipeline {
                 self.exchange
                     .ask(&subscribe, Reply::Greeting(Step::Subscribe));
             }
-            Reply::Load(Script::Claim) => self.hashes.claim = reply::loaded(value)?,
+            Reply::Load(Script::Claim) => self.hashes.claim = answers::loaded(value)?,
             Reply::Load(Script::Save | Script::SaveAtMaxmemory) => {
-                self.hashes.save = reply::loaded(value)?;
+                self.hashes.save = answers::loaded(value)?;
             }
             Reply::Request(request) => {
                 self.reloads = 0;
@@ -177,17 +179,17 @@ impl Pipeline {
         let unknown_script = error.code() == "NOSCRIPT";
         match reply {
             Reply::Request(request) if unknown_script => self.ask_again(request),
-            Reply::Request(request) if reply::is_about_one_key(error) => {
+            Reply::Request(request) if answers::is_about_one_key(error) => {
                 self.reloads = 0;
                 self.refuse(request, error, events);
                 Ok(())
             }
-            Reply::Void if unknown_script || reply::is_about_one_key(error) => Ok(()),
+            Reply::Void if unknown_script || answers::is_about_one_key(error) => Ok(()),
             Reply::Load(Script::SaveAtMaxmemory) if error.code() == "ERR" => {
                 // Before version 7 its first line is an error of syntax.
                 self.knows_flags = false;
                 let plain = Script::Save;
-                self.exchange.ask(&request::load(plain), Reply::Load(plain));
+                self.exchange.ask(&scripts::load(plain), Reply::Load(plain));
                 Ok(())
             }
             Reply::Greeting(Step::Hello) if reply::speaks_only_resp2(error) => {
@@ -225,7 +227,7 @@ impl Pipeline {
     ) -> Result<(), String> {
         match request {
             Request::Claim(claim) => {
-                let (epoch, count, found) = reply::granted(value)?;
+                let (epoch, count, found) = answers::granted(value)?;
                 events.push_back(StoreEvent::Claimed {
                     key: claim.key,
                     epoch,
@@ -234,10 +236,10 @@ impl Pipeline {
                 });
             }
             Request::Save(mut batch) => {
-                let reply::Outcome {
+                let answers::Outcome {
                     mut fenced,
                     refused,
-                } = reply::saved(value, batch.len(), &self.login)?;
+                } = answers::saved(value, batch.len(), &self.login)?;
                 // From the end: the positions before it stay what they are.
                 for (position, reason) in refused.into_iter().rev() {
                     let request = Refused::Save(batch.remove(position));
@@ -278,7 +280,7 @@ impl Pipeline {
         if confirms && matches!(awaited, Some(Reply::Greeting(Step::Subscribe))) {
             self.exchange.awaited.pop_front();
         }
-        events.extend(reply::news(kind, data, &self.channel));
+        events.extend(answers::news(kind, data, &self.channel));
     }
 
     /// The second half of the greeting, the same in all versions.
@@ -288,7 +290,7 @@ impl Pipeline {
         }
         self.load_scripts();
         // Now, and not at the first request: the link would be up in between, and clients let in.
-        let write = request::try_to_write();
+        let write = scripts::try_to_write();
         self.exchange.ask(&write, Reply::Greeting(Step::Write));
     }
 
@@ -300,7 +302,7 @@ impl Pipeline {
         };
         for script in [Script::Claim, save] {
             self.exchange
-                .ask(&request::load(script), Reply::Load(script));
+                .ask(&scripts::load(script), Reply::Load(script));
         }
     }
 

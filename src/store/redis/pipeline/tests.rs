@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::io::{SessionId, SessionKey};
-use crate::store::redis::framing::Framing;
-use crate::store::redis::framing::REPLY_BYTES_MAX;
-use crate::store::redis::target::Target;
+use crate::redis::framing::Framing;
+use crate::redis::framing::REPLY_BYTES_MAX;
+use crate::redis::target::Target;
 
 const KEY: SessionKey = SessionKey {
     slot: 1,

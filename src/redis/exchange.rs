@@ -10,17 +10,17 @@ use super::framing::{Framing, Unusable};
 use super::outbound::Outbound;
 
 /// One link's requests; `R` says what each reply is for.
-pub(super) struct Exchange<R> {
+pub(crate) struct Exchange<R> {
     framing: Framing,
-    pub(super) outbound: Outbound,
-    pub(super) awaited: VecDeque<Awaited<R>>,
+    pub(crate) outbound: Outbound,
+    pub(crate) awaited: VecDeque<Awaited<R>>,
 }
 
 /// One reply that Redis owes.
-pub(super) struct Awaited<R> {
+pub(crate) struct Awaited<R> {
     /// When its request was on its way at the latest; `None` until then.
-    pub(super) asked_at: Option<Instant>,
-    pub(super) reply: R,
+    pub(crate) asked_at: Option<Instant>,
+    pub(crate) reply: R,
 }
 
 impl<R> Default for Exchange<R> {
@@ -35,13 +35,13 @@ impl<R> Default for Exchange<R> {
 
 impl<R> Exchange<R> {
     /// Asks; the reply comes when all before it have come.
-    pub(super) fn ask(&mut self, command: &Cmd, reply: R) {
+    pub(crate) fn ask(&mut self, command: &Cmd, reply: R) {
         self.outbound.push(command);
         self.await_reply(reply);
     }
 
     /// What is awaited without a command of its own.
-    pub(super) fn await_reply(&mut self, reply: R) {
+    pub(crate) fn await_reply(&mut self, reply: R) {
         self.awaited.push_back(Awaited {
             asked_at: None,
             reply,
@@ -49,12 +49,12 @@ impl<R> Exchange<R> {
     }
 
     /// Takes in what Redis has sent.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.framing.push(bytes);
     }
 
     /// The next whole reply. After an error, which is why the link must go, there is none.
-    pub(super) fn next(&mut self) -> Result<Option<Value>, String> {
+    pub(crate) fn next(&mut self) -> Result<Option<Value>, String> {
         self.framing.next().map_err(|unusable| match unusable {
             Unusable::Garbage => "no Redis: garbage received".to_owned(),
             Unusable::Endless => "no Redis: an endless reply".to_owned(),
@@ -62,7 +62,7 @@ impl<R> Exchange<R> {
     }
 
     /// What was asked since the last call is on its way.
-    pub(super) fn mark_asked(&mut self, now: Instant) {
+    pub(crate) fn mark_asked(&mut self, now: Instant) {
         let unmarked = |entry: &&mut Awaited<R>| entry.asked_at.is_none();
         for entry in self.awaited.iter_mut().rev().take_while(unmarked) {
             entry.asked_at = Some(now);
@@ -70,12 +70,12 @@ impl<R> Exchange<R> {
     }
 
     /// Since when the oldest reply is awaited.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
         self.awaited.front()?.asked_at
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.framing.clear();
         self.outbound.clear();
         self.awaited.clear();

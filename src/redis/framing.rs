@@ -8,7 +8,7 @@ use redis::Value;
 
 /// What was received and is not a whole reply yet.
 #[derive(Default)]
-pub(super) struct Framing {
+pub(crate) struct Framing {
     bytes: Vec<u8>,
     /// Where the first reply begins: what was taken is dropped when there is no more of it.
     start: usize,
@@ -22,19 +22,19 @@ pub(super) struct Framing {
 
 /// No reply begins like this, or it would have no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unusable {
+pub(crate) enum Unusable {
     Garbage,
     Endless,
 }
 
 impl Framing {
     /// Takes in what has come.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// The next whole reply. After an error there is none.
-    pub(super) fn next(&mut self) -> Result<Option<Value>, Unusable> {
+    pub(crate) fn next(&mut self) -> Result<Option<Value>, Unusable> {
         let Some(len) = self.whole_len()? else {
             self.bytes.drain(..self.start);
             self.start = 0;
@@ -54,7 +54,7 @@ impl Framing {
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
@@ -127,7 +127,7 @@ fn announced(line: &[u8]) -> Result<i64, Unusable> {
 }
 
 /// A reply is some bytes for each session of a batch, and a push one session: far below this.
-pub(super) const REPLY_BYTES_MAX: usize = 1 << 20;
+pub(crate) const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Room that is kept when all was understood.
 const KEEP_BYTES: usize = 16 << 10;
 

@@ -11,15 +11,15 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
 /// Everything that a URL decides.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) place: Place,
-    pub(super) security: Security,
-    pub(super) login: Login,
+pub(crate) struct Target {
+    pub(crate) place: Place,
+    pub(crate) security: Security,
+    pub(crate) login: Login,
 }
 
 /// Where Redis listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// An IP address: nothing to look up.
     Address(SocketAddr),
     /// A host name.
@@ -30,7 +30,7 @@ pub(super) enum Place {
 
 /// What is known of the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Security {
+pub(crate) enum Security {
     /// `redis://`, `redis+unix://`: no TLS.
     Plain,
     /// `rediss://`: TLS, and the certificate must be good for the host.
@@ -40,10 +40,10 @@ pub(super) enum Security {
 }
 
 /// As whom to connect, and to which database.
-pub(super) struct Login {
-    pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
-    pub(super) db: u32,
+pub(crate) struct Login {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) db: u32,
 }
 
 impl fmt::Debug for Login {
@@ -56,7 +56,7 @@ impl fmt::Debug for Login {
 
 impl Target {
     /// Reads a URL. The error is one line, without the URL and so without its password.
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let (rest, fragment) = match url.split_once('#') {
             Some((rest, fragment)) => (rest, Some(fragment)),
             None => (url, None),
@@ -78,7 +78,7 @@ impl Target {
     }
 
     /// The host, for the name in the server's certificate.
-    pub(super) fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         match &self.place {
             Place::Address(address) => address.ip().to_string(),
             Place::Name { host, .. } => host.clone(),

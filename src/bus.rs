@@ -5,21 +5,24 @@
 //! left for another one, after a failover, takes a message and passes it to nobody. So it is no
 //! news of its own that the store is down, and a wrong password is tried, and logged, once.
 
+mod subscription;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::{Registry, Token, Waker};
 
-use super::backoff::Backoff;
-use super::link::{Link, Parts, Peer};
-use super::resolver::Resolver;
-use super::subscription::{BusEvent, Subscription};
-use super::target::Target;
-use super::tls::Tls;
 use crate::error::Error;
+use crate::redis::backoff::Backoff;
+use crate::redis::link::{Link, Parts, Peer};
+use crate::redis::resolver::Resolver;
+use crate::redis::target::Target;
+use crate::redis::tls::Tls;
+pub(crate) use subscription::BusEvent;
+use subscription::Subscription;
 
 /// The link, in whichever state it is.
-pub struct Bus {
+pub(crate) struct Bus {
     link: Link<Subscription>,
     followed: Option<Peer>,
     /// The loop has been told that it is up, and not since that it is down.
@@ -28,8 +31,8 @@ pub struct Bus {
 
 impl Bus {
     /// Reads the URL; connects later, when [`follow`](Self::follow) has said where to. The rest is
-    /// as in [`RedisStore::open`](super::RedisStore::open).
-    pub fn open(
+    /// as in `RedisStore::open`.
+    pub(crate) fn open(
         url: &str,
         channel: String,
         registry: Registry,
@@ -59,7 +62,7 @@ impl Bus {
     }
 
     /// Once a turn: where the store's link leads.
-    pub fn follow(&mut self, peer: Option<Peer>, now: Instant) {
+    pub(crate) fn follow(&mut self, peer: Option<Peer>, now: Instant) {
         if self.followed != peer {
             let address = peer.as_ref().map(|peer| peer.address.clone());
             self.followed = peer;
@@ -71,22 +74,22 @@ impl Bus {
     /// replica; [`BusEvent::Published`] tells what came of it, in this order. `false`: no node is in
     /// reach, or too much waits already.
     #[must_use = "who is not in reach never hears of it"]
-    pub fn publish(&mut self, json: &str, now: Instant) -> bool {
+    pub(crate) fn publish(&mut self, json: &str, now: Instant) -> bool {
         self.is_up() && self.link.conversation_mut().publish(json, now)
     }
 
     /// Whether other nodes are in reach: the link is there, and Redis answers in good time.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.link.answers()
     }
 
     /// Step 3 of the turn: the descriptor may be ready, or the host's name has been looked up.
-    pub fn handle_ready(&mut self, now: Instant) {
+    pub(crate) fn handle_ready(&mut self, now: Instant) {
         self.link.handle_ready(now);
     }
 
     /// Step 4 of the turn: the time that `poll_timeout` gave has come.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.link.conversation_mut().expire(now);
         if self.link.poll_timeout().is_some_and(|at| at <= now) {
             self.link.handle_timeout(now);
@@ -94,12 +97,12 @@ impl Bus {
     }
 
     /// Step 6 of the turn: sends what was said in it.
-    pub fn flush(&mut self, now: Instant) {
+    pub(crate) fn flush(&mut self, now: Instant) {
         self.link.flush(now);
     }
 
     /// What has been heard. A new link in place of one that the store has left is no news.
-    pub fn poll_event(&mut self) -> Option<BusEvent> {
+    pub(crate) fn poll_event(&mut self) -> Option<BusEvent> {
         loop {
             let settled = self.link.conversation_mut().poll_settled();
             let event = settled.or_else(|| self.link.poll_event())?;
@@ -119,7 +122,7 @@ impl Bus {
     }
 
     /// When `handle_timeout` wants to be called next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let expires = self.link.conversation().expires_at();
         [expires, self.link.poll_timeout()]
             .into_iter()

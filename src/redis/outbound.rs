@@ -3,24 +3,24 @@
 
 /// A queue of bytes: appended at the back, taken from the front.
 #[derive(Default)]
-pub(super) struct Outbound {
+pub(crate) struct Outbound {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl Outbound {
     /// Appends a command.
-    pub(super) fn push(&mut self, command: &redis::Cmd) {
+    pub(crate) fn push(&mut self, command: &redis::Cmd) {
         command.write_packed_command(&mut self.bytes);
     }
 
     /// What is to be sent next.
-    pub(super) fn pending(&self) -> &[u8] {
+    pub(crate) fn pending(&self) -> &[u8] {
         self.bytes.get(self.taken..).unwrap_or_default()
     }
 
     /// The kernel has taken the first `count` bytes of what was pending.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.taken += count;
         assert!(
             self.taken <= self.bytes.len(),
@@ -35,7 +35,7 @@ impl Outbound {
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEEP_BYTES);
         self.taken = 0;

@@ -13,13 +13,13 @@ use mio::Waker;
 /// What a resolution came to.
 type Resolved = io::Result<Vec<SocketAddr>>;
 
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     waker: Arc<Waker>,
     under_way: Option<Receiver<Resolved>>,
 }
 
 impl Resolver {
-    pub(super) fn new(waker: Arc<Waker>) -> Self {
+    pub(crate) fn new(waker: Arc<Waker>) -> Self {
         Self {
             waker,
             under_way: None,
@@ -27,7 +27,7 @@ impl Resolver {
     }
 
     /// Begins, unless an earlier resolution is still under way: then its result will do.
-    pub(super) fn start(&mut self, host: &str, port: u16) -> io::Result<()> {
+    pub(crate) fn start(&mut self, host: &str, port: u16) -> io::Result<()> {
         if self.under_way.is_some() {
             return Ok(());
         }
@@ -47,7 +47,7 @@ impl Resolver {
     }
 
     /// The result, once it is there.
-    pub(super) fn poll(&mut self) -> Option<Resolved> {
+    pub(crate) fn poll(&mut self) -> Option<Resolved> {
         let result = match self.under_way.as_ref()?.try_recv() {
             Ok(result) => result,
             Err(TryRecvError::Empty) => return None,

@@ -8,13 +8,13 @@ use rand::{RngExt, SeedableRng};
 
 /// Full jitter: each wait is drawn between nothing and a ceiling that doubles, so that a fleet
 /// which lost Redis in one moment does not come back to it in one moment.
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     random: StdRng,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
             failures: 0,
@@ -22,7 +22,7 @@ impl Backoff {
     }
 
     /// The wait after one more failure.
-    pub(super) fn next_delay(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         let ceiling = CEILING_MIN
             .saturating_mul(1 << self.failures.min(DOUBLINGS_MAX))
             .min(CEILING_MAX);
@@ -31,7 +31,7 @@ impl Backoff {
     }
 
     /// The link has held: the next failure is a first one.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 
 /// What has been told.
 #[derive(Debug, Default)]
-pub(super) struct Outage {
+pub(crate) struct Outage {
     /// The reasons so far; none while the link is up, and before it has been tried.
     reasons: Vec<String>,
     /// Attempts that have failed after the first reason.
@@ -14,7 +14,7 @@ pub(super) struct Outage {
 
 impl Outage {
     /// The link is gone, or was not made. The reason, if the engine is to be told.
-    pub(super) fn handle_failure(&mut self, reason: String, about: &str) -> Option<String> {
+    pub(crate) fn handle_failure(&mut self, reason: String, about: &str) -> Option<String> {
         if self.reasons.is_empty() {
             self.reasons.push(reason.clone());
             return Some(reason);
@@ -30,7 +30,7 @@ impl Outage {
     }
 
     /// The link is there.
-    pub(super) fn handle_open(&mut self, about: &str) {
+    pub(crate) fn handle_open(&mut self, about: &str) {
         self.reasons.clear();
         let failures = mem::take(&mut self.failures);
         if failures > 1 {

@@ -1,47 +1,30 @@
 //! Sessions in Redis: a hash for each, two scripts that keep the store's promises in Redis itself,
 //! and one link without a single blocking call.
 //!
-//! Owns nothing of the protocol but the order of its parts: `target` reads the URL, `link` makes
-//! the connection and makes it again, `stream` moves bytes, `pipeline` turns requests into bytes
-//! and bytes into answers. Must never show a password, and never wait.
+//! Owns the conversation on that link: `pipeline` turns requests into bytes and bytes into answers.
+//! The link is `redis::link`. It must never show a password, and never wait.
 
-mod backoff;
-mod bus;
-mod conversation;
-mod exchange;
-mod framing;
+mod answers;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod link;
-mod outage;
-mod outbound;
-mod pipeline;
-mod reply;
-mod request;
-mod resolver;
-mod stream;
-mod subscription;
-mod target;
-mod tls;
-mod transfer;
+pub(crate) mod pipeline;
+mod scripts;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token, Waker};
 
-use self::backoff::Backoff;
-pub use self::bus::Bus;
-pub use self::link::Peer;
-use self::link::{Link, Parts};
-use self::pipeline::Pipeline;
-use self::resolver::Resolver;
-pub use self::subscription::BusEvent;
-use self::target::{Security, Target};
-use self::tls::Tls;
 use super::SessionStore;
 use crate::engine::io::{Claim, Now, Save, StoreEvent};
 use crate::error::Error;
+use crate::redis::Peer;
+use crate::redis::backoff::Backoff;
+use crate::redis::link::{Link, Parts};
+use crate::redis::resolver::Resolver;
+use crate::redis::target::{Security, Target};
+use crate::redis::tls::Tls;
+use pipeline::Pipeline;
 
 /// Sessions in one Redis (not a cluster), version 5 or newer; news of sessions that another node
 /// takes over need version 6.
@@ -93,7 +76,9 @@ impl RedisStore {
         let target = Target::parse(url)?;
         match target.security {
             Security::Plain => Ok(()),
-            Security::Tls | Security::TlsUnverified => tls::server_name(&target).map(drop),
+            Security::Tls | Security::TlsUnverified => {
+                crate::redis::tls::server_name(&target).map(drop)
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use super::target::Place;
 use super::tls::Tls;
 use super::transfer::exchange;
 
-pub(super) struct Link<C: Conversation> {
+pub(crate) struct Link<C: Conversation> {
     place: Place,
     tls: Option<Tls>,
     registry: Registry,
@@ -38,21 +38,21 @@ pub(super) struct Link<C: Conversation> {
 }
 
 /// What a link is made of.
-pub(super) struct Parts<C> {
-    pub(super) place: Place,
-    pub(super) conversation: C,
-    pub(super) tls: Option<Tls>,
-    pub(super) registry: Registry,
-    pub(super) token: Token,
-    pub(super) resolver: Resolver,
-    pub(super) backoff: Backoff,
-    pub(super) now: Instant,
+pub(crate) struct Parts<C> {
+    pub(crate) place: Place,
+    pub(crate) conversation: C,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) registry: Registry,
+    pub(crate) token: Token,
+    pub(crate) resolver: Resolver,
+    pub(crate) backoff: Backoff,
+    pub(crate) now: Instant,
 }
 
 /// Where a link leads: another one can follow it there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    pub(super) address: Address,
+    pub(crate) address: Address,
     /// Tells this connection from the ones before it.
     opened: u64,
 }
@@ -92,7 +92,7 @@ struct Open {
 }
 
 impl<C: Conversation> Link<C> {
-    pub(super) fn new(parts: Parts<C>) -> Self {
+    pub(crate) fn new(parts: Parts<C>) -> Self {
         Self {
             place: parts.place,
             tls: parts.tls,
@@ -113,7 +113,7 @@ impl<C: Conversation> Link<C> {
     }
 
     /// The conversation and its answers, when Redis can be asked.
-    pub(super) fn ready(&mut self) -> Option<(&mut C, &mut VecDeque<C::Event>)> {
+    pub(crate) fn ready(&mut self) -> Option<(&mut C, &mut VecDeque<C::Event>)> {
         match self.state {
             State::Open(_) => Some((&mut self.conversation, &mut self.events)),
             State::Held | State::Down { .. } | State::Resolving { .. } | State::Opening(_) => None,
@@ -121,22 +121,22 @@ impl<C: Conversation> Link<C> {
     }
 
     /// Whether Redis can be asked, and has answered in good time.
-    pub(super) fn answers(&self) -> bool {
+    pub(crate) fn answers(&self) -> bool {
         matches!(&self.state, State::Open(open) if !open.stalled)
     }
 
     /// What is said, whether the link is there or not.
-    pub(super) fn conversation(&self) -> &C {
+    pub(crate) fn conversation(&self) -> &C {
         &self.conversation
     }
 
     /// The same, to say more.
-    pub(super) fn conversation_mut(&mut self) -> &mut C {
+    pub(crate) fn conversation_mut(&mut self) -> &mut C {
         &mut self.conversation
     }
 
     /// Where it leads at this moment.
-    pub(super) fn peer(&self) -> Option<Peer> {
+    pub(crate) fn peer(&self) -> Option<Peer> {
         match &self.state {
             State::Open(open) => Some(Peer {
                 address: open.address.clone(),
@@ -148,7 +148,7 @@ impl<C: Conversation> Link<C> {
 
     /// Leads there from now on, or nowhere, and forgets what was on its way. The engine is told
     /// nothing: whoever leads a link knows why.
-    pub(super) fn lead(&mut self, address: Option<Address>, now: Instant) {
+    pub(crate) fn lead(&mut self, address: Option<Address>, now: Instant) {
         self.now = now;
         let retry_at = now;
         let next = match address {
@@ -170,11 +170,11 @@ impl<C: Conversation> Link<C> {
         self.conversation.forget();
     }
 
-    pub(super) fn poll_event(&mut self) -> Option<C::Event> {
+    pub(crate) fn poll_event(&mut self) -> Option<C::Event> {
         self.events.pop_front()
     }
 
-    pub(super) fn handle_ready(&mut self, now: Instant) {
+    pub(crate) fn handle_ready(&mut self, now: Instant) {
         self.now = now;
         match &mut self.state {
             State::Held | State::Down { .. } => {}
@@ -190,7 +190,7 @@ impl<C: Conversation> Link<C> {
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         match &self.state {
             State::Down { retry_at } if *retry_at <= now => self.begin(),
@@ -213,7 +213,7 @@ impl<C: Conversation> Link<C> {
         }
     }
 
-    pub(super) fn flush(&mut self, now: Instant) {
+    pub(crate) fn flush(&mut self, now: Instant) {
         self.now = now;
         let written = match &mut self.state {
             State::Open(open) => {
@@ -229,7 +229,7 @@ impl<C: Conversation> Link<C> {
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         Some(match &self.state {
             State::Held => return None,
             State::Down { retry_at } => *retry_at,

@@ -19,7 +19,7 @@ use super::tls::Tls;
 
 /// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -34,7 +34,7 @@ impl fmt::Display for Address {
 }
 
 /// A registered connection.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     socket: Socket,
     tls: Option<Box<ClientConnection>>,
     /// False after the kernel took nothing, until the next readiness.
@@ -48,7 +48,7 @@ enum Socket {
 
 impl Stream {
     /// Begins to connect.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         address: &Address,
         tls: Option<&Tls>,
         registry: &Registry,
@@ -76,14 +76,14 @@ impl Stream {
     }
 
     /// Closes and unregisters.
-    pub(super) fn close(mut self, registry: &Registry) {
+    pub(crate) fn close(mut self, registry: &Registry) {
         if let Err(error) = registry.deregister(self.socket.source()) {
             log::debug!("deregistering the Redis socket: {error}");
         }
     }
 
     /// Whether the connection is made; an error says why it could not be.
-    pub(super) fn is_connected(&self) -> io::Result<bool> {
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
         let (error, peer) = match &self.socket {
             Socket::Tcp(socket) => (socket.take_error()?, socket.peer_addr().map(drop)),
             Socket::Unix(socket) => (socket.take_error()?, socket.peer_addr().map(drop)),
@@ -103,12 +103,12 @@ impl Stream {
     }
 
     /// The socket may take bytes again.
-    pub(super) fn handle_ready(&mut self) {
+    pub(crate) fn handle_ready(&mut self) {
         self.writable = true;
     }
 
     /// Sends until all is sent or the kernel takes no more; the next readiness goes on.
-    pub(super) fn write(&mut self, outbound: &mut Outbound) -> io::Result<()> {
+    pub(crate) fn write(&mut self, outbound: &mut Outbound) -> io::Result<()> {
         while self.writable {
             if let Some(tls) = &mut self.tls {
                 // Until the handshake is over, rustls keeps what it is given, up to a limit.
@@ -137,7 +137,7 @@ impl Stream {
     }
 
     /// Reads once: `None` when there is nothing to read, `Some(0)` at the end of the stream.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             let result = match &mut self.tls {
                 Some(tls) => read_tls(tls, &mut self.socket, buffer),

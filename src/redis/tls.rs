@@ -13,7 +13,7 @@ use rustls::{
 use super::target::{Security, Target};
 
 /// TLS to one host.
-pub(super) struct Tls {
+pub(crate) struct Tls {
     config: Arc<ClientConfig>,
     host: ServerName<'static>,
 }
@@ -21,7 +21,7 @@ pub(super) struct Tls {
 impl Tls {
     /// What the target asks for: nothing for `redis://`. The system's certificates can be replaced
     /// with `SSL_CERT_FILE` or `SSL_CERT_DIR`.
-    pub(super) fn for_target(target: &Target) -> Result<Option<Self>, String> {
+    pub(crate) fn for_target(target: &Target) -> Result<Option<Self>, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -43,13 +43,13 @@ impl Tls {
     }
 
     /// A new connection, with nothing said yet.
-    pub(super) fn connect(&self) -> Result<ClientConnection, rustls::Error> {
+    pub(crate) fn connect(&self) -> Result<ClientConnection, rustls::Error> {
         ClientConnection::new(Arc::clone(&self.config), self.host.clone())
     }
 }
 
 /// The name that the certificate must be good for.
-pub(super) fn server_name(target: &Target) -> Result<ServerName<'static>, String> {
+pub(crate) fn server_name(target: &Target) -> Result<ServerName<'static>, String> {
     ServerName::try_from(target.host())
         .map_err(|_| "not a Redis URL: no certificate can have this host's name".to_owned())
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::outbound::Outbound;
 
 /// One side of what is said on a link. Pure: no socket, no clock.
-pub(super) trait Conversation {
+pub(crate) trait Conversation {
     /// What comes of it.
     type Event;
 
@@ -49,7 +49,7 @@ pub(super) trait Conversation {
 
 /// How a link is, once it has been up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Health {
+pub(crate) enum Health {
     /// It is gone, for this reason.
     Down(String),
     /// It does not answer in good time.

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use redis::{PushKind, ServerError, Value};
 
-use super::conversation::{Conversation, Health};
-use super::exchange::{Awaited, Exchange};
-use super::outbound::Outbound;
-use super::reply;
-use super::request;
-use super::target::Login;
+use crate::redis::conversation::{Conversation, Health};
+use crate::redis::exchange::{Awaited, Exchange};
+use crate::redis::outbound::Outbound;
+use crate::redis::reply;
+use crate::redis::request;
+use crate::redis::target::Login;
 
 /// What comes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BusEvent {
+pub(crate) enum BusEvent {
     /// Other nodes are in reach.
     Up,
     /// They are not, for this reason, which is fit for the log.
@@ -36,7 +36,7 @@ pub enum BusEvent {
 }
 
 /// One link's requests and replies.
-pub(super) struct Subscription {
+pub(crate) struct Subscription {
     login: Login,
     channel: String,
     /// What this node's messages begin with.
@@ -72,7 +72,7 @@ enum Reply {
 
 impl Subscription {
     /// `name` tells this node from all others.
-    pub(super) fn new(login: Login, channel: String, name: u64) -> Self {
+    pub(crate) fn new(login: Login, channel: String, name: u64) -> Self {
         Self {
             login,
             channel,
@@ -87,7 +87,7 @@ impl Subscription {
 
     /// Says something to all other nodes. `false`: it is dropped, since so much waits already; then
     /// Redis does not answer, and what it takes late is of no use.
-    pub(super) fn publish(&mut self, json: &str, now: Instant) -> bool {
+    pub(crate) fn publish(&mut self, json: &str, now: Instant) -> bool {
         let has_room = self.waiting.len() + self.exchange.awaited.len() < AWAITED_MAX;
         if has_room {
             self.waiting
@@ -98,7 +98,7 @@ impl Subscription {
     }
 
     /// Drops what has waited for too long.
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         while self.expires_at().is_some_and(|at| at <= now) {
             self.waiting.pop_front();
             self.settled.push_back(false);
@@ -106,12 +106,12 @@ impl Subscription {
     }
 
     /// When the oldest has waited for too long.
-    pub(super) fn expires_at(&self) -> Option<Instant> {
+    pub(crate) fn expires_at(&self) -> Option<Instant> {
         self.waiting.front().map(|(since, _)| *since + WAIT_MAX)
     }
 
     /// What has come of the next message.
-    pub(super) fn poll_settled(&mut self) -> Option<BusEvent> {
+    pub(crate) fn poll_settled(&mut self) -> Option<BusEvent> {
         self.settled.pop_front().map(BusEvent::Published)
     }
 
@@ -283,7 +283,7 @@ const WAIT_MAX: Duration = Duration::from_secs(3);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::redis::target::Target;
+    use crate::redis::target::Target;
 
     const HELLO: &[u8] = b"%1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n";
     const SUBSCRIBED: &[u8] = b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n";

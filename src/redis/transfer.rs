@@ -6,14 +6,14 @@ use super::conversation::Conversation;
 use super::stream::Stream;
 
 /// What one exchange came to.
-pub(super) struct Exchanged {
-    pub(super) heard: bool,
-    pub(super) more_to_read: bool,
+pub(crate) struct Exchanged {
+    pub(crate) heard: bool,
+    pub(crate) more_to_read: bool,
 }
 
 /// Reads what is there, within the turn's budget, then writes what is due. In this order: a Redis
 /// that closes has often said why.
-pub(super) fn exchange<C: Conversation>(
+pub(crate) fn exchange<C: Conversation>(
     stream: &mut Stream,
     conversation: &mut C,
     buffer: &mut [u8],

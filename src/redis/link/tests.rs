@@ -9,8 +9,8 @@ use mio::{Events, Poll, Waker};
 use super::*;
 use crate::clock;
 use crate::engine::io::StoreEvent;
+use crate::redis::target::Target;
 use crate::store::redis::pipeline::Pipeline;
-use crate::store::redis::target::Target;
 
 /// A link and its loop; the link is left alone until `turn`.
 struct Bench {

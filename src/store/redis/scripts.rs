@@ -1,0 +1,100 @@
+//! What is asked of Redis for sessions: the scripts, and the names of key and channel.
+//!
+//! It must never send.
+
+use std::time::Duration;
+
+use redis::Cmd;
+
+use crate::engine::io::{Claim, Save, SessionId};
+use crate::redis::target::Login;
+
+/// The scripts that keep the store's promises in Redis itself, where all nodes meet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Script {
+    Claim,
+    Save,
+    /// The same as `Save`, for a Redis that knows flags (7 and later, and Valkey): it runs at
+    /// `maxmemory`, too, since sessions that are open must be able to save. `Claim` must not: it
+    /// makes new ones.
+    SaveAtMaxmemory,
+}
+
+impl Script {
+    fn source(self) -> &'static str {
+        match self {
+            Self::Claim => include_str!("claim.lua"),
+            Self::Save => include_str!("save.lua"),
+            Self::SaveAtMaxmemory => {
+                concat!("#!lua flags=allow-oom\n", include_str!("save.lua"))
+            }
+        }
+    }
+}
+
+/// The names by which Redis knows the scripts: its own hashes of them.
+#[derive(Default)]
+pub(crate) struct Hashes {
+    pub(crate) claim: String,
+    pub(crate) save: String,
+}
+
+pub(crate) fn load(script: Script) -> Cmd {
+    let mut command = redis::cmd("SCRIPT");
+    command.arg("LOAD").arg(script.source());
+    command
+}
+
+/// A write of nothing: a session's id has no `%`. Redis refuses it as it would refuse a save: as a
+/// replica, or when it has too few of those or cannot write its own files.
+pub(crate) fn try_to_write() -> Cmd {
+    let mut command = redis::cmd("PEXPIRE");
+    command.arg(format!("{KEY_PREFIX}%")).arg(1);
+    command
+}
+
+pub(crate) fn claim(hashes: &Hashes, claim: &Claim, ttl_ms: u64, channel: &str) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command
+        .arg(&hashes.claim)
+        .arg(1)
+        .arg(key(&claim.session))
+        .arg(claim.token)
+        .arg(ttl_ms)
+        .arg(channel)
+        .arg(claim.session.as_str());
+    command
+}
+
+pub(crate) fn save(hashes: &Hashes, batch: &[Save], ttl_ms: u64) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(&hashes.save).arg(batch.len());
+    for save in batch {
+        command.arg(key(&save.session));
+    }
+    command.arg(ttl_ms);
+    for save in batch {
+        command.arg(save.epoch).arg(save.count);
+    }
+    command
+}
+
+/// Where the nodes tell each other of claims. Redis has the same channels in all databases, so the
+/// number is part of the name.
+pub(crate) fn channel(login: &Login) -> String {
+    format!("sundown:claimed:{}", login.db)
+}
+
+/// A time to live that Redis takes.
+pub(crate) fn ttl_ms(ttl: Duration) -> u64 {
+    let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    ttl_ms.clamp(1, TTL_MS_MAX)
+}
+
+fn key(session: &SessionId) -> String {
+    format!("{KEY_PREFIX}{session}")
+}
+
+const KEY_PREFIX: &str = "sundown:session:";
+/// A hundred years: Redis refuses what does not fit its own clock.
+const TTL_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1_000;
