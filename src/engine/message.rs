@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::io::SessionId;
+use super::ids::SessionId;
 
 /// A data message from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

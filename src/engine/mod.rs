@@ -11,6 +11,7 @@ pub mod app;
 mod clients;
 mod fanout;
 mod gauges;
+mod ids;
 pub mod io;
 pub mod ledger;
 pub mod message;

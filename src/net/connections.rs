@@ -12,8 +12,7 @@ use mio::{Interest, Registry};
 
 use super::connection::{Connection, Entrance, Phase};
 use super::date::Date;
-use super::deadlines::{Deadlines, Kind};
-use super::expiry::IDLE_CHECKS;
+use super::deadlines::{Deadlines, IDLE_CHECKS, Kind};
 use super::line::Line;
 use super::spares::Spares;
 use super::table::Table;

@@ -4,13 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Entrance, Phase};
 use super::connections::Connections;
-use super::deadlines::{Deadlines, Kind};
+use super::deadlines::{Deadlines, IDLE_CHECKS, Kind};
 use super::http::Answer;
 use super::websocket;
 use crate::engine::io::{CloseReason, ConnId};
-
-/// An idle peer is looked at so many times in an idle timeout.
-pub(super) const IDLE_CHECKS: u8 = 8;
 
 /// A peer that has been silent for so many checks is pinged: by the default idle timeout after 30 to
 /// 45 s, since proxies cut what has been silent for a minute.
