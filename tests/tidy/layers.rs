@@ -1,85 +1,30 @@
-//! Who imports whom (docs/ARCHITECTURE.md): one line for each module that may use something, and
-//! what it may use. A module without a line has that of its parent. What no line allows is refused,
-//! and so is a permission that nobody uses. A new arrow needs a record in docs/adr.
+//! Who imports whom (layers.txt, docs/ARCHITECTURE.md): what no line of the table allows is refused,
+//! and so is a permission that nobody uses, and modules that import each other in a circle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{File, dependencies, files, holds, rust};
 
 /// Parts of the standard library that reach outside of the process; all others are for everybody.
 const WORLD: &[&str] = &["env", "fs", "io", "net", "os", "process", "thread"];
 
-/// Module; modules of this crate besides itself; other crates; parts of [`WORLD`].
-type Layer = (&'static str, &'static str, &'static str, &'static str);
-
-#[rustfmt::skip]
-const LAYERS: &[Layer] = &[
-    ("engine", "config slots", "rand slab", ""),
-    ("engine::shutdown", "config::ShutdownBudget", "", ""),
-    ("engine::io", "engine::message engine::shutdown::Request", "", ""),
-    ("engine::message", "engine::io", "humantime", ""),
-    ("net", "config engine::io engine::message error slots", "log mio socket2", "io net"),
-    ("net::unix", "", "log mio socket2", "fs io net os"),
-    ("net::http", "", "httparse tungstenite", ""),
-    ("net::websocket", "engine::io engine::message net::validator", "tungstenite", "io"),
-    ("net::intake", "engine::io engine::message net::validator", "", ""),
-    ("net::validator", "engine::io net::utf8", "", ""),
-    ("net::utf8", "", "", ""),
-    ("net::table", "", "", ""),
-    ("net::spares", "net::websocket", "", ""),
-    ("net::authority", "config::AdminHosts net::http", "tungstenite", "net"),
-    ("net::date", "", "", ""),
-    ("net::handshake", "config::AdminHosts config::AllowedOrigins engine::io net::authority net::http", "tungstenite", ""),
-    ("web", "net::http", "", ""),
-    ("store", "config engine::io error redis::Peer", "mio", ""),
-    ("store::memory", "engine::io store::SessionStore store::expiry store::record", "log", ""),
-    ("store::expiry", "engine::io", "", ""),
-    ("store::record", "", "", ""),
-    ("store::sqlite", "engine::io error store::Remains store::SessionStore store::database store::expiry", "log mio rusqlite", ""),
-    ("store::spill", "engine::io error store::Peer store::Remains store::SessionStore store::database store::expiry", "log mio rusqlite", "fs io"),
-    ("store::spill::place", "store::spill::file", "log mio", "thread"),
-    ("store::database", "", "log rusqlite", "fs"),
-    ("store::database::reserve", "store::database::location", "log rustix", "fs io"),
-    ("store::database::location", "", "log rusqlite rustix", "fs io os thread"),
-    ("store::database::checkpointer", "engine::io::Disk error store::database::location", "log mio rusqlite", "fs thread"),
-    ("store::redis", "engine::io error redis store::SessionStore", "mio", ""),
-    ("store::redis::pipeline", "engine::io redis store::redis::answers store::redis::scripts", "log redis", ""),
-    ("store::redis::answers", "engine::io redis::reply redis::target", "redis", ""),
-    ("store::redis::scripts", "engine::io redis::target", "redis", ""),
-    ("bus", "error redis", "mio", ""),
-    ("bus::subscription", "redis", "log redis", ""),
-    ("redis", "", "log mio redis rustix rustls rustls_native_certs", "io net"),
-    ("redis::resolver", "", "log mio", "io net thread"),
-    ("redis::exchange", "redis::framing redis::outbound", "redis", ""),
-    ("redis::conversation", "redis::outbound", "", ""),
-    ("redis::reply", "redis::target", "redis", ""),
-    ("redis::request", "redis::target", "redis", ""),
-    ("redis::framing", "", "redis", ""),
-    ("redis::backoff", "", "rand", ""),
-    ("config", "error", "humantime", "net"),
-    ("error", "", "", "io"),
-    ("slots", "", "", ""),
-    ("broadcast", "config::Limits", "serde_json", ""),
-    ("metrics", "", "prometheus", ""),
-    ("metrics::process", "metrics", "rustix", "fs"),
-    ("clock", "engine::io::Now", "", ""),
-    ("signals", "clock engine::shutdown::Request engine::shutdown::Trigger error", "log mio nix signal_hook", "fs os thread"),
-    ("report", "engine::shutdown", "serde serde_json", ""),
-    ("event_loop", "broadcast bus clock config engine error metrics net signals store::SessionStore", "log mio", "io"),
-    ("server", "broadcast bus clock config engine error event_loop metrics net signals store web", "log mio rand", "net"),
-    ("lib", "", "", ""),
-    ("main", "", "log sundown", "env io process"),
-    ("cli", "", "humantime lexopt log rustix sundown", "io net os"),
-    ("cli::journal", "", "log", "env fs io os"),
-    ("cli::output", "cli::journal", "log rustix sundown", "io os thread"),
-    ("cli::logger", "cli::journal cli::output", "humantime log serde serde_json sundown", "io"),
-    ("cli::unsaved", "", "log serde serde_json sundown", "fs io os thread"),
-    ("cli::reaper", "", "log rustix signal_hook", "thread"),
-    ("cli::broadcast", "cli::stream", "serde serde_json sundown", "io"),
-    ("cli::smoke", "cli::stream", "sundown tungstenite", "io net"),
-    ("cli::smoke::said", "", "sundown tungstenite", ""),
-    ("cli::shutdown_report", "", "serde serde_json", "fs io"),
-];
+/// The table: each module, and what it may use, as beginnings of paths.
+fn layers() -> BTreeMap<&'static str, Vec<String>> {
+    let rows = include_str!("layers.txt").lines();
+    let rows = rows.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    rows.map(|line| {
+        let mut cells = line.split('|').map(str::trim);
+        let module = cells.next().unwrap_or_default();
+        let mut list = |before: &str| {
+            let places = cells.next().unwrap_or_default().split_whitespace();
+            places
+                .map(|place| format!("{before}{place}"))
+                .collect::<Vec<_>>()
+        };
+        (module, [list("crate::"), list(""), list("std::")].concat())
+    })
+    .collect()
+}
 
 /// The paths in a file that begin at a crate: `crate::engine::io::ConnId`, `std::thread::sleep`.
 fn paths(module: &[&str], text: &str, crates: &[String]) -> BTreeSet<String> {
@@ -166,63 +111,40 @@ fn is_in(path: &str, place: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// The module of a file below src/.
-fn module(file: &File) -> Option<Vec<&str>> {
-    let path = file.path.strip_prefix("src/")?.strip_suffix(".rs")?;
-    Some(path.trim_end_matches("/mod").split('/').collect())
-}
-
-/// The layer of the module or of the nearest one above it.
-fn layer_of(module: &[&str]) -> Option<&'static Layer> {
-    let above = (1..=module.len()).rev().map(|len| module[..len].join("::"));
-    above
-        .into_iter()
-        .find_map(|name| LAYERS.iter().find(|layer| layer.0 == name))
-}
-
-/// What a layer allows, each as the beginning of a path.
-fn permissions((_, inside, crates, world): &Layer) -> Vec<String> {
-    let inside = inside
-        .split_whitespace()
-        .map(|place| format!("crate::{place}"));
-    let world = world
-        .split_whitespace()
-        .map(|place| format!("std::{place}"));
-    inside
-        .chain(world)
-        .chain(crates.split_whitespace().map(str::to_owned))
-        .collect()
+/// The files below src/, without those of tests, each with the path of its module.
+fn modules(files: &[File]) -> impl Iterator<Item = (&File, Vec<&str>)> {
+    let code = rust(files).filter(|file| !file.path.ends_with("tests.rs"));
+    code.filter_map(|file| {
+        let path = file.path.strip_prefix("src/")?.strip_suffix(".rs")?;
+        Some((file, path.trim_end_matches("/mod").split('/').collect()))
+    })
 }
 
 /// What the table does not allow, and what it allows for nothing.
 fn complaints(files: &[File], crates: &[String]) -> Vec<String> {
+    let layers = layers();
     let mut complaints = Vec::new();
-    let mut unused: BTreeSet<(&str, String)> = LAYERS
+    let mut unused: BTreeSet<(&str, &String)> = layers
         .iter()
-        .flat_map(|layer| permissions(layer).into_iter().map(|place| (layer.0, place)))
+        .flat_map(|(layer, places)| places.iter().map(|place| (*layer, place)))
         .collect();
-    for file in rust(files).filter(|file| !file.path.ends_with("tests.rs")) {
-        let Some(module) = module(file) else { continue };
-        let Some(layer) = layer_of(&module) else {
-            complaints.push(file.at(1, "this module has no line in tests/tidy/layers.rs"));
+    for (file, module) in modules(files) {
+        let above = (1..=module.len()).rev().map(|len| module[..len].join("::"));
+        let mut above = above.filter_map(|name| layers.get_key_value(name.as_str()));
+        let Some((layer, allowed)) = above.next() else {
+            complaints.push(file.at(1, "this module has no line in tests/tidy/layers.txt"));
             continue;
         };
-        let allowed = permissions(layer);
         for path in paths(&module, file.without_tests(), crates) {
-            let is_world = WORLD
-                .iter()
-                .any(|part| is_in(&path, &format!("std::{part}")));
-            let is_own = is_in(&path, &format!("crate::{}", layer.0));
-            if is_own || path.starts_with("std::") && !is_world {
+            let is_world = |part: &&str| is_in(&path, &format!("std::{part}"));
+            let is_own = is_in(&path, &format!("crate::{layer}"));
+            if is_own || path.starts_with("std::") && !WORLD.iter().any(is_world) {
                 continue;
             }
-            let granted: Vec<_> = allowed.iter().filter(|place| is_in(&path, place)).collect();
-            if granted.is_empty() {
-                complaints.push(file.at(1, format!("`{path}` is not for `{}`", layer.0)));
+            if !allowed.iter().any(|place| is_in(&path, place)) {
+                complaints.push(file.at(1, format!("`{path}` is not for `{layer}`")));
             }
-            for place in granted {
-                unused.remove(&(layer.0, place.clone()));
-            }
+            unused.retain(|(of, place)| of != layer || !is_in(&path, place));
         }
     }
     let unused = unused
@@ -230,6 +152,47 @@ fn complaints(files: &[File], crates: &[String]) -> Vec<String> {
         .map(|(layer, place)| format!("{layer} no longer uses {place}"));
     complaints.extend(unused);
     complaints
+}
+
+/// Modules that import each other, directly or through others. A module and those below it are one
+/// thing, and may.
+fn circles(files: &[File]) -> Vec<String> {
+    let names: BTreeSet<String> = modules(files)
+        .map(|(_, module)| module.join("::"))
+        .collect();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (file, module) in modules(files) {
+        let from = module.join("::");
+        let to = paths(&module, file.without_tests(), &[])
+            .into_iter()
+            .filter_map(|path| {
+                let mut place = path.strip_prefix("crate::")?;
+                while !names.contains(place) {
+                    place = place.rsplit_once("::")?.0;
+                }
+                Some(place.to_owned())
+            });
+        let to = to
+            .filter(|to| !is_in(&from, to) && !is_in(to, &from))
+            .collect();
+        arrows.insert(from, to);
+    }
+    // What is imported by nobody that is left, or imports nobody that is left, is in no circle.
+    let mut left = 0;
+    while left != arrows.len() {
+        left = arrows.len();
+        let all: BTreeSet<String> = arrows.keys().cloned().collect();
+        for to in arrows.values_mut() {
+            to.retain(|to| all.contains(to));
+        }
+        arrows.retain(|_, to| !to.is_empty());
+        let imported: BTreeSet<String> = arrows.values().flatten().cloned().collect();
+        arrows.retain(|from, _| imported.contains(from));
+    }
+    arrows
+        .iter()
+        .map(|(from, to)| format!("a circle: {from} imports {to:?}"))
+        .collect()
 }
 
 fn crates(files: &[File]) -> Vec<String> {
@@ -245,46 +208,34 @@ fn every_import_is_in_the_table() {
     holds(complaints(&files, &crates(&files)));
 }
 
-/// So that the rule above is not green because it sees nothing.
 #[test]
-fn an_import_is_seen_however_it_is_written() {
-    let check = |text: &str, expected: &[&str]| {
-        let found = paths(&["net", "http"], text, &["mio".to_owned()]);
-        assert_eq!(
-            found.iter().map(String::as_str).collect::<Vec<_>>(),
-            expected,
-            "{text}"
-        );
+fn no_modules_import_each_other() {
+    holds(circles(&files()));
+}
+
+/// So that the rules above are not green because they see nothing.
+#[test]
+fn imports_and_circles_are_seen() {
+    let text = "use crate::store::{self, redis::{A, B as C}};\nuse super::super::clock;\n\
+                // crate::x\nfn f(a: mio::Token) { std::thread::sleep(a); super::g() }";
+    let found = paths(&["net", "http"], text, &["mio".to_owned()]);
+    let found: Vec<&str> = found.iter().map(String::as_str).collect();
+    let expected = "crate::clock crate::net::g crate::store crate::store::redis::A \
+                    crate::store::redis::B mio::Token std::thread::sleep";
+    assert_eq!(found.join(" "), expected);
+    let file = |path: &str, text: &str| File {
+        path: path.to_owned(),
+        text: text.to_owned(),
     };
-    check(
-        "use crate::store::{self, redis::{A, B as C}};",
-        &[
-            "crate::store",
-            "crate::store::redis::A",
-            "crate::store::redis::B",
-        ],
+    let new = file(
+        "src/engine/new.rs",
+        "use std::net::A;\nuse crate::net::http;",
     );
-    check(
-        "use super::super::clock; fn f() { super::g() }",
-        &["crate::clock", "crate::net::g"],
-    );
-    check(
-        "fn f(a: crate::store::A<mio::Token>) { std::thread::sleep(a) }",
-        &["crate::store::A", "mio::Token", "std::thread::sleep"],
-    );
-    check(
-        "// crate::x::y\nuse crate::{a, b::c}; a.mio::z",
-        &["crate::a", "crate::b::c"],
-    );
-    let file = File {
-        path: "src/engine/new.rs".to_owned(),
-        text: "use std::net::TcpStream;\nuse crate::net::http;".to_owned(),
-    };
-    let seen = complaints(&[file], &[]);
-    assert_eq!(
-        seen.iter()
-            .filter(|text| text.contains("is not for `engine`"))
-            .count(),
-        2
-    );
+    let complaints = complaints(&[new], &[]);
+    let forbidden = complaints.iter().filter(|text| text.contains("is not for"));
+    assert_eq!(forbidden.count(), 2);
+    let a = file("src/a.rs", "use crate::b::B;");
+    let b = file("src/b.rs", "mod c; use c::C; fn f() { super::d::g() }");
+    let d = file("src/d.rs", "use crate::a::A;");
+    assert_eq!(circles(&[a, b, d]).len(), 3);
 }
