@@ -30,15 +30,18 @@ impl Spilling {
         }
     }
 
-    /// The store has refused a session, and there is no time to try again.
+    /// The store has refused a session, and there is no time to try again. What the spill has all of
+    /// is not handed over once more: nothing of it would be on its way.
     pub(super) fn handle_refused(&mut self, slot: u32) {
-        self.want(slot);
+        if !self.spilled.contains(slot) {
+            self.want(slot);
+        }
     }
 
     /// A session has counted a message.
     pub(super) fn handle_counted(&mut self, slot: u32) {
+        self.spilled.remove(slot);
         if self.begun {
-            self.spilled.remove(slot);
             self.want(slot);
         }
     }

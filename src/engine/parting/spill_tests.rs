@@ -266,6 +266,52 @@ fn what_the_store_refuses_goes_into_the_spill_without_waiting_for_the_others() {
 }
 
 #[test]
+fn what_is_spilled_and_refused_again_is_spilled_once_more_when_it_has_grown() {
+    let mut rig = Rig::with(&quiet(Durability::Acked));
+    rig.pass(0);
+    rig.open(0, PLAIN, "bad");
+    rig.flush();
+    rig.spill_keeps = true;
+    rig.shut_down();
+    rig.pass(3_000);
+    // The goodbye is said; what comes late is refused, and spilled, again and again.
+    rig.bad = Some("bad");
+    rig.say(0);
+    rig.flush();
+    rig.pass(2_500);
+    rig.say(0);
+    rig.flush();
+    assert_eq!(rig.spilled, ["bad=1", "bad=2"]);
+    rig.pass(5_000);
+    let outcome = rig.engine.outcome();
+    assert_eq!((outcome.spilled, outcome.unsaved.clone()), (1, vec![]));
+}
+
+#[test]
+fn what_is_spilled_and_has_grown_since_is_not_called_safe() {
+    let mut rig = Rig::with(&quiet(Durability::Acked));
+    rig.pass(0);
+    rig.open(0, PLAIN, "bad");
+    rig.flush();
+    rig.spill_keeps = true;
+    rig.shut_down();
+    rig.pass(3_000);
+    rig.bad = Some("bad");
+    rig.say(0);
+    rig.flush();
+    assert_eq!(rig.spilled, ["bad=1"]);
+    // The store takes the next save, and does not answer any more.
+    (rig.bad, rig.answers, rig.spill_keeps) = (None, false, false);
+    rig.say(0);
+    rig.pass(10_000);
+    let outcome = rig.engine.outcome();
+    assert_eq!(
+        (outcome.spilled, outcome.unsaved),
+        (0, vec![("bad".into(), 2)])
+    );
+}
+
+#[test]
 fn what_store_and_spill_refuse_is_named() {
     let mut rig = Rig::with(&quiet(Durability::Relaxed));
     rig.pass(0);
