@@ -11,6 +11,8 @@ use sundown::engine::shutdown::{Outcome, Timeline};
 
 use super::common::{Common, marks};
 
+mod refusals;
+
 /// What the application was called with.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -92,6 +94,8 @@ pub(crate) struct Book {
     gave_up: bool,
     /// Some went into the spill: it goes on so.
     spills: bool,
+    /// The session that the store has just refused: nobody else's client hears of it.
+    refused: Option<SessionId>,
     pub(crate) byes: usize,
     pub(crate) cuts: usize,
 }
@@ -127,6 +131,7 @@ impl Book {
             timeline: Timeline::default(),
             gave_up: false,
             spills: false,
+            refused: None,
             byes: 0,
             cuts: 0,
         }
@@ -336,6 +341,7 @@ impl Book {
 
     /// The engine is about to be told this.
     pub(crate) fn answered(&mut self, common: &mut Common, event: &StoreEvent) {
+        self.refused = None;
         match event {
             StoreEvent::Up | StoreEvent::Resumed => self.store_is_up = true,
             StoreEvent::Stalled => self.store_is_up = false,
@@ -368,7 +374,7 @@ impl Book {
             StoreEvent::Lost { .. } => {
                 unreachable!("this store loses nothing that it has confirmed")
             }
-            StoreEvent::Refused { .. } => unreachable!("this store refuses nothing by itself"),
+            StoreEvent::Refused { request, .. } => self.refused(common, request),
             StoreEvent::Spilled { batch, kept } => {
                 for save in batch {
                     if let Some(session) = self.sessions.get_mut(&by_key(save.key)) {
@@ -488,6 +494,9 @@ impl Book {
     pub(crate) fn closed(&mut self, common: &mut Common, to: ConnId, reason: &CloseReason) {
         let name = self.name.clone();
         let granted = self.session_of(to).is_some_and(|session| !session.lost);
+        if *reason == CloseReason::REFUSED {
+            self.check_refused(common, to);
+        }
         let conn = self.conn(to);
         let earlier = conn.closed.replace(reason.clone());
         assert_eq!(
@@ -646,6 +655,11 @@ impl Book {
             );
             common.seen.note("exit with spilled sessions");
         }
+        assert!(
+            expected.is_empty() || common.options.may_fail_to_spill(),
+            "{}: the spill takes everything, and {expected:?} is unsaved",
+            self.name
+        );
         if !expected.is_empty() {
             common.seen.note("exit with unsaved sessions");
         }

@@ -116,6 +116,17 @@ impl Client {
         conn.close.is_none() && !conn.closed && answered
     }
 
+    /// The session of a numbered client, and the node that serves it.
+    pub(crate) fn served_by(&self, common: &Common) -> Option<(&SessionId, usize)> {
+        let session = self.session.as_ref().filter(|_| self.is_numbered())?;
+        let sock = common.network.get(self.current?)?;
+        Some((session, sock.node))
+    }
+
+    pub(crate) fn has_one_connection(&self) -> bool {
+        self.conns.len() == 1
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         !self.conns.is_empty()
     }

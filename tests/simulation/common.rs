@@ -135,6 +135,12 @@ impl Common {
         self.agenda.keys().next().map(|(at, _)| *at)
     }
 
+    /// Whether a request may still come out of the buffers of a dead link.
+    pub(crate) fn has_late_requests(&self) -> bool {
+        let is_late = |event: &Event| matches!(event, Event::CarriedOut { .. });
+        self.agenda.values().any(is_late)
+    }
+
     /// What happens now.
     pub(crate) fn next_event(&mut self) -> Option<Event> {
         let entry = self.agenda.first_entry()?;

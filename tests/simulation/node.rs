@@ -140,6 +140,16 @@ impl Process {
         self.engine.gate().ready && self.engine.unsaved() == 0
     }
 
+    /// The store has lost all its records.
+    pub(crate) fn records_lost(&mut self) {
+        self.book.records_lost();
+    }
+
+    /// The store holds all that is open here.
+    pub(crate) fn is_stored(&self, common: &Common) -> bool {
+        self.book.is_stored(common)
+    }
+
     pub(crate) fn describe(&self) -> String {
         format!(
             "{}: {} connections, {} sockets, {} unsaved, {:?}",

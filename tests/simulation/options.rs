@@ -21,14 +21,17 @@ pub(crate) enum Fault {
     LoseLink,
     /// The store answers nobody for a while.
     FreezeStore,
+    /// The store refuses single sessions for a while, and takes all others.
+    RefuseSessions,
 }
 
-const FAULTS: [Fault; 5] = [
+const FAULTS: [Fault; 6] = [
     Fault::Signal,
     Fault::Crash,
     Fault::Freeze,
     Fault::LoseLink,
     Fault::FreezeStore,
+    Fault::RefuseSessions,
 ];
 
 /// One run.
@@ -49,6 +52,16 @@ pub(crate) struct Options {
     pub(crate) spill_is_shared: bool,
     pub(crate) spill_locked: f64,
     pub(crate) spill_refused: f64,
+    /// Of the sessions, how many are refused while the store refuses any.
+    pub(crate) sessions_refused: f64,
+    /// Of the requests for such a session, how many.
+    pub(crate) requests_refused: f64,
+    /// Of the rows that are replayed, how many are refused.
+    pub(crate) rows_refused: f64,
+    /// How often it begins with a shutdown.
+    pub(crate) refuses_in_shutdown: f64,
+    /// What the store does with all its records once everybody is at rest.
+    pub(crate) records_lost: Option<Repair>,
     pub(crate) news_lost: f64,
     pub(crate) news_delay_max: Duration,
     /// Of what was asked on a link that broke, how much is carried out all the same.
@@ -69,6 +82,15 @@ pub(crate) struct Options {
     pub(crate) turn_cost_max: Duration,
     pub(crate) extra_signal: f64,
     pub(crate) restart_after_max: Duration,
+}
+
+/// By what records that the store has lost come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repair {
+    /// Open sessions are saved again every quarter of their time to live.
+    Renewal,
+    /// Open sessions are saved once more at Persisting.
+    Shutdown,
 }
 
 /// One client's ways, until the faults end.
@@ -108,6 +130,19 @@ impl Options {
         !self.has_spill || self.spill_refused > 0.0
     }
 
+    /// Whether sessions may be lost that neither the store nor the file has taken in time.
+    pub(crate) fn may_fail_to_spill(&self) -> bool {
+        self.may_refuse_spills() || self.spill_locked > 0.0
+    }
+
+    /// Whether the store has the time to answer a save in Persisting, and the sync behind it; and
+    /// is quick enough not to be taken for stalled, for which nobody waits.
+    pub(crate) fn may_save_in_persisting(&self) -> bool {
+        let budget = &self.config.shutdown;
+        let answer = 2 * self.store_delay_max + 50 * MS;
+        answer < 900 * MS && budget.persist.saturating_sub(budget.drain) > 2 * answer
+    }
+
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let faults_end = dice.time(1000 * MS, 16_000 * MS);
         let local = dice.chance(0.25);
@@ -123,6 +158,11 @@ impl Options {
             spill_locked: dice.pick(&[0.0, 0.3]),
             spill_refused: dice.pick(&[0.0, 0.0, 0.5]),
             store_delay_max: dice.pick(&[MS, 5 * MS, 100 * MS, 700 * MS]),
+            sessions_refused: dice.pick(&[0.2, 1.0]),
+            requests_refused: dice.pick(&[0.5, 1.0]),
+            rows_refused: dice.pick(&[0.0, 0.5]),
+            refuses_in_shutdown: dice.pick(&[0.0, 0.5]),
+            records_lost: dice.pick(&[None, Some(Repair::Renewal), Some(Repair::Shutdown)]),
             news_lost: dice.pick(&[0.0, 0.3, 1.0]),
             news_delay_max: dice.pick(&[MS, 100 * MS, 5000 * MS]),
             carried_out: dice.pick(&[0.0, 0.5, 1.0]),

@@ -2,7 +2,7 @@
 //! survive processes. One process at a time replays it, and the engine is not told that the store
 //! is up before that is over.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use sundown::engine::io::{Save, SessionId, SessionKey, StoreEvent};
@@ -13,6 +13,8 @@ use super::common::Common;
 #[derive(Debug, Default)]
 pub(crate) struct File {
     pub(crate) rows: BTreeMap<SessionId, (u64, u64)>,
+    /// Rows that the store has refused to a replay: they stay until the next one.
+    pub(crate) refused: BTreeSet<SessionId>,
     /// Which life of which node replays it.
     lease: Option<(usize, u32)>,
 }
@@ -47,6 +49,8 @@ pub(crate) struct Spill {
     owner: (usize, u32),
     file: usize,
     pub(crate) gate: Gate,
+    /// Up to which row the replay has come.
+    after: Option<SessionId>,
     asked: VecDeque<Vec<Save>>,
     retry_at: Option<Instant>,
     written: BTreeMap<SessionId, (u64, u64)>,
@@ -70,6 +74,7 @@ impl Spill {
                 node
             },
             gate: Gate::Shut,
+            after: None,
             asked: VecDeque::new(),
             retry_at: None,
             written: BTreeMap::new(),
@@ -114,22 +119,35 @@ impl Spill {
 
     /// The store has answered for these: their rows are not wanted any more.
     pub(crate) fn settle(&mut self, common: &mut Common, batch: &[Save]) {
-        let rows = &mut common.truth.files[self.file].rows;
+        let file = &mut common.truth.files[self.file];
+        let rows = &mut file.rows;
         let is_replay = self.gate == Gate::Replaying;
         for save in batch {
             let covered = |row: &(u64, u64)| row.0 == save.epoch && row.1 <= save.count;
             let mine = is_replay || self.written.get(&save.session).is_some_and(covered);
             if mine && rows.get(&save.session).is_some_and(covered) {
                 rows.remove(&save.session);
+                file.refused.remove(&save.session);
                 common.seen.note("spilled row settled");
             }
         }
     }
 
-    /// Looks whether there is something to replay.
-    pub(crate) fn look(&mut self, common: &mut Common) -> Found {
+    /// A row of the replay was refused: it stays, and the replay goes on.
+    pub(crate) fn keep(&mut self, common: &mut Common, session: &SessionId) {
+        common.seen.note("spilled row refused");
         let file = &mut common.truth.files[self.file];
-        if file.rows.is_empty() {
+        file.refused.insert(session.clone());
+    }
+
+    /// Looks whether there is something to replay, from the beginning or further on.
+    pub(crate) fn look(&mut self, common: &mut Common) -> Found {
+        if self.gate != Gate::Replaying {
+            self.after = None;
+        }
+        let file = &mut common.truth.files[self.file];
+        let is_left = |row: &&SessionId| self.after.as_ref() < Some(*row);
+        if !file.rows.keys().any(|row| is_left(&row)) {
             self.gate = Gate::Open;
             self.release(common);
             return Found::Nothing;
@@ -143,13 +161,16 @@ impl Spill {
         file.lease = Some(self.owner);
         self.gate = Gate::Replaying;
         common.seen.note("spill replayed");
+        let rows = file.rows.iter().filter(|(row, _)| is_left(row));
         let row = |(session, (epoch, count)): (&SessionId, &(u64, u64))| Save {
             key: NOBODY,
             session: session.clone(),
             epoch: *epoch,
             count: *count,
         };
-        Found::Rows(file.rows.iter().map(row).collect())
+        let rows: Vec<_> = rows.map(row).collect();
+        self.after = rows.last().map(|save| save.session.clone());
+        Found::Rows(rows)
     }
 
     pub(crate) fn shut(&mut self, common: &mut Common) {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use sundown::engine::io::{Claim, Save, SessionId, StoreCommand, StoreEvent};
+use sundown::engine::io::{Claim, Refused, Save, SessionId, StoreCommand, StoreEvent};
 
 use super::common::{Common, Event};
 use super::spill::{File, Found, Gate, Spill};
@@ -23,7 +23,8 @@ pub(crate) struct Request {
 struct Record {
     epoch: u64,
     count: u64,
-    token: u64,
+    /// Of the claim that made it; none if a save has.
+    token: Option<u64>,
     granted_count: u64,
     found: bool,
 }
@@ -34,15 +35,33 @@ pub(crate) struct Truth {
     records: BTreeMap<SessionId, Record>,
     /// To which process of which node each epoch was granted.
     granted: BTreeMap<(SessionId, u64), (usize, u32)>,
+    /// The highest epoch of all records that are gone.
+    epoch_floor: Option<u64>,
     /// By node: how often its link has died.
     pub(crate) links: Vec<u32>,
     /// Where processes put what it does not take in time.
     pub(crate) files: Vec<File>,
     /// Until then it answers nobody.
     pub(crate) frozen_until: Option<Instant>,
+    /// Until then it refuses single sessions.
+    pub(crate) refusing_until: Option<Instant>,
+    /// Whether it refuses this one, for all that it has been asked for since then.
+    refuses: BTreeMap<SessionId, bool>,
 }
 
 impl Truth {
+    /// Single sessions are refused from now on, others than before.
+    pub(crate) fn refuse_until(&mut self, until: Instant) {
+        self.refusing_until = Some(until);
+        self.refuses.clear();
+    }
+
+    /// All records are gone, and the epochs that were granted are not granted again.
+    pub(crate) fn lose_records(&mut self) {
+        self.epoch_floor = self.records.values().map(|record| record.epoch).max();
+        self.records.clear();
+    }
+
     pub(crate) fn count(&self, session: &SessionId) -> u64 {
         self.records.get(session).map_or(0, |record| record.count)
     }
@@ -54,18 +73,24 @@ impl Truth {
         of_epoch.max().unwrap_or(0)
     }
 
+    /// Which process of which node was granted the newest epoch.
+    pub(crate) fn owner(&self, session: &SessionId) -> Option<(usize, u32)> {
+        let grant = (session.clone(), self.epoch(session));
+        self.granted.get(&grant).copied()
+    }
+
     pub(crate) fn epoch(&self, session: &SessionId) -> u64 {
         self.records.get(session).map_or(0, |record| record.epoch)
     }
 
     fn claim(&mut self, claim: &Claim, owner: (usize, u32), step: u64) -> (StoreEvent, bool) {
         let known = self.records.get(&claim.session).copied();
-        let repeated = known.filter(|record| record.token == claim.token);
+        let repeated = known.filter(|record| record.token == Some(claim.token));
         let count = known.map_or(0, |record| record.count);
         let record = repeated.unwrap_or(Record {
-            epoch: known.map_or(0, |record| record.epoch) + step,
+            epoch: known.map_or(self.epoch_floor.unwrap_or(0), |record| record.epoch) + step,
             count,
-            token: claim.token,
+            token: Some(claim.token),
             granted_count: count,
             found: known.is_some(),
         });
@@ -90,29 +115,45 @@ impl Truth {
         let grant = (save.session.clone(), save.epoch);
         let granted = self.granted.get(&grant);
         // A replay is somebody else's, or somebody's later life.
-        let replayed = save.key.slot == u32::MAX && granted.is_some();
+        let replayed = is_replayed(save) && granted.is_some();
         assert!(
             granted == Some(&owner) || replayed,
             "{} saved under an epoch that is not its own",
             save.session
         );
-        let Some(record) = self.records.get_mut(&save.session) else {
-            return false;
-        };
-        if save.epoch < record.epoch {
-            return false;
+        let known = self.records.get_mut(&save.session);
+        match known {
+            Some(record) if save.epoch < record.epoch => return false,
+            Some(record) if save.epoch == record.epoch => {
+                record.count = record.count.max(save.count);
+            }
+            // The owner's word for a record that was lost.
+            Some(_) | None => {
+                let record = Record {
+                    epoch: save.epoch,
+                    count: save.count,
+                    token: None,
+                    granted_count: 0,
+                    found: false,
+                };
+                self.records.insert(save.session.clone(), record);
+            }
         }
-        record.count = record.count.max(save.count);
         true
     }
 }
 
 impl Common {
-    fn carry_out(&mut self, node: usize, request: Request) -> StoreEvent {
+    /// Answers in order; what is refused is told before the rest of its batch.
+    fn carry_out(&mut self, node: usize, request: Request) -> Vec<StoreEvent> {
         let owner = (node, request.life);
         match request.command {
-            StoreCommand::Sync => StoreEvent::Synced,
+            StoreCommand::Sync => vec![StoreEvent::Synced],
             StoreCommand::Spill(_) => unreachable!("the store has no part in it"),
+            StoreCommand::Claim(claim) if self.refuses(&claim.session) => {
+                self.seen.note("claim refused");
+                vec![refused(Refused::Claim(claim.key))]
+            }
             StoreCommand::Claim(claim) => {
                 let step = self.dice.among(1, 100) as u64;
                 let (answer, is_new) = self.truth.claim(&claim, owner, step);
@@ -121,11 +162,26 @@ impl Common {
                 } else {
                     self.seen.note("claim repeated");
                 }
-                answer
+                vec![answer]
             }
-            StoreCommand::Save(batch) => {
-                let refused = |(at, save)| (!self.truth.save(save, owner)).then_some(at);
-                let fenced: Vec<usize> = batch.iter().enumerate().filter_map(refused).collect();
+            StoreCommand::Save(mut batch) => {
+                let asked = batch.len();
+                let is_refused = |save: &mut Save| {
+                    self.refuses(&save.session) || is_replayed(save) && self.refuses_row()
+                };
+                let mut answers: Vec<_> = batch
+                    .extract_if(.., is_refused)
+                    .map(|save| refused(Refused::Save(save)))
+                    .collect();
+                if !answers.is_empty() {
+                    self.seen.note(if answers.len() == asked {
+                        "batch refused"
+                    } else {
+                        "batch partly refused"
+                    });
+                }
+                let is_fenced = |(at, save)| (!self.truth.save(save, owner)).then_some(at);
+                let fenced: Vec<usize> = batch.iter().enumerate().filter_map(is_fenced).collect();
                 if !fenced.is_empty() {
                     let all = fenced.len() == batch.len();
                     self.seen.note(if all {
@@ -134,9 +190,25 @@ impl Common {
                         "batch partly fenced"
                     });
                 }
-                StoreEvent::Saved { batch, fenced }
+                answers.push(StoreEvent::Saved { batch, fenced });
+                answers
             }
         }
+    }
+
+    fn refuses_row(&mut self) -> bool {
+        !self.is_calm && self.dice.chance(self.options.rows_refused)
+    }
+
+    /// Whether the store refuses this request for a session.
+    fn refuses(&mut self, session: &SessionId) -> bool {
+        let is_refusing = |until: Instant| self.now.instant < until;
+        if !self.truth.refusing_until.is_some_and(is_refusing) {
+            return false;
+        }
+        let drawn = self.dice.chance(self.options.sessions_refused);
+        let entry = self.truth.refuses.entry(session.clone());
+        *entry.or_insert(drawn) && self.dice.chance(self.options.requests_refused)
     }
 
     fn spread_news(&mut self, session: &SessionId) {
@@ -176,6 +248,17 @@ impl Common {
     }
 }
 
+fn is_replayed(save: &Save) -> bool {
+    save.key.slot == u32::MAX
+}
+
+fn refused(request: Refused) -> StoreEvent {
+    StoreEvent::Refused {
+        request,
+        reason: "not this one".into(),
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Down,
@@ -198,7 +281,7 @@ pub(crate) struct Link {
     state: State,
     asked: Vec<StoreCommand>,
     requests: VecDeque<(Instant, Request)>,
-    answers: VecDeque<(Instant, StoreEvent)>,
+    answers: VecDeque<(Instant, Vec<StoreEvent>)>,
     /// When what is not answered yet was asked.
     waiting: VecDeque<Instant>,
     heard_at: Instant,
@@ -238,6 +321,11 @@ impl Link {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.state == State::Dead
+    }
+
+    /// Nothing is under way that the store may have carried out already.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<StoreEvent> {
@@ -294,8 +382,8 @@ impl Link {
         let mut answered = false;
         for command in std::mem::take(&mut self.asked) {
             let life = self.life;
-            let answer = common.carry_out(self.node, Request { life, command });
-            self.events.push_back(answer);
+            let answers = common.carry_out(self.node, Request { life, command });
+            self.events.extend(answers);
             answered = true;
         }
         if answered && std::mem::take(&mut self.is_stalled) {
@@ -314,10 +402,10 @@ impl Link {
                 return;
             };
             common.say(|| format!("node {}: store: {request:?}", self.node));
-            let answer = common.carry_out(self.node, request);
+            let answers = common.carry_out(self.node, request);
             let at = now + common.store_delay();
             let at = self.answers.back().map_or(at, |(last, _)| at.max(*last));
-            self.answers.push_back((at, answer));
+            self.answers.push_back((at, answers));
             common.plan(at, Event::Poke { node: self.node });
         }
     }
@@ -327,13 +415,15 @@ impl Link {
         let now = common.now.instant;
         let mut heard = false;
         while self.answers.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, answer)) = self.answers.pop_front() else {
+            let Some((_, answers)) = self.answers.pop_front() else {
                 return;
             };
             self.waiting.pop_front();
             self.heard_at = now;
             heard = true;
-            self.take(common, answer);
+            for answer in answers {
+                self.take(common, answer);
+            }
         }
         if heard && std::mem::take(&mut self.is_stalled) && self.spill.gate == Gate::Open {
             self.events.push_back(StoreEvent::Resumed);
@@ -342,6 +432,14 @@ impl Link {
 
     /// Passes an answer on to the engine, unless it is a replay's.
     fn take(&mut self, common: &mut Common, answer: StoreEvent) {
+        if let StoreEvent::Refused {
+            request: Refused::Save(save),
+            ..
+        } = &answer
+            && self.spill.gate == Gate::Replaying
+        {
+            return self.spill.keep(common, &save.session);
+        }
         let StoreEvent::Saved { batch, .. } = &answer else {
             return self.events.push_back(answer);
         };

@@ -9,12 +9,14 @@ use super::client::Client;
 use super::common::{Common, Event};
 use super::network::Side;
 use super::node::{Node, Process, Turned};
-use super::options::Fault;
+use super::options::{Fault, Repair};
 use super::spill::File;
 use super::trace::{Seen, Trace};
 
 /// How long the world may take to come to rest once nothing goes wrong any more.
 const REST_WITHIN: Duration = Duration::from_secs(400);
+/// So long nothing must be on its way any more.
+const SETTLES: Duration = Duration::from_secs(2);
 /// Sanity: a run has fewer turns.
 const TURNS_MAX: u64 = 2_000_000;
 
@@ -68,9 +70,9 @@ impl World {
         while !self.common.is_calm {
             self.step(Duration::MAX);
         }
-        while !self.is_at_rest() {
-            self.step(self.common.options.faults_end + REST_WITHIN);
-        }
+        self.come_to_rest();
+        self.replay_what_was_refused();
+        self.lose_records();
         self.common.say(|| "at rest: everyone leaves".to_owned());
         self.common.is_ending = true;
         for node in 0..self.nodes.len() {
@@ -92,15 +94,116 @@ impl World {
 
     fn is_at_rest(&self) -> bool {
         let up = |node: &Node| node.process.as_ref().is_some_and(Process::is_at_rest);
-        let replayed = self
+        // What was refused waits for a replay, and the next one comes with the next link.
+        let is_replayed = |file: &File| file.rows.keys().all(|row| file.refused.contains(row));
+        self.common.truth.files.iter().all(is_replayed)
+            && self.nodes.iter().all(up)
+            && self.clients.iter().all(|c| c.is_at_rest(&self.common))
+    }
+
+    /// Rows that stayed in a file, since the store had refused them, are replayed when a link comes
+    /// up again.
+    fn replay_what_was_refused(&mut self) {
+        if self
             .common
             .truth
             .files
             .iter()
-            .all(|file| file.rows.is_empty());
-        replayed
-            && self.nodes.iter().all(up)
-            && self.clients.iter().all(|c| c.is_at_rest(&self.common))
+            .all(|file| file.rows.is_empty())
+        {
+            return;
+        }
+        self.common
+            .say(|| "at rest: the links break, for a replay".to_owned());
+        self.common.seen.note("replayed once more");
+        for file in &mut self.common.truth.files {
+            file.refused.clear();
+        }
+        for number in 0..self.nodes.len() {
+            if let Some(process) = &mut self.nodes[number].process {
+                process.link.break_off(&mut self.common);
+                process.link.go_down(&mut self.common);
+                self.wake(number);
+            }
+        }
+        self.come_to_rest();
+    }
+
+    /// The store loses all its records while everyone is connected: they come back, by themselves
+    /// or in the shutdown that follows.
+    fn lose_records(&mut self) {
+        let options = &self.common.options;
+        let Some(repair) = options.records_lost else {
+            return;
+        };
+        let may_come_back = match repair {
+            Repair::Renewal => options.config.session_ttl < Duration::from_secs(60),
+            Repair::Shutdown => options.store_is_local || options.may_save_in_persisting(),
+        };
+        if !may_come_back {
+            return;
+        }
+        // What the store has confirmed in the meantime would be taken for what it holds, and a claim
+        // that is on its way would find nothing.
+        let (settled, end) = (
+            self.common.elapsed() + SETTLES,
+            self.common.elapsed() + REST_WITHIN,
+        );
+        while self.common.elapsed() < settled || !self.is_idle() {
+            self.step(end);
+        }
+        // Who has lost its session to another connection, unaware, could only restore its own count.
+        let mut clients = self.clients.iter();
+        if !clients.all(|client| self.is_served_by_owner(client)) {
+            return;
+        }
+        self.common
+            .say(|| format!("at rest: all records are lost, until {repair:?}"));
+        self.common.truth.lose_records();
+        let processes = self
+            .nodes
+            .iter_mut()
+            .filter_map(|node| node.process.as_mut());
+        processes.for_each(Process::records_lost);
+        match repair {
+            Repair::Renewal => {
+                self.common.seen.note("records lost, and renewed");
+                let end = self.common.elapsed() + REST_WITHIN;
+                while !self.is_stored() {
+                    self.step(end);
+                }
+                self.come_to_rest();
+            }
+            Repair::Shutdown => self.common.seen.note("records lost before a shutdown"),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let mut processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        processes.all(|process| process.link.is_idle()) && !self.common.has_late_requests()
+    }
+
+    fn is_stored(&self) -> bool {
+        let mut processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        processes.all(|process| process.is_stored(&self.common))
+    }
+
+    fn is_served_by_owner(&self, client: &Client) -> bool {
+        client.has_one_connection()
+            && client
+                .served_by(&self.common)
+                .is_none_or(|(session, node)| {
+                    let process = self.nodes[node].process.as_ref();
+                    let owner = self.common.truth.owner(session);
+                    process.is_some_and(|process| owner == Some((node, process.life)))
+                })
+    }
+
+    fn come_to_rest(&mut self) {
+        let end = self.common.elapsed() + REST_WITHIN;
+        while !self.is_at_rest() {
+            self.step(end);
+        }
     }
 
     /// The next moment in which something happens.
@@ -320,6 +423,10 @@ impl World {
                 self.common
                     .plan_after(after, Event::LinkDown { node, link });
             }
+            Fault::RefuseSessions => {
+                let longest = Duration::from_millis(self.common.dice.pick(&[300, 3000, 25_000]));
+                self.refuse_sessions(longest / 2, longest);
+            }
             Fault::FreezeStore => {
                 self.common.seen.note("store frozen");
                 let longest = self.common.dice.pick(&[300, 3000, 25_000]);
@@ -329,6 +436,11 @@ impl World {
         }
     }
 
+    fn refuse_sessions(&mut self, least: Duration, most: Duration) {
+        let until = self.common.now.instant + self.common.dice.time(least, most);
+        self.common.truth.refuse_until(until);
+    }
+
     /// More signals, or a kill in the middle of the shutdown.
     fn plan_more(&mut self, node: usize) {
         let life = self.nodes[node].lives;
@@ -336,6 +448,11 @@ impl World {
         if self.common.dice.chance(self.common.options.extra_signal) {
             let after = self.common.dice.time(Duration::ZERO, within / 2);
             self.common.plan_after(after, Event::Signal { node, life });
+        }
+        let refuses = self.common.options.refuses_in_shutdown;
+        if self.common.dice.chance(refuses) {
+            // Into the next life: what was spilled is refused at its replay, too.
+            self.refuse_sessions(within, 2 * within);
         }
         if self.common.dice.chance(0.15) {
             let after = self.common.dice.time(Duration::ZERO, within);
@@ -405,6 +522,7 @@ impl World {
         self.common.say(|| "nothing goes wrong any more".to_owned());
         self.common.is_calm = true;
         self.common.truth.frozen_until = None;
+        self.common.truth.refusing_until = None;
         for node in 0..self.nodes.len() {
             self.nodes[node].frozen_until = None;
             self.wake(node);
