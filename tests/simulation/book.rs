@@ -10,18 +10,9 @@ use sundown::engine::message::ServerMessage::{self, Binary, Broadcast, Text, Tim
 use sundown::engine::shutdown::{Outcome, Timeline};
 
 use super::common::{Common, marks};
+use super::node::Call;
 
 mod refusals;
-
-/// What the application was called with.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) conn: ConnId,
-    pub(crate) session: Option<SessionId>,
-    pub(crate) count: u64,
-    /// The message's own number; 0 if it has none.
-    pub(crate) index: u64,
-}
 
 /// A WebSocket connection.
 #[derive(Debug)]

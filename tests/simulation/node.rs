@@ -6,16 +6,28 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use sundown::engine::Engine;
-use sundown::engine::io::{CloseReason, ConnId, Input, Levels, Output, StoreCommand, StoreEvent};
+use sundown::engine::io::{
+    CloseReason, ConnId, Input, Levels, Output, SessionId, StoreCommand, StoreEvent,
+};
 use sundown::engine::message::Message;
 use sundown::engine::shutdown::{Outcome, Request, Trigger};
 use sundown::{Application, Context};
 
-use super::book::{Book, Call};
+use super::book::Book;
 use super::common::Common;
 use super::network::{Ask, ServerFrame, Side, SockId};
 use super::sockets::{Brought, Sockets};
 use super::store::Link;
+
+/// What the application was called with.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) conn: ConnId,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) count: u64,
+    /// The message's own number; 0 if it has none.
+    pub(crate) index: u64,
+}
 
 /// The service: counts, sends back what it is asked to, closes when it is asked to, and tells the
 /// simulation what it was called with.
