@@ -11,7 +11,7 @@ use sundown::engine::io::{Claim, Refused, Save, SessionId, SessionKey, StoreEven
 use sundown::store::redis::fuzzing::Conversation;
 use sundown_fuzz::{choice, cut, heap};
 
-const GREETING: &[u8] = b"%1\r\n+role\r\n+master\r\n+c1c\r\n+5a5\r\n\
+const GREETING: &[u8] = b"%1\r\n+role\r\n+master\r\n+c1c\r\n+5a5\r\n:0\r\n\
     >3\r\n+subscribe\r\n+sundown:claimed:0\r\n:1\r\n";
 
 /// The events, and how the link ended.
