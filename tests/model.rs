@@ -215,6 +215,16 @@ fn a_refused_spill_must_not_count_as_kept() {
 }
 
 #[test]
+fn a_refused_save_must_not_count_as_saved() {
+    let faults = Faults {
+        refusals: 1,
+        ..NO_FAULTS
+    };
+    let property = "what is acknowledged is in the store";
+    check_flaw(Flaw::RefusedSaveCounts, 1, faults, property);
+}
+
+#[test]
 fn without_the_barrier_a_completed_close_promises_nothing() {
     let faults = Faults {
         shutdowns: 1,

@@ -18,6 +18,7 @@ pub(crate) enum Action {
     NodeSeesConnectionGone { at: NodeId, key: u64 },
     StoreCarriesOut { of: NodeId },
     StoreCarriesOutLateRequest { of: NodeId },
+    StoreRefuses { of: NodeId },
     NodeHearsAnswer { at: NodeId },
     NodeHearsOfNewerClaim { at: NodeId },
     LinkComesUp { at: NodeId },
@@ -60,6 +61,9 @@ pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
             continue;
         }
         let kept = 0..=node.requests.len();
+        if left.refusals > 0 && !node.requests.is_empty() {
+            actions.push(Action::StoreRefuses { of: at });
+        }
         if left.crashes > 0 {
             actions.extend(kept.clone().map(|kept| Action::NodeCrashes { at, kept }));
         }
@@ -169,6 +173,7 @@ impl Action {
         match self {
             Self::ClientMoves
             | Self::ClientCloses
+            | Self::StoreRefuses { .. }
             | Self::NodeCrashes { .. }
             | Self::ShutdownBegins { .. }
             | Self::NodeGivesUpAndSaysGoodbye { .. }
@@ -216,6 +221,9 @@ impl fmt::Display for Action {
                     "the store does what {} asked over a link that is gone",
                     name(of)
                 )
+            }
+            Self::StoreRefuses { of } => {
+                write!(f, "the store refuses what {} asks", name(of))
             }
             Self::NodeHearsAnswer { at } => write!(f, "{} hears the store's answer", name(at)),
             Self::NodeHearsOfNewerClaim { at } => write!(f, "{} hears of a newer claim", name(at)),

@@ -22,6 +22,7 @@ pub(crate) const NO_FAULTS: Faults = Faults {
     moves: 0,
     closes: 0,
     full_disks: 0,
+    refusals: 0,
 };
 
 /// What this run explores: with `SUNDOWN_MODEL=wide` more than a debug build does in good time.
@@ -32,7 +33,7 @@ pub(crate) fn chosen() -> Vec<Bounds> {
 }
 
 /// In every run of the tests.
-const ALWAYS: [Bounds; 7] = [
+const ALWAYS: [Bounds; 9] = [
     // Takeovers and crashes.
     Bounds {
         messages: 3,
@@ -104,6 +105,26 @@ const ALWAYS: [Bounds; 7] = [
         },
         states: 82_394,
     },
+    // A store that refuses single requests, before, in and after a shutdown.
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            shutdowns: 1,
+            refusals: 2,
+            ..NO_FAULTS
+        },
+        states: 149_658,
+    },
+    // A session that is refused, and taken over.
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            moves: 1,
+            refusals: 1,
+            ..NO_FAULTS
+        },
+        states: 11_077,
+    },
 ];
 
 /// Wider ones.
@@ -170,6 +191,7 @@ impl fmt::Display for Bounds {
             (faults.moves, "move"),
             (faults.closes, "close"),
             (faults.full_disks, "full disk"),
+            (faults.refusals, "refusal"),
         ];
         write!(f, "messages: {}", self.messages)?;
         for (times, kind) in kinds.iter().filter(|(times, _)| *times > 0) {

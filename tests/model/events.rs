@@ -28,12 +28,16 @@ pub(crate) enum Event {
     SpillFenced,
     SpillOutdatedByStore,
     SpillGrewDuringReplay,
+    ClaimRefused,
+    SaveRefused,
+    RefusedSpilled,
+    RowRefused,
     ExitSafe,
     ExitUnsafe,
 }
 
 impl Event {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::CrashWithUnsaved,
         Self::ClaimRepeated,
         Self::ClaimAfterGone,
@@ -57,6 +61,10 @@ impl Event {
         Self::SpillFenced,
         Self::SpillOutdatedByStore,
         Self::SpillGrewDuringReplay,
+        Self::ClaimRefused,
+        Self::SaveRefused,
+        Self::RefusedSpilled,
+        Self::RowRefused,
         Self::ExitSafe,
         Self::ExitUnsafe,
     ];

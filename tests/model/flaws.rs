@@ -29,6 +29,8 @@ pub(crate) enum Flaw {
     NoBarrier,
     /// What the spill has refused counts as kept.
     RefusedSpillCounts,
+    /// A save that the store has refused counts as saved.
+    RefusedSaveCounts,
     /// The client sends everything again, whatever the hello says.
     ClientIgnoresHello,
     /// The client drops what it has sent when it is bidden goodbye.

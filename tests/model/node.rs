@@ -168,20 +168,18 @@ impl Node {
         let session = self.current.as_ref()?;
         let to_hear = self.answers.iter().find_map(|answer| match *answer {
             Answer::Claimed { key, epoch, .. } if key == session.key => Some(epoch),
-            Answer::Claimed { .. } | Answer::Saved { .. } => None,
+            Answer::Claimed { .. } | Answer::Saved { .. } | Answer::Refused(_) => None,
         });
         session.ledger.granted_epoch().or(to_hear)
     }
 
     /// Whether anything here, or on its way, goes by this key.
     pub(crate) fn uses_key(&self, key: u64) -> bool {
-        let asks = |request: &Request| match request {
-            Request::Claim { key: other } => *other == key,
-            Request::Save(save) => save.key == Some(key),
-        };
+        let asks = |request: &Request| request.key() == Some(key);
         let answers = |answer: &Answer| match answer {
             Answer::Claimed { key: other, .. } => *other == key,
             Answer::Saved { save, .. } => save.key == Some(key),
+            Answer::Refused(request) => asks(request),
         };
         self.sessions().any(|session| session.key == key)
             || self.requests.iter().any(asks)

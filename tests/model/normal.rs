@@ -66,6 +66,7 @@ fn answers(node: &mut Node) {
     node.answers.retain(|answer| match *answer {
         Answer::Claimed { key, .. } => knows(key),
         Answer::Saved { save, .. } => has_row || save.key.is_none_or(knows),
+        Answer::Refused(request) => request.key().is_none_or(knows),
     });
 }
 
@@ -83,7 +84,7 @@ fn bases(node: &Node) -> impl Iterator<Item = u64> {
     let granted = node.sessions().filter(|session| !session.is_claiming());
     let to_hear = node.answers.iter().filter_map(|answer| match *answer {
         Answer::Claimed { count, .. } => Some(count),
-        Answer::Saved { .. } => None,
+        Answer::Saved { .. } | Answer::Refused(_) => None,
     });
     let saves = saves(node).map(|save| save.base);
     granted
@@ -99,7 +100,7 @@ fn epochs(node: &Node) -> impl Iterator<Item = u64> {
         .filter_map(|session| session.ledger.granted_epoch());
     let to_hear = node.answers.iter().filter_map(|answer| match *answer {
         Answer::Claimed { epoch, .. } => Some(epoch),
-        Answer::Saved { .. } => None,
+        Answer::Saved { .. } | Answer::Refused(_) => None,
     });
     granted.chain(to_hear)
 }

@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub(crate) closes: u8,
     /// Shutdowns in which the spill takes nothing.
     pub(crate) full_disks: u8,
+    /// Claims, saves and rows of a replay that the store refuses by themselves.
+    pub(crate) refusals: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -11,7 +11,7 @@ use crate::store::{Answer, Request, Save};
 pub(crate) struct Rank {
     /// Phases that nodes have before them.
     phases: u64,
-    /// Requests of lost links, claims of clients that have left, and links to be made.
+    /// Refusals to be heard of, requests of lost links, claims of clients that have left, and links to be made.
     leftovers: u64,
     /// Connections that are going to end.
     endings: u64,
@@ -57,7 +57,9 @@ fn leftovers(node: &Node) -> u64 {
         Request::Save(_) => None,
     });
     let abandoned = unasked.chain(asked).filter(|&key| !has_client(key)).count();
-    link + (node.late.len() + abandoned) as u64
+    let is_refusal = |answer: &&Answer| matches!(answer, Answer::Refused(_));
+    let refused = node.answers.iter().filter(is_refusal).count();
+    link + (node.late.len() + abandoned + refused) as u64
 }
 
 /// A connection that will be replaced by another one: its successor's work begins anew.
@@ -98,6 +100,7 @@ fn node_work(node: &Node) -> u64 {
     let answered = node.answers.iter().map(|answer| match answer {
         Answer::Saved { save, .. } if saves_too_little(save) => 10,
         Answer::Saved { .. } | Answer::Claimed { .. } => 2,
+        Answer::Refused(_) => 0,
     });
     sessions + asked.chain(answered).sum::<u64>() + u64::from(node.news.is_some())
 }

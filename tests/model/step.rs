@@ -29,6 +29,7 @@ impl Step<'_> {
             Action::NodeSeesConnectionGone { at, key } => self.see_gone(at, key),
             Action::StoreCarriesOut { of } => self.carry_out(of, false),
             Action::StoreCarriesOutLateRequest { of } => self.carry_out(of, true),
+            Action::StoreRefuses { of } => self.refuse(of),
             Action::StoreRestarts => self.store_restarts(),
             Action::NodeHearsAnswer { at } => self.hear_answer(at),
             Action::NodeHearsOfNewerClaim { at } => self.hear_news(at),
@@ -170,6 +171,14 @@ impl Step<'_> {
         }
     }
 
+    /// The store answers, and has not carried out this one request.
+    fn refuse(&mut self, of: NodeId) {
+        self.state.left.refusals -= 1;
+        let node = &mut self.state.nodes[of];
+        let request = node.requests.remove(0);
+        node.answers.push(Answer::Refused(request));
+    }
+
     fn carry_out(&mut self, of: NodeId, late: bool) {
         let node = &mut self.state.nodes[of];
         let from = if late {
@@ -185,7 +194,7 @@ impl Step<'_> {
         if late {
             self.note(match done.answer {
                 Answer::Claimed { .. } => Event::LateClaimCarriedOut,
-                Answer::Saved { .. } => Event::LateSaveCarriedOut,
+                Answer::Saved { .. } | Answer::Refused(_) => Event::LateSaveCarriedOut,
             });
         } else {
             self.state.nodes[of].answers.push(done.answer);

@@ -35,11 +35,30 @@ pub(crate) struct Save {
     pub(crate) base: u64,
 }
 
+impl Request {
+    /// The session that asks; `None`: the replay of a row.
+    pub(crate) fn key(&self) -> Option<u64> {
+        match self {
+            Self::Claim { key } => Some(*key),
+            Self::Save(save) => save.key,
+        }
+    }
+}
+
 /// What it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Answer {
-    Claimed { key: u64, epoch: u64, count: u64 },
-    Saved { save: Save, fenced: bool },
+    Claimed {
+        key: u64,
+        epoch: u64,
+        count: u64,
+    },
+    Saved {
+        save: Save,
+        fenced: bool,
+    },
+    /// By itself, while the store takes all others.
+    Refused(Request),
 }
 
 /// What carrying out a request has come to.

@@ -124,6 +124,7 @@ impl Step<'_> {
                 Some(key) => self.saved(at, key, save),
                 None => self.replayed(at, save, fenced),
             },
+            Answer::Refused(request) => self.refused(at, request),
         }
         self.flush(at);
     }
@@ -160,6 +161,78 @@ impl Step<'_> {
         self.release(at, key);
         self.finish_if_saved(at);
         self.state.nodes[at].forget_what_is_over();
+    }
+
+    /// The store refuses one request. Whoever waits for it is closed. A session that it has not
+    /// saved is kept and saved again, and so is a row of the spill at the next replay.
+    fn refused(&mut self, at: NodeId, request: Request) {
+        match request {
+            Request::Claim { key } => {
+                self.note(Event::ClaimRefused);
+                if self.state.nodes[at].session_mut(key).is_some() {
+                    self.state.nodes[at].earlier = None;
+                    self.turn_away(at, key);
+                    self.state.nodes[at].remove(key);
+                }
+            }
+            Request::Save(Save { key: None, .. }) => {
+                self.note(Event::RowRefused);
+                self.store_up(at);
+            }
+            Request::Save(save) => self.save_refused(at, save),
+        }
+        self.state.nodes[at].forget_what_is_over();
+    }
+
+    fn save_refused(&mut self, at: NodeId, save: Save) {
+        let counts = self.has(Flaw::RefusedSaveCounts);
+        let node = &mut self.state.nodes[at];
+        let is_parting = matches!(node.phase, Phase::Persisting | Phase::Closing);
+        let Some(session) = save.key.and_then(|key| node.session_mut(key)) else {
+            return;
+        };
+        if counts {
+            session.ledger.handle_saved(save.count);
+            let key = session.key;
+            return self.release(at, key);
+        }
+        session.ledger.handle_refused();
+        session.due = true;
+        let (key, stays) = (
+            session.key,
+            matches!(session.talk, Talk::Bidden | Talk::Closed),
+        );
+        self.note(Event::SaveRefused);
+        // Its claim waits for the save, and is not asked for any more.
+        let node = &mut self.state.nodes[at];
+        let is_earlier = node
+            .earlier
+            .as_ref()
+            .is_some_and(|session| session.key == key);
+        let waits = |session: &Session| session.is_claiming() && session.due;
+        if is_earlier && node.current.as_ref().is_some_and(waits) {
+            let successor = node.current.as_ref().map_or(0, |session| session.key);
+            self.turn_away(at, successor);
+            self.state.nodes[at].remove(successor);
+        }
+        if !stays {
+            self.turn_away(at, key);
+        }
+        if is_parting && self.spill_session(at, key) {
+            self.note(Event::RefusedSpilled);
+        }
+    }
+
+    /// A client is closed, and its session has nobody.
+    fn turn_away(&mut self, at: NodeId, key: u64) {
+        self.say(at, key, Said::Close);
+        let Some(session) = self.state.nodes[at].session_mut(key) else {
+            return;
+        };
+        session.talk = Talk::Gone;
+        if session.wire.is_attached {
+            self.end_line(at);
+        }
     }
 
     /// Replies leave whose counts the store has.
@@ -377,13 +450,34 @@ impl Step<'_> {
             }
         }
         for row in rows.into_iter().filter(|_| !is_full) {
-            // Of two rows for one session the newer is kept.
-            let held = node.spill.map(|held| (held.epoch, held.count));
-            if held < Some((row.epoch, row.count)) {
-                node.spill = Some(row);
-            }
-            self.model.seen.note(Event::Spilled);
+            self.keep_row(at, row);
         }
+    }
+
+    /// One that the store refuses, with no time to try again; `false`: the spill has all of it, or
+    /// takes nothing.
+    fn spill_session(&mut self, at: NodeId, key: u64) -> bool {
+        let node = &mut self.state.nodes[at];
+        let takes = !node.spill_is_full;
+        let Some(session) = node.session_mut(key).filter(|_| takes) else {
+            return false;
+        };
+        let Some(row) = session.poll_spill() else {
+            return false;
+        };
+        session.ledger.handle_spilled(row.count);
+        self.keep_row(at, row);
+        true
+    }
+
+    /// Of two rows for one session the newer is kept.
+    fn keep_row(&mut self, at: NodeId, row: Save) {
+        let node = &mut self.state.nodes[at];
+        let held = node.spill.map(|held| (held.epoch, held.count));
+        if held < Some((row.epoch, row.count)) {
+            node.spill = Some(row);
+        }
+        self.note(Event::Spilled);
     }
 
     /// The end of a shutdown: what it says of itself must be true.
