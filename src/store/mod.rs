@@ -80,7 +80,7 @@ pub trait SessionStore: Send {
     /// When `handle_timeout` wants to be called next.
     fn poll_timeout(&self) -> Option<Instant>;
 
-    /// Where it leads at this moment, if other nodes are in reach there: the [`Bus`] follows it.
+    /// Where it leads at this moment, if other nodes are in reach there: broadcasts go there, too.
     fn peer(&self) -> Option<Peer> {
         None
     }
