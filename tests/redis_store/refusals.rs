@@ -28,6 +28,23 @@ fn a_key_that_is_no_session_is_refused_and_no_other() {
 }
 
 #[test]
+fn a_save_that_was_refused_is_taken_once_the_key_is_free_and_its_epoch_goes_on() {
+    let redis = RedisServer::start(&[]);
+    let mut store = Driver::up(&redis.url());
+    let (epoch, ..) = store.claim("a", 1);
+    assert!(store.save(&[("a", epoch, 3)]).is_empty());
+    redis.command(&["SET", "sundown:session:a", "x"]);
+    for _ in 0..3 {
+        let refused = store.refused_saves(&[("a", epoch, 4)]);
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        store.refused_claim("a");
+    }
+    redis.command(&["DEL", "sundown:session:a"]);
+    assert!(store.save(&[("a", epoch, 4)]).is_empty());
+    store.claim_above(epoch, "a", 2, (4, true));
+}
+
+#[test]
 fn at_maxmemory_nothing_new_is_opened_and_what_is_open_is_saved() {
     let redis = RedisServer::start(&["--maxmemory-policy", "noeviction"]);
     let mut store = Driver::up(&redis.url());
