@@ -17,7 +17,7 @@ LOAD = $(TARGET)/bench-load/release/load
 .PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults \
 	test-hostile test-web test-browser test-container fuzz bench bench-peers bench-docs bench-check \
 	bench-bless bench-load image promote lint lint-scripts doc deny check-deploy check-proxies \
-	check-monitoring ci
+	check-features check-monitoring ci
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 32
@@ -128,11 +128,14 @@ check-proxies: ## stops, limits and quiet clients behind HAProxy, nginx and Cadd
 	./scripts/ensure-proxies.sh
 	$(CARGO) test --test proxies -- --test-threads=8
 
+check-features: ## every combination of cargo features that makes sense builds
+	./scripts/check-features.sh
+
 check-monitoring: ## alerts, dashboard and the page of metrics, by promtool; needs prometheus
 	$(CARGO) build
 	./scripts/check-monitoring.sh
 
-CI = lint lint-scripts check-deploy test check-proxies check-monitoring test-web test-browser \
-	test-graceful-shutdown test-faults test-container fuzz bench-check doc
+CI = lint lint-scripts check-features check-deploy test check-proxies check-monitoring test-web \
+	test-browser test-graceful-shutdown test-faults test-container fuzz bench-check doc
 ci: FAULTS_PROFILE = # the build that all other tests have made
 ci: $(CI) ## all that CI runs

@@ -5,128 +5,36 @@
 //! left for another one, after a failover, takes a message and passes it to nobody. So it is no
 //! news of its own that the store is down, and a wrong password is tried, and logged, once.
 
+#[cfg(feature = "redis")]
+mod linked;
+#[cfg(not(feature = "redis"))]
+mod none;
+#[cfg(feature = "redis")]
 mod subscription;
 
-use std::sync::Arc;
-use std::time::Instant;
+#[cfg(feature = "redis")]
+pub(crate) use linked::{Bus, open};
+#[cfg(not(feature = "redis"))]
+pub(crate) use none::{Bus, open};
 
-use mio::{Registry, Token, Waker};
-
-use crate::error::Error;
-use crate::redis::backoff::Backoff;
-use crate::redis::link::{Link, Parts, Peer};
-use crate::redis::resolver::Resolver;
-use crate::redis::target::Target;
-use crate::redis::tls::Tls;
-pub(crate) use subscription::BusEvent;
-use subscription::Subscription;
-
-/// The link, in whichever state it is.
-pub(crate) struct Bus {
-    link: Link<Subscription>,
-    followed: Option<Peer>,
-    /// The loop has been told that it is up, and not since that it is down.
-    told_up: bool,
-}
-
-impl Bus {
-    /// Reads the URL; connects later, when [`follow`](Self::follow) has said where to. The rest is
-    /// as in `RedisStore::open`.
-    pub(crate) fn open(
-        url: &str,
-        channel: String,
-        registry: Registry,
-        token: Token,
-        waker: Arc<Waker>,
-        seed: u64,
-        now: Instant,
-    ) -> Result<Self, Error> {
-        let target = Target::parse(url).map_err(Error::Config)?;
-        let tls = Tls::for_target(&target).map_err(Error::Store)?;
-        let mut link = Link::new(Parts {
-            place: target.place,
-            conversation: Subscription::new(target.login, channel, seed),
-            tls,
-            registry,
-            token,
-            resolver: Resolver::new(waker),
-            backoff: Backoff::new(seed),
-            now,
-        });
-        link.lead(None, now);
-        Ok(Self {
-            link,
-            followed: None,
-            told_up: false,
-        })
-    }
-
-    /// Once a turn: where the store's link leads.
-    pub(crate) fn follow(&mut self, peer: Option<Peer>, now: Instant) {
-        if self.followed != peer {
-            let address = peer.as_ref().map(|peer| peer.address.clone());
-            self.followed = peer;
-            self.link.lead(address, now);
-        }
-    }
-
-    /// Says something to all other nodes that are in reach, once Redis has said that it is no
-    /// replica; [`BusEvent::Published`] tells what came of it, in this order. `false`: no node is in
-    /// reach, or too much waits already.
-    #[must_use = "who is not in reach never hears of it"]
-    pub(crate) fn publish(&mut self, json: &str, now: Instant) -> bool {
-        self.is_up() && self.link.conversation_mut().publish(json, now)
-    }
-
-    /// Whether other nodes are in reach: the link is there, and Redis answers in good time.
-    pub(crate) fn is_up(&self) -> bool {
-        self.link.answers()
-    }
-
-    /// Step 3 of the turn: the descriptor may be ready, or the host's name has been looked up.
-    pub(crate) fn handle_ready(&mut self, now: Instant) {
-        self.link.handle_ready(now);
-    }
-
-    /// Step 4 of the turn: the time that `poll_timeout` gave has come.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.link.conversation_mut().expire(now);
-        if self.link.poll_timeout().is_some_and(|at| at <= now) {
-            self.link.handle_timeout(now);
-        }
-    }
-
-    /// Step 6 of the turn: sends what was said in it.
-    pub(crate) fn flush(&mut self, now: Instant) {
-        self.link.flush(now);
-    }
-
-    /// What has been heard. A new link in place of one that the store has left is no news.
-    pub(crate) fn poll_event(&mut self) -> Option<BusEvent> {
-        loop {
-            let settled = self.link.conversation_mut().poll_settled();
-            let event = settled.or_else(|| self.link.poll_event())?;
-            match event {
-                BusEvent::Up if std::mem::replace(&mut self.told_up, true) => {}
-                BusEvent::Down(_) => {
-                    self.told_up = false;
-                    return Some(event);
-                }
-                BusEvent::Up
-                | BusEvent::Stalled
-                | BusEvent::Resumed
-                | BusEvent::Published(_)
-                | BusEvent::Heard(_) => return Some(event),
-            }
-        }
-    }
-
-    /// When `handle_timeout` wants to be called next.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let expires = self.link.conversation().expires_at();
-        [expires, self.link.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
+/// What comes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "a build without Redis has no bus")
+)]
+pub(crate) enum BusEvent {
+    /// Other nodes are in reach.
+    Up,
+    /// They are not, for this reason, which is fit for the log.
+    Down(String),
+    /// Redis does not answer in good time.
+    Stalled,
+    /// It answers again.
+    Resumed,
+    /// What was published has gone to all other nodes that are in reach; `false`: it has not, or
+    /// nobody knows.
+    Published(bool),
+    /// Another node has said this to everybody. It is whatever was on the channel.
+    Heard(Vec<u8>),
 }

@@ -37,7 +37,8 @@ pub struct Config {
     /// `localhost`. Default empty. A name that others may give to this machine, and any web page
     /// of theirs can read the metrics; a missing one, and whoever asks by it gets 421.
     pub admin_hosts: Vec<String>,
-    /// Where sessions are kept. Default `sqlite:sundown.db` in the working directory.
+    /// Where sessions are kept. Default `sqlite:sundown.db` in the working directory, and memory in
+    /// a build without the feature `sqlite`.
     pub store: StoreConfig,
     /// When a reply may leave. Default [`Durability::Acked`].
     pub durability: Durability,
@@ -77,7 +78,11 @@ impl Default for Config {
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8001))),
             admin_hosts: Vec::new(),
             paths: vec!["/ws/chat/".to_owned()],
-            store: StoreConfig::Sqlite(PathBuf::from("sundown.db")),
+            store: if cfg!(feature = "sqlite") {
+                StoreConfig::Sqlite(PathBuf::from("sundown.db"))
+            } else {
+                StoreConfig::Memory
+            },
             durability: Durability::Acked,
             spill: PathBuf::from("sundown-spill.db"),
             session_ttl: Duration::from_secs(24 * 60 * 60),
@@ -115,6 +120,13 @@ impl Config {
         if !is_channel(&self.broadcast_channel) {
             let given = format_args!("{:?}", self.broadcast_channel);
             return refuse("--broadcast-channel", given, CHANNEL_EXPECTED);
+        }
+        if self.web && !cfg!(feature = "web") {
+            return refuse(
+                "--web",
+                "on",
+                "off: this build is without the feature `web`",
+            );
         }
         self.validate_durations()?;
         self.shutdown.validate()?;

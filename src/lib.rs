@@ -88,12 +88,14 @@ pub mod error;
 mod event_loop;
 mod metrics;
 pub mod net;
+#[cfg(feature = "redis")]
 mod redis;
 mod report;
 pub mod server;
 pub mod signals;
 mod slots;
 pub mod store;
+#[cfg(feature = "web")]
 mod web;
 
 pub use broadcast::BroadcastError;

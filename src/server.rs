@@ -6,26 +6,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use mio::{Events, Poll, Registry, Waker};
+use mio::{Events, Poll, Waker};
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::broadcast::{self, BroadcastError};
-use crate::bus::Bus;
+use crate::bus;
 use crate::clock;
-use crate::config::{Config, Listen, StoreConfig};
+use crate::config::{Config, Listen};
 use crate::engine::Engine;
 use crate::engine::app::Application;
-use crate::engine::io::Now;
 use crate::engine::shutdown::Outcome;
 use crate::error::Error;
 use crate::event_loop::{Announced, EventLoop, Names, Promises, Requests, StoreLog};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
+use crate::net::handshake::Pages;
 use crate::net::listener::Listener;
 use crate::net::token::Source;
 use crate::signals::Signals;
 use crate::store::{self, StoreParts};
+#[cfg(feature = "web")]
 use crate::web;
 
 /// A server: bound, and served by whichever thread calls [`run`](Self::run) or
@@ -64,7 +65,7 @@ impl Server {
         let listener = bind(&config.listen, "--listen", Source::Listener)?;
         let bind_admin = |addr: SocketAddr| bind(&addr.into(), "--admin", Source::Admin);
         let admin = config.admin.map(bind_admin).transpose()?;
-        let store = store::open(StoreParts {
+        let store = store::open(&StoreParts {
             config: &config,
             registry,
             token: Source::Store.token(),
@@ -72,7 +73,14 @@ impl Server {
             seed: rng.random(),
             now,
         })?;
-        let bus = open_bus(&config, registry, Arc::clone(&waker), rng.random(), now)?;
+        let bus = bus::open(
+            &config,
+            registry,
+            Source::Bus.token(),
+            &waker,
+            rng.random(),
+            now.instant,
+        )?;
         let (requests, broadcasts) = requests(waker, config.limits.broadcasts_max);
         let engine = Engine::new(&config, Box::new(app), rng.random(), now);
         let event_loop = EventLoop {
@@ -92,10 +100,7 @@ impl Server {
             limits: config.limits,
             allowed_origins: config.allowed_origins()?,
             admin_hosts: config.admin_hosts()?,
-            page: match config.paths.first() {
-                Some(service) if config.web => Box::new(web::answering(service)),
-                Some(_) | None => Box::new(web::nothing),
-            },
+            page: pages(&config),
             paths: config.paths,
             names: Names::default(),
             now,
@@ -181,23 +186,13 @@ fn requests(waker: Arc<Waker>, broadcasts_max: usize) -> (Arc<Requests>, Receive
     (Arc::new(requests), said)
 }
 
-/// The way to other nodes, if the store is one that they share.
-fn open_bus(
-    config: &Config,
-    registry: &Registry,
-    waker: Arc<Waker>,
-    seed: u64,
-    now: Now,
-) -> Result<Option<Bus>, Error> {
-    let StoreConfig::Redis(url) = &config.store else {
-        return Ok(None);
-    };
-    let registry = registry
-        .try_clone()
-        .map_err(Error::io("cannot share the queue"))?;
-    let channel = config.broadcast_channel.clone();
-    let token = Source::Bus.token();
-    Bus::open(url, channel, registry, token, waker, seed, now.instant).map(Some)
+/// What answers `GET` for a page: nothing, unless pages are served.
+fn pages(config: &Config) -> Box<Pages> {
+    match config.paths.first() {
+        #[cfg(feature = "web")]
+        Some(service) if config.web => Box::new(web::answering(service)),
+        Some(_) | None => Box::new(|_| None),
+    }
 }
 
 impl Handle {

@@ -10,30 +10,13 @@ use std::time::{Duration, Instant};
 
 use redis::{PushKind, ServerError, Value};
 
+use super::BusEvent;
 use crate::redis::conversation::{Conversation, Health};
 use crate::redis::exchange::{Awaited, Exchange};
 use crate::redis::outbound::Outbound;
 use crate::redis::reply;
 use crate::redis::request;
 use crate::redis::target::Login;
-
-/// What comes of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum BusEvent {
-    /// Other nodes are in reach.
-    Up,
-    /// They are not, for this reason, which is fit for the log.
-    Down(String),
-    /// Redis does not answer in good time.
-    Stalled,
-    /// It answers again.
-    Resumed,
-    /// What was published has gone to all other nodes that are in reach; `false`: it has not, or
-    /// nobody knows.
-    Published(bool),
-    /// Another node has said this to everybody. It is whatever was on the channel.
-    Heard(Vec<u8>),
-}
 
 /// One link's requests and replies.
 pub(crate) struct Subscription {

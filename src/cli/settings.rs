@@ -25,7 +25,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             config: Config {
-                web: true,
+                web: cfg!(feature = "web"),
                 ..Config::default()
             },
             app: App::Chat,

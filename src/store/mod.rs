@@ -11,12 +11,16 @@
 //! store's is refused (fencing). Within an epoch the count never goes down, so that a save that was
 //! repeated or came late does no harm.
 
+#[cfg(feature = "sqlite")]
 mod database;
 mod expiry;
 pub mod memory;
 pub mod record;
+#[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(all(feature = "redis", feature = "sqlite"))]
 pub mod spill;
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -27,11 +31,14 @@ use mio::{Registry, Token, Waker};
 use crate::config::{Config, StoreConfig};
 use crate::engine::io::{Claim, Disk, Now, Save, StoreEvent};
 use crate::error::Error;
+#[cfg(feature = "redis")]
 pub use crate::redis::Peer;
 use memory::MemoryStore;
-use redis::RedisStore;
-use spill::SpillingStore;
-use sqlite::SqliteStore;
+
+/// Where a store leads. No store of this build leads anywhere: the feature `redis` is off.
+#[cfg(not(feature = "redis"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {}
 
 /// A place that keeps sessions. No method blocks (but `finish`, for a moment), and none panics on
 /// what the store answers.
@@ -103,6 +110,10 @@ impl Remains {
 }
 
 /// What a store is opened with.
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "only Redis asks for all of them")
+)]
 pub(crate) struct StoreParts<'a> {
     /// Which store, and how long it keeps a session.
     pub(crate) config: &'a Config,
@@ -119,32 +130,64 @@ pub(crate) struct StoreParts<'a> {
 }
 
 /// Opens the store that the configuration names.
-pub(crate) fn open(parts: StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error> {
-    let StoreParts {
-        config,
-        registry,
-        token,
-        waker,
-        seed,
-        now,
-    } = parts;
-    let ttl = config.session_ttl;
-    Ok(match &config.store {
-        StoreConfig::Memory => Box::new(MemoryStore::new(ttl)),
-        StoreConfig::Sqlite(path) => Box::new(SqliteStore::open(path, ttl, waker)?),
-        StoreConfig::Redis(url) => {
-            let registry = registry
-                .try_clone()
-                .map_err(Error::io("cannot share the queue"))?;
-            let spill_waker = Arc::clone(&waker);
-            let redis = RedisStore::open(url, ttl, registry, token, waker, seed, now.instant)?;
-            Box::new(SpillingStore::open(
-                &config.spill,
-                Box::new(redis),
+pub(crate) fn open(parts: &StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error> {
+    match &parts.config.store {
+        StoreConfig::Memory => Ok(Box::new(MemoryStore::new(parts.config.session_ttl))),
+        #[cfg(feature = "sqlite")]
+        StoreConfig::Sqlite(path) => {
+            let ttl = parts.config.session_ttl;
+            Ok(Box::new(sqlite::SqliteStore::open(
+                path,
                 ttl,
-                spill_waker,
-                now,
-            )?)
+                Arc::clone(&parts.waker),
+            )?))
         }
-    })
+        #[cfg(not(feature = "sqlite"))]
+        StoreConfig::Sqlite(_) => Err(Error::Config(missing("sqlite"))),
+        #[cfg(feature = "redis")]
+        StoreConfig::Redis(url) => open_redis(url, parts),
+        #[cfg(not(feature = "redis"))]
+        StoreConfig::Redis(_) => Err(Error::Config(missing("redis"))),
+    }
+}
+
+/// Whether this build can open a store with these words, for a command line that wants to say so
+/// early: one line, which never contains a URL or its password. Opens nothing.
+pub fn check(config: &StoreConfig) -> Result<(), String> {
+    match config {
+        StoreConfig::Memory => Ok(()),
+        StoreConfig::Sqlite(_) if cfg!(feature = "sqlite") => Ok(()),
+        StoreConfig::Sqlite(_) => Err(missing("sqlite")),
+        #[cfg(feature = "redis")]
+        StoreConfig::Redis(url) => redis::RedisStore::check_url(url),
+        #[cfg(not(feature = "redis"))]
+        StoreConfig::Redis(_) => Err(missing("redis")),
+    }
+}
+
+fn missing(feature: &str) -> String {
+    format!("this build has no such store: it was built without the feature `{feature}`")
+}
+
+#[cfg(feature = "redis")]
+fn open_redis(url: &str, parts: &StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error> {
+    let registry = parts.registry.try_clone();
+    let store = Box::new(redis::RedisStore::open(
+        url,
+        parts.config.session_ttl,
+        registry.map_err(Error::io("cannot share the queue"))?,
+        parts.token,
+        Arc::clone(&parts.waker),
+        parts.seed,
+        parts.now.instant,
+    )?);
+    #[cfg(feature = "sqlite")]
+    let store = Box::new(spill::SpillingStore::open(
+        &parts.config.spill,
+        store,
+        parts.config.session_ttl,
+        Arc::clone(&parts.waker),
+        parts.now,
+    )?);
+    Ok(store)
 }

@@ -72,7 +72,7 @@ impl RedisStore {
 
     /// Whether the URL can be used, for a command line that wants to say so early: one line, which
     /// never contains the URL or its password. Opens nothing.
-    pub fn check_url(url: &str) -> Result<(), String> {
+    pub(crate) fn check_url(url: &str) -> Result<(), String> {
         let target = Target::parse(url)?;
         match target.security {
             Security::Plain => Ok(()),

@@ -99,11 +99,6 @@ fn answer(path: &str) -> Option<Answer> {
     })
 }
 
-/// None of them: with `--web off`.
-pub(crate) fn nothing(_path: &str) -> Option<Answer> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,6 @@
 //! goes into. What a text means is for [`values`](super::values); it must never know that.
 
 use sundown::config::StoreConfig;
-use sundown::store::redis::RedisStore;
 
 use super::values::{
     address_in_url, bytes, durability, duration, entries, level, log_format, origins, paths,
@@ -143,9 +142,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         expected: "memory:, sqlite:PATH, redis://…, rediss://… or redis+unix://…",
         secret: true,
         apply: |s, text| put(&mut s.config.store, store(text)),
-        explain: |text| match text.parse() {
-            Ok(StoreConfig::Redis(url)) => RedisStore::check_url(&url).err(),
-            Ok(StoreConfig::Memory | StoreConfig::Sqlite(_)) => None,
+        explain: |text| match text.parse::<StoreConfig>() {
+            Ok(store) => sundown::store::check(&store).err(),
             Err(_) => sqlite_url(text),
         },
     },

@@ -7,17 +7,13 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use sundown::config::{Durability, StoreConfig};
-use sundown::store::redis::RedisStore;
 
 use crate::cli::logger::Format;
 
 /// Only what can be opened, so that a Redis URL with a mistake is refused under its setting's name.
 pub(super) fn store(text: &str) -> Option<StoreConfig> {
     let store = text.parse().ok()?;
-    match &store {
-        StoreConfig::Redis(url) => RedisStore::check_url(url).ok()?,
-        StoreConfig::Memory | StoreConfig::Sqlite(_) => {}
-    }
+    sundown::store::check(&store).ok()?;
     Some(store)
 }
 

@@ -17,7 +17,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 
 pub(super) use self::checkpointer::Checkpointer;
-pub(super) use self::location::{Identity, open_private};
+pub(super) use self::location::Identity;
+#[cfg(feature = "redis")]
+pub(super) use self::location::open_private;
 use self::location::{MakingLock, explain};
 pub(super) use self::reserve::Reserve;
 

@@ -1,0 +1,62 @@
+//! The bus of a build without Redis: there is none, and so there is no value of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::{Registry, Token, Waker};
+
+use super::BusEvent;
+use crate::config::Config;
+use crate::error::Error;
+use crate::store::Peer;
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the signature is that of a build with Redis"
+)]
+pub(crate) fn open(
+    _config: &Config,
+    _registry: &Registry,
+    _token: Token,
+    _waker: &Arc<Waker>,
+    _seed: u64,
+    _now: Instant,
+) -> Result<Option<Bus>, Error> {
+    Ok(None)
+}
+
+pub(crate) enum Bus {}
+
+impl Bus {
+    pub(crate) fn follow(&mut self, _peer: Option<Peer>, _now: Instant) {
+        match *self {}
+    }
+
+    pub(crate) fn publish(&mut self, _json: &str, _now: Instant) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn handle_ready(&mut self, _now: Instant) {
+        match *self {}
+    }
+
+    pub(crate) fn handle_timeout(&mut self, _now: Instant) {
+        match *self {}
+    }
+
+    pub(crate) fn flush(&mut self, _now: Instant) {
+        match *self {}
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<BusEvent> {
+        match *self {}
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match *self {}
+    }
+}
