@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sundown::engine::Engine;
 use sundown::engine::io::{
-    CloseReason, ConnId, Input, Levels, Output, SessionId, StoreCommand, StoreEvent,
+    CloseReason, ConnId, Input, Levels, Output, Refused, SessionId, StoreCommand, StoreEvent,
 };
 use sundown::engine::message::Message;
 use sundown::engine::shutdown::{Outcome, Request, Trigger};
@@ -245,7 +245,16 @@ impl Process {
         while let Some(event) = self.link.poll_event() {
             common.say(|| format!("{}: {event:?}", self.name));
             self.book.answered(common, &event);
+            let mut refused_claim = None;
+            if let StoreEvent::Refused { request, .. } = &event
+                && let Refused::Claim(key) = request
+            {
+                refused_claim = Some(*key);
+            }
             self.handle_input(common, Input::Store(event));
+            if let Some(key) = refused_claim {
+                self.book.check_told(key);
+            }
             any = true;
         }
         self.progress |= any;

@@ -89,6 +89,23 @@ impl Book {
         sessions.all(|session| session.lost || common.truth.count(&session.id) >= session.counted)
     }
 
+    /// The engine has been told: nobody is left to wait for a session whose claim was refused.
+    pub(crate) fn check_told(&self, key: SessionKey) {
+        let Some(session) = self.sessions.get(&by_key(key)) else {
+            return;
+        };
+        let waits = |conn: &&Conn| {
+            let over = conn.closed.is_some() || conn.app_closes || conn.peer_closed || conn.bye;
+            conn.session.as_ref() == Some(&session.id) && !over
+        };
+        let waiting = self.conns.values().find(waits);
+        assert!(
+            session.displaced || waiting.is_none(),
+            "{}: is left to wait: {waiting:?}",
+            self.name
+        );
+    }
+
     /// A client is told that its session is refused.
     pub(super) fn check_refused(&mut self, common: &mut Common, to: ConnId) {
         common.seen.note("session refused");
