@@ -22,6 +22,7 @@ struct Report<'a> {
     spill_rows_waiting: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     synced: Option<bool>,
+    store_lost: bool,
     phases_ms: Phases,
     total_ms: u64,
     unsaved: &'a [Unsaved<'a>],
@@ -113,6 +114,7 @@ impl Outcome {
             repeats: self.repeats,
             spill_rows_waiting: self.spill_rows_waiting,
             synced: self.synced,
+            store_lost: self.store_lost,
             phases_ms: Phases::of(&self.timeline),
             total_ms: between(self.timeline.began, self.timeline.stopped),
             unsaved,
@@ -167,7 +169,7 @@ mod tests {
         let outcome = Outcome {
             trigger: Some(Trigger::Sigterm),
             repeats: 12,
-            store_lost: false,
+            store_lost: true,
             connections: 2,
             notified: 3,
             drained: 4,
@@ -216,6 +218,7 @@ mod tests {
             serde_json::json!([{"session": "a", "count": 7}])
         );
         assert_eq!(report["synced"], true);
+        assert_eq!(report["store_lost"], true);
         assert_eq!(report["total_ms"], 100);
         assert_eq!(
             report["phases_ms"],

@@ -60,6 +60,8 @@ struct Report {
     spill_rows_waiting: Option<u64>,
     #[serde(default)]
     synced: Option<bool>,
+    #[serde(default)]
+    store_lost: bool,
     phases_ms: Phases,
     total_ms: u64,
     unsaved: Vec<Unsaved>,
@@ -202,6 +204,9 @@ impl Report {
         };
         if self.synced == Some(false) {
             safe += ", and the disk has not confirmed what is";
+        }
+        if self.store_lost {
+            safe += ", and the store's file was gone";
         }
         let took = self.total_ms;
         format!("{trigger}, {connections}: gone after {took} ms, {safe}")
@@ -361,6 +366,14 @@ mod tests {
         assert_eq!(report.span_ms(), u64::MAX);
         assert!(!text::drawn(&report).is_empty());
         assert!(!svg::drawn(&report).is_empty());
+    }
+
+    #[test]
+    fn the_headline_says_that_the_store_is_lost() {
+        let lost = LINE.replace(r#""cut":1"#, r#""cut":1,"store_lost":true"#);
+        let headline = parse(lost.as_bytes()).unwrap().headline();
+        let end = "1 session not saved, and the store's file was gone";
+        assert!(headline.ends_with(end), "{headline}");
     }
 
     #[test]

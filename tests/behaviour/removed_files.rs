@@ -45,7 +45,11 @@ fn check(change: impl Fn(&Path)) {
     let exit = case.server.exit();
     let report = exit.report();
     let session = "a".to_owned();
-    assert_eq!(exit.code, Some(1), "{report:?}");
+    assert_eq!(
+        (exit.code, report.store_lost),
+        (Some(1), true),
+        "{report:?}"
+    );
     assert_eq!(report.unsaved, [Unsaved { session, count: 5 }]);
 }
 
@@ -89,7 +93,7 @@ fn a_database_that_comes_back_is_taken_up_again() {
     eventually("readiness 200", || case.server.readiness() == 200);
     assert_eq!(case.client.say("and on"), 6);
     drop(case.client);
-    case.server.stop();
+    assert!(!case.server.stop().store_lost);
 }
 
 /// All is saved, and everybody has gone but for one that does not answer its Close.

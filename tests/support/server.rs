@@ -38,6 +38,7 @@ pub(crate) struct Report {
     pub(crate) repeats: u64,
     pub(crate) spill_rows_waiting: Option<u64>,
     pub(crate) synced: Option<bool>,
+    pub(crate) store_lost: bool,
     pub(crate) connections: u64,
     pub(crate) notified: u64,
     pub(crate) drained: u64,
