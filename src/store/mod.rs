@@ -136,11 +136,7 @@ pub(crate) fn open(parts: &StoreParts<'_>) -> Result<Box<dyn SessionStore>, Erro
         #[cfg(feature = "sqlite")]
         StoreConfig::Sqlite(path) => {
             let ttl = parts.config.session_ttl;
-            Ok(Box::new(sqlite::SqliteStore::open(
-                path,
-                ttl,
-                Arc::clone(&parts.waker),
-            )?))
+            sqlite::open(path, ttl, Arc::clone(&parts.waker))
         }
         #[cfg(not(feature = "sqlite"))]
         StoreConfig::Sqlite(_) => Err(Error::Config(missing("sqlite"))),

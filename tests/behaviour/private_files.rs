@@ -52,10 +52,7 @@ fn new_files_are_private_whatever_the_umask() {
         let (mut client, _) = Client::v1(&server, "secret");
         client.say("counted");
         drop(client);
-        check(
-            dir.path(),
-            &["s.db", "s.db-reserve", "s.db-shm", "s.db-wal"],
-        );
+        check(dir.path(), &["s.db", "s.db-shm", "s.db-wal"]);
         server.stop();
     }
 }
@@ -91,10 +88,7 @@ fn files_that_are_there_are_tightened_and_said_so() {
         fs::set_permissions(dir.path().join(name), Permissions::from_mode(0o644)).expect("ours");
     }
     let mut server = Server::start(&store, &[]);
-    check(
-        dir.path(),
-        &["s.db", "s.db-reserve", "s.db-shm", "s.db-wal"],
-    );
+    check(dir.path(), &["s.db", "s.db-shm", "s.db-wal"]);
     let told = |line: &str| line.contains("its mode is 0600 now").then_some(());
     assert!(server.process.stderr.wait_for(PATIENCE, told).is_some());
     server.stop();

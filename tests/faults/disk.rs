@@ -65,6 +65,20 @@ impl Disk {
         }
     }
 
+    /// Copies of the database's files have no room behind their ends.
+    #[track_caller]
+    pub(crate) fn forget_reserve(&self) {
+        let other = TempDir::new().expect("a temporary directory");
+        self.rescue(other.path());
+        for name in ["sundown.db", "sundown.db-wal", "sundown.db-shm"] {
+            std::fs::remove_file(self.path().join(name)).expect("it is there");
+        }
+        for name in ["sundown.db", "sundown.db-wal"] {
+            let copied = std::fs::copy(other.path().join(name), self.path().join(name));
+            copied.expect("there was room for it");
+        }
+    }
+
     pub(crate) fn free(&self) {
         std::fs::remove_file(self.ballast()).expect("the ballast is there");
     }

@@ -1,5 +1,5 @@
-//! What happens to the disk below the server: it is full, and has room again; it is read-only when
-//! the server starts, or becomes so while it runs.
+//! What happens to the disk below the server: it is read-only when the server starts, or becomes so
+//! while it runs.
 
 use super::campaign::{Row, Tally};
 use super::deploys::busy;
@@ -17,51 +17,6 @@ fn serve(row: &Row, disk: &Disk, flags: &[&str]) -> (Server, Fleet) {
     let fleet = Fleet::gather(&[address], busy(100 * row.scale));
     fleet.flow(500);
     (server, fleet)
-}
-
-#[track_caller]
-fn fill(server: &Server, disk: &Disk) {
-    eventually("readiness 503", || {
-        // A checkpoint may make room again.
-        disk.fill();
-        server.readiness() == 503
-    });
-}
-
-/// Nothing is acknowledged that is not kept, and it goes on by itself when there is room again.
-pub(crate) fn full(row: &mut Row) -> Tally {
-    let disk = Disk::mount();
-    let (mut server, fleet) = serve(row, &disk, &[]);
-    let times = 3 * row.scale;
-    for _ in 0..times {
-        fill(&server, &disk);
-        disk.free();
-        eventually("readiness 200", || server.readiness() == 200);
-        fleet.flow(500);
-    }
-    row.note(format!("{times} times"));
-    let tally = row.settle_with_sqlite(fleet, &disk.sqlite());
-    let exit = node::stop(&mut server);
-    assert_eq!(exit.code, Some(0), "{:?}", exit.report());
-    row.note("exit 0");
-    tally
-}
-
-/// The worst moment for it.
-pub(crate) fn full_and_killed(row: &mut Row) -> Tally {
-    let disk = Disk::mount();
-    let (mut server, fleet) = serve(row, &disk, &[]);
-    let times = 3 * row.scale;
-    for _ in 0..times {
-        fill(&server, &disk);
-        server.kill();
-        disk.free();
-        server = node::start(&disk.sqlite(), server.address, &[]);
-        fleet.until_all_open();
-        fleet.flow(500);
-    }
-    row.note(format!("{times} times"));
-    row.settle_with_sqlite(fleet, &disk.sqlite())
 }
 
 /// A start on a directory that cannot be written is refused, and costs nothing.

@@ -33,6 +33,7 @@ mod chaos;
 mod deploys;
 mod disk;
 mod disks;
+mod full_disk;
 mod node;
 mod outages;
 mod proxy;

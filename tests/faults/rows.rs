@@ -2,7 +2,7 @@
 //! store itself promises there.
 
 use super::campaign::{Fault, Promise, Row, Tally};
-use super::{chaos, deploys, disks, outages, spills};
+use super::{chaos, deploys, disks, full_disk, outages, spills};
 
 type Run = fn(&mut Row) -> Tally;
 
@@ -77,8 +77,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     redis("Redis answers `-READONLY`", outages::read_only),
     redis("Redis answers `-NOAUTH`", outages::no_auth),
     redis("cut in the middle of a reply of Redis", outages::cuts),
-    sqlite("disk full", disks::full),
-    sqlite("disk full, `kill -9`", disks::full_and_killed),
+    sqlite("disk full, SIGTERM, `kill -9`; tmpfs", full_disk::tmpfs),
+    sqlite("disk full, SIGTERM, `kill -9`; ext4", full_disk::ext4),
+    sqlite("disk full at a start", full_disk::start),
     sqlite("directory read-only at a start", disks::read_only),
     sqlite(
         "disk becomes read-only under the server",

@@ -14,17 +14,19 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::location;
+use super::reserve::{Reserve, Room};
 use crate::engine::io::Disk;
 use crate::error::Error;
 
-/// A WAL of this size is moved into the database: 4,000 pages, more or less.
-const WAL_BYTES: u64 = 4 << 20;
-
 /// Pages that may be written before the size of the WAL is looked at again.
-const PAGES_PER_LOOK: usize = 1_000;
+const PAGES_PER_LOOK_MAX: usize = 1_000;
+
+/// A page of the database, at least.
+const PAGE_BYTES: u64 = 1 << 10;
 
 /// When a trim leaves the WAL large, because somebody reads, the next is not before this.
 const TRIM_PAUSE: Duration = Duration::from_secs(1);
@@ -41,8 +43,11 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
     jobs: Sender<Job>,
-    done: Receiver<bool>,
+    done: Receiver<Done>,
     wal: PathBuf,
+    reserve: Reserve,
+    /// What the last job has found.
+    room: Room,
     running: Option<Job>,
     /// Syncs that the running job answers.
     syncs_running: usize,
@@ -69,28 +74,51 @@ enum Job {
     Sync,
 }
 
+/// What came of a job.
+struct Done {
+    is_done: bool,
+    room: Room,
+}
+
 impl Checkpointer {
     /// Opens a second connection to the file and starts the thread. It wakes the loop when a job
-    /// is done.
+    /// is done. The reserve is taken, and taken again after each job.
     pub(crate) fn start(path: &Path, waker: Arc<mio::Waker>) -> Result<Self, Error> {
         let conn = connect(path).map_err(|error| {
             let error = location::explain(path, &error);
             Error::Store(format!("sqlite:{}: {error}", path.display()))
         })?;
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
-        let wal = PathBuf::from(wal);
+        let reserve = Reserve::of(path);
+        let wal = location::beside(path, "-wal");
+        let room = reserve.take();
         let (jobs, jobs_received) = mpsc::channel();
         let (report, done) = mpsc::channel();
-        let wal_of_thread = wal.clone();
+        let (wal_of_thread, reserve_of_thread) = (wal.clone(), reserve.clone());
         thread::Builder::new()
             .name("sundown-checkpoint".to_owned())
-            .spawn(move || work(&conn, &wal_of_thread, &jobs_received, &report, &waker))
+            .spawn(move || {
+                work(
+                    &conn,
+                    &wal_of_thread,
+                    &reserve_of_thread,
+                    &jobs_received,
+                    |done| {
+                        // Nobody is left to be told otherwise.
+                        let is_told = report.send(done).is_ok();
+                        if is_told && let Err(error) = waker.wake() {
+                            log::warn!("sqlite: cannot wake the loop: {error}");
+                        }
+                        is_told
+                    },
+                );
+            })
             .map_err(Error::io("cannot start the checkpoint thread"))?;
         Ok(Self {
             jobs,
             done,
             wal,
+            reserve,
+            room,
             running: None,
             syncs_running: 0,
             syncs_waiting: 0,
@@ -104,19 +132,35 @@ impl Checkpointer {
         })
     }
 
-    /// So many pages, roughly, were written. Looks at the WAL now and then.
-    pub(crate) fn note_written(&mut self, pages: usize, now: Instant) {
+    /// So many pages, roughly, were written. Whether it is time for a look at the WAL and the disk.
+    pub(crate) fn note_written(&mut self, pages: usize) -> bool {
         self.pages_unseen = self.pages_unseen.saturating_add(pages);
-        if self.pages_unseen < PAGES_PER_LOOK {
-            return;
+        let pages_max = usize::try_from(self.reserve.wal_bytes() / 2 / PAGE_BYTES);
+        self.pages_unseen >= pages_max.map_or(PAGES_PER_LOOK_MAX, |max| max.min(PAGES_PER_LOOK_MAX))
+    }
+
+    /// Looks at the disk.
+    pub(crate) fn look_for_room(&mut self) -> Room {
+        if self.room == Room::Plenty && self.running.is_none() {
+            self.room = self.reserve.look();
         }
+        self.room
+    }
+
+    /// Looks at the WAL; where there is little room, its file does not show how much is in it.
+    pub(crate) fn look_at_wal(&mut self, now: Instant) {
         self.pages_unseen = 0;
-        let wal_bytes = self.wal_bytes();
-        let grown = wal_bytes >= self.wal_bytes_left.saturating_add(WAL_BYTES);
+        let (wal_bytes, max) = (self.wal_bytes(), self.reserve.wal_bytes());
+        let grown = wal_bytes >= self.wal_bytes_left.saturating_add(max);
         let waited = self.trim_again_at.is_none_or(|at| at <= now);
-        if wal_bytes >= WAL_BYTES && (grown || waited) {
+        if wal_bytes >= max && (grown || waited) || self.room != Room::Plenty {
             self.trim();
         }
+    }
+
+    /// How much room there was when the last job was done.
+    pub(crate) fn room(&self) -> Room {
+        self.room
     }
 
     /// Something was committed that has to be on the disk when the process ends.
@@ -142,6 +186,15 @@ impl Checkpointer {
         }
     }
 
+    /// The same if something was written since the last time; whether it was.
+    pub(crate) fn trim_written(&mut self) -> bool {
+        let is_written = std::mem::take(&mut self.pages_unseen) > 0;
+        if is_written {
+            self.trim();
+        }
+        is_written
+    }
+
     /// Whether the thread works.
     pub(crate) fn is_busy(&self) -> bool {
         self.running.is_some()
@@ -163,7 +216,10 @@ impl Checkpointer {
     pub(crate) fn collect(&mut self, now: Instant) -> Option<usize> {
         let job = self.running?;
         let done = match self.done.try_recv() {
-            Ok(done) => done,
+            Ok(Done { is_done, room }) => {
+                self.room = room;
+                is_done
+            }
             Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => {
                 // Not with the code below; if it does, what is committed is safe from a crash of
@@ -208,7 +264,7 @@ impl Checkpointer {
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(LOCK_TIMEOUT)?;
@@ -220,14 +276,14 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 fn work(
     conn: &Connection,
     wal: &Path,
+    reserve: &Reserve,
     jobs: &Receiver<Job>,
-    report: &Sender<bool>,
-    waker: &mio::Waker,
+    report: impl Fn(Done) -> bool,
 ) {
     let mut wal_failed = false;
     while let Ok(job) = jobs.recv() {
         let result = match job {
-            Job::Trim => trim(conn).map_err(|error| {
+            Job::Trim => trim(conn, reserve.look()).map_err(|error| {
                 wal_failed |= is_io(&error);
                 error.to_string()
             }),
@@ -236,19 +292,24 @@ fn work(
         if let Err(error) = &result {
             log::warn!("sqlite: checkpoint ({job:?}): {error}");
         }
-        if report.send(result.is_ok()).is_err() {
-            return;
+        let room = reserve.take();
+        // The next start may find no room for a WAL.
+        let stays = room != Room::Plenty;
+        if let Err(error) = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, stays) {
+            log::debug!("sqlite: the WAL may go at the end: {error}");
         }
-        if let Err(error) = waker.wake() {
-            log::warn!("sqlite: cannot wake the loop: {error}");
+        let is_done = result.is_ok();
+        if !report(Done { is_done, room }) {
+            return;
         }
     }
 }
 
 /// Copies next to the writers until little is left, then keeps them out for the rest and empties
 /// the WAL. Under steady writes the first alone would never come to an end, and the WAL never to
-/// its start.
-fn trim(conn: &Connection) -> rusqlite::Result<()> {
+/// its start. Where there is little room, the file keeps its size: somebody else might take the room
+/// that it gives up.
+fn trim(conn: &Connection, room: Room) -> rusqlite::Result<()> {
     let (mut pages_before, mut new_before) = (0, i64::MAX);
     for _ in 0..PASSES_MAX {
         let pass = checkpoint(conn, "PASSIVE")?;
@@ -263,7 +324,11 @@ fn trim(conn: &Connection) -> rusqlite::Result<()> {
         }
         (pages_before, new_before) = (pass.pages, new);
     }
-    let last = checkpoint(conn, "TRUNCATE")?;
+    let mode = match room {
+        Room::Plenty => "TRUNCATE",
+        Room::Little | Room::None => "RESTART",
+    };
+    let last = checkpoint(conn, mode)?;
     if last.blocked {
         log::debug!("sqlite: the WAL is in use and stays for now");
     }
@@ -300,7 +365,7 @@ fn is_io(error: &rusqlite::Error) -> bool {
 }
 
 /// What a checkpoint did.
-struct Pass {
+pub(super) struct Pass {
     /// It did not get a lock in time.
     blocked: bool,
     /// Pages in the WAL, and how many of them are in the database now.
@@ -308,7 +373,7 @@ struct Pass {
     copied: i64,
 }
 
-fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Pass> {
+pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Pass> {
     conn.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
         .query_row([], |row| {
             Ok(Pass {

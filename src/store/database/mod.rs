@@ -10,18 +10,19 @@ mod location;
 mod reserve;
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi};
 
 pub(super) use self::checkpointer::Checkpointer;
 pub(super) use self::location::Identity;
 #[cfg(feature = "redis")]
 pub(super) use self::location::open_private;
 use self::location::{MakingLock, explain};
-pub(super) use self::reserve::Reserve;
+pub(super) use self::reserve::Room;
 
 /// What a file is for, as its header says.
 #[derive(Debug)]
@@ -41,7 +42,42 @@ const PAGE_BYTES: i64 = 1_024;
 /// How long another process may keep the file locked while we open it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens a file, or makes it; the error is for people. `first` is done in the transaction that
+/// Why a file cannot be opened.
+#[derive(Debug)]
+pub(super) struct OpenError {
+    /// For people.
+    pub(super) text: String,
+    /// The disk is full, which may pass.
+    pub(super) is_full: bool,
+}
+
+impl From<String> for OpenError {
+    fn from(text: String) -> Self {
+        let is_full = false;
+        Self { text, is_full }
+    }
+}
+
+impl OpenError {
+    fn of(path: &Path, error: &rusqlite::Error) -> Self {
+        let is_full = is_full(error);
+        let text = if is_full {
+            "database or disk is full".to_owned()
+        } else {
+            explain(path, error)
+        };
+        Self { text, is_full }
+    }
+
+    fn of_io(path: &Path, error: &io::Error) -> Self {
+        Self {
+            text: location::why(path, &error.to_string()),
+            is_full: error.kind() == io::ErrorKind::StorageFull,
+        }
+    }
+}
+
+/// Opens a file, or makes it. `first` is done in the transaction that
 /// makes the tables. The connection never waits for a lock after that, and never checkpoints.
 ///
 /// A file is made under a lock: of several processes that start with a new one, one makes it, and
@@ -50,36 +86,36 @@ pub(super) fn open<T>(
     path: &Path,
     kind: &Kind,
     first: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> Result<(Connection, T), String> {
+) -> Result<(Connection, T), OpenError> {
     let is_there = fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
     if is_there && let Some(conn) = open_whole(path, kind)? {
         return prepare(conn, path, kind, first);
     }
     let _lock = MakingLock::wait(path)
         .and_then(|lock| location::create_private(path).map(|()| lock))
-        .map_err(|error| location::why(path, &error.to_string()))?;
+        .map_err(|error| OpenError::of_io(path, &error))?;
     prepare(connect(path)?, path, kind, first)
 }
 
 /// A connection to a file that is whole already; `None` if it is not, or cannot be told.
-fn open_whole(path: &Path, kind: &Kind) -> Result<Option<Connection>, String> {
+fn open_whole(path: &Path, kind: &Kind) -> Result<Option<Connection>, OpenError> {
     let conn = connect(path)?;
     let identified = conn
         .unchecked_transaction()
         .and_then(|tx| identify(&tx, kind));
     match identified {
         Ok(Ok(is_new)) => Ok((!is_new).then_some(conn)),
-        Ok(Err(refused)) => Err(refused),
+        Ok(Err(refused)) => Err(refused.into()),
         Err(error) if is_locked(&error) => Ok(None),
-        Err(error) => Err(explain(path, &error)),
+        Err(error) => Err(OpenError::of(path, &error)),
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, String> {
+fn connect(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(path, flags)
         .and_then(|conn| conn.busy_timeout(OPEN_TIMEOUT).map(|()| conn))
-        .map_err(|error| explain(path, &error))
+        .map_err(|error| OpenError::of(path, &error))
 }
 
 /// Sets up what a connection needs, and makes the tables if there are none.
@@ -88,8 +124,8 @@ fn prepare<T>(
     path: &Path,
     kind: &Kind,
     first: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> Result<(Connection, T), String> {
-    let failed = |error: rusqlite::Error| explain(path, &error);
+) -> Result<(Connection, T), OpenError> {
+    let failed = |error: rusqlite::Error| OpenError::of(path, &error);
     // Before anything is written.
     let tx = conn.unchecked_transaction().map_err(failed)?;
     identify(&tx, kind).map_err(failed)??;
@@ -100,7 +136,7 @@ fn prepare<T>(
     let mode = "journal_mode";
     let mode = conn.pragma_update_and_check(None, mode, "WAL", |row| row.get::<_, String>(0));
     if mode.map_err(failed)? != "wal" {
-        return Err("this file system cannot keep a WAL".to_owned());
+        return Err("this file system cannot keep a WAL".to_owned().into());
     }
     conn.pragma_update(None, "synchronous", "NORMAL")
         .and_then(|()| conn.pragma_update(None, "wal_autocheckpoint", 0))
@@ -111,6 +147,15 @@ fn prepare<T>(
         .and_then(|()| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))
         .map_err(failed)?;
     Ok((conn, done))
+}
+
+/// Empties the WAL of a file, which takes no room if the file need not grow, so that it can be
+/// opened on a full disk.
+pub(super) fn empty_wal(path: &Path) -> Result<(), OpenError> {
+    checkpointer::connect(path)
+        .and_then(|conn| checkpointer::checkpoint(&conn, "RESTART"))
+        .map(|_| ())
+        .map_err(|error| OpenError::of(path, &error))
 }
 
 /// Does `work` in one transaction, which takes the write lock first: all of it, or nothing.
@@ -143,6 +188,13 @@ pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
                 | ErrorCode::FileLockingProtocolFailed
         )
     )
+}
+
+/// Whether there is no room on the disk, or none in the file while it must not grow.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    // The second: the file that connections share memory through has no room.
+    matches!(code, Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE))
 }
 
 /// SQLite's integers are signed: what does not fit (nothing that we count) is the highest.

@@ -1,98 +1,86 @@
-//! Room on the disk that a database keeps for itself, so that it can go on when the disk is full:
-//! to delete takes room, too, and so does a start.
+//! Room on the disk that a database has for itself, so that it can go on when the disk is full.
 //!
-//! It owns a file beside the database that holds nothing. It must never take the last room for it.
+//! It consists of blocks behind the ends of the WAL and of the database file, which the file system
+//! keeps for them: commits and the next checkpoint need no others. It must never change what is in
+//! a file, nor what is seen of its size.
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::location;
 
-/// What a checkpoint of the WAL and the next transactions may take.
-const BYTES_MAX: u64 = 4 << 20;
+/// For each of the two files: twice what the WAL holds before it is moved into the database.
+const BYTES_MAX: u64 = 8 << 20;
 
-/// It takes no more than this part of what is free.
-const SHARE: u64 = 8;
+/// It is no more than this part of the disk.
+const SHARE: u64 = 16;
 
-/// The room.
-#[derive(Debug)]
+/// The room for one database.
+#[derive(Clone, Debug)]
 pub(crate) struct Reserve {
     path: PathBuf,
-    is_held: bool,
-    /// How much it was at first: less is not taken again, nor is the last room.
-    wanted: u64,
+    wal: PathBuf,
+    bytes: u64,
+}
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Not even the reserve is complete: the database must not grow.
+    None,
+    /// The reserve is complete, and less than as much again is free.
+    Little,
+    Plenty,
 }
 
 impl Reserve {
-    /// Of the database at this path. Takes the room, if there is enough.
+    /// Of the database at this path, which is no link.
     pub(crate) fn of(path: &Path) -> Self {
-        let mut reserve = Self::given_up(path);
-        reserve.take();
-        reserve
-    }
-
-    /// The same without taking it.
-    pub(crate) fn given_up(path: &Path) -> Self {
+        let wal = location::beside(path, "-wal");
+        let disk = statvfs(path).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
         Self {
-            path: location::beside(path, "-reserve"),
-            is_held: false,
-            wanted: 0,
+            path: path.to_owned(),
+            wal,
+            bytes: BYTES_MAX.min(disk / SHARE),
         }
     }
 
-    /// Whether it is there to be given up.
-    pub(crate) fn is_held(&self) -> bool {
-        self.is_held
+    /// How large the WAL may be before it is moved into the database. Of the reserve for the WAL as
+    /// much is left for what is written meanwhile, and the reserve for the database takes it all.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        self.bytes / 2
     }
 
-    /// Whether somebody has taken it, be it an earlier process.
-    pub(crate) fn is_there(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > 0)
-    }
-
-    /// Takes the room again, if there is enough. Whether it is held.
-    pub(crate) fn take(&mut self) -> bool {
-        if !self.is_held {
-            self.is_held = self.fill().unwrap_or(false);
+    /// Takes what is missing.
+    pub(crate) fn take(&self) -> Room {
+        match self.fill() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Room::None,
+            // Not every file system can do it: there the disk is full when a commit fails.
+            Err(error) => log::debug!("{}: no reserve: {error}", self.path.display()),
         }
-        self.is_held
+        self.look()
     }
 
-    /// Takes a part of what is there, for the next start.
-    pub(crate) fn leave_some(&mut self) {
-        self.wanted = 0;
-        self.take();
-    }
-
-    /// Gives the room up.
-    pub(crate) fn give_up(&mut self) {
-        self.is_held = false;
-        let emptied = location::open_private(&self.path).and_then(|file| file.set_len(0));
-        if let Err(error) = emptied {
-            log::debug!("{}: {error}", self.path.display());
+    /// What is free beside the reserve.
+    pub(crate) fn look(&self) -> Room {
+        let free = statvfs(&self.path).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        if free.is_ok_and(|free| free < self.bytes) {
+            Room::Little
+        } else {
+            Room::Plenty
         }
     }
 
-    fn fill(&mut self) -> io::Result<bool> {
-        let mut file = location::open_private(&self.path)?;
-        let disk = rustix::fs::fstatvfs(&file)?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let held = file.metadata()?.len();
-        if self.wanted == 0 {
-            self.wanted = BYTES_MAX.min(free.saturating_add(held) / SHARE);
-        } else if free < 2 * self.wanted {
-            return Ok(false);
+    fn fill(&self) -> io::Result<()> {
+        for (path, is_wal) in [(&self.wal, true), (&self.path, false)] {
+            let file = File::options().write(true).open(path)?;
+            let offset = if is_wal { 0 } else { fs::metadata(path)?.len() };
+            fallocate(&file, FallocateFlags::KEEP_SIZE, offset, self.bytes)?;
         }
-        let zeros = vec![0; 64 << 10];
-        let mut len = held;
-        while len < self.wanted {
-            if let Err(error) = file.write_all(&zeros) {
-                file.set_len(0)?;
-                return Err(error);
-            }
-            len += zeros.len() as u64;
-        }
-        Ok(len > 0)
+        Ok(())
     }
 }

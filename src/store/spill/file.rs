@@ -104,7 +104,7 @@ impl Row {
 impl SpillFile {
     /// Opens the file, or makes it; this may block. The error is for people.
     pub(super) fn open(path: &Path, waker: Arc<Waker>) -> Result<Self, String> {
-        let (conn, ()) = database::open(path, &KIND, add_expiry)?;
+        let (conn, ()) = database::open(path, &KIND, add_expiry).map_err(|error| error.text)?;
         let real_path = path.canonicalize().map_err(|error| error.to_string())?;
         let identity = Identity::of(path).map_err(|error| error.to_string())?;
         Ok(Self {

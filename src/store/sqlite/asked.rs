@@ -9,7 +9,7 @@ use crate::engine::io::{Claim, Save};
 pub(super) const ROWS_PER_TURN_MAX: usize = 2_048;
 
 /// Pages that a claim and a save write, roughly.
-const PAGES_PER_CLAIM: usize = 4;
+pub(super) const PAGES_PER_CLAIM: usize = 4;
 const PAGES_PER_SAVE: usize = 1;
 
 /// What was asked, with room for the answer.
@@ -22,8 +22,8 @@ pub(super) enum Asked {
     Claim {
         claim: Claim,
         granted: Granted,
-        /// Why it was not granted.
-        refused: Option<String>,
+        /// There is no room for it.
+        is_refused: bool,
     },
     Sync,
 }

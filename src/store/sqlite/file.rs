@@ -4,8 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::error::Error;
-use crate::store::database::{self, Kind, Reserve};
+use crate::store::database::{self, Kind, OpenError};
 
 /// `sweep_ms` is a time before which the row does not expire. Only claims set it, and only the
 /// sweep moves it, so that a save touches no index. `claim_seq` numbers the claims of all
@@ -55,23 +54,22 @@ pub(super) struct Opened {
 }
 
 /// Opens the file, or makes it, and takes a number for this opening.
-pub(super) fn open(path: &Path) -> Result<Opened, Error> {
+pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let register = |conn: &Connection| {
         let sql = "UPDATE meta SET nodes = nodes + 1 RETURNING nodes, claim_seq";
         conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
     };
-    // To open it takes room, too.
     let opened = database::open(path, &KIND, register).or_else(|error| {
-        let real_path = path.canonicalize().map_err(|_| error.clone())?;
-        let mut reserve = Reserve::given_up(&real_path);
-        if !reserve.is_there() {
-            return Err(error);
+        if error.is_full && path.exists() {
+            database::empty_wal(path)?;
+            return database::open(path, &KIND, register);
         }
-        reserve.give_up();
-        database::open(path, &KIND, register)
+        Err(error)
     });
-    let (conn, (node, claim_seq)) =
-        opened.map_err(|text| Error::Store(format!("sqlite:{}: {text}", path.display())))?;
+    let (conn, (node, claim_seq)) = opened.map_err(|error| OpenError {
+        text: format!("sqlite:{}: {}", path.display(), error.text),
+        ..error
+    })?;
     Ok(Opened {
         conn,
         node,

@@ -13,12 +13,14 @@
 //! disk is done, and the answers to later requests do not wait for it.
 
 mod asked;
+mod claims;
 mod file;
 mod full;
 mod sessions;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -27,12 +29,14 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use self::asked::{Asked, share_of_turn};
+use self::asked::{Asked, PAGES_PER_CLAIM, share_of_turn};
+use self::claims::ClaimWatch;
 use self::file::Opened;
-use self::full::{carry_out_all, is_full};
+use self::full::carry_out_all;
 use self::sessions::{Clock, Granted};
 use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
-use super::database::{self, Checkpointer, Identity, Reserve, is_locked};
+pub(crate) use self::waiting::open;
+use super::database::{self, Checkpointer, Identity, OpenError, Room, is_full, is_locked};
 use super::expiry::Expiry;
 use super::{Remains, SessionStore};
 use crate::engine::io::{Claim, Now, Refused, Save, StoreEvent};
@@ -48,10 +52,6 @@ const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// How soon a store that is down is tried again: at first, and at last.
 const DOWN_PAUSE_MIN: Duration = Duration::from_millis(100);
 const DOWN_PAUSE_MAX: Duration = Duration::from_secs(2);
-
-/// How often to look for claims by other processes, and how many to take in one turn.
-const CLAIMS_PERIOD: Duration = Duration::from_secs(1);
-const CLAIMS_PER_TURN_MAX: usize = 256;
 
 /// Distinct statements, all of which stay prepared.
 const STATEMENTS_MAX: usize = 32;
@@ -75,7 +75,6 @@ pub struct SqliteStore {
     events: VecDeque<StoreEvent>,
     claims: ClaimWatch,
     sweep: Sweep,
-    reserve: Reserve,
     /// The disk is full, or was: the file does not grow.
     is_full: bool,
 }
@@ -96,21 +95,6 @@ enum State {
     Down { probe_at: Instant },
 }
 
-/// Which claims have been seen.
-#[derive(Debug)]
-struct ClaimWatch {
-    /// This opening of the file, which makes our claims ours.
-    node: i64,
-    /// The last claim that has been looked at.
-    seen_seq: i64,
-    /// The last claim of our own.
-    own_seq: i64,
-    /// The file's version when it was last looked at to the end.
-    data_version: Option<i64>,
-    /// When to look; `None` before the first turn.
-    look_at: Option<Instant>,
-}
-
 impl SqliteStore {
     /// Opens the file, or makes it; each session is kept for `ttl` after its last change. Another
     /// thread wakes the loop with `waker`, upon which `handle_ready` is to be called.
@@ -118,21 +102,25 @@ impl SqliteStore {
     /// This may block, for up to some seconds if another process has the file locked. A file that
     /// is not ours, or that a newer version has written, is refused untouched.
     pub fn open(path: &Path, ttl: Duration, waker: Arc<mio::Waker>) -> Result<Self, Error> {
+        Self::try_open(path, ttl, waker).map_err(|error| Error::Store(error.text))
+    }
+
+    fn try_open(path: &Path, ttl: Duration, waker: Arc<mio::Waker>) -> Result<Self, OpenError> {
         let Opened {
             conn,
             node,
             claim_seq,
         } = file::open(path)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let lost = |error| format!("cannot find the SQLite file again: {error}");
         // SQLite names the WAL after the file that a link leads to.
-        let real_path = path
-            .canonicalize()
-            .map_err(Error::io("cannot find the SQLite file again"))?;
-        let checkpointer = Checkpointer::start(&real_path, waker)?;
+        let real_path = path.canonicalize().map_err(lost)?;
+        let checkpointer = Checkpointer::start(&real_path, waker);
+        let checkpointer = checkpointer.map_err(|error| error.to_string())?;
         Ok(Self {
             conn,
             checkpointer,
-            identity: Identity::of(path).map_err(Error::io("cannot find the SQLite file again"))?,
+            identity: Identity::of(path).map_err(lost)?,
             path: path.to_owned(),
             expiry: Expiry::new(ttl),
             state: State::Working { rest_at: None },
@@ -147,7 +135,6 @@ impl SqliteStore {
                 look_at: None,
             },
             sweep: Sweep::default(),
-            reserve: Reserve::of(&real_path),
             is_full: false,
         })
     }
@@ -175,22 +162,31 @@ impl SqliteStore {
         }
         let clock = self.clock();
         let asked = self.asked.iter_mut().take(share.requests);
-        let (conn, node) = (&self.conn, self.claims.node);
+        let (conn, node, is_full_disk) = (&self.conn, self.claims.node, self.is_full);
         let result = if share.pages == 0 {
             Ok(())
         } else if self.is_full && self.checkpointer.is_busy() {
             return self.wait_for_lock(now);
         } else {
-            database::in_transaction(conn, || carry_out_all(conn, asked, node, clock))
+            database::in_transaction(conn, || {
+                carry_out_all(conn, asked, node, clock, is_full_disk)
+            })
         };
         match result {
             Ok(()) => {
                 self.work_again(now);
                 self.answer(share.requests);
-                self.checkpointer.note_written(share.pages, now.instant);
+                self.note_written(share.pages, now);
             }
             Err(error) if is_locked(&error) => self.wait_for_lock(now),
-            Err(error) if is_full(&error) => self.carry_out_full(&error, &share, now),
+            Err(error) if is_full(&error) => {
+                self.begin_full(&error.to_string(), Room::None, now);
+                if self.makes_room() {
+                    self.wait_for_lock(now);
+                } else {
+                    self.go_down(&error, now);
+                }
+            }
             Err(error) => self.go_down(&error, now),
         }
     }
@@ -217,10 +213,11 @@ impl SqliteStore {
                 }
                 Asked::Claim {
                     claim,
-                    refused: Some(reason),
+                    is_refused: true,
                     ..
                 } => {
                     let request = Refused::Claim(claim.key);
+                    let reason = "database or disk is full".to_owned();
                     self.events
                         .push_back(StoreEvent::Refused { request, reason });
                 }
@@ -289,53 +286,37 @@ impl SqliteStore {
         }
     }
 
+    /// Finds out whether the file can be written again.
+    fn probe(&mut self, now: Now) {
+        if let Some(change) = self.identity.changed() {
+            log::debug!("{}: still down: {change}", self.describe());
+            return self.pause_down(now);
+        }
+        match sessions::probe(&self.conn) {
+            Ok(()) => {
+                self.state = State::Working { rest_at: None };
+                self.sweep.hurry(now.instant);
+                self.events.push_back(StoreEvent::Up);
+            }
+            Err(error) if is_locked(&error) => {
+                let probe_at = now.instant + LOCKED_PAUSE_MAX;
+                self.state = State::Down { probe_at };
+            }
+            Err(error) => {
+                log::debug!("{}: still down: {error}", self.describe());
+                if is_full(&error) {
+                    // The WAL may be what fills it.
+                    self.checkpointer.trim();
+                }
+                self.pause_down(now);
+            }
+        }
+    }
+
     fn pause_down(&mut self, now: Now) {
         let probe_at = now.instant + self.down_pause;
         self.state = State::Down { probe_at };
         self.down_pause = (self.down_pause * 2).min(DOWN_PAUSE_MAX);
-    }
-
-    /// Looks for claims by other processes.
-    fn look_for_claims(&mut self, now: Now) {
-        self.claims.look_at = Some(now.instant + CLAIMS_PERIOD);
-        self.look_for_file(now);
-        if self.is_down() {
-            return;
-        }
-        match self.find_claims() {
-            Ok(true) => {}
-            // More than fits into a turn: the rest in the next one.
-            Ok(false) => self.claims.look_at = Some(now.instant),
-            Err(error) if is_locked(&error) => {}
-            Err(error) => self.go_down(&error, now),
-        }
-    }
-
-    /// Whether all have been found.
-    fn find_claims(&mut self) -> rusqlite::Result<bool> {
-        let watch = &mut self.claims;
-        let data_version = sessions::data_version(&self.conn)?;
-        if watch.data_version == Some(data_version) {
-            // Nobody else has written, so that the claims since are all our own.
-            watch.seen_seq = watch.own_seq.max(watch.seen_seq);
-            return Ok(true);
-        }
-        let found = sessions::claims_after(&self.conn, watch.seen_seq, CLAIMS_PER_TURN_MAX)?;
-        let all = found.len() < CLAIMS_PER_TURN_MAX;
-        for claim in found {
-            watch.seen_seq = claim.claim_seq;
-            if claim.node != watch.node
-                && let Some(session) = claim.session
-            {
-                let epoch = claim.epoch;
-                self.events
-                    .push_back(StoreEvent::TakenOver { session, epoch });
-            }
-        }
-        if all {
-            watch.data_version = Some(data_version);
-        }
-        Ok(all)
     }
 
     /// Deletes some of what has expired.
@@ -346,9 +327,16 @@ impl SqliteStore {
             database::in_transaction(&self.conn, || sessions::sweep(&self.conn, clock, rows_max));
         match swept {
             Ok(rows) => {
-                self.checkpointer.note_written(rows, now.instant);
+                let pages = rows * PAGES_PER_CLAIM;
+                self.note_written(pages, now);
                 self.sweep.handle_swept(rows, rows_max, now.instant);
-                self.look_for_room();
+                self.look_for_room(now);
+            }
+            Err(error) if is_full(&error) => {
+                // Whether the store can go on is for the saves to say.
+                self.begin_full(&error.to_string(), Room::None, now);
+                self.makes_room();
+                self.sweep.look_at = Some(now.instant + SWEEP_PERIOD_BUSY);
             }
             Err(error) if is_locked(&error) => {
                 self.sweep.look_at = Some(now.instant + SWEEP_PERIOD_BUSY);
@@ -362,6 +350,7 @@ impl SqliteStore {
         let Some(syncs) = self.checkpointer.collect(now.instant) else {
             return;
         };
+        self.begin_full_if(self.checkpointer.room(), now);
         if syncs > 0 && !self.is_down() {
             // Before anyone relies on it.
             self.look_for_file(now);
@@ -374,7 +363,14 @@ impl SqliteStore {
         }
         // It may have been our own checkpoint that had the lock.
         match self.state {
-            State::Locked { .. } => self.carry_out(now),
+            State::Locked { .. } => {
+                // On a full disk one checkpoint follows the other, and the sweep would never have
+                // its turn.
+                if self.is_full && self.sweep.look_at.is_some_and(|at| at <= now.instant) {
+                    self.sweep(now);
+                }
+                self.carry_out(now);
+            }
             State::Working { .. } | State::Down { .. } => {}
         }
     }
@@ -387,11 +383,11 @@ impl SessionStore for SqliteStore {
 
     fn claim(&mut self, claim: Claim) {
         let granted = Granted::default();
-        let refused = None;
+        let is_refused = false;
         self.ask(Asked::Claim {
             claim,
             granted,
-            refused,
+            is_refused,
         });
     }
 
@@ -430,7 +426,11 @@ impl SessionStore for SqliteStore {
     fn flush(&mut self, now: Now) {
         self.expiry.handle_now(now);
         self.collect(now);
-        self.claims.look_at.get_or_insert(now.instant);
+        if self.claims.look_at.is_none() {
+            // The first turn.
+            self.claims.look_at = Some(now.instant);
+            self.begin_full_if(self.checkpointer.room(), now);
+        }
         self.sweep.look_at.get_or_insert(now.instant + SWEEP_PERIOD);
         match self.state {
             State::Working { .. } => self.carry_out(now),
@@ -443,7 +443,6 @@ impl SessionStore for SqliteStore {
     }
 
     fn finish(&mut self) {
-        self.reserve.leave_some();
         if !self.is_down()
             && let Some(reason) = self.identity.changed()
         {

@@ -8,6 +8,11 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use crate::engine::io::{Claim, Save, SessionId};
 use crate::store::database::{in_transaction, integer, unsigned};
 
+/// Free pages that a file has when the disk becomes full, and those that new sessions leave to
+/// saves and to the sweep: both may split a page.
+const PAGES_SPARE: i64 = 128;
+const PAGES_KEPT: i64 = 64;
+
 /// What a claim was granted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Granted {
@@ -145,6 +150,28 @@ pub(super) fn save(
         }
     }
     Ok(fenced)
+}
+
+/// Whether the session is there, or one more fits into the file as it is.
+pub(super) fn has_room_for(conn: &Connection, session: &SessionId) -> rusqlite::Result<bool> {
+    let free: i64 = conn
+        .prepare_cached("PRAGMA freelist_count")?
+        .query_row([], |row| row.get(0))?;
+    if free >= PAGES_KEPT {
+        return Ok(true);
+    }
+    conn.prepare_cached("SELECT 1 FROM session WHERE id = ?1")?
+        .exists([session.as_str()])
+}
+
+/// Makes free pages in the file.
+pub(super) fn make_spare_pages(conn: &Connection) -> rusqlite::Result<()> {
+    in_transaction(conn, || {
+        conn.execute_batch("CREATE TABLE spare (bytes BLOB)")?;
+        let sql = "INSERT INTO spare SELECT zeroblob(page_size * ?1) FROM pragma_page_size";
+        conn.execute(sql, [PAGES_SPARE])?;
+        conn.execute_batch("DROP TABLE spare")
+    })
 }
 
 /// A number that changes when another connection has written.

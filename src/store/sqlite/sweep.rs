@@ -45,6 +45,12 @@ impl Sweep {
         );
     }
 
+    /// The disk is full: looks again before long, whatever the last look has found.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        let soon = now + SWEEP_PERIOD_SOME;
+        self.look_at = self.look_at.map(|at| at.min(soon));
+    }
+
     /// A look at no more than `rows_max` has come to so many rows.
     pub(super) fn handle_swept(&mut self, rows: usize, rows_max: usize, now: Instant) {
         self.claims = 0;

@@ -1,4 +1,4 @@
-//! What only shows from the inside: the sweep, the share of a turn, a full disk.
+//! What only shows from the inside: the sweep, the share of a turn, a store that goes down.
 
 use super::*;
 use crate::clock;
@@ -309,51 +309,4 @@ fn a_save_touches_no_index() {
     };
     // Three to insert a row (the table and two indexes), one to change it.
     assert_eq!(count(sql), 4);
-}
-
-#[test]
-fn on_a_full_disk_a_claim_is_refused_by_itself_and_what_has_expired_makes_room() {
-    let mut f = fixture();
-    f.save(0..100, 1);
-    f.turn();
-    let conn = &f.store.conn;
-    let pages: i64 = conn
-        .pragma_query_value(None, "page_count", |row| row.get(0))
-        .unwrap();
-    let limited = conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
-    limited.unwrap();
-    // The real disk has room; the reserve would be back at the first sweep.
-    f.store.reserve = database::Reserve::given_up(std::path::Path::new("/nowhere/s.db"));
-    let (mut granted, mut refused) = (0, 0);
-    for i in 100..200 {
-        f.ask_claim(i);
-    }
-    f.save(0..10, 1);
-    while granted + refused < 100 {
-        for event in f.turn_until_event() {
-            granted += usize::from(matches!(event, StoreEvent::Claimed { .. }));
-            refused += usize::from(matches!(event, StoreEvent::Refused { .. }));
-            assert!(!matches!(event, StoreEvent::Down { .. }), "{event:?}");
-        }
-    }
-    assert!(refused > 50, "{refused}");
-    // What is there goes on, and what has expired makes room.
-    f.save(0..100, 1);
-    while !f.store.asked.is_empty() {
-        for event in f.turn_until_event() {
-            assert!(matches!(event, StoreEvent::Saved { .. }), "{event:?}");
-        }
-    }
-    f.advance(TTL);
-    let rows = f.rows();
-    while f.rows() == rows {
-        f.turn();
-        f.now.instant += SWEEP_PERIOD_BUSY;
-    }
-    f.ask_claim(200);
-    let events = f.turn_until_event();
-    assert!(
-        matches!(&events[..], [StoreEvent::Claimed { count: 0, .. }]),
-        "{events:?}"
-    );
 }
