@@ -4,11 +4,17 @@
 //! a socket that is closed with unread input sends RST, and RST destroys what the peer has not read
 //! yet. So everything that is over lingers: it is half-closed, and read to its end. It decides
 //! nothing; `connections` knows when.
+//!
+//! The two calls that each message needs, `recv` and `send`, are those of `rustix`: in the C library
+//! both are cancellation points (pthreads(7)), which change an atomic flag twice for each call once
+//! the process has a second thread.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::deadlines::Kind;
 use super::http::Incoming;
@@ -182,17 +188,17 @@ impl Connection {
     /// Reads once. A short read means that the socket is empty, unless the peer has hung up.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
         loop {
-            match self.socket.read(buffer) {
-                Ok(0) => {
+            match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((0, _)) => {
                     self.readable = false;
                     return ReadOutcome::End;
                 }
-                Ok(len) => {
+                Ok((len, _)) => {
                     self.readable = len == buffer.len() || self.hung_up;
                     return ReadOutcome::Bytes(len);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
                     self.readable = false;
                     return ReadOutcome::Empty;
                 }
@@ -264,13 +270,13 @@ impl Connection {
     pub(super) fn flush(&mut self) -> usize {
         let mut taken = 0;
         while !self.blocked && self.unsent() > 0 {
-            match self.socket.write(&self.outbound[self.sent..]) {
+            match rustix::net::send(&self.socket, &self.outbound[self.sent..], SEND_FLAGS) {
                 Ok(len) => {
                     self.sent += len;
                     taken += len;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.blocked = true,
                 Err(_) => self.drop_unsent(),
             }
         }
@@ -374,6 +380,13 @@ impl Waiting for Connection {
 /// The first read of a connection, and every read of small frames.
 const READ_BYTES_MIN: u32 = 2 << 10;
 
+/// A peer that is gone is an error, and no SIGPIPE. Where the flag does not exist, Rust's runtime has
+/// the signal ignored.
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: SendFlags = SendFlags::empty();
+
 /// What `drain` reads at a time.
 const DRAIN_READ_BYTES: usize = 8 << 10;
 
@@ -385,6 +398,7 @@ const SMALL_FRAME_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
