@@ -4,6 +4,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::io::Now;
 
+/// Reads the monotonic clock alone: to measure how long something took.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
 /// Reads both clocks.
 #[expect(
     clippy::disallowed_methods,
@@ -15,7 +24,7 @@ pub fn now() -> Now {
         .unwrap_or_default();
     let unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
     Now {
-        instant: Instant::now(),
+        instant: instant(),
         unix_ms,
     }
 }

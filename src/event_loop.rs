@@ -105,11 +105,11 @@ impl EventLoop {
         self.now = clock::now();
         self.connections.handle_clock(self.now.unix_ms);
         self.dispatch();
-        let dispatched = clock::now().instant;
+        let dispatched = clock::instant();
         self.handle_timers();
         self.report_levels();
         self.flush_store();
-        let stored = clock::now().instant;
+        let stored = clock::instant();
         self.flush_sockets();
         self.connections.reap();
         self.count_turn(dispatched, stored);
@@ -128,7 +128,7 @@ impl EventLoop {
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         // From the present, not from the last turn, which may be long ago for an embedder.
-        let now = clock::now().instant;
+        let now = clock::instant();
         let due = self
             .poll_timeout()
             .map(|at| at.saturating_duration_since(now));

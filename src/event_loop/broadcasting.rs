@@ -148,7 +148,7 @@ impl EventLoop {
         // One goes after the other: whoever was missed since the last was missed by this one.
         let missed = std::mem::take(&mut broadcasts.missed);
         if told.is_some() {
-            broadcasts.watch.stop(clock::now().instant);
+            broadcasts.watch.stop(clock::instant());
         } else {
             // The last to come is the one that is refused; in a shutdown, all are.
             broadcasts.refused += 1;
@@ -215,7 +215,7 @@ impl EventLoop {
     }
 
     fn tell_all(&mut self, text: Arc<str>, origin: Origin) {
-        self.metrics.broadcasts.watch.start(clock::now().instant);
+        self.metrics.broadcasts.watch.start(clock::instant());
         self.handle_input(Input::Broadcast(Broadcast { text, origin }));
     }
 

@@ -28,7 +28,7 @@ impl EventLoop {
 
     /// The turn is over: when what came in had been dealt with, and when the store had its share.
     pub(super) fn count_turn(&self, dispatched: Instant, stored: Instant) {
-        let (begin, end) = (self.now.instant, clock::now().instant);
+        let (begin, end) = (self.now.instant, clock::instant());
         let since = |from, to: Instant| to.saturating_duration_since(from);
         let lasted = since(begin, end);
         self.metrics.turned(lasted);
@@ -45,7 +45,7 @@ impl EventLoop {
 
     /// The store is asked. A turn may be long: its beginning will not do.
     pub(super) fn count_command(&mut self, command: &StoreCommand) {
-        let now = clock::now().instant;
+        let now = clock::instant();
         match command {
             StoreCommand::Claim(_) => self.metrics.store.claims.start(now),
             StoreCommand::Save(_) => self.metrics.store.saves.start(now),
@@ -60,16 +60,16 @@ impl EventLoop {
             StoreEvent::Up | StoreEvent::Resumed => store.is(StoreState::Up),
             StoreEvent::Stalled => store.is(StoreState::Stalled),
             StoreEvent::Down { .. } => store.is(StoreState::Down),
-            StoreEvent::Claimed { .. } => store.claims.stop(clock::now().instant),
+            StoreEvent::Claimed { .. } => store.claims.stop(clock::instant()),
             StoreEvent::Saved { batch, fenced } => {
-                store.saves.stop(clock::now().instant);
+                store.saves.stop(clock::instant());
                 store.saved += (batch.len() - fenced.len()) as u64;
                 store.fenced += fenced.len() as u64;
             }
             StoreEvent::Refused { request, .. } => {
                 store.refused += 1;
                 if matches!(request, Refused::Claim(_)) {
-                    store.claims.stop(clock::now().instant);
+                    store.claims.stop(clock::instant());
                 }
             }
             StoreEvent::Lost { .. }
