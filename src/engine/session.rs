@@ -244,9 +244,12 @@ impl Sessions {
             self.unconfirmed.remove(save.key.slot);
             session.ledger.handle_saved(save.count);
             if session.ledger.is_saved() {
+                let is_owned = session.owner.is_some();
                 self.unsaved.remove(save.key.slot);
                 self.spilling.handle_saved(save.key.slot);
-                self.forget_if_over(save.key);
+                if !is_owned {
+                    self.forget_if_over(save.key);
+                }
             } else {
                 self.mark_dirty(save.key);
             }

@@ -15,11 +15,11 @@ use crate::engine::io::Now;
 #[derive(Debug)]
 pub(super) struct Expiry {
     ttl: Duration,
-    /// The wall clock, since the Unix epoch.
-    wall: Duration,
+    /// When what is changed now expires, by the wall clock, in milliseconds since the Unix epoch.
+    expires_ms: u64,
     /// The time by which expiry is judged, since the Unix epoch: the wall clock, or behind it.
     judged: Duration,
-    /// When those two were last set.
+    /// When that was last set.
     at: Option<Instant>,
     /// The wall clock has stepped forward: it is believed from here on.
     believe_at: Option<Instant>,
@@ -33,7 +33,7 @@ impl Expiry {
     pub(super) fn new(ttl: Duration) -> Self {
         Self {
             ttl,
-            wall: Duration::ZERO,
+            expires_ms: millis(ttl),
             judged: Duration::ZERO,
             at: None,
             believe_at: None,
@@ -42,15 +42,16 @@ impl Expiry {
 
     /// The time of the turn.
     pub(super) fn handle_now(&mut self, now: Now) {
-        self.wall = Duration::from_millis(now.unix_ms);
+        let wall = Duration::from_millis(now.unix_ms);
+        self.expires_ms = now.unix_ms.saturating_add(millis(self.ttl));
         let Some(last) = self.at.replace(now.instant) else {
-            self.judged = self.wall;
+            self.judged = wall;
             return;
         };
         // A process that stood still for longer has renewed nothing meanwhile.
         let passed = now.instant.saturating_duration_since(last);
         self.judged += passed.min(self.ttl / 2);
-        let step = self.wall.saturating_sub(self.judged);
+        let step = wall.saturating_sub(self.judged);
         let is_step = step > STEP_MIN.min(self.ttl / 8);
         if is_step {
             let renewed_at = now.instant + self.ttl / 2;
@@ -59,13 +60,13 @@ impl Expiry {
                 return;
             }
         }
-        self.judged = self.wall;
+        self.judged = wall;
         self.believe_at = None;
     }
 
     /// What is changed now expires at this time of the wall clock, in milliseconds.
     pub(super) fn expires_ms(&self) -> u64 {
-        millis(self.wall.saturating_add(self.ttl))
+        self.expires_ms
     }
 
     /// What expires at this time or earlier has expired.

@@ -24,17 +24,20 @@ pub const SESSIONS_MAX: usize = 100_000;
 /// Records looked at for expiry in one turn, and two more for each request: faster than they come.
 const EXPIRED_PER_TURN_MAX: usize = 64;
 
+/// Sessions by a time before which they do not expire.
+type Entries = BTreeSet<(u64, SessionId)>;
+
 /// Keeps sessions in this process.
 #[derive(Debug)]
 pub struct MemoryStore {
     expiry: Expiry,
     sessions_max: usize,
     records: HashMap<SessionId, Kept>,
-    /// One entry for each record, with a time before which it does not expire. A save puts the
-    /// expiry off in the record only; the entry follows when it comes up.
-    counted: BTreeSet<(u64, SessionId)>,
+    /// One entry for each record. A save puts the expiry off in the record only; the entry follows
+    /// when it comes up.
+    counted: Entries,
     /// The same for those whose count is 0, which make room.
-    uncounted: BTreeSet<(u64, SessionId)>,
+    uncounted: Entries,
     /// The highest epoch among the records that are gone.
     epoch_floor: u64,
     /// Whether the log has been told that the store is full.
@@ -133,7 +136,7 @@ impl MemoryStore {
     }
 
     /// Where a record has its entry.
-    fn list(&mut self, record: Record) -> &mut BTreeSet<(u64, SessionId)> {
+    fn list(&mut self, record: Record) -> &mut Entries {
         if record.count() > 0 {
             &mut self.counted
         } else {
@@ -169,15 +172,14 @@ impl MemoryStore {
     fn expire(&mut self) {
         let now_ms = self.expiry.judged_ms();
         let mut left = EXPIRED_PER_TURN_MAX + 2 * self.asked.len();
-        for first in [
-            |store: &Self| store.counted.first().cloned(),
-            |store: &Self| store.uncounted.first().cloned(),
-        ] {
+        let lists: [fn(&Self) -> &Entries; 2] = [|store| &store.counted, |store| &store.uncounted];
+        for list in lists {
             while left > 0
-                && let Some((listed_ms, session)) = first(self)
-                && listed_ms <= now_ms
+                && let Some((listed_ms, session)) = list(self).first()
+                && *listed_ms <= now_ms
             {
                 left -= 1;
+                let session = session.clone();
                 self.refresh_or_remove(session, now_ms);
             }
         }
