@@ -171,9 +171,10 @@ impl Engine {
                 let Some(ended) = self.sessions.handle_claim_refused(key) else {
                     return;
                 };
-                // It was displaced, and has been saved since: nobody has it now.
-                if let Some(displaced) = ended.displaced {
-                    self.lost_session(displaced);
+                // It was displaced, and has been saved since: nobody has it now, and either client may
+                // come back for it.
+                if let Some(conn) = ended.displaced.and_then(|key| self.sessions.end(key)) {
+                    self.turn_away(conn, CloseReason::REFUSED);
                 }
                 if let Some(conn) = ended.owner {
                     self.turn_away(conn, CloseReason::REFUSED);

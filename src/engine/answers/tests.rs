@@ -394,7 +394,7 @@ fn a_refused_takeover_ends_both_since_the_earlier_one_counts_no_more() {
     rig.check(&[
         "#1 pause",
         "#0 pause",
-        "#0 close 4001",
+        "#0 close 1013",
         "#0 resume",
         "#1 close 1013",
         "#1 resume",
