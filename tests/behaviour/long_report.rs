@@ -1,23 +1,49 @@
 //! Goal: a report with more unsaved sessions than it has room for is one whole JSON object, which a
-//! pipe takes at once; it counts the rest, and a file beside the store names them all. Method:
-//! another process keeps the SQLite file locked until the server has given up.
+//! pipe takes at once; it counts the rest, and a file names them all, beside the store or, if that
+//! cannot be, among the temporary files. Method: another process keeps the SQLite file locked until
+//! the server has given up.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::client::Client;
-use crate::support::server::{Server, Unsaved};
+use crate::support::server::{BINARY, Server, Unsaved};
 
 const SESSIONS: usize = 60;
 
 #[test]
 fn sessions_that_do_not_fit_are_counted_and_named_in_a_file() {
-    let dir = TempDir::new().expect("a temporary directory");
+    let (dir, temporary) = two_directories();
+    let file = file_of_unsaved(&dir, &temporary, &|| {});
+    assert_eq!(file.parent(), Some(dir.path()), "{file:?}");
+}
+
+#[test]
+fn without_the_directory_of_the_store_the_file_is_a_temporary_one() {
+    let (dir, temporary) = two_directories();
+    let remove = || fs::remove_dir_all(dir.path()).expect("the directory");
+    let file = file_of_unsaved(&dir, &temporary, &remove);
+    assert_eq!(file.parent(), Some(temporary.path()), "{file:?}");
+}
+
+fn two_directories() -> (TempDir, TempDir) {
+    let new = || TempDir::new().expect("a temporary directory");
+    (new(), new())
+}
+
+/// The file that the report names, with every session in it, when `harm` was done before the end.
+fn file_of_unsaved(dir: &TempDir, temporary: &TempDir, harm: &dyn Fn()) -> PathBuf {
     let path = dir.path().join("sundown.db");
     let store = format!("sqlite:{}", path.display());
-    let mut server = Server::start(&store, &["--shutdown-timeout", "2s"]);
+    let mut command = Command::new("/usr/bin/env");
+    command.arg(format!("TMPDIR={}", temporary.path().display()));
+    command.arg(BINARY);
+    let mut server = Server::launch(command, &store, &["--shutdown-timeout", "2s"]);
     let mut clients: Vec<Client> = (0..SESSIONS)
         .map(|n| Client::v1(&server, &format!("{n:0>128}")).0)
         .collect();
@@ -28,6 +54,7 @@ fn sessions_that_do_not_fit_are_counted_and_named_in_a_file() {
         client.stream.flush();
     }
     server.turns();
+    harm();
     server.terminate();
     let exit = server.exit();
     let line = exit.stdout.last().expect("a report");
@@ -41,17 +68,15 @@ fn sessions_that_do_not_fit_are_counted_and_named_in_a_file() {
     );
     assert!(report.unsaved_more > 0, "{report:?}");
 
-    let file = report.unsaved_file.expect("a file");
-    assert!(
-        file.starts_with(&format!("{}-unsaved-", path.display())),
-        "{file}"
-    );
-    let mode = std::fs::metadata(&file)
+    let file = PathBuf::from(report.unsaved_file.expect("a file"));
+    let name = file.file_name().expect("a name").to_string_lossy();
+    assert!(name.starts_with("sundown.db-unsaved-"), "{name}");
+    let mode = fs::metadata(&file)
         .expect("it is there")
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600, "names of sessions are secrets");
-    let lines = std::fs::read_to_string(&file).expect("UTF-8");
+    let lines = fs::read_to_string(&file).expect("UTF-8");
     let mut named: Vec<Unsaved> = lines
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -62,4 +87,5 @@ fn sessions_that_do_not_fit_are_counted_and_named_in_a_file() {
         count: 1,
     });
     assert!(named.into_iter().eq(expected));
+    file
 }
