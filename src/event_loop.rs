@@ -118,7 +118,7 @@ impl EventLoop {
 
     /// Whether readiness is 200.
     pub(crate) fn is_ready(&self) -> bool {
-        self.engine.gate().ready && self.has_seats()
+        self.engine.gate().ready && self.has_seats() && !self.listener.is_lost()
     }
 
     /// Whether a shutdown has begun.
@@ -225,11 +225,15 @@ impl EventLoop {
     }
 
     fn handle_request(&mut self, conn: ConnId, head: &Head, body: &[u8]) {
-        let gate = self.engine.gate();
-        let ready = self.is_ready();
         let Some(entrance) = self.connections.entrance(conn) else {
             return;
         };
+        // Here and not by a timer: an idle server is not woken, and clients cost no look.
+        if entrance == Entrance::Admin {
+            self.listener.look_for_file();
+        }
+        let gate = self.engine.gate();
+        let ready = self.is_ready();
         let decision = match entrance {
             Entrance::Admin => handshake::decide_admin(head, ready, &self.admin_hosts),
             Entrance::Public => handshake::decide(

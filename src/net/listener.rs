@@ -32,6 +32,8 @@ pub(crate) struct Listener {
     retry_at: Option<Instant>,
     /// The last attempt failed, and the log has been told.
     failing: bool,
+    /// Nobody finds the socket in the file system, and the log has been told.
+    lost: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,7 @@ impl Listener {
             ready: true,
             retry_at: None,
             failing: false,
+            lost: false,
         })
     }
 
@@ -126,6 +129,27 @@ impl Listener {
             }
         }
         None
+    }
+
+    /// Looks whether the socket in the file system is still at its path.
+    pub(crate) fn look_for_file(&mut self) {
+        let Socket::Unix(socket) = &self.socket else {
+            return;
+        };
+        let lost = !socket.is_at_its_path();
+        if lost != self.lost {
+            self.lost = lost;
+            if lost {
+                log::error!("not ready: {} was removed, moved or replaced", self.addr);
+            } else {
+                log::info!("{} is back", self.addr);
+            }
+        }
+    }
+
+    /// Whether nobody could find the socket in the file system at the last look.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Takes no new connections: those that are complete, or half through, can still be accepted.

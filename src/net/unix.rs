@@ -74,6 +74,16 @@ impl UnixSocket {
         SockRef::from(&self.listener).shutdown(Shutdown::Read)
     }
 
+    /// Whether whoever connects to the path comes here. What cannot be looked at is taken for well.
+    pub(super) fn is_at_its_path(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        self.shut
+            || match number_of(&self.path) {
+                Ok(file) => file == self.file,
+                Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
+            }
+    }
+
     fn remove(&self) {
         if number_of(&self.path).is_ok_and(|file| file == self.file)
             && let Err(error) = fs::remove_file(&self.path)

@@ -1,7 +1,9 @@
 //! Goal: with `--listen unix:PATH` all is as over TCP: clients, health, the smoke test, the goodbye,
 //! and no reset until nobody can connect; its file is for user and group, replaced only if nobody
-//! listens, and gone after the exit. Method: the built binary, and clients on sockets of that family.
+//! listens, and gone after the exit; without it, readiness is 503. Method: the built binary, and
+//! clients on sockets of that family.
 
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -125,6 +127,38 @@ fn what_a_killed_server_leaves_behind_is_replaced() {
     assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
     let server = Local::start_in(server.dir);
     assert_eq!(server.client("ann").say("one"), 1);
+}
+
+#[test]
+fn without_its_file_it_is_not_ready_and_says_so_once() {
+    let mut server = Local::start();
+    let found = server.process.stdout.wait_for(PATIENCE, |line| {
+        line.strip_prefix("admin on http://")?.parse().ok()
+    });
+    let admin = found.expect("the admin listener");
+    let readiness = || http::get(admin, "/readyz").status;
+    assert_eq!(readiness(), 200);
+    let mut client = server.client("ann");
+
+    let aside = server.dir.path().join("aside");
+    fs::rename(&server.path, &aside).expect("its file");
+    assert_eq!([readiness(), readiness()], [503, 503], "it is gone");
+    fs::write(&server.path, "another's").expect("a file");
+    assert_eq!(readiness(), 503, "there is another");
+    assert_eq!(client.say("one"), 1, "who is in stays");
+    fs::rename(&aside, &server.path).expect("both files");
+    assert_eq!(readiness(), 200, "it is back");
+    fs::remove_file(&server.path).expect("its file");
+    assert_eq!(readiness(), 503);
+
+    server.process.signal(Signal::TERM);
+    assert_eq!(client.until_close().0, 1001);
+    assert_eq!(client.until_end(), End::Eof);
+    let (status, _) = server.process.wait(PATIENCE);
+    assert_eq!(status.code(), Some(0));
+    let log = server.process.stderr.all();
+    let losses = log.iter().filter(|line| line.contains("removed, moved"));
+    assert_eq!(losses.count(), 2, "{log:?}");
 }
 
 /// Connects again and again until it cannot; returns what must not be.
