@@ -224,7 +224,7 @@ fn key_of(head: &Head) -> Result<&str, Answer> {
             .with("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"));
     }
     // Nobody would read it, and behind the head come frames.
-    if http::body_len(head, 0) != Ok(0) || headers.contains_key("expect") {
+    if http::body_len(head, 0) != Ok(0) {
         return Err(Answer::json(400, "an upgrade has no body"));
     }
     single(headers, "sec-websocket-key")
@@ -483,7 +483,9 @@ mod tests {
             ("Content-Length: 0\r\nContent-Length: 0\r\n", 400),
             ("Transfer-Encoding: chunked\r\n", 400),
             ("Transfer-Encoding: identity\r\nContent-Length: 0\r\n", 400),
-            ("Expect: 100-continue\r\n", 400),
+            // Nobody waits to send a body that is not there (RFC 9110, section 10.1.1).
+            ("Expect: 100-continue\r\n", 101),
+            ("Expect: 100-continue\r\nContent-Length: 7\r\n", 400),
         ] {
             check("/ws/chat/", &format!("{UPGRADE}{fields}"), expected);
         }

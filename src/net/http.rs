@@ -148,6 +148,9 @@ pub fn parse(bytes: &[u8], len_max: usize) -> Result<Option<(Head, usize)>, BadH
         Ok(httparse::Status::Partial) if bytes.len() >= len_max => return Err(BadHead::TooLarge),
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
+        Err(_) if raw.method.is_some() && raw.path.is_none() && has_bad_target(bytes) => {
+            return Err(BadHead::Target);
+        }
         Err(_) => return Err(BadHead::Malformed),
     };
     let target = raw.path.and_then(to_target).ok_or(BadHead::Target)?;
@@ -162,6 +165,14 @@ fn worth_parsing(bytes: &[u8], old_len: usize, len_max: usize) -> bool {
     let ends = |tail: &[u8]| tail.ends_with(b"\n\r\n") || tail.ends_with(b"\n\n");
     let complete = (from..bytes.len()).any(|at| ends(&bytes[..=at]));
     old_len == 0 || complete || bytes.len() >= len_max
+}
+
+/// Whether what follows the method has a byte that must be written as `%XX` in every target (RFC
+/// 3986, section 2). Of a line that ends there instead, something else is wrong.
+fn has_bad_target(bytes: &[u8]) -> bool {
+    let behind = bytes.iter().skip_while(|byte| **byte != b' ').skip(1);
+    let mut target = behind.take_while(|byte| !b" \r\n".contains(byte));
+    !target.all(u8::is_ascii_graphic)
 }
 
 /// A fragment is the client's own, and is not sent (RFC 9112, section 3.2); `Uri` would drop it.
@@ -383,6 +394,12 @@ mod tests {
         check(b"GET / HTTP/3.0\r\n\r\n", BadHead::Malformed);
         check(b"GET /?a=\"b\" HTTP/1.1\r\n\r\n", BadHead::Target);
         check(b"GET /?a=b#c HTTP/1.1\r\n\r\n", BadHead::Target);
+        for byte in [b"\xe9", b"\x01", b"\x7f"] {
+            let head = [b"GET /caf", byte.as_slice(), b" HTTP/1.1\r\n\r\n"].concat();
+            check(&head, BadHead::Target);
+        }
+        check(b"HELO example\r\n\r\n", BadHead::Malformed);
+        check(b"GET / HTTP/1.1\r\n\xe9: x\r\n\r\n", BadHead::Malformed);
         check(
             &[b"GET /", [b'a'; 70].as_slice()].concat(),
             BadHead::TooLarge,

@@ -219,9 +219,11 @@ fn upgrades_with_a_body_are_400() {
         bytes.extend(masked(TEXT, b"x"));
         check(&server, &bytes, &[400]);
     }
-    let head = upgrade("/ws/chat/", &["Content-Length: 0"]);
-    let mut client = Client::dial(server.address, &head).expect("101");
-    assert_eq!(client.say("the first"), 1);
+    for field in ["Content-Length: 0", "Expect: 100-continue"] {
+        let head = upgrade("/ws/chat/", &[field]);
+        let mut client = Client::dial(server.address, &head).expect("101");
+        assert_eq!(client.say("the first"), 1, "{field}");
+    }
 }
 
 #[test]
@@ -231,6 +233,9 @@ fn a_target_that_is_none_is_named() {
         let response = check(&server, upgrade(target, &[]).as_bytes(), &[400]);
         assert!(response.body.contains("target"), "{}", response.body);
     }
+    let bytes = b"GET /ws/caf\xe9 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let response = check(&server, bytes, &[400]);
+    assert!(response.body.contains("target"), "{}", response.body);
 }
 
 #[test]

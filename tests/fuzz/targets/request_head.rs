@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
         (Ok(None), Ok(None)) => assert!(bytes.len() < LEN_MAX, "endless, and no verdict"),
         (Err(whole), Err(pieces)) => assert_eq!(whole, pieces),
         // A mistake in a later piece is found at the end of the head, or at the limit.
-        (Err(BadHead::Malformed | BadHead::TooLarge), Ok(None)) => {
+        (Err(BadHead::Malformed | BadHead::Target | BadHead::TooLarge), Ok(None)) => {
             let ended = [bytes, b"\r\n\r\n"].concat();
             assert_eq!(
                 receive(cut(&ended, pattern)).err().as_ref(),
