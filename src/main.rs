@@ -175,9 +175,12 @@ fn announce(server: &Server, path: &str, has_page: bool) {
 
 /// What to do about it, if that is known here.
 fn hint(error: &Error) -> &'static str {
-    if let Error::Bind { source, .. } = error
+    if let Error::Bind { what, source } = error
         && source.kind() == ErrorKind::AddrInUse
     {
+        if what.starts_with("unix:") {
+            return "; stop who has it, or take another path";
+        }
         "; stop who has it, or take free ports: \
          SUNDOWN_LISTEN=127.0.0.1:0 SUNDOWN_ADMIN=127.0.0.1:0 make run"
     } else {

@@ -46,6 +46,13 @@ pub(crate) struct Login {
     pub(crate) db: u32,
 }
 
+const EXPECTED: &str = "not a Redis URL: it is redis:// or rediss://, then \
+    [USER:PASSWORD@]HOST[:PORT][/DATABASE] with a HOST that is no wildcard such as 0.0.0.0; or \
+    redis+unix:///PATH[?db=DATABASE]";
+
+const EXPECTED_DB: &str =
+    "not a Redis URL: the database is a number, as in redis://HOST:6379/3 or ?db=3";
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login")
@@ -64,10 +71,9 @@ impl Target {
         let (plain, security) = security(rest, fragment)?;
         check_password(&plain)?;
         let (plain, db) = query(&plain)?;
-        let info = plain.into_connection_info().map_err(|error| {
-            // The category is a fixed text; what redis-rs may add to it can quote the URL.
-            format!("not a Redis URL: {}", error.category().to_lowercase())
-        })?;
+        check_path(&plain)?;
+        // What redis-rs says can quote the URL, and so the password.
+        let info = plain.into_connection_info().map_err(|_| EXPECTED)?;
         let mut login = login(&info)?;
         login.db = db.unwrap_or(login.db);
         Ok(Self {
@@ -138,6 +144,18 @@ fn check_password(url: &str) -> Result<(), String> {
     }
 }
 
+/// What follows the host is empty, or names a database. A slash at its end makes no difference.
+fn check_path(url: &str) -> Result<(), String> {
+    let rest = url.strip_prefix("redis://");
+    let path = rest.and_then(|rest| rest.split_once('/'));
+    let name = path.map_or("", |(_, path)| path.trim_matches('/'));
+    if name.is_empty() || name.parse::<u32>().is_ok() {
+        Ok(())
+    } else {
+        Err(EXPECTED_DB.to_owned())
+    }
+}
+
 /// The URL without the parameters that redis-rs would not look at, and the database that they name.
 fn query(url: &str) -> Result<(String, Option<u32>), String> {
     let Some((rest, query)) = url.split_once('?') else {
@@ -163,7 +181,7 @@ fn query(url: &str) -> Result<(String, Option<u32>), String> {
         seen.push(name);
         if name == "db" {
             let number = value.parse();
-            db = Some(number.map_err(|_| "not a Redis URL: invalid database number".to_owned())?);
+            db = Some(number.map_err(|_| EXPECTED_DB)?);
         }
     }
     if is_unix {
@@ -203,8 +221,7 @@ fn login(info: &ConnectionInfo) -> Result<Login, String> {
     Ok(Login {
         user: some(settings.username()),
         password: some(settings.password()),
-        db: u32::try_from(settings.db())
-            .map_err(|_| "not a Redis URL: invalid database number".to_owned())?,
+        db: u32::try_from(settings.db()).map_err(|_| EXPECTED_DB)?,
     })
 }
 
@@ -284,6 +301,25 @@ mod tests {
                 "{url}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_expected_is_said() {
+        for (url, expected) in [
+            ("redis://h/3/4", "a number"),
+            ("redis://h/x", "a number"),
+            ("redis://h?db=x", "a number"),
+            ("redis://h/-1", "a number"),
+            ("redis+unix:///r.sock?db=x", "a number"),
+            ("redis://h:99999", "HOST[:PORT]"),
+            ("redis://", "HOST[:PORT]"),
+            ("redis://0.0.0.0", "wildcard"),
+            ("h:6379", "redis://"),
+        ] {
+            let error = Target::parse(url).unwrap_err();
+            assert!(error.contains(expected), "{url}: {error}");
+        }
+        check("redis://h/3/", "redis://h:6379/3");
     }
 
     #[test]

@@ -107,6 +107,8 @@ fn clients_and_commands_reach_it_and_it_ends_as_over_tcp() {
     let line = String::from_utf8_lossy(&second.stderr);
     assert!(line.contains(&format!("{place} (--listen)")), "{line}");
     assert!(line.contains("in use"), "{line}");
+    assert!(line.contains("another path"), "{line}");
+    assert!(!line.contains("127.0.0.1"), "a port would not do: {line}");
     assert_eq!(client.say("two"), 2, "the first has kept its place");
 
     server.process.signal(Signal::TERM);
