@@ -154,10 +154,11 @@ fn operators_are_served_among_operators_that_linger() {
 fn an_answer_lingers_for_two_seconds() {
     let server = Server::start("memory:", &[]);
     let mut stream = Stream::connect(server.address);
+    // Before the answer: when it is read here says nothing about when it was given.
+    let begun = now();
     stream.queue(NOT_FOUND);
     let answer = http::answer(&mut stream, PATIENCE).expect("an answer");
     assert_eq!((answer.status, answer.end), (404, Some(End::Eof)));
-    let begun = now();
     let is_held = || {
         let page = get(server.admin, "/metrics").body;
         page.contains("\nsundown_sockets 2\n")

@@ -215,32 +215,47 @@ impl Checkpointer {
     /// Whether a job is done, and how many syncs it answers.
     pub(crate) fn collect(&mut self, now: Instant) -> Option<usize> {
         let job = self.running?;
-        let done = match self.done.try_recv() {
-            Ok(Done { is_done, room }) => {
-                self.room = room;
-                is_done
-            }
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => {
-                // Not with the code below; if it does, what is committed is safe from a crash of
-                // the process all the same, and nobody must wait for ever.
-                log::error!("sqlite: the checkpoint thread is gone");
-                false
-            }
-        };
+        match self.done.try_recv() {
+            Ok(done) => Some(self.settle(job, Some(&done), now.checked_add(TRIM_PAUSE))),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(self.settle(job, None, None)),
+        }
+    }
+
+    /// Waits for what is under way or waits, at most so long for each job: the loop is over, and
+    /// what is not known by now is not told.
+    pub(crate) fn finish(&mut self, within: Duration) {
+        while let Some(job) = self.running {
+            match self.done.recv_timeout(within) {
+                Ok(done) => self.settle(job, Some(&done), None),
+                Err(_) => return,
+            };
+        }
+    }
+
+    /// A job is over, in whichever way. Returns how many syncs it answers.
+    fn settle(&mut self, job: Job, done: Option<&Done>, trim_again_at: Option<Instant>) -> usize {
+        if let Some(done) = done {
+            self.room = done.room;
+        } else {
+            // Not with the code below; if it does, what is committed is safe from a crash of the
+            // process all the same, and nobody must wait for ever.
+            log::error!("sqlite: the checkpoint thread is gone");
+        }
         self.running = None;
+        let is_done = done.is_some_and(|done| done.is_done);
         if job == Job::Trim {
             self.wal_bytes_left = self.wal_bytes();
-            self.trim_again_at = now.checked_add(TRIM_PAUSE);
+            self.trim_again_at = trim_again_at;
         } else {
-            self.failed = !done;
-            if done {
+            self.failed = !is_done;
+            if is_done {
                 self.writes_synced = self.writes_running;
             }
         }
         let synced = std::mem::take(&mut self.syncs_running);
         self.start_sync();
-        Some(synced)
+        synced
     }
 
     fn start_sync(&mut self) {

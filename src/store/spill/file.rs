@@ -228,7 +228,7 @@ impl SpillFile {
         Lease::take(Path::new(&path))
     }
 
-    /// Begins to put what was written on the disk. It is in the kernel already, and nobody waits.
+    /// Begins to put what was written on the disk. It is in the kernel already: no goodbye waits.
     pub(super) fn sync(&mut self) {
         if self.checkpointer.is_none() {
             match Checkpointer::start(&self.real_path, Arc::clone(&self.waker)) {
@@ -239,6 +239,13 @@ impl SpillFile {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.note_unsynced();
             checkpointer.sync();
+        }
+    }
+
+    /// Waits for that, but not for long: the loop is over.
+    pub(super) fn finish(&mut self, within: Duration) {
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.finish(within);
         }
     }
 

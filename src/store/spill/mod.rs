@@ -419,17 +419,19 @@ impl SessionStore for SpillingStore {
         if !self.written.is_empty() {
             self.look_for_file();
         }
-        if self.asked.is_empty() {
-            return;
+        if !self.asked.is_empty() {
+            self.place.wait(REMAKING_MAX);
+            if let Place::File(file) = &self.place
+                && let Err(error) = file.wait_for_locks(LAST_PAUSE)
+            {
+                log::warn!("{}: {error}", file.describe());
+            }
+            self.retry_at = None;
+            self.write();
         }
-        self.place.wait(REMAKING_MAX);
-        if let Place::File(file) = &self.place
-            && let Err(error) = file.wait_for_locks(LAST_PAUSE)
-        {
-            log::warn!("{}: {error}", file.describe());
+        if let Place::File(file) = &mut self.place {
+            file.finish(LAST_PAUSE);
         }
-        self.retry_at = None;
-        self.write();
     }
 
     fn remains(&self) -> Remains {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock;
-use crate::engine::io::Refused;
+use crate::engine::io::{Disk, Refused};
 use crate::store::memory::MemoryStore;
 
 const TTL: Duration = Duration::from_secs(100);
@@ -179,6 +179,19 @@ fn an_empty_spill_holds_nothing_up() {
     let mut rig = rig(&path);
     assert_eq!(rig.hear(StoreEvent::Up), ["up"]);
     assert!(!rig.is_asked());
+}
+
+#[test]
+fn at_the_end_the_disk_is_waited_for() {
+    let (_dir, path) = spill_file();
+    let mut rig = rig(&path);
+    rig.spill(&[("a", 1, 2)]);
+    // A slow disk takes more than one wait.
+    let mut waits = 0..200;
+    while rig.spilling.remains().disk != Some(Disk::Synced) {
+        assert!(waits.next().is_some(), "{:?}", rig.spilling.remains());
+        rig.spilling.finish();
+    }
 }
 
 #[test]
