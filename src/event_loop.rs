@@ -271,7 +271,7 @@ impl EventLoop {
         };
         let is_handshake = entrance == Entrance::Public && handshake::is_handshake(head);
         self.count_answer(entrance, answer.status, is_handshake);
-        noting::note_answer(conn, head, answer.status);
+        self.note_answer(conn, head, answer.status);
         self.connections
             .answer(conn, &answer, !handshake::is_head(head), now);
     }

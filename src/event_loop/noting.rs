@@ -1,7 +1,8 @@
 //! `--log debug`: a line for each request. What a connection is called is its number on this server;
 //! its beginning and its end are logged by `net`, which sees them.
 //!
-//! It must never log a session's id, which is a secret, nor a query, which has it.
+//! It must never log a session's id, which is a secret, nor a query, which has it; nor what looks
+//! like a query that went astray into the path.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,8 +16,8 @@ use crate::net::http::Head;
 #[derive(Debug, Default)]
 pub(crate) struct Names(RandomState);
 
-/// As much of a path as is logged.
-const PATH_CHARS_MAX: usize = 128;
+/// As much of a path that is none of the service's as is logged.
+const PATH_BYTES_MAX: usize = 128;
 
 struct Name(u64);
 
@@ -50,19 +51,36 @@ impl EventLoop {
         };
         let session = session.map(|session| self.names.of(session).to_string());
         let session = session.as_deref().unwrap_or("of no name");
-        let (number, path) = (conn.generation, path(head));
+        let (number, path) = (conn.generation, shown(head.uri().path(), &self.paths));
         log::debug!("connection {number}: 101 for {path}, {protocol}, session {session}");
     }
-}
 
-/// A request is answered otherwise.
-pub(super) fn note_answer(conn: ConnId, head: &Head, status: u16) {
-    if log::log_enabled!(log::Level::Debug) {
-        let (number, method, path) = (conn.generation, head.method(), path(head));
-        log::debug!("connection {number}: {status} for {method} {path}");
+    /// A request is answered otherwise.
+    pub(super) fn note_answer(&self, conn: ConnId, head: &Head, status: u16) {
+        if log::log_enabled!(log::Level::Debug) {
+            let (number, method) = (conn.generation, head.method());
+            let path = shown(head.uri().path(), &self.paths);
+            log::debug!("connection {number}: {status} for {method} {path}");
+        }
     }
 }
 
-fn path(head: &Head) -> String {
-    head.uri().path().chars().take(PATH_CHARS_MAX).collect()
+/// The path as far as it is one of the service's or, if it is none, has only bytes that separate
+/// nothing (RFC 3986, section 2.3), slashes, and the `*` of OPTIONS; of the rest, its length.
+fn shown(path: &str, service: &[String]) -> String {
+    let in_service = service.iter().filter(|known| known.len() > 1);
+    let below = in_service.filter_map(|known| {
+        let rest = path.strip_prefix(known.trim_end_matches('/'))?;
+        rest.strip_prefix('/')
+    });
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._~-*".contains(byte);
+    let plain = path.bytes().take_while(is_plain).take(PATH_BYTES_MAX);
+    let rest = below.min_by_key(|rest| rest.len());
+    let rest = rest.unwrap_or(&path[plain.count()..]);
+    let (begin, more) = (&path[..path.len() - rest.len()], rest.len());
+    if more == 0 {
+        begin.to_owned()
+    } else {
+        format!("{begin} and {more} bytes more")
+    }
 }

@@ -29,6 +29,11 @@ fn log_of_clients(level: &str) -> Vec<String> {
     for (path, status) in [
         (format!("/nowhere?session={SECRET}"), 404),
         ("/ws/chat/?session=a%20b".to_owned(), 400),
+        (format!("/ws/chat/;session={SECRET}"), 404),
+        (format!("/ws/chat/{SECRET}"), 404),
+        (format!("/ws/chat;session={SECRET}"), 404),
+        (format!("/astray/&session={SECRET}"), 404),
+        (format!("/astray/%3Fsession={SECRET}"), 404),
     ] {
         let answer = exchange(server.address, upgrade(&path, &[]).as_bytes());
         assert_eq!(answer.status, status, "{path}");
@@ -74,6 +79,10 @@ fn each_connection_has_its_lines_and_no_id_is_in_them() {
         ("400, its request is bad", 1),
         ("404 for GET /nowhere", 1),
         ("400 for GET /ws/chat/", 1),
+        ("404 for GET /ws/chat/ and 30 bytes more", 1),
+        ("404 for GET /ws/chat/ and 21 bytes more", 1),
+        ("404 for GET /ws/chat and 30 bytes more", 1),
+        ("404 for GET /astray/ and ", 2),
     ] {
         assert_eq!(count(part), times, "{part} in {said:#?}");
     }
