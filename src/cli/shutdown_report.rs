@@ -206,7 +206,7 @@ impl Report {
             safe += ", and the disk has not confirmed what is";
         }
         if self.store_lost {
-            safe += ", and the store's file was gone";
+            safe += ", and the store's file was gone or damaged";
         }
         let took = self.total_ms;
         format!("{trigger}, {connections}: gone after {took} ms, {safe}")
@@ -372,7 +372,7 @@ mod tests {
     fn the_headline_says_that_the_store_is_lost() {
         let lost = LINE.replace(r#""cut":1"#, r#""cut":1,"store_lost":true"#);
         let headline = parse(lost.as_bytes()).unwrap().headline();
-        let end = "1 session not saved, and the store's file was gone";
+        let end = "1 session not saved, and the store's file was gone or damaged";
         assert!(headline.ends_with(end), "{headline}");
     }
 

@@ -77,8 +77,8 @@ pub enum StoreEvent {
         /// For the log, without secrets.
         reason: String,
     },
-    /// What the store has confirmed is gone: its file was removed or replaced. `Down` follows; a
-    /// later `Up` says that the file is there again.
+    /// What the store has confirmed is gone: its file was removed, replaced or damaged. `Down`
+    /// follows, unless the store is down already; a later `Up` says that the file is there again.
     Lost {
         /// For the log, without secrets.
         reason: String,

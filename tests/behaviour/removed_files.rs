@@ -1,8 +1,8 @@
-//! Goal: a server whose database is removed, moved or replaced under it acknowledges nothing that
-//! nobody will find, and its exit code says so.
-//! Method: the built binary, rm and mv on its files, and SIGTERM.
+//! Goal: a server whose database is removed, moved, replaced or overwritten under it acknowledges
+//! nothing that nobody will find, and its exit code says so.
+//! Method: the built binary, rm, mv and cp on its files, and SIGTERM.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -36,9 +36,23 @@ fn case() -> Case {
 
 #[track_caller]
 fn check(change: impl Fn(&Path)) {
-    let mut case = case();
+    let case = case();
     change(case.dir.path());
     eventually("readiness 503", || case.server.readiness() == 503);
+    expect_lost(case, 5);
+}
+
+/// The server goes on, and finds out at the exit.
+#[track_caller]
+fn check_content(change: impl Fn(&Path)) {
+    let mut case = case();
+    change(&case.dir.path().join("data"));
+    assert_eq!(case.client.say("counted"), 6);
+    expect_lost(case, 6);
+}
+
+#[track_caller]
+fn expect_lost(mut case: Case, count: u64) {
     case.server.terminate();
     assert_eq!(case.client.until_close().0, 1001);
     case.client.until_end();
@@ -46,11 +60,32 @@ fn check(change: impl Fn(&Path)) {
     let report = exit.report();
     let session = "a".to_owned();
     assert_eq!(
-        (exit.code, report.store_lost),
-        (Some(1), true),
+        (exit.code, report.store_lost, report.synced),
+        (Some(1), true, Some(false)),
         "{report:?}"
     );
-    assert_eq!(report.unsaved, [Unsaved { session, count: 5 }]);
+    assert_eq!(report.unsaved, [Unsaved { session, count }]);
+}
+
+#[test]
+fn a_wal_that_is_emptied() {
+    check_content(|data| drop(File::create(data.join("s.db-wal")).expect("it is there")));
+}
+
+/// `fs::copy` writes into the file that is there.
+#[test]
+fn a_wal_that_is_overwritten() {
+    check_content(|data| {
+        fs::copy(data.join("s.db-shm"), data.join("s.db-wal")).expect("they are there");
+    });
+}
+
+#[test]
+fn a_database_that_is_overwritten() {
+    check_content(|data| {
+        fs::copy(data.join("s.db-shm"), data.join("s.db")).expect("they are there");
+        File::create(data.join("s.db-wal")).expect("it is there");
+    });
 }
 
 #[test]

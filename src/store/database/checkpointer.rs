@@ -5,7 +5,8 @@
 //! and nobody waits for it, since the disk may hang.
 //!
 //! It must never hold the write lock for longer than it takes to copy what was written during the
-//! last of its passes, and never call a sync done before what was saved is on the disk.
+//! last of its passes, and never call a sync done before what was saved is on the disk and, where
+//! there is a check, was found there through a new connection.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,10 @@ const LAST_PASS_PAGES: i64 = 256;
 /// How long the last pass waits for the write lock, and then for readers, with writers kept out.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// Whether a file that was opened afresh holds what it must, and at least this number; otherwise
+/// what is wrong with it.
+pub(crate) type Check = fn(&Connection, i64) -> rusqlite::Result<Result<(), String>>;
+
 /// The loop's side.
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
@@ -59,8 +64,12 @@ pub(crate) struct Checkpointer {
     writes: u64,
     writes_running: u64,
     writes_synced: u64,
+    /// The number that the next sync gives to its check.
+    at_least: i64,
     /// The last sync has failed.
     failed: bool,
+    /// What its check has found wrong with the file.
+    damage: Option<String>,
     /// What the last trim left.
     wal_bytes_left: u64,
     trim_again_at: Option<Instant>,
@@ -70,20 +79,33 @@ pub(crate) struct Checkpointer {
 enum Job {
     /// Make the WAL small.
     Trim,
-    /// Put on the disk all that has been committed.
-    Sync,
+    /// Put on the disk all that has been committed, and check the file.
+    Sync { at_least: i64 },
 }
 
 /// What came of a job.
 struct Done {
-    is_done: bool,
+    result: Result<(), Failure>,
     room: Room,
+}
+
+enum Failure {
+    /// For people.
+    Job(String),
+    /// The sync is done, and the check could not be made.
+    Unchecked(String),
+    /// The sync is done, and the file is not what was written.
+    Damage(String),
 }
 
 impl Checkpointer {
     /// Opens a second connection to the file and starts the thread. It wakes the loop when a job
-    /// is done. The reserve is taken, and taken again after each job.
-    pub(crate) fn start(path: &Path, waker: Arc<mio::Waker>) -> Result<Self, Error> {
+    /// is done. The reserve is taken, and taken again after each job. A sync ends with the check.
+    pub(crate) fn start(
+        path: &Path,
+        check: Option<Check>,
+        waker: Arc<mio::Waker>,
+    ) -> Result<Self, Error> {
         let conn = connect(path).map_err(|error| {
             let error = location::explain(path, &error);
             Error::Store(format!("sqlite:{}: {error}", path.display()))
@@ -93,24 +115,23 @@ impl Checkpointer {
         let room = reserve.take();
         let (jobs, jobs_received) = mpsc::channel();
         let (report, done) = mpsc::channel();
-        let (wal_of_thread, reserve_of_thread) = (wal.clone(), reserve.clone());
+        let files = Files {
+            path: path.to_owned(),
+            wal: wal.clone(),
+            reserve: reserve.clone(),
+            check,
+        };
         thread::Builder::new()
             .name("sundown-checkpoint".to_owned())
             .spawn(move || {
-                work(
-                    &conn,
-                    &wal_of_thread,
-                    &reserve_of_thread,
-                    &jobs_received,
-                    |done| {
-                        // Nobody is left to be told otherwise.
-                        let is_told = report.send(done).is_ok();
-                        if is_told && let Err(error) = waker.wake() {
-                            log::warn!("sqlite: cannot wake the loop: {error}");
-                        }
-                        is_told
-                    },
-                );
+                work(&conn, &files, &jobs_received, |done| {
+                    // Nobody is left to be told otherwise.
+                    let is_told = report.send(done).is_ok();
+                    if is_told && let Err(error) = waker.wake() {
+                        log::warn!("sqlite: cannot wake the loop: {error}");
+                    }
+                    is_told
+                });
             })
             .map_err(Error::io("cannot start the checkpoint thread"))?;
         Ok(Self {
@@ -126,7 +147,9 @@ impl Checkpointer {
             writes: 0,
             writes_running: 0,
             writes_synced: 0,
+            at_least: 0,
             failed: false,
+            damage: None,
             wal_bytes_left: 0,
             trim_again_at: None,
         })
@@ -200,8 +223,15 @@ impl Checkpointer {
         self.running.is_some()
     }
 
-    /// Puts on the disk all that has been committed; `collect` tells when.
-    pub(crate) fn sync(&mut self) {
+    /// What a check has found wrong with the file.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
+    /// Puts on the disk all that has been committed; `collect` tells when. The check is made with
+    /// this number, which never goes down.
+    pub(crate) fn sync(&mut self, at_least: i64) {
+        self.at_least = at_least;
         self.syncs_waiting += 1;
         self.start_sync();
     }
@@ -216,7 +246,7 @@ impl Checkpointer {
     pub(crate) fn collect(&mut self, now: Instant) -> Option<usize> {
         let job = self.running?;
         match self.done.try_recv() {
-            Ok(done) => Some(self.settle(job, Some(&done), now.checked_add(TRIM_PAUSE))),
+            Ok(done) => Some(self.settle(job, Some(done), now.checked_add(TRIM_PAUSE))),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(self.settle(job, None, None)),
         }
@@ -227,30 +257,34 @@ impl Checkpointer {
     pub(crate) fn finish(&mut self, within: Duration) {
         while let Some(job) = self.running {
             match self.done.recv_timeout(within) {
-                Ok(done) => self.settle(job, Some(&done), None),
+                Ok(done) => self.settle(job, Some(done), None),
                 Err(_) => return,
             };
         }
     }
 
     /// A job is over, in whichever way. Returns how many syncs it answers.
-    fn settle(&mut self, job: Job, done: Option<&Done>, trim_again_at: Option<Instant>) -> usize {
-        if let Some(done) = done {
-            self.room = done.room;
+    fn settle(&mut self, job: Job, done: Option<Done>, trim_again_at: Option<Instant>) -> usize {
+        let result = if let Some(Done { result, room }) = done {
+            self.room = room;
+            result
         } else {
             // Not with the code below; if it does, what is committed is safe from a crash of the
             // process all the same, and nobody must wait for ever.
-            log::error!("sqlite: the checkpoint thread is gone");
-        }
+            let text = "the checkpoint thread is gone".to_owned();
+            log::error!("sqlite: {text}");
+            Err(Failure::Job(text))
+        };
         self.running = None;
-        let is_done = done.is_some_and(|done| done.is_done);
         if job == Job::Trim {
             self.wal_bytes_left = self.wal_bytes();
             self.trim_again_at = trim_again_at;
         } else {
-            self.failed = !is_done;
-            if is_done {
-                self.writes_synced = self.writes_running;
+            self.failed = matches!(result, Err(Failure::Job(_)));
+            match result {
+                Ok(()) => self.writes_synced = self.writes_running,
+                Err(Failure::Damage(what)) => self.damage = Some(what),
+                Err(Failure::Job(_) | Failure::Unchecked(_)) => {}
             }
         }
         let synced = std::mem::take(&mut self.syncs_running);
@@ -262,7 +296,8 @@ impl Checkpointer {
         if self.running.is_none() && self.syncs_waiting > 0 {
             self.syncs_running = std::mem::take(&mut self.syncs_waiting);
             self.writes_running = self.writes;
-            self.start_job(Job::Sync);
+            let at_least = self.at_least;
+            self.start_job(Job::Sync { at_least });
         }
     }
 
@@ -287,36 +322,67 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// What the thread works on.
+struct Files {
+    path: PathBuf,
+    wal: PathBuf,
+    reserve: Reserve,
+    check: Option<Check>,
+}
+
 /// The thread.
-fn work(
-    conn: &Connection,
-    wal: &Path,
-    reserve: &Reserve,
-    jobs: &Receiver<Job>,
-    report: impl Fn(Done) -> bool,
-) {
+fn work(conn: &Connection, files: &Files, jobs: &Receiver<Job>, report: impl Fn(Done) -> bool) {
     let mut wal_failed = false;
     while let Ok(job) = jobs.recv() {
         let result = match job {
-            Job::Trim => trim(conn, reserve.look()).map_err(|error| {
+            Job::Trim => trim(conn, files.reserve.look()).map_err(|error| {
                 wal_failed |= is_io(&error);
-                error.to_string()
+                Failure::Job(error.to_string())
             }),
-            Job::Sync => sync(conn, wal, &mut wal_failed),
+            Job::Sync { at_least } => sync(conn, &files.wal, &mut wal_failed)
+                .map_err(Failure::Job)
+                .and_then(|()| files.check(at_least)),
         };
-        if let Err(error) = &result {
-            log::warn!("sqlite: checkpoint ({job:?}): {error}");
+        match &result {
+            Err(Failure::Job(error)) => log::warn!("sqlite: checkpoint ({job:?}): {error}"),
+            Err(Failure::Unchecked(error)) => {
+                log::warn!("{}: cannot be checked: {error}", files.path.display());
+            }
+            // The loop tells.
+            Ok(()) | Err(Failure::Damage(_)) => {}
         }
-        let room = reserve.take();
+        let room = files.reserve.take();
         // The next start may find no room for a WAL.
         let stays = room != Room::Plenty;
         if let Err(error) = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, stays) {
             log::debug!("sqlite: the WAL may go at the end: {error}");
         }
-        let is_done = result.is_ok();
-        if !report(Done { is_done, room }) {
+        if !report(Done { result, room }) {
             return;
         }
+    }
+}
+
+impl Files {
+    /// Checks the file through a new connection: those that are open may see pages in memory that
+    /// the file has lost.
+    fn check(&self, at_least: i64) -> Result<(), Failure> {
+        let Some(check) = self.check else {
+            return Ok(());
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let checked = Connection::open_with_flags(&self.path, flags).and_then(|conn| {
+            conn.busy_timeout(LOCK_TIMEOUT)?;
+            check(&conn, at_least)
+        });
+        let damage = match checked {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(what)) => what,
+            Err(error) if is_damage(&error) => error.to_string(),
+            Err(error) if is_io(&error) => return Err(Failure::Job(error.to_string())),
+            Err(error) => return Err(Failure::Unchecked(error.to_string())),
+        };
+        Err(Failure::Damage(damage))
     }
 }
 
@@ -377,6 +443,14 @@ fn sync(conn: &Connection, wal: &Path, wal_failed: &mut bool) -> Result<(), Stri
 
 fn is_io(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
+}
+
+/// Whether somebody else has written over the file.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+    )
 }
 
 /// What a checkpoint did.

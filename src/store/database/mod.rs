@@ -17,7 +17,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi};
 
-pub(super) use self::checkpointer::Checkpointer;
+pub(super) use self::checkpointer::{Checkpointer, is_damage};
 pub(super) use self::location::Identity;
 #[cfg(feature = "redis")]
 pub(super) use self::location::open_private;
@@ -231,6 +231,17 @@ fn identify(conn: &Connection, kind: &Kind) -> rusqlite::Result<Result<bool, Str
         )),
         other => Err(format!("schema {other} is unknown")),
     })
+}
+
+/// Whether the file is whole and of this kind; otherwise what is wrong with it. Reads all of it.
+pub(super) fn check(conn: &Connection, kind: &Kind) -> rusqlite::Result<Result<(), String>> {
+    match identify(conn, kind)? {
+        Ok(false) => {}
+        Ok(true) => return Ok(Err("empty".to_owned())),
+        Err(refused) => return Ok(Err(refused)),
+    }
+    let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok(if found == "ok" { Ok(()) } else { Err(found) })
 }
 
 /// Makes the tables if there are none, and does `first`.

@@ -231,14 +231,14 @@ impl SpillFile {
     /// Begins to put what was written on the disk. It is in the kernel already: no goodbye waits.
     pub(super) fn sync(&mut self) {
         if self.checkpointer.is_none() {
-            match Checkpointer::start(&self.real_path, Arc::clone(&self.waker)) {
+            match Checkpointer::start(&self.real_path, None, Arc::clone(&self.waker)) {
                 Ok(checkpointer) => self.checkpointer = Some(checkpointer),
                 Err(error) => return log::warn!("the spill is not synced: {error}"),
             }
         }
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.note_unsynced();
-            checkpointer.sync();
+            checkpointer.sync(0);
         }
     }
 

@@ -53,6 +53,22 @@ pub(super) struct Opened {
     pub(super) claim_seq: i64,
 }
 
+/// Whether the file is whole and has this claim in it; otherwise what is wrong with it.
+pub(super) fn check(conn: &Connection, claim_seq: i64) -> rusqlite::Result<Result<(), String>> {
+    let tx = conn.unchecked_transaction()?;
+    if let Err(damage) = database::check(&tx, &KIND)? {
+        return Ok(Err(damage));
+    }
+    let last: i64 = tx.query_row("SELECT max(claim_seq) FROM meta", [], |row| row.get(0))?;
+    Ok(if last >= claim_seq {
+        Ok(())
+    } else {
+        Err(format!(
+            "its last claim is {last}, and {claim_seq} was made"
+        ))
+    })
+}
+
 /// Opens the file, or makes it, and takes a number for this opening.
 pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let register = |conn: &Connection| {

@@ -16,6 +16,7 @@ mod asked;
 mod claims;
 mod file;
 mod full;
+mod loss;
 mod sessions;
 mod sweep;
 #[cfg(test)]
@@ -36,7 +37,9 @@ use self::full::carry_out_all;
 use self::sessions::{Clock, Granted};
 use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
 pub(crate) use self::waiting::open;
-use super::database::{self, Checkpointer, Identity, OpenError, Room, is_full, is_locked};
+use super::database::{
+    self, Checkpointer, Identity, OpenError, Room, is_damage, is_full, is_locked,
+};
 use super::expiry::Expiry;
 use super::{Remains, SessionStore};
 use crate::engine::io::{Claim, Now, Refused, Save, StoreEvent};
@@ -77,6 +80,8 @@ pub struct SqliteStore {
     sweep: Sweep,
     /// The disk is full, or was: the file does not grow.
     is_full: bool,
+    /// The engine has been told that what it saved is gone, and not that the store is up since.
+    is_lost: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +120,7 @@ impl SqliteStore {
         let lost = |error| format!("cannot find the SQLite file again: {error}");
         // SQLite names the WAL after the file that a link leads to.
         let real_path = path.canonicalize().map_err(lost)?;
-        let checkpointer = Checkpointer::start(&real_path, waker);
+        let checkpointer = Checkpointer::start(&real_path, Some(file::check), waker);
         let checkpointer = checkpointer.map_err(|error| error.to_string())?;
         Ok(Self {
             conn,
@@ -136,6 +141,7 @@ impl SqliteStore {
             },
             sweep: Sweep::default(),
             is_full: false,
+            is_lost: false,
         })
     }
 
@@ -232,7 +238,7 @@ impl SqliteStore {
                         found: granted.found,
                     });
                 }
-                Asked::Sync => self.checkpointer.sync(),
+                Asked::Sync => self.checkpointer.sync(self.claims.own_seq),
             }
         }
         if self.asked.is_empty() {
@@ -265,6 +271,9 @@ impl SqliteStore {
 
     /// The file cannot be written or read: forgets what was asked.
     fn go_down(&mut self, error: &rusqlite::Error, now: Now) {
+        if is_damage(error) {
+            self.lose(self.damaged(&error.to_string()));
+        }
         self.fall(&error.to_string(), now);
     }
 
@@ -276,19 +285,9 @@ impl SqliteStore {
         self.pause_down(now);
     }
 
-    /// Goes down if the file that is open is not the one that its name leads to: whoever opens that
-    /// would not find what is saved. Another file is not taken: it knows of other epochs.
-    fn look_for_file(&mut self, now: Now) {
-        if let Some(change) = self.identity.changed() {
-            let reason = change.clone();
-            self.events.push_back(StoreEvent::Lost { reason });
-            self.fall(&change, now);
-        }
-    }
-
     /// Finds out whether the file can be written again.
     fn probe(&mut self, now: Now) {
-        if let Some(change) = self.identity.changed() {
+        if let Some(change) = self.change() {
             log::debug!("{}: still down: {change}", self.describe());
             return self.pause_down(now);
         }
@@ -296,6 +295,7 @@ impl SqliteStore {
             Ok(()) => {
                 self.state = State::Working { rest_at: None };
                 self.sweep.hurry(now.instant);
+                self.is_lost = false;
                 self.events.push_back(StoreEvent::Up);
             }
             Err(error) if is_locked(&error) => {
@@ -443,10 +443,8 @@ impl SessionStore for SqliteStore {
     }
 
     fn finish(&mut self) {
-        if !self.is_down()
-            && let Some(reason) = self.identity.changed()
-        {
-            self.events.push_back(StoreEvent::Lost { reason });
+        if let Some(reason) = self.change() {
+            self.lose(reason);
         }
     }
 

@@ -9,7 +9,7 @@ const TTL: Duration = Duration::from_secs(100);
 struct Fixture {
     store: SqliteStore,
     now: Now,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     poll: mio::Poll,
 }
 
@@ -26,7 +26,7 @@ fn fixture_of(ttl: Duration) -> Fixture {
     Fixture {
         store,
         now: clock::now(),
-        _dir: dir,
+        dir,
         poll,
     }
 }
@@ -102,6 +102,12 @@ impl Fixture {
             self.poll.poll(&mut ready, wait).unwrap();
             self.now.instant = self.store.poll_timeout().unwrap().max(self.now.instant);
         }
+    }
+
+    fn empty_wal(&self) {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let blocked = self.store.conn.query_row(sql, [], |row| row.get(0));
+        assert_eq!(blocked, Ok(false));
     }
 
     fn rows(&self) -> usize {
@@ -309,4 +315,27 @@ fn a_save_touches_no_index() {
     };
     // Three to insert a row (the table and two indexes), one to change it.
     assert_eq!(count(sql), 4);
+}
+
+#[test]
+fn a_sync_finds_out_that_an_older_file_was_written_over_this_one() {
+    let mut f = fixture();
+    let (path, backup) = (f.dir.path().join("s.db"), f.dir.path().join("backup.db"));
+    f.claim(1);
+    f.empty_wal();
+    std::fs::copy(&path, &backup).unwrap();
+    f.claim(2);
+    f.empty_wal();
+    f.store.sync();
+    assert!(matches!(f.turn_until_event()[..], [StoreEvent::Synced]));
+    std::fs::copy(&backup, &path).unwrap();
+    f.store.sync();
+    let events = f.turn_until_event();
+    assert!(
+        matches!(
+            events[..],
+            [StoreEvent::Lost { .. }, StoreEvent::Down { .. }]
+        ),
+        "{events:?}"
+    );
 }
