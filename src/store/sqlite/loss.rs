@@ -1,4 +1,5 @@
-//! What the store does when what it has confirmed is gone: its file was removed, replaced or damaged.
+//! What the store does when what it has confirmed is gone: its file was removed, replaced or
+//! damaged.
 //!
 //! It must never be up while that is so, and it tells the engine once.
 
