@@ -254,6 +254,7 @@ impl Checkpointer {
 
     /// Waits for what is under way or waits, at most so long for each job: the loop is over, and
     /// what is not known by now is not told.
+    #[cfg(feature = "redis")]
     pub(crate) fn finish(&mut self, within: Duration) {
         while let Some(job) = self.running {
             match self.done.recv_timeout(within) {

@@ -106,7 +106,8 @@ fn start(read_bytes_max: usize) -> Server {
 fn exchange(path: &str, bytes: &[u8], pattern: u8) -> Vec<u8> {
     SERVERS.with(|servers| {
         let server = &mut *servers[usize::from(pattern >> 1 & 1)].borrow_mut();
-        let mut client = TcpStream::connect(server.local_addr().tcp().expect("TCP")).expect("room for one client");
+        let mut client = TcpStream::connect(server.local_addr().tcp().expect("TCP"))
+            .expect("room for one client");
         let mut turn = |wait| {
             server
                 .turn(Some(Duration::from_millis(wait)))
