@@ -4,9 +4,10 @@
 //! keeps for them: commits and the next checkpoint need no others. It must never change what is in
 //! a file, nor what is seen of its size.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{io, mem};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
@@ -22,6 +23,7 @@ const SHARE: u64 = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct Reserve {
     path: PathBuf,
+    database: Option<Arc<File>>,
     wal: PathBuf,
     bytes: u64,
 }
@@ -40,9 +42,15 @@ impl Reserve {
     /// Of the database at this path, which is no link.
     pub(crate) fn of(path: &Path) -> Self {
         let wal = location::beside(path, "-wal");
+        let database = File::options().write(true).open(path).ok().map(Arc::new);
+        // Never closed: when any descriptor of a file is closed, a process loses all of its locks on
+        // it (fcntl(2)), those of SQLite included. Another process that leaves would then take the
+        // WAL with it.
+        mem::forget(database.clone());
         let disk = statvfs(path).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
         Self {
             path: path.to_owned(),
+            database,
             wal,
             bytes: BYTES_MAX.min(disk / SHARE),
         }
@@ -76,10 +84,12 @@ impl Reserve {
     }
 
     fn fill(&self) -> io::Result<()> {
-        for (path, is_wal) in [(&self.wal, true), (&self.path, false)] {
-            let file = File::options().write(true).open(path)?;
-            let offset = if is_wal { 0 } else { fs::metadata(path)?.len() };
-            fallocate(&file, FallocateFlags::KEEP_SIZE, offset, self.bytes)?;
+        // SQLite has no locks on this one.
+        let wal = File::options().write(true).open(&self.wal)?;
+        fallocate(&wal, FallocateFlags::KEEP_SIZE, 0, self.bytes)?;
+        if let Some(database) = &self.database {
+            let len = database.metadata()?.len();
+            fallocate(database, FallocateFlags::KEEP_SIZE, len, self.bytes)?;
         }
         Ok(())
     }
