@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use mio::Waker;
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -42,14 +43,16 @@ impl Signals {
         if !is_ignored(SIGHUP) {
             kinds.push(SIGHUP);
         }
-        let failed = "cannot install the signal handlers";
-        let signals = SignalsInfo::new(&kinds).map_err(Error::io(failed))?;
-        // Not before the handlers are there: one may have come already, and ends the process.
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
+        // A signal that comes while its handler is installed waits for that: it would be lost, or
+        // end the process.
+        let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
             .into_iter()
-            .collect::<SigSet>()
-            .thread_unblock()
-            .map_err(|error| Error::io("cannot unblock the signals")(error.into()))?;
+            .collect();
+        let failed = |error: Errno| Error::io("cannot change the signal mask")(error.into());
+        mask.thread_block().map_err(failed)?;
+        let signals =
+            SignalsInfo::new(&kinds).map_err(Error::io("cannot install the signal handlers"))?;
+        mask.thread_unblock().map_err(failed)?;
         let (sender, requests) = mpsc::channel();
         let waker = Arc::new(OnceLock::new());
         let handle = signals.handle();
