@@ -140,10 +140,20 @@ fn assert_log(server: &Server, word: &str) {
     assert!(log.iter().any(|line| line.contains(word)), "{log:?}");
 }
 
+/// Redis has no room for new sessions: those that are open go on.
 pub(crate) fn out_of_memory(row: &mut Row) -> Tally {
-    let into = |redis: &mut Resp| drop(redis.ask("CONFIG SET maxmemory 1"));
-    let out_of = |redis: &mut Resp| drop(redis.ask("CONFIG SET maxmemory 0"));
-    refuse(row, into, out_of, "OOM")
+    let redis = Redis::durable();
+    let (mut server, fleet) = serve(row, &redis.url());
+    let mut control = Resp::connect(redis.port());
+    control.ask("CONFIG SET maxmemory 1");
+    fleet.flow(500);
+    until_readiness(&server, 200);
+    // Whoever comes back now is refused until there is room.
+    control.ask("CONFIG SET maxmemory 0");
+    fleet.flow(500);
+    let tally = row.settle_with_redis(fleet, &redis);
+    stop(row, &mut server);
+    tally
 }
 
 pub(crate) fn read_only(row: &mut Row) -> Tally {

@@ -149,7 +149,7 @@ pub(crate) fn elsewhere(row: &mut Row) -> Tally {
     scene.serve_again();
     let words = format!("0 sessions replayed, {} dropped", report.spilled);
     logged(&scene.server, &words);
-    logged(&scene.server, "has been claimed anew since");
+    logged(&scene.server, "had been claimed anew since");
     row.note("all dropped");
     scene.settle(row)
 }
