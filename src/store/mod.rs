@@ -72,7 +72,7 @@ pub trait SessionStore: Send {
     fn flush(&mut self, now: Now);
 
     /// The loop is over after this: what was asked and could not be done yet is tried once more,
-    /// and the answers are taken for the last time. It may wait for some 100 ms, since nobody is
+    /// and the answers are taken for the last time. It may wait for less than a second, since nobody is
     /// served any more.
     fn finish(&mut self) {}
 
