@@ -72,8 +72,8 @@ pub trait SessionStore: Send {
     fn flush(&mut self, now: Now);
 
     /// The loop is over after this: what was asked and could not be done yet is tried once more,
-    /// and the answers are taken for the last time. It may wait for less than a second, since nobody is
-    /// served any more.
+    /// and the answers are taken for the last time. It may wait for less than a second,
+    /// since no client is served any more.
     fn finish(&mut self) {}
 
     /// What it leaves behind, once the loop is over.
