@@ -13,9 +13,10 @@ use crate::engine::io::{CloseReason, ConnId};
 /// 45 s, since proxies cut what has been silent for a minute.
 const PING_CHECKS: u8 = 2;
 
-/// So many handshakes are refused in a turn: where 128 have room, one that has come in keeps its
-/// place for 32 turns at least.
-const HANDSHAKES_REFUSED_MAX: usize = 4;
+/// So many places are made in a turn. To close a socket takes the kernel as long as ten messages, and
+/// whoever has sent one waits meanwhile; and of the 128 that have room for a handshake, each keeps
+/// its place for 32 turns at least.
+const PLACES_MADE_MAX: usize = 4;
 
 /// A peer that was just upgraded has been silent for no time. After one that was heard, the first
 /// check does not count: it ends a time in which the peer was not silent throughout.
@@ -49,12 +50,12 @@ impl Connections {
         };
         let oldest =
             |deadlines: &Deadlines| lingering.iter().find_map(|&kind| deadlines.first(kind));
-        while self.doomed(entrance) < self.limits.accepts_max
+        while self.doomed(entrance) < PLACES_MADE_MAX
             && let Some(slot) = oldest(&self.deadlines)
         {
             self.release(slot);
         }
-        for _ in self.doomed(entrance)..HANDSHAKES_REFUSED_MAX {
+        for _ in self.doomed(entrance)..PLACES_MADE_MAX {
             let Some(slot) = self.deadlines.first(entrance.handshake()) else {
                 return;
             };
