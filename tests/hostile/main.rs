@@ -63,7 +63,8 @@ impl Extent {
     }
 }
 
-/// A good client's p99 may at most double.
+/// A good client's p99 may at most double, unless both are far below what a network adds: their
+/// ratio says more of the machine than of the server then.
 const RATIO_MAX: f64 = 2.0;
 
 #[test]
@@ -95,14 +96,14 @@ fn a_good_client_is_served_whatever_the_others_do() {
         {
             continue;
         }
-        let ratio = withstand(&plan, &extent);
+        let (ratio, p99) = withstand(&plan, &extent);
         withstood += 1;
-        if extent.latency_decides && ratio > RATIO_MAX {
-            too_slow.push(format!("{}: {ratio:.2}", plan.name));
+        if extent.latency_decides && ratio > RATIO_MAX && p99 > plan.p99_ms {
+            too_slow.push(format!("{}: {ratio:.2} times, {p99:.3} ms", plan.name));
         }
     }
     assert!(withstood > 0, "no crowd has {wanted:?} in its name");
-    assert!(too_slow.is_empty(), "p99 more than doubles: {too_slow:?}");
+    assert!(too_slow.is_empty(), "p99 is too long: {too_slow:?}");
 }
 
 #[test]
@@ -125,9 +126,10 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Clients that come while a crowd is there: all of them are served.
 const NEWCOMERS: usize = 20;
 
-/// One crowd, and how many times longer a good client waits while it is there.
+/// One crowd, and a good client's p99 while it is there: how many times longer it is than without, and
+/// how many milliseconds.
 #[track_caller]
-fn withstand(plan: &Plan, extent: &Extent) -> f64 {
+fn withstand(plan: &Plan, extent: &Extent) -> (f64, f64) {
     // No timestamp may come between a question and its reply.
     let flags = [&["--heartbeat", "0s"], plan.flags].concat();
     let mut server = Server::start("memory:", &flags);
@@ -160,6 +162,7 @@ fn withstand(plan: &Plan, extent: &Extent) -> f64 {
     let grown = server.peak_kib().saturating_sub(before);
     let ratios = without.iter().zip(&with).map(|(a, b)| b.p99 / a.p99);
     let ratio = median(ratios.collect());
+    let p99 = Latency::median(&with).p99;
     let bound = plan.bound.kib();
     println!(
         "{:<28} {:>7} {:>17} {:>17} {ratio:>6.2} {:>6} KiB {:>6} KiB",
@@ -178,7 +181,7 @@ fn withstand(plan: &Plan, extent: &Extent) -> f64 {
     good.leave();
     let report = server.stop();
     assert_eq!(report.cut, 0, "{report:?}");
-    ratio
+    (ratio, p99)
 }
 
 /// As a supervisor asks: whatever clients do, it must not restart the server.
