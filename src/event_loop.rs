@@ -432,7 +432,7 @@ impl EventLoop {
                         if let ServerMessage::Broadcast(_) = message {
                             self.broadcast_missed();
                         }
-                        self.connections.fail(conn, &CloseReason::TOO_SLOW, now);
+                        self.connections.fail(conn, &CloseReason::TooSlow, now);
                         self.engine.handle_input(Input::Gone { conn }, self.now);
                     }
                 }

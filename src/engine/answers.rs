@@ -140,7 +140,7 @@ impl Engine {
     }
 
     pub(super) fn taken_over(&mut self, conn: ConnId) {
-        self.turn_away(conn, CloseReason::TAKEN_OVER);
+        self.turn_away(conn, CloseReason::TakenOver);
     }
 
     /// A client has no session any more, for this reason.
@@ -174,10 +174,10 @@ impl Engine {
                 // It was displaced, and has been saved since: nobody has it now, and either client may
                 // come back for it.
                 if let Some(conn) = ended.displaced.and_then(|key| self.sessions.end(key)) {
-                    self.turn_away(conn, CloseReason::REFUSED);
+                    self.turn_away(conn, CloseReason::Refused);
                 }
                 if let Some(conn) = ended.owner {
-                    self.turn_away(conn, CloseReason::REFUSED);
+                    self.turn_away(conn, CloseReason::Refused);
                 }
             }
             Refused::Save(save) => self.save_refused(save.key, now),
@@ -196,7 +196,7 @@ impl Engine {
         self.timers
             .set_if_unset(Timer::Retry, now.instant + RETRY_EVERY);
         if let Some(conn) = refused.waiting {
-            self.turn_away(conn, CloseReason::REFUSED);
+            self.turn_away(conn, CloseReason::Refused);
         }
         let owner = refused.owner.and_then(|conn| {
             let client = self.clients.get(conn)?;
@@ -204,7 +204,7 @@ impl Engine {
             (!stays).then_some(conn)
         });
         if let Some(conn) = owner {
-            self.turn_away(conn, CloseReason::REFUSED);
+            self.turn_away(conn, CloseReason::Refused);
             self.sessions.close(key);
         }
     }

@@ -295,37 +295,75 @@ pub enum Output {
     Stop,
 }
 
-/// Why the server closes a WebSocket connection: the close code and the reason it sends.
+/// Why the server closes a WebSocket connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseReason {
-    /// RFC 6455, section 7.4.
-    pub code: u16,
-    /// At most 123 bytes of UTF-8.
-    pub text: Cow<'static, str>,
+pub enum CloseReason {
+    /// This server shuts down.
+    Shutdown {
+        /// When the client is to connect again.
+        retry_after_ms: u64,
+    },
+    /// Another connection has claimed the session.
+    TakenOver,
+    /// A frame or a sequence of frames that RFC 6455 forbids.
+    ProtocolError,
+    /// A text message that is not UTF-8.
+    InvalidUtf8,
+    /// A message over `--max-message-size`.
+    TooBig,
+    /// The peer reads too slowly: more than `--max-outbound-bytes` wait for it.
+    TooSlow,
+    /// The store has refused the session ([`StoreEvent::Refused`]).
+    Refused,
+    /// The peer has been silent for `--idle-timeout`.
+    Idle,
+    /// The application's own.
+    Application {
+        /// RFC 6455, section 7.4.
+        code: u16,
+        /// At most 123 bytes of UTF-8.
+        text: Cow<'static, str>,
+    },
 }
 
 impl CloseReason {
-    /// Another connection has claimed the session.
-    pub const TAKEN_OVER: Self = Self::of(4001, "session taken over");
-    /// A frame or a sequence of frames that RFC 6455 forbids.
-    pub const PROTOCOL_ERROR: Self = Self::of(1002, "protocol error");
-    /// A text message that is not UTF-8.
-    pub const INVALID_UTF8: Self = Self::of(1007, "invalid UTF-8");
-    /// A message over `--max-message-size`.
-    pub const TOO_BIG: Self = Self::of(1009, "message too big");
-    /// The peer reads too slowly: more than `--max-outbound-bytes` wait for it.
-    pub const TOO_SLOW: Self = Self::of(1008, "reader too slow");
-    /// The store has refused the session ([`StoreEvent::Refused`]). 1013, "try again later", is in
-    /// IANA's registry of close codes (RFC 6455, section 11.7).
-    pub const REFUSED: Self = Self::of(1013, "session refused by the store; try again later");
-    /// The peer has been silent for `--idle-timeout`.
-    pub const IDLE: Self = Self::of(1001, "idle timeout");
-
-    /// A code with a fixed text.
+    /// A code with a fixed text, of the application.
     pub const fn of(code: u16, text: &'static str) -> Self {
-        Self {
+        Self::Application {
             code,
             text: Cow::Borrowed(text),
         }
+    }
+
+    /// The close code (RFC 6455, section 7.4; 1013, "try again later", is in IANA's registry).
+    pub const fn code(&self) -> u16 {
+        match self {
+            Self::Shutdown { .. } | Self::Idle => 1001,
+            Self::ProtocolError => 1002,
+            Self::InvalidUtf8 => 1007,
+            Self::TooSlow => 1008,
+            Self::TooBig => 1009,
+            Self::Refused => 1013,
+            Self::TakenOver => 4001,
+            Self::Application { code, .. } => *code,
+        }
+    }
+
+    /// The text that the Close frame carries.
+    pub fn text(&self) -> Cow<'_, str> {
+        let text = match self {
+            Self::Shutdown { retry_after_ms } => {
+                return format!("server shutdown; retry-after-ms={retry_after_ms}").into();
+            }
+            Self::TakenOver => "session taken over",
+            Self::ProtocolError => "protocol error",
+            Self::InvalidUtf8 => "invalid UTF-8",
+            Self::TooBig => "message too big",
+            Self::TooSlow => "reader too slow",
+            Self::Refused => "session refused by the store; try again later",
+            Self::Idle => "idle timeout",
+            Self::Application { text, .. } => text,
+        };
+        text.into()
     }
 }

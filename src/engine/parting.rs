@@ -324,13 +324,8 @@ impl Engine {
     }
 
     fn going_away(&self, conn: ConnId) -> CloseReason {
-        let text = format!(
-            "server shutdown; retry-after-ms={}",
-            self.reconnect_ms(conn)
-        );
-        CloseReason {
-            code: 1001,
-            text: text.into(),
+        CloseReason::Shutdown {
+            retry_after_ms: self.reconnect_ms(conn),
         }
     }
 

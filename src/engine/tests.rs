@@ -250,7 +250,7 @@ fn in_words(output: &Output) -> String {
             let text = text.split(",\"reconnect_ms\"").next().map(str::to_owned);
             format!("#{} {}", conn.slot, text.unwrap_or_default())
         }
-        Output::Close { conn, reason, .. } => format!("#{} close {}", conn.slot, reason.code),
+        Output::Close { conn, reason, .. } => format!("#{} close {}", conn.slot, reason.code()),
         Output::Finish { conn } => format!("#{} finish", conn.slot),
         Output::Pause { conn } => format!("#{} pause", conn.slot),
         Output::Resume { conn } => format!("#{} resume", conn.slot),

@@ -145,7 +145,7 @@ impl Connections {
             connection.silent = connection.silent.min(SILENT_FROM + PING_CHECKS);
         }
         if connection.silent == SILENT_FROM + IDLE_CHECKS {
-            self.fail(conn, &CloseReason::IDLE, now);
+            self.fail(conn, &CloseReason::Idle, now);
             return Some(conn);
         }
         if connection.silent == SILENT_FROM + PING_CHECKS {

@@ -148,7 +148,7 @@ impl Connections {
                     self.mark_dirty(conn.slot);
                     // Pongs are queued like everything else, and bounded like it.
                     if !self.keeps_up(conn) {
-                        self.fail(conn, &CloseReason::TOO_SLOW, now);
+                        self.fail(conn, &CloseReason::TooSlow, now);
                         return Some(Event::Gone);
                     }
                 }

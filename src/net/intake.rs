@@ -70,7 +70,7 @@ impl<'a> Intake<'a> {
         }
         match str::from_utf8(payload) {
             Ok(text) => Ok(Some(Message::Text(text))),
-            Err(_) => Err(CloseReason::INVALID_UTF8),
+            Err(_) => Err(CloseReason::InvalidUtf8),
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
         for text in [&b"ab\x80cd"[..], b"ab\xc3", b"\xed\xa0\x80", b"\xff"] {
             let mut bytes = frame(0x81, text);
             let refused = Intake::new(&mut bytes).take_message(LIMIT);
-            assert_eq!(refused, Err(CloseReason::INVALID_UTF8), "{text:?}");
+            assert_eq!(refused, Err(CloseReason::InvalidUtf8), "{text:?}");
             let mut bytes = frame(0x82, text);
             let message = Intake::new(&mut bytes).take_message(LIMIT);
             assert_eq!(message, Ok(Some(Message::Binary(text))));

@@ -99,8 +99,8 @@ impl Connections {
         if let Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) = &mut connection.phase {
             codec.close(reason, &mut connection.outbound);
             if !std::mem::replace(&mut connection.tallied, true) {
-                let (number, code, text) = (connection.generation, reason.code, &reason.text);
-                log::debug!("connection {number}: Close {code} by us: {text}");
+                let (number, code) = (connection.generation, reason.code());
+                log::debug!("connection {number}: Close {code} by us: {}", reason.text());
                 self.tally.closed(reason);
             }
             self.mark_dirty(conn.slot);

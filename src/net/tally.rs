@@ -67,18 +67,17 @@ impl Tally {
 
     /// We have closed first.
     pub(super) fn closed(&mut self, reason: &CloseReason) {
-        let name = match (reason.code, &*reason.text) {
-            (1001, "idle timeout") => "idle timeout",
-            // The rest of it is different for each client.
-            (1001, text) if text.starts_with("server shutdown") => "server shutdown",
-            (1002, _) => "protocol error",
-            (1007, _) => "invalid UTF-8",
-            (1008, "reader too slow") => "reader too slow",
-            (1009, _) => "message too big",
-            (4001, "session taken over") => "session taken over",
-            _ => "by application",
+        let name = match reason {
+            CloseReason::Shutdown { .. } => "server shutdown",
+            CloseReason::Idle => "idle timeout",
+            CloseReason::ProtocolError => "protocol error",
+            CloseReason::InvalidUtf8 => "invalid UTF-8",
+            CloseReason::TooSlow => "reader too slow",
+            CloseReason::TooBig => "message too big",
+            CloseReason::TakenOver => "session taken over",
+            CloseReason::Refused | CloseReason::Application { .. } => "by application",
         };
-        self.count(reason.code, name);
+        self.count(reason.code(), name);
     }
 
     /// The peer has closed first, with this code. What is not in RFC 6455 or IANA's registry it may
@@ -122,13 +121,11 @@ mod tests {
     fn closes_are_counted_by_code_and_reason() {
         let mut tally = Tally::default();
         for retry in [1, 2] {
-            let text = format!("server shutdown; retry-after-ms={retry}");
-            tally.closed(&CloseReason {
-                code: 1001,
-                text: text.into(),
+            tally.closed(&CloseReason::Shutdown {
+                retry_after_ms: retry,
             });
         }
-        tally.closed(&CloseReason::IDLE);
+        tally.closed(&CloseReason::Idle);
         tally.closed(&CloseReason::of(4000, "mine"));
         tally.closed_by_peer(Some(1000));
         tally.closed_by_peer(None);

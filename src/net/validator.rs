@@ -161,7 +161,7 @@ impl Validator {
         let is_masked = second & 0x80 != 0;
         let is_short = second & 0x7f <= SHORT_BYTES_MAX;
         if !is_masked || kind.is_control() && !is_short {
-            return Err(CloseReason::PROTOCOL_ERROR);
+            return Err(CloseReason::ProtocolError);
         }
         let mask_at = 2 + length_bytes;
         if header.len() < mask_at {
@@ -183,7 +183,7 @@ impl Validator {
         let is_final = first & 0x80 != 0;
         // Section 5.2: reserved bits mean something only to extensions, and there are none.
         if first & 0x70 != 0 {
-            return Err(CloseReason::PROTOCOL_ERROR);
+            return Err(CloseReason::ProtocolError);
         }
         // Section 5.4: control frames come in one piece, and messages one after the other.
         match (first & 0x0f, self.open, is_final) {
@@ -193,16 +193,16 @@ impl Validator {
             (0x8, _, true) => Ok(Kind::Close),
             (0x9, _, true) => Ok(Kind::Ping),
             (0xa, _, true) => Ok(Kind::Pong),
-            _ => Err(CloseReason::PROTOCOL_ERROR),
+            _ => Err(CloseReason::ProtocolError),
         }
     }
 
     fn length(&self, kind: Kind, length: u64) -> Result<(), CloseReason> {
         match kind {
             // Section 5.5.1: if there is a payload, it begins with a code of two bytes.
-            Kind::Close if length == 1 => Err(CloseReason::PROTOCOL_ERROR),
+            Kind::Close if length == 1 => Err(CloseReason::ProtocolError),
             Kind::Text | Kind::Binary if length > self.message_bytes_max - self.message_bytes => {
-                Err(CloseReason::TOO_BIG)
+                Err(CloseReason::TooBig)
             }
             Kind::Text | Kind::Binary | Kind::Close | Kind::Ping | Kind::Pong => Ok(()),
         }
@@ -260,7 +260,7 @@ impl Validator {
         if self.text.push(text) {
             Ok(len)
         } else {
-            Err(CloseReason::INVALID_UTF8)
+            Err(CloseReason::InvalidUtf8)
         }
     }
 
@@ -278,7 +278,7 @@ impl Validator {
         };
         let ends_text = matches!(kind, Kind::Text | Kind::Close) && is_final;
         if ends_text && !self.text.is_whole() {
-            return Err(CloseReason::INVALID_UTF8);
+            return Err(CloseReason::InvalidUtf8);
         }
         self.part = match kind {
             Kind::Close => Part::Closed,
@@ -341,7 +341,7 @@ pub(super) fn long_length(bytes: &[u8]) -> Result<u64, CloseReason> {
         _ => u64::from(u16::MAX),
     };
     if length <= shorter_max || length > i64::MAX as u64 {
-        return Err(CloseReason::PROTOCOL_ERROR);
+        return Err(CloseReason::ProtocolError);
     }
     Ok(length)
 }
@@ -408,7 +408,7 @@ mod tests {
         for first in 0..=u8::MAX {
             let is_valid = matches!(first, 0x01 | 0x02 | 0x81 | 0x82 | 0x88 | 0x89 | 0x8a);
             if !is_valid {
-                check(&frame(first, b""), 0, &CloseReason::PROTOCOL_ERROR);
+                check(&frame(first, b""), 0, &CloseReason::ProtocolError);
             }
             let is_valid = matches!(first, 0x00 | 0x80 | 0x88 | 0x89 | 0x8a);
             let begun = frame(0x01, b"a");
@@ -417,7 +417,7 @@ mod tests {
                 let mut validator = Validator::new(LIMIT);
                 assert_eq!(check_all(&mut validator, &both), both.len(), "{first:#x}");
             } else {
-                check(&both, begun.len(), &CloseReason::PROTOCOL_ERROR);
+                check(&both, begun.len(), &CloseReason::ProtocolError);
             }
         }
     }
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn lengths_and_masks() {
-        let check = |header: &[u8], valid| check(header, valid, &CloseReason::PROTOCOL_ERROR);
+        let check = |header: &[u8], valid| check(header, valid, &CloseReason::ProtocolError);
         check(&[0x81, 0x01], 1);
         check(&[0x82, 0x7f], 1);
         check(&[0x89, 0xfe], 1);
@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn what_is_too_big_is_refused_when_it_is_announced() {
-        let check = |bytes: &[u8], valid| check(bytes, valid, &CloseReason::TOO_BIG);
+        let check = |bytes: &[u8], valid| check(bytes, valid, &CloseReason::TooBig);
         check(&[0x82, 0xfe, 0x03, 0xe9], 3);
         check(&[0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 0], 9);
         let mut fragments = [0x02, 0xfe, 0x03, 0xe7, 1, 2, 3, 4].to_vec();
@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     fn text_is_judged_byte_by_byte() {
-        let check = |bytes: &[u8], valid| check(bytes, valid, &CloseReason::INVALID_UTF8);
+        let check = |bytes: &[u8], valid| check(bytes, valid, &CloseReason::InvalidUtf8);
         check(&frame(0x81, b"ab\x80cd"), 6 + 2);
         check(&frame(0x81, b"a\xf4\x90\x80\x80"), 6 + 2);
         check(&frame(0x81, b"ab\xc3"), 6 + 2);

@@ -165,10 +165,10 @@ impl WebSocket {
 
     /// Through tungstenite, which answers no ping from here on.
     fn close_first(&mut self, reason: &CloseReason, output: &mut Vec<u8>) {
-        let text = cut_to(&reason.text, CLOSE_TEXT_BYTES_MAX);
+        let text = reason.text();
         let frame = CloseFrame {
-            code: CloseCode::from(reason.code),
-            reason: text.into(),
+            code: CloseCode::from(reason.code()),
+            reason: cut_to(&text, CLOSE_TEXT_BYTES_MAX).into(),
         };
         let mut nothing: &[u8] = &[];
         let mut memory = Memory {
@@ -185,8 +185,8 @@ impl WebSocket {
 fn answer_to(payload: &[u8]) -> Vec<u8> {
     match payload.first_chunk() {
         Some(code) if !may_be_sent(u16::from_be_bytes(*code)) => {
-            let CloseReason { code, text } = CloseReason::PROTOCOL_ERROR;
-            [&code.to_be_bytes(), text.as_bytes()].concat()
+            let reason = CloseReason::ProtocolError;
+            [&reason.code().to_be_bytes(), reason.text().as_bytes()].concat()
         }
         Some(_) | None => payload.to_vec(),
     }
@@ -242,9 +242,9 @@ fn reason_for(error: &Error) -> CloseReason {
         reason = "tungstenite's enum, and it grows"
     )]
     match error {
-        Error::Capacity(_) => CloseReason::TOO_BIG,
-        Error::Utf8(_) => CloseReason::INVALID_UTF8,
-        _ => CloseReason::PROTOCOL_ERROR,
+        Error::Capacity(_) => CloseReason::TooBig,
+        Error::Utf8(_) => CloseReason::InvalidUtf8,
+        _ => CloseReason::ProtocolError,
     }
 }
 
@@ -329,7 +329,7 @@ mod tests {
                         return (received, output);
                     }
                     Received::Failed(reason) => {
-                        received.push(reason.code.to_string());
+                        received.push(reason.code().to_string());
                         return (received, output);
                     }
                 }

@@ -485,7 +485,7 @@ impl Book {
     pub(crate) fn closed(&mut self, common: &mut Common, to: ConnId, reason: &CloseReason) {
         let name = self.name.clone();
         let granted = self.session_of(to).is_some_and(|session| !session.lost);
-        if *reason == CloseReason::REFUSED {
+        if *reason == CloseReason::Refused {
             self.check_refused(common, to);
         }
         let conn = self.conn(to);
@@ -494,7 +494,7 @@ impl Book {
             earlier, None,
             "{name}: a second Close for {to:?}: {reason:?}"
         );
-        let is_goodbye = reason.code == 1001 && reason.text.starts_with("server shutdown");
+        let is_goodbye = matches!(reason, CloseReason::Shutdown { .. });
         assert!(
             !conn.bye || is_goodbye,
             "{name}: {reason:?} after the goodbye"

@@ -464,7 +464,7 @@ impl Process {
                         self.book.sent(common, conn, &message);
                     }
                     if !self.sockets.send(common, conn, message) {
-                        self.sockets.fail(common, conn, &CloseReason::TOO_SLOW);
+                        self.sockets.fail(common, conn, &CloseReason::TooSlow);
                         self.book.too_slow(conn);
                         self.engine.handle_input(Input::Gone { conn }, common.now);
                     }

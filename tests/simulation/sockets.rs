@@ -247,7 +247,7 @@ impl Sockets {
         if self.keeps_up(common, id) {
             return None;
         }
-        self.fail(common, id, &CloseReason::TOO_SLOW);
+        self.fail(common, id, &CloseReason::TooSlow);
         Some(Brought::Gone)
     }
 
@@ -331,7 +331,7 @@ impl Sockets {
             && let Some(conn) = self.get_mut(id)
         {
             if !std::mem::replace(&mut conn.close_queued, true) {
-                let (code, text) = (reason.code, reason.text.to_string());
+                let (code, text) = (reason.code(), reason.text().into_owned());
                 let size = 4 + text.len();
                 self.queue(id, ServerFrame::Close { code, text }, size);
             }
