@@ -2,6 +2,8 @@
 //!
 //! A sparse set: `dense` holds the members, `sparse` the position of each. It keeps no order.
 
+pub(crate) mod table;
+
 /// The set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SlotSet {

@@ -15,12 +15,12 @@ use super::date::Date;
 use super::deadlines::{Deadlines, IDLE_CHECKS, Kind};
 use super::line::Line;
 use super::spares::Spares;
-use super::table::Table;
 use super::tally::Tally;
 use super::token::Source;
 use crate::config::Limits;
 use crate::engine::io::ConnId;
 use crate::slots::SlotSet;
+use crate::slots::table::Table;
 
 /// Every socket, and who has work.
 #[derive(Debug)]

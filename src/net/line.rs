@@ -3,7 +3,7 @@
 //!
 //! It owns who comes next. Whoever is in a line is in no other, and stays in the table.
 
-use super::table::Table;
+use crate::slots::table::Table;
 
 /// First come, first served.
 #[derive(Debug, Default)]

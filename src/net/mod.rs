@@ -15,7 +15,6 @@ mod line;
 pub(crate) mod listener;
 mod outbound;
 mod spares;
-mod table;
 pub(crate) mod tally;
 pub(crate) mod token;
 mod unix;

@@ -7,7 +7,7 @@
 
 /// The table.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(crate) struct Table<T> {
     /// The last one is taken.
     rows: Vec<Option<T>>,
     /// A bit for each row: whether it is taken.
@@ -26,7 +26,7 @@ const ROWS_MIN: usize = 32;
 
 impl<T> Table<T> {
     /// Without a row.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             rows: Vec::new(),
             taken: Vec::new(),
@@ -36,7 +36,7 @@ impl<T> Table<T> {
     }
 
     /// Fills the first free row, and answers its number.
-    pub(super) fn insert(&mut self, value: T) -> (u32, &mut T) {
+    pub(crate) fn insert(&mut self, value: T) -> (u32, &mut T) {
         let number = self.first_free();
         if self.rows.capacity() == 0 {
             self.rows
@@ -55,7 +55,7 @@ impl<T> Table<T> {
     }
 
     /// Empties a row.
-    pub(super) fn remove(&mut self, number: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
         let value = self.rows.get_mut(number as usize)?.take()?;
         let (word, bit) = place(number as usize);
         self.taken[word] &= !bit;
@@ -65,33 +65,33 @@ impl<T> Table<T> {
         Some(value)
     }
 
-    pub(super) fn get(&self, number: u32) -> Option<&T> {
+    pub(crate) fn get(&self, number: u32) -> Option<&T> {
         self.rows.get(number as usize)?.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
         self.rows.get_mut(number as usize)?.as_mut()
     }
 
     /// How many rows are taken.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// How many rows there are, up to the last that is taken.
-    pub(super) fn rows_len(&self) -> usize {
+    pub(crate) fn rows_len(&self) -> usize {
         self.rows.len()
     }
 
     /// The rows that are taken, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let rows = self.rows.iter().enumerate();
         rows.filter_map(|(number, row)| Some((number as u32, row.as_ref()?)))
     }
 
     /// Gives memory back, if three quarters of it lie behind the last row that is taken; answers
     /// whether it did. As many rows have been emptied since it was last done.
-    pub(super) fn shrink(&mut self) -> bool {
+    pub(crate) fn shrink(&mut self) -> bool {
         let is_sparse = self.rows.capacity() > ROWS_MIN.max(self.rows.len() * 4);
         if is_sparse {
             self.rows.shrink_to(ROWS_MIN.max(self.rows.len() * 2));
