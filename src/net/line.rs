@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn two_lines_through_one_table_behave_like_queues() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut table = Table::new();
+        let mut table = Table::default();
         let mut lines = [(); 2].map(|()| (Line::default(), VecDeque::new()));
         for _ in 0..20_000 {
             let (line, model) = &mut lines[rng.random_range(0..2)];

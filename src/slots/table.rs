@@ -1,9 +1,8 @@
-//! A table whose rows keep their numbers. The first free row is filled next, so that those at the
-//! end become free, and are cut off.
+//! A table whose rows keep their numbers. A new value gets the first free row, so that rows at the
+//! end become free and their memory can be given back.
 //!
-//! What `slab` is, which cannot be made smaller but by giving all of its memory back: glibc takes
-//! that for a sign that as much is better kept the next time, and keeps it. This one is cut short
-//! in its place.
+//! `slab` can only give all of its memory back at once. glibc then raises the size from which on a
+//! block is a mapping of its own, and keeps the memory of the next crowd. This table is cut in place.
 
 /// The table.
 #[derive(Debug)]
@@ -12,21 +11,20 @@ pub(crate) struct Table<T> {
     rows: Vec<Option<T>>,
     /// A bit for each row: whether it is taken.
     taken: Vec<u64>,
-    /// So many words of them have no free row, and perhaps more.
+    /// At least so many words from the front have no free row.
     full: usize,
     len: usize,
 }
 
-/// What the first row reserves. The kernel gives memory for so much by itself, and page by page as
-/// it is used; it grows and shrinks by a change of the mapping, and leaves no holes in the heap.
+/// What the first row reserves. The kernel maps such a block by itself, and gives its pages as they
+/// are used; it grows and shrinks by a change of the mapping, and leaves no holes in the heap.
 const FIRST_BYTES: usize = 256 << 10;
 
-/// As many rows are never given back.
+/// Memory for so many rows is never given back.
 const ROWS_MIN: usize = 32;
 
-impl<T> Table<T> {
-    /// Without a row.
-    pub(crate) fn new() -> Self {
+impl<T> Default for Table<T> {
+    fn default() -> Self {
         Self {
             rows: Vec::new(),
             taken: Vec::new(),
@@ -34,27 +32,37 @@ impl<T> Table<T> {
             len: 0,
         }
     }
+}
 
-    /// Fills the first free row, and answers its number.
+impl<T> Table<T> {
+    /// Puts a value into the first free row, and returns its number.
     pub(crate) fn insert(&mut self, value: T) -> (u32, &mut T) {
         let number = self.first_free();
+        (number, self.put(number, value))
+    }
+
+    /// Puts a value into a free row.
+    pub(crate) fn put(&mut self, number: u32, value: T) -> &mut T {
+        let index = number as usize;
         if self.rows.capacity() == 0 {
             self.rows
                 .reserve_exact(FIRST_BYTES / size_of::<Option<T>>());
         }
-        if number == self.rows.len() {
-            self.rows.push(None);
+        if self.rows.len() <= index {
+            self.rows.resize_with(index + 1, || None);
         }
-        let (word, bit) = place(number);
-        if word == self.taken.len() {
-            self.taken.push(0);
+        let (word, bit) = place(index);
+        if self.taken.len() <= word {
+            self.taken.resize(word + 1, 0);
         }
+        debug_assert!(self.taken[word] & bit == 0, "row {number} is taken");
         self.taken[word] |= bit;
         self.len += 1;
-        (number as u32, self.rows[number].insert(value))
+        self.rows[index].insert(value)
     }
 
-    /// Empties a row.
+    /// Empties a row. If three quarters of the memory then lie behind the last row that is taken,
+    /// half of the table is given back: its cost is shared by the rows emptied since the last time.
     pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
         let value = self.rows.get_mut(number as usize)?.take()?;
         let (word, bit) = place(number as usize);
@@ -62,6 +70,11 @@ impl<T> Table<T> {
         self.full = self.full.min(word);
         self.len -= 1;
         while self.rows.pop_if(|row| row.is_none()).is_some() {}
+        if self.rows.capacity() > ROWS_MIN.max(self.rows.len() * 4) {
+            self.rows.shrink_to(ROWS_MIN.max(self.rows.len() * 2));
+            self.taken.truncate(self.rows.len().div_ceil(ROWS_PER_WORD));
+            self.taken.shrink_to_fit();
+        }
         Some(value)
     }
 
@@ -89,25 +102,18 @@ impl<T> Table<T> {
         rows.filter_map(|(number, row)| Some((number as u32, row.as_ref()?)))
     }
 
-    /// Gives memory back, if three quarters of it lie behind the last row that is taken; answers
-    /// whether it did. As many rows have been emptied since it was last done.
-    pub(crate) fn shrink(&mut self) -> bool {
-        let is_sparse = self.rows.capacity() > ROWS_MIN.max(self.rows.len() * 4);
-        if is_sparse {
-            self.rows.shrink_to(ROWS_MIN.max(self.rows.len() * 2));
-            self.taken.truncate(self.rows.len().div_ceil(ROWS_PER_WORD));
-            self.taken.shrink_to_fit();
-        }
-        is_sparse
+    /// How many rows there is memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.rows.capacity()
     }
 
     /// Passes over the words that are full: in a table of 10,000 rows there are 157.
-    fn first_free(&mut self) -> usize {
+    fn first_free(&mut self) -> u32 {
         while self.taken.get(self.full) == Some(&u64::MAX) {
             self.full += 1;
         }
         let word = self.taken.get(self.full).unwrap_or(&0);
-        self.full * ROWS_PER_WORD + word.trailing_ones() as usize
+        (self.full * ROWS_PER_WORD) as u32 + word.trailing_ones()
     }
 }
 
@@ -131,7 +137,7 @@ mod tests {
     #[test]
     fn behaves_like_a_map_whose_first_free_key_is_next() {
         let mut rng = StdRng::seed_from_u64(1);
-        let (mut table, mut model) = (Table::new(), BTreeMap::new());
+        let (mut table, mut model) = (Table::default(), BTreeMap::new());
         for value in 0..20_000 {
             // Now more are added, and then more are removed.
             if rng.random_bool(if value / 500 % 2 == 0 { 0.7 } else { 0.3 }) {
@@ -142,9 +148,6 @@ mod tests {
             } else if let Some(number) = model.keys().copied().choose(&mut rng) {
                 assert_eq!(table.remove(number), model.remove(&number));
                 assert_eq!(table.remove(number), None);
-            }
-            if rng.random_bool(0.05) {
-                table.shrink();
             }
             let end = model.last_key_value().map_or(0, |(number, _)| number + 1);
             assert_eq!(table.rows_len(), end as usize);
@@ -162,20 +165,17 @@ mod tests {
 
     #[test]
     fn after_a_crowd_the_memory_is_given_back() {
-        let mut table = Table::new();
+        let mut table = Table::default();
         let numbers: Vec<u32> = (0..100_000).map(|value| table.insert(value).0).collect();
         for number in numbers.iter().filter(|number| **number != 100) {
             table.remove(*number);
         }
-        assert!(table.shrink());
         assert_eq!((table.rows.len(), table.rows.capacity()), (101, 202));
         assert_eq!((table.taken.len(), table.taken.capacity()), (2, 2));
-        assert!(!table.shrink(), "once is enough");
         assert_eq!([(); 3].map(|()| table.insert(0).0), [0, 1, 2]);
         for number in [0, 1, 2, 100] {
             table.remove(number);
         }
-        assert!(table.shrink());
         assert_eq!((table.rows.len(), table.rows.capacity()), (0, ROWS_MIN));
         assert_eq!(table.insert(0).0, 0);
     }
