@@ -11,21 +11,15 @@ use std::time::{Duration, Instant};
 use redis::{PushKind, ServerError, Value};
 
 use super::BusEvent;
-use crate::redis::conversation::{Conversation, Health};
-use crate::redis::exchange::{Awaited, Exchange};
-use crate::redis::outbound::Outbound;
-use crate::redis::reply;
-use crate::redis::request;
+use crate::redis::conversation::{Awaited, Conversation, Exchange, Health, Reply};
 use crate::redis::target::Login;
+use crate::redis::{reply, request};
 
-/// One link's requests and replies.
+/// The requests and replies on one link.
 pub(crate) struct Subscription {
-    login: Login,
-    channel: String,
     /// What this node's messages begin with.
     name: String,
-    phase: Phase,
-    exchange: Exchange<Reply>,
+    exchange: Exchange<Asked>,
     /// What is to be published, once Redis has said that it is no replica, and since when. It waits
     /// for the next link, too.
     waiting: VecDeque<(Instant, String)>,
@@ -36,32 +30,18 @@ pub(crate) struct Subscription {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Closed,
-    Greeting,
-    Ready,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reply {
-    Hello,
-    Subscribe,
+pub(crate) enum Asked {
     /// The role, before something is published.
     Check,
     Publish,
-    /// The role, as a sign of life.
-    Ping,
 }
 
 impl Subscription {
     /// `name` tells this node from all others.
     pub(crate) fn new(login: Login, channel: String, name: u64) -> Self {
         Self {
-            login,
-            channel,
             name: format!("{name:016x}"),
-            phase: Phase::Closed,
-            exchange: Exchange::default(),
+            exchange: Exchange::new(login, channel),
             waiting: VecDeque::new(),
             settled: VecDeque::new(),
             was_refused: false,
@@ -75,7 +55,7 @@ impl Subscription {
         if has_room {
             self.waiting
                 .push_back((now, format!("{} {json}", self.name)));
-            self.exchange.ask(&request::role(), Reply::Check);
+            self.exchange.ask(&request::role(), Asked::Check);
         }
         has_room
     }
@@ -101,86 +81,9 @@ impl Subscription {
     fn publish_next(&mut self) {
         if let Some((_, message)) = self.waiting.pop_front() {
             let mut command = redis::cmd("PUBLISH");
-            command.arg(&self.channel).arg(message);
-            self.exchange.ask(&command, Reply::Publish);
+            command.arg(&self.exchange.channel).arg(message);
+            self.exchange.ask(&command, Asked::Publish);
         }
-    }
-
-    fn handle_value(
-        &mut self,
-        value: Value,
-        events: &mut VecDeque<BusEvent>,
-    ) -> Result<(), String> {
-        if let Value::Push { kind, data } = value {
-            return self.handle_push(&kind, &data, events);
-        }
-        let Some(Awaited { reply, .. }) = self.exchange.awaited.pop_front() else {
-            return Err("no Redis: a reply that nobody asked for".to_owned());
-        };
-        match (reply, value) {
-            (_, Value::ServerError(error)) => self.handle_error(reply, &error),
-            (Reply::Hello, value) => {
-                reply::check_hello(&value)?;
-                let subscribe = request::subscribe(&self.channel);
-                self.exchange.ask(&subscribe, Reply::Subscribe);
-                Ok(())
-            }
-            (Reply::Ping, value) => reply::check_hello(&value),
-            (Reply::Check, value) => {
-                reply::check_hello(&value)?;
-                self.publish_next();
-                Ok(())
-            }
-            (Reply::Publish, _) => {
-                self.settled.push_back(true);
-                Ok(())
-            }
-            (Reply::Subscribe, _) => Ok(()),
-        }
-    }
-
-    fn handle_error(&mut self, reply: Reply, error: &ServerError) -> Result<(), String> {
-        let reason = reply::reason(error, &self.login);
-        match reply {
-            Reply::Hello if reply::speaks_only_resp2(error) => {
-                Err("Redis speaks no RESP3 (it is older than version 6)".to_owned())
-            }
-            Reply::Publish => {
-                self.settled.push_back(false);
-                // Once for each link.
-                if !mem::replace(&mut self.was_refused, true) {
-                    log::warn!("Redis does not pass a broadcast on: {reason}");
-                }
-                Ok(())
-            }
-            Reply::Hello | Reply::Subscribe | Reply::Check | Reply::Ping => Err(reason),
-        }
-    }
-
-    fn handle_push(
-        &mut self,
-        kind: &PushKind,
-        data: &[Value],
-        events: &mut VecDeque<BusEvent>,
-    ) -> Result<(), String> {
-        // A subscription is confirmed by a push, where an error would be an ordinary reply.
-        let confirms = *kind == PushKind::Subscribe;
-        let awaited = self.exchange.awaited.front().map(|entry| entry.reply);
-        if confirms && awaited == Some(Reply::Subscribe) {
-            self.exchange.awaited.pop_front();
-            self.phase = Phase::Ready;
-            events.push_back(BusEvent::Up);
-            // Its role is known as of now.
-            (0..self.waiting.len()).for_each(|_| self.publish_next());
-        } else if *kind == PushKind::Message
-            && let [_, Value::BulkString(message)] = data
-            && let Some(json) = self.of_another(message)
-        {
-            events.push_back(BusEvent::Heard(json.to_vec()));
-        } else if *kind == PushKind::Unsubscribe {
-            return Err("Redis has ended the subscription".to_owned());
-        }
-        Ok(())
     }
 
     /// What another node has said; `None` for what this one has. Whatever has no name in front is
@@ -197,64 +100,81 @@ impl Subscription {
 
 impl Conversation for Subscription {
     type Event = BusEvent;
+    type Reply = Asked;
 
     const ABOUT: &'static str = "for broadcasts, ";
+    const UNHEARD: Option<&'static str> = None;
 
     fn told(health: Health) -> BusEvent {
         match health {
+            Health::Up => BusEvent::Up,
             Health::Down(reason) => BusEvent::Down(reason),
             Health::Stalled => BusEvent::Stalled,
             Health::Resumed => BusEvent::Resumed,
         }
     }
 
-    fn greet(&mut self) {
-        self.forget();
-        self.phase = Phase::Greeting;
-        let hello = request::hello(&self.login);
-        self.exchange.ask(&hello, Reply::Hello);
+    fn exchange(&self) -> &Exchange<Asked> {
+        &self.exchange
+    }
+
+    fn exchange_mut(&mut self) -> &mut Exchange<Asked> {
+        &mut self.exchange
     }
 
     fn forget(&mut self) {
-        self.phase = Phase::Closed;
         // Nobody knows what has come of these, and nobody may hear them twice.
-        let published = |entry: &&Awaited<Reply>| entry.reply == Reply::Publish;
+        let published = |entry: &&Awaited<Asked>| entry.reply == Reply::Own(Asked::Publish);
         let unknown = self.exchange.awaited.iter().filter(published).count();
         self.settled.extend(std::iter::repeat_n(false, unknown));
         self.exchange.clear();
         self.was_refused = false;
     }
 
-    fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready
+    /// Publishes what has waited for the link: its role is known as of now.
+    fn handle_up(&mut self) {
+        (0..self.waiting.len()).for_each(|_| self.publish_next());
     }
 
-    fn receive(&mut self, bytes: &[u8], events: &mut VecDeque<BusEvent>) -> Result<(), String> {
-        self.exchange.push(bytes);
-        while let Some(value) = self.exchange.next()? {
-            self.handle_value(value, events)?;
+    fn handle_reply(
+        &mut self,
+        asked: Asked,
+        answer: Result<Value, ServerError>,
+        _events: &mut VecDeque<BusEvent>,
+    ) -> Result<(), String> {
+        let answer = answer.map_err(|error| self.exchange.reason(&error));
+        match (asked, answer) {
+            (Asked::Check, answer) => {
+                reply::check_hello(&answer?)?;
+                self.publish_next();
+            }
+            (Asked::Publish, Ok(_)) => self.settled.push_back(true),
+            (Asked::Publish, Err(reason)) => {
+                self.settled.push_back(false);
+                // Once for each link.
+                if !mem::replace(&mut self.was_refused, true) {
+                    log::warn!("Redis does not pass a broadcast on: {reason}");
+                }
+            }
         }
         Ok(())
     }
 
-    fn outbound(&mut self) -> &mut Outbound {
-        &mut self.exchange.outbound
-    }
-
-    fn mark_asked(&mut self, now: Instant) {
-        self.exchange.mark_asked(now);
-    }
-
-    fn waiting_since(&self) -> Option<Instant> {
-        self.exchange.waiting_since()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.exchange.awaited.is_empty()
-    }
-
-    fn ping(&mut self) {
-        self.exchange.ask(&request::role(), Reply::Ping);
+    fn handle_push(
+        &mut self,
+        kind: &PushKind,
+        data: &[Value],
+        events: &mut VecDeque<BusEvent>,
+    ) -> Result<(), String> {
+        if *kind == PushKind::Message
+            && let [_, Value::BulkString(message)] = data
+            && let Some(json) = self.of_another(message)
+        {
+            events.push_back(BusEvent::Heard(json.to_vec()));
+        } else if *kind == PushKind::Unsubscribe {
+            return Err("Redis has ended the subscription".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -298,7 +218,10 @@ mod tests {
             for piece in [&all[..cut], &all[cut..]] {
                 talk.receive(piece, &mut events).unwrap();
             }
-            assert!(talk.is_ready() && talk.is_idle(), "{cut}");
+            assert!(
+                talk.exchange.is_ready() && talk.exchange.awaited.is_empty(),
+                "{cut}"
+            );
             let heard = BusEvent::Heard(b"{\"a\":1}".to_vec());
             let nothing = BusEvent::Heard(Vec::new());
             assert_eq!(events, [BusEvent::Up, heard, nothing], "{cut}");
@@ -310,17 +233,17 @@ mod tests {
         let (mut talk, mut events) = begin();
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
-        let hello = talk.outbound().pending().len();
+        let hello = talk.exchange.outbound.pending().len();
         assert!(talk.publish("[]", now()));
         let role = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
-        assert_eq!(talk.outbound().pending()[hello..].to_vec(), role);
+        assert_eq!(talk.exchange.outbound.pending()[hello..].to_vec(), role);
         talk.receive(HELLO, &mut events).unwrap();
-        let sent = talk.outbound().pending()[hello + role.len()..].to_vec();
+        let sent = talk.exchange.outbound.pending()[hello + role.len()..].to_vec();
         let expected = b"*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$19\r\n0000000000000007 []\r\n";
         assert_eq!(sent, expected);
         assert_eq!(talk.poll_settled(), None);
         talk.receive(b":1\r\n", &mut events).unwrap();
-        assert!(talk.is_idle());
+        assert!(talk.exchange.awaited.is_empty());
         assert_eq!(talk.poll_settled(), Some(BusEvent::Published(true)));
     }
 
@@ -348,7 +271,7 @@ mod tests {
         assert!(talk.publish("[]", now()));
         let refusal = [HELLO, b"-NOPERM no channel\r\n"].concat();
         talk.receive(&refusal, &mut events).unwrap();
-        assert!(talk.is_ready());
+        assert!(talk.exchange.is_ready());
         assert_eq!(talk.poll_settled(), Some(BusEvent::Published(false)));
     }
 
@@ -365,13 +288,13 @@ mod tests {
         talk.expire(began + WAIT_MAX);
         assert_eq!(talk.poll_settled(), Some(BusEvent::Published(false)));
         talk.receive(&greeting, &mut events).unwrap();
-        let sent = String::from_utf8(talk.outbound().pending().to_vec()).unwrap();
+        let sent = String::from_utf8(talk.exchange.outbound.pending().to_vec()).unwrap();
         assert_eq!(sent.matches("PUBLISH").count(), 1);
         assert!(sent.ends_with("0000000000000007 2\r\n"), "{sent}");
         // Its answer is lost with the link: it is not said twice.
         talk.greet();
         assert_eq!(talk.poll_settled(), Some(BusEvent::Published(false)));
         talk.receive(&greeting, &mut events).unwrap();
-        assert!(talk.is_idle());
+        assert!(talk.exchange.awaited.is_empty());
     }
 }

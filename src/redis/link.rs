@@ -215,15 +215,12 @@ impl<C: Conversation> Link<C> {
 
     pub(crate) fn flush(&mut self, now: Instant) {
         self.now = now;
-        let written = match &mut self.state {
-            State::Open(open) => {
-                self.conversation.mark_asked(now);
-                open.stream.write(self.conversation.outbound())
-            }
-            State::Held | State::Down { .. } | State::Resolving { .. } | State::Opening(_) => {
-                return;
-            }
+        let State::Open(open) = &mut self.state else {
+            return;
         };
+        let exchange = self.conversation.exchange_mut();
+        exchange.mark_asked(now);
+        let written = open.stream.write(&mut exchange.outbound);
         if let Err(error) = written {
             self.fail(error.to_string());
         }
@@ -236,7 +233,7 @@ impl<C: Conversation> Link<C> {
             State::Resolving { deadline } => *deadline,
             State::Opening(opening) => opening.deadline,
             State::Open(open) if open.more_to_read => self.now,
-            State::Open(open) => match self.conversation.waiting_since() {
+            State::Open(open) => match self.conversation.exchange().waiting_since() {
                 Some(since) if open.stalled => since.max(open.heard_at) + SILENCE_MAX,
                 Some(since) => since + STALL_AFTER,
                 None => open.heard_at + PING_AFTER,
@@ -345,7 +342,7 @@ impl<C: Conversation> Link<C> {
             &mut self.buffer,
             &mut self.events,
         );
-        let ready = self.conversation.is_ready();
+        let ready = self.conversation.exchange().is_ready();
         match exchanged {
             Err(reason) if !ready => self.try_next_address(reason),
             Err(reason) => {
@@ -389,10 +386,10 @@ impl<C: Conversation> Link<C> {
             Err(reason) => return self.fail(reason),
         };
         open.more_to_read = exchanged.more_to_read;
-        self.conversation.mark_asked(self.now);
+        self.conversation.exchange_mut().mark_asked(self.now);
         if exchanged.heard {
             open.heard_at = self.now;
-            let waiting_since = self.conversation.waiting_since();
+            let waiting_since = self.conversation.exchange().waiting_since();
             let in_time = waiting_since.is_none_or(|since| since + STALL_AFTER > self.now);
             if open.stalled && in_time {
                 open.stalled = false;
@@ -410,11 +407,12 @@ impl<C: Conversation> Link<C> {
             return;
         };
         if open.more_to_read {
-            return; // Nobody is silent whose words have not been read.
+            return; // A peer with unread input is not idle.
         }
-        let Some(since) = self.conversation.waiting_since() else {
-            if self.conversation.is_idle() && open.heard_at + PING_AFTER <= self.now {
-                self.conversation.ping();
+        let exchange = self.conversation.exchange_mut();
+        let Some(since) = exchange.waiting_since() else {
+            if exchange.awaited.is_empty() && open.heard_at + PING_AFTER <= self.now {
+                exchange.ping();
                 self.flush(self.now);
             }
             return;

@@ -2,12 +2,11 @@
 //! Sessions (`store::redis`) and what nodes tell each other (`bus`) each have a link of their own.
 //!
 //! `target` reads the URL, `link` makes the connection and makes it again, `stream` moves bytes,
-//! `exchange` knows which reply answers which request. It must never show a password, and never
+//! `conversation` greets and knows which reply answers which request. It must never show a password, and never
 //! wait.
 
 pub(crate) mod backoff;
 pub(crate) mod conversation;
-pub(crate) mod exchange;
 pub(crate) mod framing;
 pub(crate) mod link;
 mod outage;

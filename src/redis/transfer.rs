@@ -38,7 +38,7 @@ pub(crate) fn exchange<C: Conversation>(
         }
     }
     stream
-        .write(conversation.outbound())
+        .write(&mut conversation.exchange_mut().outbound)
         .map_err(|error| error.to_string())?;
     Ok(Exchanged {
         heard: read_bytes > 0,

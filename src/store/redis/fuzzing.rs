@@ -30,12 +30,12 @@ impl Conversation {
 
     /// Whether anything may be asked.
     pub fn is_ready(&self) -> bool {
-        self.pipeline.is_ready()
+        self.pipeline.exchange().is_ready()
     }
 
     /// Whether nothing is awaited.
     pub fn is_idle(&self) -> bool {
-        self.pipeline.is_idle()
+        self.pipeline.exchange().awaited.is_empty()
     }
 
     /// Asks for a claim.
@@ -55,7 +55,7 @@ impl Conversation {
 
     /// Asks for a sign of life.
     pub fn ping(&mut self) {
-        self.pipeline.ping();
+        self.pipeline.exchange_mut().ping();
     }
 
     /// Takes what Redis has sent; an error ends the link.
@@ -70,6 +70,6 @@ impl Conversation {
 
     /// How many bytes are to be sent.
     pub fn unsent(&mut self) -> usize {
-        self.pipeline.outbound().pending().len()
+        self.pipeline.exchange_mut().outbound.pending().len()
     }
 }

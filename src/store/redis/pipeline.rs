@@ -6,65 +6,40 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::{PushKind, ServerError, Value};
 
 use super::answers;
 use super::scripts::{self, Hashes, Script};
 use crate::engine::io::{Claim, Refused, Save, StoreEvent};
-use crate::redis::conversation::{Conversation, Health};
-use crate::redis::exchange::{Awaited, Exchange};
-use crate::redis::outbound::Outbound;
-use crate::redis::reply;
+use crate::redis::conversation::{Awaited, Conversation, Exchange, Health, Reply};
 use crate::redis::request;
 use crate::redis::target::Login;
 
-/// One link's requests and replies; [`greet`](Self::greet) begins the next link's.
+/// The requests and replies on one link.
 pub(crate) struct Pipeline {
-    login: Login,
     ttl_ms: u64,
-    channel: String,
-    phase: Phase,
-    exchange: Exchange<Reply>,
+    exchange: Exchange<Asked>,
     hashes: Hashes,
     /// How often in a row Redis has not known the scripts.
     reloads: u32,
     /// Scripts may have flags, as far as is known.
     knows_flags: bool,
-    speaks_resp3: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Closed,
-    Greeting,
-    Ready,
-}
-
-enum Reply {
-    Greeting(Step),
+pub(crate) enum Asked {
+    Select,
     Load(Script),
-    Ping,
-    Role,
+    /// Whether writes are taken.
+    Write,
     Request(Request),
-    /// To a request that has been asked again since.
+    /// Asked again since.
     Void,
 }
 
-#[derive(Clone, Copy)]
-enum Step {
-    Hello,
-    Auth,
-    Name,
-    Select,
-    /// Whether writes are taken.
-    Write,
-    Subscribe,
-}
-
 /// What the engine asked for.
-enum Request {
+pub(crate) enum Request {
     Claim(Claim),
     Save(Vec<Save>),
     /// No command and no reply: a mark that all before it has been answered.
@@ -73,16 +48,13 @@ enum Request {
 
 impl Pipeline {
     pub(crate) fn new(login: Login, ttl: Duration) -> Self {
+        let channel = scripts::channel(&login);
         Self {
             ttl_ms: scripts::ttl_ms(ttl),
-            channel: scripts::channel(&login),
-            login,
-            phase: Phase::Closed,
-            exchange: Exchange::default(),
+            exchange: Exchange::new(login, channel),
             hashes: Hashes::default(),
             reloads: 0,
             knows_flags: true,
-            speaks_resp3: false,
         }
     }
 
@@ -96,125 +68,48 @@ impl Pipeline {
 
     pub(crate) fn sync(&mut self, events: &mut VecDeque<StoreEvent>) {
         self.request(Request::Sync);
-        self.release_syncs(events);
+        self.release(events);
     }
 
     fn request(&mut self, request: Request) {
         let command = match &request {
             Request::Claim(claim) => {
-                scripts::claim(&self.hashes, claim, self.ttl_ms, &self.channel)
+                scripts::claim(&self.hashes, claim, self.ttl_ms, &self.exchange.channel)
             }
             Request::Save(batch) => scripts::save(&self.hashes, batch, self.ttl_ms),
-            Request::Sync => return self.exchange.await_reply(Reply::Request(request)),
+            Request::Sync => {
+                let sync = Reply::Own(Asked::Request(request));
+                return self.exchange.await_reply(sync);
+            }
         };
-        self.exchange.ask(&command, Reply::Request(request));
-    }
-
-    fn handle_value(
-        &mut self,
-        value: Value,
-        events: &mut VecDeque<StoreEvent>,
-    ) -> Result<(), String> {
-        if let Value::Push { kind, data } = value {
-            self.handle_push(&kind, &data, events);
-        } else if let Some(awaited) = self.exchange.awaited.pop_front() {
-            if let Value::ServerError(error) = value {
-                self.handle_error(awaited.reply, &error, events)?;
-            } else {
-                self.handle_reply(awaited.reply, &value, events)?;
-            }
-        } else if let Value::ServerError(error) = value {
-            return Err(reply::reason(&error, &self.login));
-        } else {
-            return Err("no Redis: a reply that nobody asked for".to_owned());
-        }
-        self.release_syncs(events);
-        if self.phase == Phase::Greeting && self.exchange.awaited.is_empty() {
-            self.phase = Phase::Ready;
-            events.push_back(StoreEvent::Up);
-        }
-        Ok(())
-    }
-
-    fn handle_reply(
-        &mut self,
-        reply: Reply,
-        value: &Value,
-        events: &mut VecDeque<StoreEvent>,
-    ) -> Result<(), String> {
-        match reply {
-            Reply::Greeting(Step::Hello) => {
-                reply::check_hello(value)?;
-                self.speaks_resp3 = true;
-                self.prepare();
-                // Before any claim of ours, so that no claim after ours goes unheard.
-                let subscribe = request::subscribe(&self.channel);
-                self.exchange
-                    .ask(&subscribe, Reply::Greeting(Step::Subscribe));
-            }
-            Reply::Load(Script::Claim) => self.hashes.claim = answers::loaded(value)?,
-            Reply::Load(Script::Save | Script::SaveAtMaxmemory) => {
-                self.hashes.save = answers::loaded(value)?;
-            }
-            Reply::Request(request) => {
-                self.reloads = 0;
-                self.answer(request, value, events)?;
-            }
-            Reply::Role => reply::check_hello(value)?,
-            Reply::Greeting(
-                Step::Auth | Step::Name | Step::Select | Step::Write | Step::Subscribe,
-            )
-            | Reply::Ping
-            | Reply::Void => {}
-        }
-        Ok(())
+        self.exchange.ask(&command, Asked::Request(request));
     }
 
     fn handle_error(
         &mut self,
-        reply: Reply,
+        asked: Asked,
         error: &ServerError,
         events: &mut VecDeque<StoreEvent>,
     ) -> Result<(), String> {
         let unknown_script = error.code() == "NOSCRIPT";
-        match reply {
-            Reply::Request(request) if unknown_script => self.ask_again(request),
-            Reply::Request(request) if answers::is_about_one_key(error) => {
+        match asked {
+            Asked::Request(request) if unknown_script => self.ask_again(request),
+            Asked::Request(request) if answers::is_about_one_key(error) => {
                 self.reloads = 0;
                 self.refuse(request, error, events);
                 Ok(())
             }
-            Reply::Void if unknown_script || answers::is_about_one_key(error) => Ok(()),
-            Reply::Load(Script::SaveAtMaxmemory) if error.code() == "ERR" => {
+            Asked::Void if unknown_script || answers::is_about_one_key(error) => Ok(()),
+            Asked::Load(Script::SaveAtMaxmemory) if error.code() == "ERR" => {
                 // Before version 7 its first line is an error of syntax.
                 self.knows_flags = false;
                 let plain = Script::Save;
-                self.exchange.ask(&scripts::load(plain), Reply::Load(plain));
+                self.exchange.ask(&scripts::load(plain), Asked::Load(plain));
                 Ok(())
             }
-            Reply::Greeting(Step::Hello) if reply::speaks_only_resp2(error) => {
-                log::warn!("Redis speaks no RESP3: {UNHEARD}");
-                if let Some(auth) = request::auth(&self.login) {
-                    self.exchange.ask(&auth, Reply::Greeting(Step::Auth));
-                }
-                self.exchange
-                    .ask(&request::set_name(), Reply::Greeting(Step::Name));
-                self.prepare();
-                Ok(())
+            Asked::Select | Asked::Write | Asked::Load(_) | Asked::Request(_) | Asked::Void => {
+                Err(self.exchange.reason(error))
             }
-            Reply::Greeting(Step::Subscribe) => {
-                let reason = reply::reason(error, &self.login);
-                log::warn!("Redis lets us subscribe to nothing ({reason}): {UNHEARD}");
-                Ok(())
-            }
-            // The name is for people who look at CLIENT LIST, and may be missing.
-            Reply::Greeting(Step::Name) => Ok(()),
-            Reply::Greeting(Step::Hello | Step::Auth | Step::Select | Step::Write)
-            | Reply::Load(_)
-            | Reply::Ping
-            | Reply::Role
-            | Reply::Request(_)
-            | Reply::Void => Err(reply::reason(error, &self.login)),
         }
     }
 
@@ -239,7 +134,7 @@ impl Pipeline {
                 let answers::Outcome {
                     mut fenced,
                     refused,
-                } = answers::saved(value, batch.len(), &self.login)?;
+                } = answers::saved(value, batch.len(), &self.exchange.login)?;
                 // From the end: the positions before it stay what they are.
                 for (position, reason) in refused.into_iter().rev() {
                     let request = Refused::Save(batch.remove(position));
@@ -257,7 +152,7 @@ impl Pipeline {
 
     /// Redis has refused a request by itself.
     fn refuse(&self, request: Request, error: &ServerError, events: &mut VecDeque<StoreEvent>) {
-        let reason = reply::reason(error, &self.login);
+        let reason = self.exchange.reason(error);
         let refused = |request| StoreEvent::Refused {
             request,
             reason: reason.clone(),
@@ -273,27 +168,6 @@ impl Pipeline {
         }
     }
 
-    fn handle_push(&mut self, kind: &PushKind, data: &[Value], events: &mut VecDeque<StoreEvent>) {
-        // A subscription is confirmed by a push, where an error would be an ordinary reply.
-        let confirms = *kind == PushKind::Subscribe;
-        let awaited = self.exchange.awaited.front().map(|entry| &entry.reply);
-        if confirms && matches!(awaited, Some(Reply::Greeting(Step::Subscribe))) {
-            self.exchange.awaited.pop_front();
-        }
-        events.extend(answers::news(kind, data, &self.channel));
-    }
-
-    /// The second half of the greeting, the same in all versions.
-    fn prepare(&mut self) {
-        if let Some(select) = request::select(&self.login) {
-            self.exchange.ask(&select, Reply::Greeting(Step::Select));
-        }
-        self.load_scripts();
-        // Now, and not at the first request: the link would be up in between, and clients let in.
-        let write = scripts::try_to_write();
-        self.exchange.ask(&write, Reply::Greeting(Step::Write));
-    }
-
     fn load_scripts(&mut self) {
         let save = if self.knows_flags {
             Script::SaveAtMaxmemory
@@ -302,7 +176,7 @@ impl Pipeline {
         };
         for script in [Script::Claim, save] {
             self.exchange
-                .ask(&scripts::load(script), Reply::Load(script));
+                .ask(&scripts::load(script), Asked::Load(script));
         }
     }
 
@@ -317,20 +191,15 @@ impl Pipeline {
         }
         let mut again = vec![refused];
         for Awaited { asked_at, reply } in mem::take(&mut self.exchange.awaited) {
-            let reply = match reply {
-                Reply::Request(Request::Sync) => {
-                    again.push(Request::Sync);
+            let reply = if let Reply::Own(Asked::Request(request)) = reply {
+                let has_reply = !matches!(request, Request::Sync);
+                again.push(request);
+                if !has_reply {
                     continue;
                 }
-                Reply::Request(request) => {
-                    again.push(request);
-                    Reply::Void
-                }
-                other @ (Reply::Greeting(_)
-                | Reply::Load(_)
-                | Reply::Ping
-                | Reply::Role
-                | Reply::Void) => other,
+                Reply::Own(Asked::Void)
+            } else {
+                reply
             };
             self.exchange.awaited.push_back(Awaited { asked_at, reply });
         }
@@ -340,9 +209,85 @@ impl Pipeline {
         }
         Ok(())
     }
+}
 
-    fn release_syncs(&mut self, events: &mut VecDeque<StoreEvent>) {
-        let sync = |entry: &Awaited<Reply>| matches!(entry.reply, Reply::Request(Request::Sync));
+impl Conversation for Pipeline {
+    type Event = StoreEvent;
+    type Reply = Asked;
+
+    const ABOUT: &'static str = "";
+    const UNHEARD: Option<&'static str> =
+        Some("a session that another node takes over is only noticed at its next save");
+
+    fn told(health: Health) -> StoreEvent {
+        match health {
+            Health::Up => StoreEvent::Up,
+            Health::Down(reason) => StoreEvent::Down { reason },
+            Health::Stalled => StoreEvent::Stalled,
+            Health::Resumed => StoreEvent::Resumed,
+        }
+    }
+
+    fn exchange(&self) -> &Exchange<Asked> {
+        &self.exchange
+    }
+
+    fn exchange_mut(&mut self) -> &mut Exchange<Asked> {
+        &mut self.exchange
+    }
+
+    fn forget(&mut self) {
+        self.exchange.clear();
+        self.knows_flags = true;
+        self.reloads = 0;
+    }
+
+    fn prepare(&mut self) {
+        if let Some(select) = request::select(&self.exchange.login) {
+            self.exchange.ask(&select, Asked::Select);
+        }
+        self.load_scripts();
+        // Now, and not at the first request: the link would be up in between, and clients let in.
+        self.exchange.ask(&scripts::try_to_write(), Asked::Write);
+    }
+
+    fn handle_reply(
+        &mut self,
+        asked: Asked,
+        answer: Result<Value, ServerError>,
+        events: &mut VecDeque<StoreEvent>,
+    ) -> Result<(), String> {
+        match (asked, answer) {
+            (asked, Err(error)) => self.handle_error(asked, &error, events)?,
+            (Asked::Load(Script::Claim), Ok(value)) => {
+                self.hashes.claim = answers::loaded(&value)?;
+            }
+            (Asked::Load(Script::Save | Script::SaveAtMaxmemory), Ok(value)) => {
+                self.hashes.save = answers::loaded(&value)?;
+            }
+            (Asked::Request(request), Ok(value)) => {
+                self.reloads = 0;
+                self.answer(request, &value, events)?;
+            }
+            (Asked::Select | Asked::Write | Asked::Void, Ok(_)) => {}
+        }
+        Ok(())
+    }
+
+    fn handle_push(
+        &mut self,
+        kind: &PushKind,
+        data: &[Value],
+        events: &mut VecDeque<StoreEvent>,
+    ) -> Result<(), String> {
+        events.extend(answers::news(kind, data, &self.exchange.channel));
+        Ok(())
+    }
+
+    fn release(&mut self, events: &mut VecDeque<StoreEvent>) {
+        let sync = |entry: &Awaited<Asked>| {
+            matches!(entry.reply, Reply::Own(Asked::Request(Request::Sync)))
+        };
         while self.exchange.awaited.front().is_some_and(sync) {
             self.exchange.awaited.pop_front();
             events.push_back(StoreEvent::Synced);
@@ -350,82 +295,6 @@ impl Pipeline {
     }
 }
 
-impl Conversation for Pipeline {
-    type Event = StoreEvent;
-
-    const ABOUT: &'static str = "";
-
-    fn told(health: Health) -> StoreEvent {
-        match health {
-            Health::Down(reason) => StoreEvent::Down { reason },
-            Health::Stalled => StoreEvent::Stalled,
-            Health::Resumed => StoreEvent::Resumed,
-        }
-    }
-
-    /// Begins on a new link; [`StoreEvent::Up`] ends the greeting. It takes two round trips: what
-    /// follows HELLO depends on its answer (SUBSCRIBE is the end of all requests in RESP2).
-    fn greet(&mut self) {
-        self.forget();
-        self.phase = Phase::Greeting;
-        self.knows_flags = true;
-        self.speaks_resp3 = false;
-        let hello = request::hello(&self.login);
-        self.exchange.ask(&hello, Reply::Greeting(Step::Hello));
-    }
-
-    /// The link is gone: forgets everything that was asked, said and half heard.
-    fn forget(&mut self) {
-        self.phase = Phase::Closed;
-        self.exchange.clear();
-        self.reloads = 0;
-    }
-
-    /// Whether the greeting is over. Only then may anything be asked.
-    fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready
-    }
-
-    /// Takes what Redis has sent. An error is the reason why the link must go; what was answered
-    /// before it is in `events` all the same.
-    fn receive(&mut self, bytes: &[u8], events: &mut VecDeque<StoreEvent>) -> Result<(), String> {
-        self.exchange.push(bytes);
-        while let Some(value) = self.exchange.next()? {
-            self.handle_value(value, events)?;
-        }
-        Ok(())
-    }
-
-    /// What is to be sent.
-    fn outbound(&mut self) -> &mut Outbound {
-        &mut self.exchange.outbound
-    }
-
-    /// What was asked since the last call is on its way.
-    fn mark_asked(&mut self, now: Instant) {
-        self.exchange.mark_asked(now);
-    }
-
-    /// Since when the oldest reply is awaited.
-    fn waiting_since(&self) -> Option<Instant> {
-        self.exchange.waiting_since()
-    }
-
-    /// Whether nothing is awaited.
-    fn is_idle(&self) -> bool {
-        self.exchange.awaited.is_empty()
-    }
-
-    fn ping(&mut self) {
-        if self.speaks_resp3 {
-            self.exchange.ask(&request::role(), Reply::Role);
-        } else {
-            self.exchange.ask(&request::ping(), Reply::Ping);
-        }
-    }
-}
-
-const UNHEARD: &str = "a session that another node takes over is only noticed at its next save";
 /// Loads in a row without one request carried out.
 const RELOADS_MAX: u32 = 3;
 

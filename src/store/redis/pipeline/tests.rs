@@ -51,8 +51,8 @@ impl Talk {
 
     /// The commands, as words; scripts are cut to their first word.
     fn said(&mut self) -> Vec<String> {
-        let bytes = self.pipeline.outbound().pending().to_vec();
-        self.pipeline.outbound().consume(bytes.len());
+        let bytes = self.pipeline.exchange_mut().outbound.pending().to_vec();
+        self.pipeline.exchange_mut().outbound.consume(bytes.len());
         let mut framing = Framing::default();
         framing.push(&bytes);
         let mut commands = Vec::new();
@@ -116,10 +116,10 @@ fn greets_in_two_steps_and_then_is_up() {
     assert_eq!(said[3], "PEXPIRE sundown:session:% 1");
     assert_eq!(said[4..], ["SUBSCRIBE sundown:claimed:5"]);
     talk.hear(&format!("+OK\r\n{LOADED}{WRITTEN}")).unwrap();
-    assert!(talk.answered().is_empty() && !talk.pipeline.is_ready());
+    assert!(talk.answered().is_empty() && !talk.pipeline.exchange().is_ready());
     talk.hear(SUBSCRIBED).unwrap();
     assert_eq!(talk.answered(), ["Up"]);
-    assert!(talk.pipeline.is_ready() && talk.pipeline.is_idle());
+    assert!(talk.pipeline.exchange().is_ready() && talk.pipeline.exchange().awaited.is_empty());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn answers_in_the_order_of_the_requests() {
     talk.save(&["x", "y", "z"]);
     talk.pipeline.sync(&mut talk.events);
     talk.claim("b", 78);
-    talk.pipeline.ping();
+    talk.pipeline.exchange_mut().ping();
     talk.pipeline.sync(&mut talk.events);
     assert_eq!(
         talk.said(),
@@ -266,12 +266,12 @@ fn whole_conversation(cuts: &[usize]) -> Vec<String> {
             // The rest of the replies is to these; none of them is complete before it is asked.
             talk.claim("a", 1);
             talk.save(&["x", "y"]);
-            talk.pipeline.ping();
+            talk.pipeline.exchange_mut().ping();
             talk.save(&["x"]);
         }
         answered.extend(events);
     }
-    assert!(talk.pipeline.is_idle());
+    assert!(talk.pipeline.exchange().awaited.is_empty());
     answered
 }
 
@@ -294,7 +294,7 @@ fn loads_lost_scripts_and_repeats_what_was_refused_in_order() {
     talk.claim("a", 1);
     talk.save(&["x"]);
     talk.pipeline.sync(&mut talk.events);
-    talk.pipeline.ping();
+    talk.pipeline.exchange_mut().ping();
     talk.claim("b", 2);
     let first = talk.said();
     // Another node has loaded the scripts by the time of the last one: it is asked again as well.
@@ -488,15 +488,15 @@ fn no_garbage_makes_it_panic() {
 fn the_oldest_request_keeps_its_time() {
     let start = crate::clock::now().instant;
     let mut talk = Talk::ready();
-    assert_eq!(talk.pipeline.waiting_since(), None);
+    assert_eq!(talk.pipeline.exchange().waiting_since(), None);
     talk.claim("a", 1);
-    talk.pipeline.mark_asked(start);
+    talk.pipeline.exchange_mut().mark_asked(start);
     talk.claim("b", 2);
     let later = start + Duration::from_secs(1);
-    talk.pipeline.mark_asked(later);
-    assert_eq!(talk.pipeline.waiting_since(), Some(start));
+    talk.pipeline.exchange_mut().mark_asked(later);
+    assert_eq!(talk.pipeline.exchange().waiting_since(), Some(start));
     talk.hear("*3\r\n:1\r\n:0\r\n:0\r\n").unwrap();
-    assert_eq!(talk.pipeline.waiting_since(), Some(later));
+    assert_eq!(talk.pipeline.exchange().waiting_since(), Some(later));
 }
 
 #[test]
@@ -508,7 +508,7 @@ fn a_new_link_begins_with_nothing_of_the_old_one() {
     assert_eq!(talk.said(), ["HELLO 3 SETNAME sundown"]);
     talk.hear(&greeting()).unwrap();
     assert_eq!(talk.answered(), ["Up"]);
-    assert!(talk.pipeline.is_idle());
+    assert!(talk.pipeline.exchange().awaited.is_empty());
 }
 
 #[test]
@@ -580,7 +580,7 @@ fn a_redis_without_flags_gets_the_script_without_them() {
 #[test]
 fn a_quiet_link_notices_that_its_redis_has_become_a_replica() {
     let mut talk = Talk::ready();
-    talk.pipeline.ping();
+    talk.pipeline.exchange_mut().ping();
     let replica = HELLO.replace("$6\r\nmaster", "$7\r\nreplica");
     assert!(talk.hear(&replica).unwrap_err().contains("a replica"));
 }
