@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clients::Stage;
 use super::io::{CloseReason, ConnId, Now, Output, Protocol, Refused, SessionKey, StoreEvent};
 use super::message::ServerMessage;
-use super::session::Session;
+use super::session::{ClientSession, Session};
 use super::timers::Timer;
 use super::{Engine, StoreState};
 
@@ -50,7 +50,7 @@ impl Engine {
                     } else {
                         self.sessions.handle_saved(save);
                         self.saved(save.key);
-                        self.plan_save(save.key, now);
+                        self.plan_save(ClientSession::Stored(save.key), now);
                     }
                 }
             }
@@ -122,8 +122,7 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        let held = self.sessions.get(key).map_or(0, Session::held_len);
-        if held == 0
+        if !self.sessions.holds_replies(client.session)
             && let Some(reason) = client.close.take()
         {
             self.push_close(conn, *reason);
@@ -148,7 +147,7 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        client.session = None;
+        client.session = ClientSession::EPHEMERAL;
         match client.stage {
             Stage::Waiting | Stage::Open => {
                 client.stage = Stage::Closing;
@@ -205,7 +204,7 @@ impl Engine {
         });
         if let Some(conn) = owner {
             self.turn_away(conn, CloseReason::Refused);
-            self.sessions.close(key);
+            self.sessions.close(ClientSession::Stored(key));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The WebSocket connections as the engine knows them, at the slots that the shell gave them.
 
-use super::io::{CloseReason, ConnId, Protocol, SessionKey};
+use super::io::{CloseReason, ConnId, Protocol};
+use super::session::ClientSession;
 use crate::slots::table::Table;
 
 /// One client.
@@ -8,10 +9,8 @@ use crate::slots::table::Table;
 pub(super) struct Client {
     /// What it understands.
     pub(super) protocol: Protocol,
-    /// Its session; `None` for a plain client that named none, and after a takeover.
-    pub(super) session: Option<SessionKey>,
-    /// Messages processed, where there is no session to count them.
-    pub(super) count: u64,
+    /// Its session; an ephemeral one after it has lost its own.
+    pub(super) session: ClientSession,
     /// How far it has come.
     pub(super) stage: Stage,
     /// Whether the shell has been told not to read from it.

@@ -32,12 +32,11 @@ use app::{Application, Context};
 use clients::{Client, Clients, Stage};
 use fanout::Walk;
 use io::{
-    Broadcast, CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, SessionKey,
-    StoreCommand,
+    Broadcast, CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, StoreCommand,
 };
 use message::{Message, ServerMessage};
 use parting::Parting;
-use session::{Displaced, Sessions};
+use session::{ClientSession, Displaced, Sessions};
 use shutdown::{Outcome, Shutdown};
 use timers::{Timer, Timers};
 
@@ -47,8 +46,6 @@ pub struct Engine {
     durability: Durability,
     heartbeat: Duration,
     refresh_every: Duration,
-    held_replies_max: usize,
-    held_bytes_max: usize,
     fanout_max: usize,
     spill_max: usize,
     rng: StdRng,
@@ -122,13 +119,11 @@ impl Engine {
             durability: config.durability,
             heartbeat,
             refresh_every,
-            held_replies_max: config.limits.held_replies_max,
-            held_bytes_max: (config.limits.outbound_bytes_max / 2).max(1),
             fanout_max: config.limits.fanout_max,
             spill_max: config.limits.spill_max.max(config.limits.connections_max),
             rng: StdRng::from_seed(seed),
             clients: Clients::default(),
-            sessions: Sessions::new(config.limits.batch_max),
+            sessions: Sessions::new(&config.limits),
             store: StoreState::Down,
             shutdown: Shutdown::new(config.shutdown),
             parting: Parting::default(),
@@ -261,29 +256,25 @@ impl Engine {
     }
 
     fn opened(&mut self, conn: ConnId, protocol: Protocol, session: Option<SessionId>) {
-        let session = session.or_else(|| match protocol {
+        let id = session.or_else(|| match protocol {
             Protocol::Plain => None,
             Protocol::V1 => Some(SessionId::from_random(self.rng.random())),
         });
-        let stage = if session.is_some() {
-            Stage::Waiting
-        } else {
-            Stage::Open
+        let (stage, session, displaced) = match id {
+            Some(id) => {
+                let (key, displaced) = self.sessions.open(id, conn, self.rng.random());
+                (Stage::Waiting, ClientSession::Stored(key), displaced)
+            }
+            None => (Stage::Open, ClientSession::EPHEMERAL, None),
         };
         let client = Client {
             protocol,
-            session: None,
-            count: 0,
+            session,
             stage,
             paused: false,
             close: None,
         };
         self.clients.insert(conn, client);
-        let Some(id) = session else { return };
-        let (key, displaced) = self.sessions.open(id, conn, self.rng.random());
-        if let Some(client) = self.clients.get_mut(conn) {
-            client.session = Some(key);
-        }
         self.update_pause(conn);
         match displaced {
             Some(Displaced::Pending(old)) => self.update_pause(old),
@@ -296,37 +287,28 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        match client.stage {
-            Stage::Open => {}
-            Stage::Bidden => {
-                let counted = match client.session {
-                    Some(key) => self.sessions.count(key).is_some(),
-                    None => true,
-                };
-                self.parting.tally.late += u64::from(counted);
-                if let Some(key) = client.session {
-                    self.plan_save(key, now);
-                }
-                return;
-            }
-            Stage::Waiting | Stage::Closing | Stage::PeerClosed => return,
+        let stage = client.stage;
+        if !matches!(stage, Stage::Open | Stage::Bidden) {
+            return;
         }
-        let session = client.session;
-        let count = if let Some(key) = session {
-            // A session that was displaced a moment ago counts no more.
-            let Some(count) = self.sessions.count(key) else {
-                return;
-            };
-            count
-        } else {
-            client.count += 1;
-            client.count
+        // A session that was displaced a moment ago counts no more.
+        let Some(count) = self.sessions.count(&mut client.session) else {
+            return;
         };
+        let session = client.session;
+        if stage == Stage::Open {
+            self.process(conn, session, count, message);
+        } else {
+            self.parting.tally.late += 1;
+        }
+        self.plan_save(session, now);
+    }
+
+    /// Hands a message to the application, and does what that wants done.
+    fn process(&mut self, conn: ConnId, session: ClientSession, count: u64, message: Message<'_>) {
         let mut context = Context {
             conn,
-            session: session
-                .and_then(|key| self.sessions.get(key))
-                .map(session::Session::id),
+            session: self.sessions.id(session),
             count,
             replies: &mut self.replies,
             close: None,
@@ -337,35 +319,27 @@ impl Engine {
         if let Some(reason) = close {
             self.close_after_replies(conn, reason);
         }
-        if let Some(key) = session {
-            self.plan_save(key, now);
-        }
     }
 
     /// `relaxed`: what is not saved goes out with the next save.
-    fn plan_save(&mut self, key: SessionKey, now: Now) {
-        if self.durability == Durability::Relaxed && !self.sessions.is_saved(key) {
+    fn plan_save(&mut self, session: ClientSession, now: Now) {
+        if self.durability == Durability::Relaxed && self.sessions.unsaved(session).is_some() {
             self.timers
                 .set_if_unset(Timer::Save, now.instant + SAVE_EVERY);
         }
     }
 
-    /// Sends what the application has answered, or holds it until the count is saved.
-    fn reply(&mut self, conn: ConnId, session: Option<SessionKey>) {
-        match (session, self.durability) {
-            (Some(key), Durability::Acked) => {
-                for message in self.replies.drain(..) {
-                    self.sessions.hold(key, message);
-                }
-                self.update_pause(conn);
-            }
-            (None, Durability::Acked) | (_, Durability::Relaxed) => {
-                let sends = self
-                    .replies
-                    .drain(..)
-                    .map(|message| Output::Send { conn, message });
-                self.outputs.extend(sends);
-            }
+    /// Sends what the application has answered; with `acked`, once the count is saved.
+    fn reply(&mut self, conn: ConnId, session: ClientSession) {
+        let replies = self.replies.drain(..);
+        if self.durability == Durability::Acked
+            && let Some(key) = self.sessions.unsaved(session)
+        {
+            replies.for_each(|message| self.sessions.hold(key, message));
+            self.update_pause(conn);
+        } else {
+            self.outputs
+                .extend(replies.map(|message| Output::Send { conn, message }));
         }
     }
 
@@ -374,8 +348,7 @@ impl Engine {
             return;
         };
         client.stage = Stage::Closing;
-        let held = client.session.and_then(|key| self.sessions.get(key));
-        if held.is_some_and(|session| session.held_len() > 0) {
+        if self.sessions.holds_replies(client.session) {
             client.close = Some(Box::new(reason));
         } else {
             self.push_close(conn, reason);
@@ -404,10 +377,10 @@ impl Engine {
             return;
         };
         let session = client.session;
-        let spills = session.is_some_and(|key| self.sessions.awaits_spill(key));
+        let spills = self.sessions.awaits_spill(session);
         let waits = spills || self.durability == Durability::Acked && !self.parting.gave_up;
         let hopeless = self.store != StoreState::Up && !waits;
-        let safe = session.is_none_or(|key| self.sessions.is_safe(key));
+        let safe = self.sessions.is_safe(session);
         if client.stage == Stage::PeerClosed && (safe || hopeless) {
             self.outputs.push_back(Output::Finish { conn });
             self.gone(conn);
@@ -415,11 +388,8 @@ impl Engine {
     }
 
     fn gone(&mut self, conn: ConnId) {
-        if let Some(Client {
-            session: Some(key), ..
-        }) = self.clients.remove(conn)
-        {
-            self.sessions.close(key);
+        if let Some(client) = self.clients.remove(conn) {
+            self.sessions.close(client.session);
         }
     }
 
@@ -439,20 +409,8 @@ impl Engine {
         let pause = match client.stage {
             Stage::Waiting => true,
             Stage::Open => {
-                let session = client.session.and_then(|key| self.sessions.get(key));
-                // On release they leave in one go, which must not make the peer a slow reader.
-                let (max, bytes_max) = (self.held_replies_max, self.held_bytes_max);
                 self.parting.reading_stopped
-                    || session.is_some_and(|session| {
-                        let (held, bytes) = (session.held_len(), session.held_bytes());
-                        // It goes on at half of either limit, be that half nothing at all.
-                        let full = if client.paused {
-                            held > max / 2 || bytes > bytes_max / 2
-                        } else {
-                            held >= max || bytes >= bytes_max
-                        };
-                        session.epoch().is_none() || full
-                    })
+                    || self.sessions.is_blocked(client.session, client.paused)
             }
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => false,
         };

@@ -12,7 +12,7 @@ use super::clients::Stage;
 use super::fanout::Fanout;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol, Save};
 use super::message::ServerMessage;
-use super::session::Session;
+use super::session::{ClientSession, Session};
 use super::shutdown::{Action, Census, Outcome, Request, State};
 use super::timers::Timer;
 use super::{Engine, StoreState};
@@ -281,13 +281,9 @@ impl Engine {
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => return self.hurry_close(conn),
         }
         // The total is what the store holds: replies that it never confirmed are not sent either.
-        let total = match client.session {
-            Some(key) => {
-                self.sessions.drop_held(key);
-                self.sessions.get(key).map_or(0, Session::saved)
-            }
-            None => client.count,
-        };
+        let session = client.session;
+        let total = self.sessions.saved(session);
+        self.sessions.drop_held(session);
         let reason = self.going_away(conn);
         self.outputs.push_back(Output::Send {
             conn,
@@ -311,9 +307,8 @@ impl Engine {
         let reason = self.going_away(conn);
         if let Some(client) = self.clients.get_mut(conn) {
             client.stage = Stage::Closing;
-            if let Some(key) = client.session.take() {
-                self.sessions.close(key);
-            }
+            self.sessions.close(client.session);
+            client.session = ClientSession::EPHEMERAL;
         }
         self.outputs.push_back(Output::Close {
             conn,
@@ -337,9 +332,7 @@ impl Engine {
             && let Some(reason) = client.close.take()
         {
             // Nothing may follow a Close, whenever the store answers.
-            if let Some(key) = client.session {
-                self.sessions.drop_held(key);
-            }
+            self.sessions.drop_held(client.session);
             self.push_close(conn, *reason);
         }
         self.finish_if_safe(conn);

@@ -5,6 +5,7 @@
 //! anything and never talks to a store: it says what to ask ([`Sessions::poll_store`]) and is told
 //! what was answered.
 
+mod client;
 mod losing;
 mod refusing;
 mod renewing;
@@ -13,12 +14,14 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
+pub(super) use self::client::ClientSession;
 use self::losing::Parted;
 
 use super::io::{Claim, ConnId, Save, SessionId, SessionKey, StoreCommand};
 use super::ledger::Ledger;
 use super::message::ServerMessage;
 use super::spilling::Spilling;
+use crate::config::Limits;
 use crate::slots::SlotSet;
 
 /// Every session that is open, or closed and not yet saved.
@@ -44,6 +47,10 @@ pub(super) struct Sessions {
     /// Claims to hand to the store at the next flush, oldest first.
     unclaimed: VecDeque<SessionKey>,
     batch_max: usize,
+    /// How many replies of a session may wait, and how many bytes of them: released together, they
+    /// must not make the peer a slow reader.
+    held_replies_max: usize,
+    held_bytes_max: usize,
     parted: Parted,
 }
 
@@ -84,8 +91,8 @@ pub(super) struct Claimed {
 }
 
 impl Sessions {
-    /// No sessions; saves go out in batches of at most `batch_max`.
-    pub(super) fn new(batch_max: usize) -> Self {
+    /// No sessions.
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             slab: Slab::new(),
             next_generation: 0,
@@ -97,7 +104,9 @@ impl Sessions {
             spilling: Spilling::default(),
             dirty: Vec::new(),
             unclaimed: VecDeque::new(),
-            batch_max,
+            batch_max: limits.batch_max,
+            held_replies_max: limits.held_replies_max,
+            held_bytes_max: (limits.outbound_bytes_max / 2).max(1),
             parted: Parted::default(),
         }
     }
@@ -147,36 +156,9 @@ impl Sessions {
         self.by_id.get(id).copied()
     }
 
-    /// Whether store or spill has all of a session; so they have of one that is forgotten.
-    pub(super) fn is_safe(&self, key: SessionKey) -> bool {
-        self.is_saved(key) || self.spilling.holds(key.slot)
-    }
-
-    /// Whether a session is on its way into the spill.
-    pub(super) fn awaits_spill(&self, key: SessionKey) -> bool {
-        self.get(key).is_some() && self.spilling.awaits(key.slot)
-    }
-
     /// Whether the store has all of a session; so it has of one that is forgotten.
-    pub(super) fn is_saved(&self, key: SessionKey) -> bool {
+    fn is_saved(&self, key: SessionKey) -> bool {
         self.get(key).is_none() || !self.unsaved.contains(key.slot)
-    }
-
-    /// Counts one message; the session must be open. Answers the new count.
-    pub(super) fn count(&mut self, key: SessionKey) -> Option<u64> {
-        let count = get_mut(&mut self.slab, key)?.ledger.count()?;
-        self.unsaved.insert(key.slot);
-        self.mark_dirty(key);
-        self.spilling.handle_counted(key.slot);
-        Some(count)
-    }
-
-    /// Keeps a reply until the store has the present count.
-    pub(super) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
-        if let Some(session) = get_mut(&mut self.slab, key) {
-            session.held_bytes += message.weight();
-            session.held.push_back((session.processed(), message));
-        }
     }
 
     /// The next reply whose count the store has.
@@ -192,24 +174,6 @@ impl Sessions {
             session.held = VecDeque::new();
         }
         Some(message)
-    }
-
-    /// Drops the replies that wait: what they acknowledge was never confirmed.
-    pub(super) fn drop_held(&mut self, key: SessionKey) {
-        if let Some(session) = get_mut(&mut self.slab, key) {
-            session.held = VecDeque::new();
-            session.held_bytes = 0;
-        }
-    }
-
-    /// The connection has let go of its session: it is forgotten as soon as it is saved.
-    pub(super) fn close(&mut self, key: SessionKey) {
-        if let Some(session) = get_mut(&mut self.slab, key) {
-            session.owner = None;
-            session.held = VecDeque::new();
-            self.forget_if_over(key);
-            self.forget_if_unwanted(key);
-        }
     }
 
     /// Someone else has the session: it ends, and what the store refused is dropped. Answers the
@@ -504,16 +468,6 @@ impl Session {
     /// The connection that it belongs to.
     pub(super) fn owner(&self) -> Option<ConnId> {
         self.owner
-    }
-
-    /// About how many bytes those are.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.held_bytes
-    }
-
-    /// How many replies wait for a save.
-    pub(super) fn held_len(&self) -> usize {
-        self.held.len()
     }
 }
 

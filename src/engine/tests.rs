@@ -5,7 +5,7 @@ use super::*;
 use crate::clock;
 use crate::config::ShutdownBudget;
 use crate::engine::app::Chat;
-use crate::engine::io::{Claim, Refused, Save, StoreEvent};
+use crate::engine::io::{Claim, Refused, Save, SessionKey, StoreEvent};
 use crate::engine::shutdown::{Request, State, Trigger};
 use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;

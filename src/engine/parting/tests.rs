@@ -229,7 +229,14 @@ fn the_sync_is_asked_after_the_saves_and_the_goodbye_waits_for_it() {
         // The save is confirmed, the sync is not.
         rig.input(Input::Store(StoreEvent::Saved {
             batch: vec![Save {
-                key: rig.engine.clients.get(conn(0)).unwrap().session.unwrap(),
+                key: rig
+                    .engine
+                    .clients
+                    .get(conn(0))
+                    .unwrap()
+                    .session
+                    .key()
+                    .unwrap(),
                 session: SessionId::parse("s0").unwrap(),
                 epoch: 1,
                 count: 1,

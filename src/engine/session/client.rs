@@ -1,0 +1,132 @@
+//! What a client asks of its session. The engine takes one path for every client: one without a
+//! session id has an ephemeral session, which no store keeps.
+
+use super::{ServerMessage, Session, SessionId, SessionKey, Sessions, get_mut};
+
+/// The session that a client's messages count in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum ClientSession {
+    /// A session that the store keeps.
+    Stored(SessionKey),
+    /// The count of one connection: always saved, and gone with the connection. It is kept here,
+    /// and not among the stored sessions, since a client at rest must cost little memory.
+    Ephemeral(u64),
+}
+
+impl ClientSession {
+    /// A session that nothing has been counted in.
+    pub(in crate::engine) const EPHEMERAL: Self = Self::Ephemeral(0);
+
+    /// The stored session, if it is one.
+    pub(in crate::engine) fn key(self) -> Option<SessionKey> {
+        match self {
+            Self::Stored(key) => Some(key),
+            Self::Ephemeral(_) => None,
+        }
+    }
+}
+
+impl Sessions {
+    /// Counts one message. Returns the new count; `None` if the session may not count.
+    pub(in crate::engine) fn count(&mut self, session: &mut ClientSession) -> Option<u64> {
+        match session {
+            ClientSession::Stored(key) => {
+                let count = get_mut(&mut self.slab, *key)?.ledger.count()?;
+                self.unsaved.insert(key.slot);
+                self.mark_dirty(*key);
+                self.spilling.handle_counted(key.slot);
+                Some(count)
+            }
+            ClientSession::Ephemeral(count) => {
+                *count += 1;
+                Some(*count)
+            }
+        }
+    }
+
+    /// The session, if there is something in it that the store has not confirmed.
+    pub(in crate::engine) fn unsaved(&self, session: ClientSession) -> Option<SessionKey> {
+        session.key().filter(|key| !self.is_saved(*key))
+    }
+
+    /// Whether nothing is lost if the client goes: store or spill have all of its session.
+    pub(in crate::engine) fn is_safe(&self, session: ClientSession) -> bool {
+        let unsaved = self.unsaved(session);
+        unsaved.is_none_or(|key| self.spilling.holds(key.slot))
+    }
+
+    /// Whether the session is on its way into the spill.
+    pub(in crate::engine) fn awaits_spill(&self, session: ClientSession) -> bool {
+        self.stored(session).is_some()
+            && session
+                .key()
+                .is_some_and(|key| self.spilling.awaits(key.slot))
+    }
+
+    /// The session's id; `None` if it is ephemeral.
+    pub(in crate::engine) fn id(&self, session: ClientSession) -> Option<&SessionId> {
+        self.stored(session).map(Session::id)
+    }
+
+    /// The count that the store has confirmed.
+    pub(in crate::engine) fn saved(&self, session: ClientSession) -> u64 {
+        match session {
+            ClientSession::Stored(key) => self.get(key).map_or(0, Session::saved),
+            ClientSession::Ephemeral(count) => count,
+        }
+    }
+
+    /// Keeps a reply until the store has the present count.
+    pub(in crate::engine) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
+        if let Some(session) = get_mut(&mut self.slab, key) {
+            session.held_bytes += message.weight();
+            session.held.push_back((session.processed(), message));
+        }
+    }
+
+    /// Whether replies wait for a save.
+    pub(in crate::engine) fn holds_replies(&self, session: ClientSession) -> bool {
+        self.stored(session)
+            .is_some_and(|session| !session.held.is_empty())
+    }
+
+    /// Whether its client is not to be read from: the session is not granted, or too many replies
+    /// wait. A client that `is_paused` is read again at half of either limit, which may round down
+    /// to zero.
+    pub(in crate::engine) fn is_blocked(&self, session: ClientSession, is_paused: bool) -> bool {
+        let (max, bytes_max) = (self.held_replies_max, self.held_bytes_max);
+        self.stored(session).is_some_and(|session| {
+            let (held, bytes) = (session.held.len(), session.held_bytes);
+            let full = if is_paused {
+                held > max / 2 || bytes > bytes_max / 2
+            } else {
+                held >= max || bytes >= bytes_max
+            };
+            session.epoch().is_none() || full
+        })
+    }
+
+    /// Drops the replies that wait: what they acknowledge was never confirmed.
+    pub(in crate::engine) fn drop_held(&mut self, session: ClientSession) {
+        if let Some(session) = session.key().and_then(|key| get_mut(&mut self.slab, key)) {
+            session.held = <_>::default();
+            session.held_bytes = 0;
+        }
+    }
+
+    /// The connection has let go of its session, which is forgotten as soon as it is saved.
+    pub(in crate::engine) fn close(&mut self, session: ClientSession) {
+        if let Some(key) = session.key()
+            && let Some(session) = get_mut(&mut self.slab, key)
+        {
+            session.owner = None;
+            session.held = <_>::default();
+            self.forget_if_over(key);
+            self.forget_if_unwanted(key);
+        }
+    }
+
+    fn stored(&self, session: ClientSession) -> Option<&Session> {
+        self.get(session.key()?)
+    }
+}
