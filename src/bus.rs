@@ -12,6 +12,9 @@ mod none;
 #[cfg(feature = "redis")]
 mod subscription;
 
+use std::sync::Arc;
+
+use crate::broadcast::BroadcastError;
 #[cfg(feature = "redis")]
 pub(crate) use linked::{Bus, open};
 #[cfg(not(feature = "redis"))]
@@ -35,6 +38,6 @@ pub(crate) enum BusEvent {
     /// What was published has gone to all other nodes that are in reach; `false`: it has not, or
     /// nobody knows.
     Published(bool),
-    /// Another node has said this to everybody. It is whatever was on the channel.
-    Heard(Vec<u8>),
+    /// Another node's message to every client; or why what was on the channel is none.
+    Heard(Result<Arc<str>, BroadcastError>),
 }

@@ -446,7 +446,7 @@ impl EventLoop {
                 Output::Finish { conn } => self.connections.finish(conn, now),
                 Output::Pause { conn } => self.connections.set_paused(conn, true, now),
                 Output::Resume { conn } => self.connections.set_paused(conn, false, now),
-                Output::Publish { text, origin } => self.publish(&text, origin),
+                Output::Publish { text, origin } => self.publish(text, origin),
                 Output::Broadcast { origin, told } => self.broadcast_told(origin, told),
                 Output::CloseListener => self.shut_queues(),
                 Output::Cut { conn } => self.connections.cut(conn),

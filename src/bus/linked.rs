@@ -69,12 +69,12 @@ impl Bus {
         }
     }
 
-    /// Says something to all other nodes that are in reach, once Redis has said that it is no
+    /// Passes a message on to all other nodes that are in reach, once Redis has said that it is no
     /// replica; [`BusEvent::Published`] tells what came of it, in this order. `false`: no node is in
     /// reach, or too much waits already.
     #[must_use = "who is not in reach never hears of it"]
-    pub(crate) fn publish(&mut self, json: &str, now: Instant) -> bool {
-        self.is_up() && self.link.conversation_mut().publish(json, now)
+    pub(crate) fn publish(&mut self, message: Arc<str>, now: Instant) -> bool {
+        self.is_up() && self.link.conversation_mut().publish(message, now)
     }
 
     /// Whether other nodes are in reach: the link is there, and Redis answers in good time.

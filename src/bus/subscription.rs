@@ -6,11 +6,13 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{PushKind, ServerError, Value};
 
 use super::BusEvent;
+use crate::broadcast;
 use crate::redis::conversation::{Awaited, Conversation, Exchange, Health, Reply};
 use crate::redis::target::Login;
 use crate::redis::{reply, request};
@@ -22,7 +24,7 @@ pub(crate) struct Subscription {
     exchange: Exchange<Asked>,
     /// What is to be published, once Redis has said that it is no replica, and since when. It waits
     /// for the next link, too.
-    waiting: VecDeque<(Instant, String)>,
+    waiting: VecDeque<(Instant, Arc<str>)>,
     /// What has come of what was published.
     settled: VecDeque<bool>,
     /// Redis has refused a message on this link.
@@ -50,11 +52,10 @@ impl Subscription {
 
     /// Says something to all other nodes. `false`: it is dropped, since so much waits already; then
     /// Redis does not answer, and what it takes late is of no use.
-    pub(crate) fn publish(&mut self, json: &str, now: Instant) -> bool {
+    pub(crate) fn publish(&mut self, message: Arc<str>, now: Instant) -> bool {
         let has_room = self.waiting.len() + self.exchange.awaited.len() < AWAITED_MAX;
         if has_room {
-            self.waiting
-                .push_back((now, format!("{} {json}", self.name)));
+            self.waiting.push_back((now, message));
             self.exchange.ask(&request::role(), Asked::Check);
         }
         has_room
@@ -80,8 +81,11 @@ impl Subscription {
 
     fn publish_next(&mut self) {
         if let Some((_, message)) = self.waiting.pop_front() {
+            let json = broadcast::json_of(&message);
             let mut command = redis::cmd("PUBLISH");
-            command.arg(&self.exchange.channel).arg(message);
+            command
+                .arg(&self.exchange.channel)
+                .arg(format!("{} {json}", self.name));
             self.exchange.ask(&command, Asked::Publish);
         }
     }
@@ -170,7 +174,7 @@ impl Conversation for Subscription {
             && let [_, Value::BulkString(message)] = data
             && let Some(json) = self.of_another(message)
         {
-            events.push_back(BusEvent::Heard(json.to_vec()));
+            events.push_back(BusEvent::Heard(broadcast::message(json)));
         } else if *kind == PushKind::Unsubscribe {
             return Err("Redis has ended the subscription".to_owned());
         }
@@ -202,6 +206,10 @@ mod tests {
         crate::clock::now().instant
     }
 
+    fn said(json: &str) -> Arc<str> {
+        broadcast::message(json.as_bytes()).unwrap()
+    }
+
     fn message(payload: &str) -> Vec<u8> {
         let len = payload.len();
         format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${len}\r\n{payload}\r\n").into_bytes()
@@ -222,8 +230,8 @@ mod tests {
                 talk.exchange.is_ready() && talk.exchange.awaited.is_empty(),
                 "{cut}"
             );
-            let heard = BusEvent::Heard(b"{\"a\":1}".to_vec());
-            let nothing = BusEvent::Heard(Vec::new());
+            let heard = BusEvent::Heard(broadcast::message(b"{\"a\":1}"));
+            let nothing = BusEvent::Heard(broadcast::message(b""));
             assert_eq!(events, [BusEvent::Up, heard, nothing], "{cut}");
         }
     }
@@ -234,7 +242,7 @@ mod tests {
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
         let hello = talk.exchange.outbound.pending().len();
-        assert!(talk.publish("[]", now()));
+        assert!(talk.publish(said("[]"), now()));
         let role = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
         assert_eq!(talk.exchange.outbound.pending()[hello..].to_vec(), role);
         talk.receive(HELLO, &mut events).unwrap();
@@ -252,7 +260,7 @@ mod tests {
         let (mut talk, mut events) = begin();
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
-        let taken = (0..2 * AWAITED_MAX).filter(|_| talk.publish("[]", now()));
+        let taken = (0..2 * AWAITED_MAX).filter(|_| talk.publish(said("[]"), now()));
         assert_eq!(taken.count(), AWAITED_MAX / 2);
     }
 
@@ -268,7 +276,7 @@ mod tests {
         let (mut talk, mut events) = begin();
         talk.receive(&[HELLO, SUBSCRIBED].concat(), &mut events)
             .unwrap();
-        assert!(talk.publish("[]", now()));
+        assert!(talk.publish(said("[]"), now()));
         let refusal = [HELLO, b"-NOPERM no channel\r\n"].concat();
         talk.receive(&refusal, &mut events).unwrap();
         assert!(talk.exchange.is_ready());
@@ -281,7 +289,7 @@ mod tests {
         let greeting = [HELLO, SUBSCRIBED].concat();
         talk.receive(&greeting, &mut events).unwrap();
         let began = now();
-        assert!(talk.publish("1", began) && talk.publish("2", began + WAIT_MAX));
+        assert!(talk.publish(said("1"), began) && talk.publish(said("2"), began + WAIT_MAX));
         let replica = b"%1\r\n$4\r\nrole\r\n$7\r\nreplica\r\n";
         assert!(talk.receive(replica, &mut events).is_err());
         talk.greet();

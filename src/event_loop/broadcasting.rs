@@ -113,19 +113,17 @@ impl EventLoop {
                     self.metrics.broadcasts.unpublished += u64::from(!done);
                     self.announced.handle_published(done);
                 }
-                BusEvent::Heard(json) => match broadcast::message(&json) {
-                    Ok(text) => {
-                        self.metrics.broadcasts.remote += 1;
-                        self.tell_all(text, Origin::Node);
-                    }
+                BusEvent::Heard(Ok(text)) => {
+                    self.metrics.broadcasts.remote += 1;
+                    self.tell_all(text, Origin::Node);
+                }
+                BusEvent::Heard(Err(error)) => {
                     // Once: whoever else is on the channel may say much.
-                    Err(error) => {
-                        if self.metrics.broadcasts.unreadable == 0 {
-                            log::warn!("what is on the broadcast channel is let pass: {error}");
-                        }
-                        self.metrics.broadcasts.unreadable += 1;
+                    if self.metrics.broadcasts.unreadable == 0 {
+                        log::warn!("what is on the broadcast channel is let pass: {error}");
                     }
-                },
+                    self.metrics.broadcasts.unreadable += 1;
+                }
             }
         }
         self.requests.promises.set_reach(bus.is_up());
@@ -176,9 +174,9 @@ impl EventLoop {
     }
 
     /// To the other nodes, now that it begins here.
-    pub(super) fn publish(&mut self, text: &str, origin: Origin) {
-        let (json, now) = (broadcast::json_of(text), self.now.instant);
-        let taken = self.bus.as_mut().map(|bus| bus.publish(json, now));
+    pub(super) fn publish(&mut self, text: Arc<str>, origin: Origin) {
+        let now = self.now.instant;
+        let taken = self.bus.as_mut().map(|bus| bus.publish(text, now));
         let published = match taken {
             None => Some(true),
             Some(true) => None,
