@@ -18,7 +18,6 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::deadlines::Kind;
 use super::http::Incoming;
-use super::line::Waiting;
 use super::spares::BUFFER_BYTES_MAX;
 use super::websocket::WebSocket;
 
@@ -51,10 +50,8 @@ pub(crate) struct Connection {
     blocked: bool,
     /// The engine does not want its messages now.
     pub(super) paused: bool,
-    /// In one of the lines of who is to be read from.
+    /// In one of the queues of whom to read from.
     pub(super) listed: bool,
-    /// Who is behind it there.
-    next: u32,
     /// On the list of connections to flush.
     pub(super) dirty: bool,
     /// How it ends is counted: once.
@@ -116,8 +113,8 @@ pub(super) enum Phase {
         /// It was a WebSocket connection.
         was_client: bool,
     },
-    /// The socket is finished: it is freed at the end of the turn; if it is in a line, of the turn
-    /// in which it comes to its end.
+    /// The socket is finished: it is freed at the end of the turn, or of the turn in which its
+    /// place in a queue comes up.
     Dead,
 }
 
@@ -152,7 +149,6 @@ impl Connection {
             blocked: false,
             paused: false,
             listed: false,
-            next: 0,
             dirty: false,
             tallied: false,
             closing: false,
@@ -368,12 +364,6 @@ impl Connection {
                 None
             }
         }
-    }
-}
-
-impl Waiting for Connection {
-    fn next(&mut self) -> &mut u32 {
-        &mut self.next
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It owns every connection from accept to free. Nothing is freed before [`Connections::reap`], the
 //! last step of the turn, so that an event or an output can never reach a later tenant of a slot;
-//! and nothing that is in a line, before its turn has come.
+//! and nothing that is in a queue, before its turn has come.
 
 use std::fmt;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use mio::{Interest, Registry};
 use super::connection::{Connection, Entrance, Phase};
 use super::date::Date;
 use super::deadlines::{Deadlines, IDLE_CHECKS, Kind};
-use super::line::Line;
+use super::read_queues::{Queue, ReadQueues};
 use super::spares::Spares;
 use super::tally::Tally;
 use super::token::Source;
@@ -28,17 +28,13 @@ pub(crate) struct Connections {
     pub(super) table: Table<Connection>,
     next_generation: u32,
     pub(super) limits: Limits,
-    /// Connections of which the kernel has told something new, in the order in which it did.
-    pub(super) ready: Line,
-    /// Connections that have had their turn, and have more.
-    pub(super) backlog: Line,
-    /// Connections that are over, and still have something to be read and dropped.
-    pub(super) leaving: Line,
+    /// Whom to read from.
+    pub(super) queues: ReadQueues,
     /// Connections with output to flush in this turn.
     pub(super) dirty: Vec<u32>,
     /// Connections whose output the kernel has not taken.
     pub(super) unsent: SlotSet,
-    /// Connections to free at the end of the turn: they are over, and in no line.
+    /// Connections to free at the end of the turn: they are over, and in no queue.
     pub(super) dead: Vec<u32>,
     /// Connections of operators.
     admins: SlotSet,
@@ -63,9 +59,7 @@ impl Connections {
             table: Table::default(),
             next_generation: 0,
             limits,
-            ready: Line::default(),
-            backlog: Line::default(),
-            leaving: Line::default(),
+            queues: ReadQueues::default(),
             dirty: Vec::new(),
             unsent: SlotSet::default(),
             dead: Vec::new(),
@@ -115,27 +109,27 @@ impl Connections {
 
     /// How many reads are waiting to be made.
     pub(crate) fn reads_len(&self) -> usize {
-        self.unread_len() + self.leaving.len()
+        self.unread_len() + self.leaving_len()
     }
 
     /// Connections with input to process.
     pub(crate) fn unread_len(&self) -> usize {
-        self.ready.len() + self.backlog.len()
+        self.ready_len() + self.backlog_len()
     }
 
     /// How many of them have something new.
     pub(crate) fn ready_len(&self) -> usize {
-        self.ready.len()
+        self.queues.len(Queue::Ready)
     }
 
     /// How many of them have had their turn.
     pub(crate) fn backlog_len(&self) -> usize {
-        self.backlog.len()
+        self.queues.len(Queue::Backlog)
     }
 
     /// Connections that are over, and are still read from.
     pub(crate) fn leaving_len(&self) -> usize {
-        self.leaving.len()
+        self.queues.len(Queue::Leaving)
     }
 
     /// Bytes that the kernel has not taken; counts them one connection after the other.
@@ -243,6 +237,7 @@ impl Connections {
         if self.table.capacity() < rows {
             self.deadlines.shrink(self.table.rows_len());
             self.unsent.shrink();
+            self.queues.shrink();
             self.admins.shrink();
         }
     }
@@ -255,7 +250,7 @@ impl Connections {
             self.doomed[connection.entrance as usize] += 1;
             self.deadlines.clear(slot);
             self.unsent.remove(slot);
-            // The others of its line are linked through it.
+            // Its slot is still in a queue.
             if !connection.listed {
                 self.dead.push(slot);
             }
@@ -270,12 +265,12 @@ impl Connections {
             && !connection.is_dead()
         {
             connection.listed = true;
-            let line = if connection.is_lingering() {
-                &mut self.leaving
+            let queue = if connection.is_lingering() {
+                Queue::Leaving
             } else {
-                &mut self.ready
+                Queue::Ready
             };
-            line.push(&mut self.table, slot);
+            self.queues.push(queue, slot);
         }
     }
 
@@ -603,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_cut_in_a_line_is_freed_when_its_turn_has_come() {
+    fn a_connection_that_is_cut_in_a_queue_is_freed_when_its_turn_has_come() {
         let mut server = Server::new();
         let mut clients = [(); 3].map(|()| server.open());
         for (client, _) in &mut clients {
@@ -618,7 +613,7 @@ mod tests {
         server.connections.cut(conns[1]);
         server.connections.enlist(conns[1].slot);
         server.connections.reap();
-        assert_eq!(server.connections.len(), 3, "others are linked through it");
+        assert_eq!(server.connections.len(), 3, "its slot is in the queue");
         let mut rest = [(); 4].map(|()| server.connections.next_in_backlog());
         rest.sort_by_key(|conn| conn.map(|conn| conn.slot));
         assert_eq!(rest, [None, None, Some(conns[0]), Some(conns[2])]);

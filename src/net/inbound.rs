@@ -10,6 +10,7 @@ use super::connections::{Connections, live};
 use super::handshake;
 use super::http::{self, Head};
 use super::intake::Intake;
+use super::read_queues::Queue;
 use super::tally;
 use super::websocket::{Payload, Received};
 use crate::config::Limits;
@@ -36,23 +37,21 @@ pub(crate) enum Event<'a> {
 impl Connections {
     /// The next connection with something new, for one read.
     pub(crate) fn next_ready(&mut self) -> Option<ConnId> {
-        let slot = self.ready.pop(&mut self.table)?;
-        self.unlist(slot)
+        self.pop_from(Queue::Ready)
     }
 
     /// The next connection of those that have had their turn, for one read more.
     pub(crate) fn next_in_backlog(&mut self) -> Option<ConnId> {
-        let slot = self.backlog.pop(&mut self.table)?;
-        self.unlist(slot)
+        self.pop_from(Queue::Backlog)
     }
 
     /// The next connection of those that are over, for one read that drops what it brings.
     pub(crate) fn next_leaving(&mut self) -> Option<ConnId> {
-        let slot = self.leaving.pop(&mut self.table)?;
-        self.unlist(slot)
+        self.pop_from(Queue::Leaving)
     }
 
-    fn unlist(&mut self, slot: u32) -> Option<ConnId> {
+    fn pop_from(&mut self, queue: Queue) -> Option<ConnId> {
+        let slot = self.queues.pop(queue)?;
         let connection = self.table.get_mut(slot)?;
         connection.listed = false;
         if connection.is_dead() {
@@ -245,7 +244,7 @@ impl Connections {
                 self.enlist(conn.slot);
             } else {
                 connection.listed = true;
-                self.backlog.push(&mut self.table, conn.slot);
+                self.queues.push(Queue::Backlog, conn.slot);
             }
         }
     }
