@@ -41,6 +41,14 @@ impl SlotSet {
         }
     }
 
+    /// Takes out all, in the order in which they were put in if none was taken out before.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = u32> {
+        for slot in &self.dense {
+            self.sparse[*slot as usize] = ABSENT;
+        }
+        self.dense.drain(..)
+    }
+
     /// Takes out any one of them.
     pub(crate) fn pop(&mut self) -> Option<u32> {
         let slot = self.dense.pop()?;
@@ -116,5 +124,7 @@ mod tests {
             assert_eq!(set.contains(slot), model.contains(&slot));
         }
         assert_eq!(set.iter().collect::<BTreeSet<_>>(), model);
+        assert_eq!(set.drain().collect::<BTreeSet<_>>(), model);
+        assert!(!(0..64).any(|slot| set.contains(slot)));
     }
 }

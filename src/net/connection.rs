@@ -52,8 +52,6 @@ pub(crate) struct Connection {
     pub(super) paused: bool,
     /// In one of the queues of whom to read from.
     pub(super) listed: bool,
-    /// On the list of connections to flush.
-    pub(super) dirty: bool,
     /// How it ends is counted: once.
     pub(super) tallied: bool,
     /// The deadline by which it has to close is set, and stays.
@@ -149,7 +147,6 @@ impl Connection {
             blocked: false,
             paused: false,
             listed: false,
-            dirty: false,
             tallied: false,
             closing: false,
             silent: 0,

@@ -22,6 +22,15 @@ use crate::engine::io::ConnId;
 use crate::slots::SlotSet;
 use crate::slots::table::Table;
 
+/// How many sockets came in at one entrance.
+#[derive(Debug, Default)]
+struct Sockets {
+    /// All that are in the table.
+    open: usize,
+    /// Those of them that are finished, and not freed yet.
+    dead: usize,
+}
+
 /// Every socket, and who has work.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -30,16 +39,14 @@ pub(crate) struct Connections {
     pub(super) limits: Limits,
     /// Whom to read from.
     pub(super) queues: ReadQueues,
-    /// Connections with output to flush in this turn.
-    pub(super) dirty: Vec<u32>,
+    /// Connections to flush in this turn.
+    pub(super) to_flush: SlotSet,
     /// Connections whose output the kernel has not taken.
     pub(super) unsent: SlotSet,
     /// Connections to free at the end of the turn: they are over, and in no queue.
     pub(super) dead: Vec<u32>,
-    /// Connections of operators.
-    admins: SlotSet,
-    /// Connections that are finished and not freed yet, of clients and of operators.
-    doomed: [usize; 2],
+    /// Of clients and of operators.
+    sockets: [Sockets; 2],
     /// One for each.
     pub(super) deadlines: Deadlines,
     /// What connections at rest do without.
@@ -60,11 +67,10 @@ impl Connections {
             next_generation: 0,
             limits,
             queues: ReadQueues::default(),
-            dirty: Vec::new(),
+            to_flush: SlotSet::default(),
             unsent: SlotSet::default(),
             dead: Vec::new(),
-            admins: SlotSet::default(),
-            doomed: [0; 2],
+            sockets: Default::default(),
             deadlines: Deadlines::new(|kind| match kind {
                 Kind::Handshake | Kind::AdminHandshake => limits.handshake_timeout,
                 Kind::Sending | Kind::AdminSending | Kind::Parted => limits.linger_timeout,
@@ -91,15 +97,12 @@ impl Connections {
 
     /// How many sockets are open that came in there.
     pub(crate) fn len_at(&self, entrance: Entrance) -> usize {
-        match entrance {
-            Entrance::Public => self.table.len() - self.admins.len(),
-            Entrance::Admin => self.admins.len(),
-        }
+        self.sockets[entrance as usize].open
     }
 
     /// How many of them are about to be freed.
-    pub(super) fn doomed(&self, entrance: Entrance) -> usize {
-        self.doomed[entrance as usize]
+    pub(super) fn dead_at(&self, entrance: Entrance) -> usize {
+        self.sockets[entrance as usize].dead
     }
 
     /// Connections with output that the kernel has not taken.
@@ -171,9 +174,7 @@ impl Connections {
         log::debug!("connection {generation}: from {}", Peer(&socket, entrance));
         let connection = Connection::new(socket, generation, entrance);
         let (slot, connection) = self.table.insert(connection);
-        if entrance == Entrance::Admin {
-            self.admins.insert(slot);
-        }
+        self.sockets[entrance as usize].open += 1;
         let token = Source::Connection(slot).token();
         // Once and for all: no further system call when what it waits for changes.
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -198,12 +199,11 @@ impl Connections {
             connection.readable = true;
             connection.hung_up |= event.is_read_closed() || event.is_error();
         }
-        let (readable, writable) = (connection.readable, connection.unsent() > 0);
-        if readable {
-            self.enlist(slot);
+        if connection.readable {
+            self.queues.enlist(slot, connection);
         }
-        if writable {
-            self.mark_dirty(slot);
+        if connection.unsent() > 0 {
+            self.to_flush.insert(slot);
         }
     }
 
@@ -225,20 +225,20 @@ impl Connections {
         }
         let rows = self.table.capacity();
         for slot in std::mem::take(&mut self.dead) {
-            self.admins.remove(slot);
             if let Some(connection) = self.table.remove(slot) {
-                self.doomed[connection.entrance as usize] -= 1;
+                let sockets = &mut self.sockets[connection.entrance as usize];
+                sockets.open -= 1;
+                sockets.dead -= 1;
             }
         }
         if self.table.len() == 0 {
             self.spares.clear();
-            self.dirty.shrink_to(DIRTY_MIN);
         }
         if self.table.capacity() < rows {
             self.deadlines.shrink(self.table.rows_len());
             self.unsent.shrink();
             self.queues.shrink();
-            self.admins.shrink();
+            self.to_flush.shrink();
         }
     }
 
@@ -247,39 +247,13 @@ impl Connections {
             && !connection.is_dead()
         {
             connection.phase = Phase::Dead;
-            self.doomed[connection.entrance as usize] += 1;
+            self.sockets[connection.entrance as usize].dead += 1;
             self.deadlines.clear(slot);
             self.unsent.remove(slot);
             // Its slot is still in a queue.
             if !connection.listed {
                 self.dead.push(slot);
             }
-        }
-    }
-
-    pub(super) fn enlist(&mut self, slot: u32) {
-        if let Some(connection) = self.table.get_mut(slot)
-            && !connection.listed
-            // It is looked at then, and not read.
-            && (!connection.paused || connection.hung_up)
-            && !connection.is_dead()
-        {
-            connection.listed = true;
-            let queue = if connection.is_lingering() {
-                Queue::Leaving
-            } else {
-                Queue::Ready
-            };
-            self.queues.push(queue, slot);
-        }
-    }
-
-    pub(super) fn mark_dirty(&mut self, slot: u32) {
-        if let Some(connection) = self.table.get_mut(slot)
-            && !connection.dirty
-        {
-            connection.dirty = true;
-            self.dirty.push(slot);
         }
     }
 
@@ -291,10 +265,7 @@ impl Connections {
     pub(super) fn get_to_send(&mut self, conn: ConnId) -> Option<&mut Connection> {
         let connection = live(&mut self.table, conn)?;
         self.spares.lend_buffer(&mut connection.outbound);
-        if !connection.dirty {
-            connection.dirty = true;
-            self.dirty.push(conn.slot);
-        }
+        self.to_flush.insert(conn.slot);
         Some(connection)
     }
 
@@ -338,9 +309,6 @@ impl fmt::Display for Peer<'_> {
         }
     }
 }
-
-/// Memory for so many with output in one turn is never given back.
-const DIRTY_MIN: usize = 64;
 
 /// The connection, if it is that one and not dead: for who needs another field beside it.
 pub(super) fn live(table: &mut Table<Connection>, conn: ConnId) -> Option<&mut Connection> {
@@ -472,7 +440,7 @@ mod tests {
         [(); N].map(|()| {
             server.now += server.connections.deadlines.after(Kind::Idle) + late;
             let lost = server.connections.handle_timeout(server.now);
-            let pinged = !server.connections.dirty.is_empty();
+            let pinged = !server.connections.to_flush.is_empty();
             server.connections.flush(server.now);
             match (lost.len(), pinged) {
                 (0, false) => "nothing",
@@ -524,7 +492,7 @@ mod tests {
             server.connections.set_paused(conn, paused, server.now);
             for ping in 0..4 {
                 let begun = server.now;
-                while server.connections.dirty.is_empty() {
+                while server.connections.to_flush.is_empty() {
                     server.now += Duration::from_secs(1);
                     let lost = server.connections.handle_timeout(server.now);
                     assert_eq!(lost.len(), 0, "paused: {paused}, ping {ping}");
@@ -608,16 +576,14 @@ mod tests {
         let conns = clients.each_ref().map(|(_, conn)| *conn);
         let firsts: Vec<_> = std::iter::from_fn(|| server.connections.next_ready()).collect();
         for conn in firsts {
-            server.connections.put_back(conn);
+            server.connections.served(conn, 0, 0);
         }
         server.connections.cut(conns[1]);
-        server.connections.enlist(conns[1].slot);
         server.connections.reap();
         assert_eq!(server.connections.len(), 3, "its slot is in the queue");
         let mut rest = [(); 4].map(|()| server.connections.next_in_backlog());
         rest.sort_by_key(|conn| conn.map(|conn| conn.slot));
         assert_eq!(rest, [None, None, Some(conns[0]), Some(conns[2])]);
-        server.connections.enlist(conns[1].slot);
         assert_eq!(server.connections.reads_len(), 0, "it is not listed again");
         server.connections.reap();
         assert_eq!(server.connections.len(), 2);

@@ -50,12 +50,12 @@ impl Connections {
         };
         let oldest =
             |deadlines: &Deadlines| lingering.iter().find_map(|&kind| deadlines.first(kind));
-        while self.doomed(entrance) < PLACES_MADE_MAX
+        while self.dead_at(entrance) < PLACES_MADE_MAX
             && let Some(slot) = oldest(&self.deadlines)
         {
             self.release(slot);
         }
-        for _ in self.doomed(entrance)..PLACES_MADE_MAX {
+        for _ in self.dead_at(entrance)..PLACES_MADE_MAX {
             let Some(slot) = self.deadlines.first(entrance.handshake()) else {
                 return;
             };
@@ -156,7 +156,7 @@ impl Connections {
             // Nothing follows a Close.
             if !connection.tallied {
                 websocket::encode_ping(&mut connection.outbound);
-                self.mark_dirty(conn.slot);
+                self.to_flush.insert(conn.slot);
             }
         }
         self.deadlines.set(conn.slot, Kind::Idle, now);

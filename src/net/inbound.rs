@@ -144,7 +144,7 @@ impl Connections {
                 input.keep_last(left);
                 let answered = connection.outbound.len() > unsent;
                 if answered {
-                    self.mark_dirty(conn.slot);
+                    self.to_flush.insert(conn.slot);
                     // Pongs are queued like everything else, and bounded like it.
                     if !self.keeps_up(conn) {
                         self.fail(conn, &CloseReason::TooSlow, now);
@@ -183,7 +183,7 @@ impl Connections {
             Ok(None) => {
                 if head.take_expectation() {
                     connection.outbound.extend_from_slice(http::CONTINUE);
-                    self.mark_dirty(conn.slot);
+                    self.to_flush.insert(conn.slot);
                 }
                 None
             }
@@ -226,26 +226,7 @@ impl Connections {
             if let Some(codec) = connection.rest() {
                 self.spares.keep_codec(codec);
             }
-            if connection.may_have_more() {
-                self.put_back(conn);
-            }
-        }
-    }
-
-    /// Puts a connection that may have more input at the end of the backlog: those who send little
-    /// do not wait for those who send much.
-    pub(super) fn put_back(&mut self, conn: ConnId) {
-        if let Some(connection) = self.get_mut(conn)
-            && !connection.paused
-            && !connection.listed
-            && connection.may_have_more()
-        {
-            if connection.is_lingering() {
-                self.enlist(conn.slot);
-            } else {
-                connection.listed = true;
-                self.queues.push(Queue::Backlog, conn.slot);
-            }
+            self.queues.put_back(conn.slot, connection);
         }
     }
 
@@ -262,10 +243,10 @@ impl Connections {
             self.watch(conn, now);
         }
         // No edge will tell of what came in the meantime.
-        if let Some(connection) = self.get_mut(conn)
+        if let Some(connection) = live(&mut self.table, conn)
             && (paused && connection.hung_up || !paused && connection.may_have_more())
         {
-            self.enlist(conn.slot);
+            self.queues.enlist(conn.slot, connection);
         }
     }
 

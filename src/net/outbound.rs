@@ -13,11 +13,13 @@ use crate::engine::io::{CloseReason, ConnId};
 impl Connections {
     /// The request gets a 101: from here on it is a WebSocket.
     pub(crate) fn upgrade(&mut self, conn: ConnId, response: &[u8], now: Instant) {
-        if let Some(connection) = self.get_to_send(conn) {
+        if let Some(connection) = live(&mut self.table, conn) {
+            self.spares.lend_buffer(&mut connection.outbound);
             connection.outbound.extend_from_slice(response);
+            self.to_flush.insert(conn.slot);
             connection.phase = Phase::Open(None);
             // What came behind the head is input already: no edge will tell.
-            self.put_back(conn);
+            self.queues.put_back(conn.slot, connection);
             self.watch(conn, now);
         }
     }
@@ -103,7 +105,7 @@ impl Connections {
                 log::debug!("connection {number}: Close {code} by us: {}", reason.text());
                 self.tally.closed(reason);
             }
-            self.mark_dirty(conn.slot);
+            self.to_flush.insert(conn.slot);
             if bounded {
                 self.bound_closing(conn, now);
             }
@@ -145,12 +147,10 @@ impl Connections {
 
     /// Writes out everything that was queued in this turn, each connection once.
     pub(crate) fn flush(&mut self, now: Instant) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for slot in dirty.drain(..) {
+        for slot in self.to_flush.drain() {
             let Some(connection) = self.table.get_mut(slot) else {
                 continue;
             };
-            connection.dirty = false;
             self.tally.sent_bytes += connection.flush() as u64;
             if connection.unsent() > 0 {
                 // Nobody waits for those who are no clients any more.
@@ -179,12 +179,9 @@ impl Connections {
             }
             // A broken pipe is told by reading.
             if connection.readable {
-                self.enlist(slot);
+                self.queues.enlist(slot, connection);
             }
         }
-        // For its capacity. A flush marks nobody: whoever is marked by it waits for the next.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
     }
 
     fn linger(&mut self, conn: ConnId, now: Instant) {
@@ -202,8 +199,8 @@ impl Connections {
             connection.paused = false;
             connection.readable = true;
             self.unsent.remove(conn.slot);
-            self.enlist(conn.slot);
-            self.mark_dirty(conn.slot);
+            self.queues.enlist(conn.slot, connection);
+            self.to_flush.insert(conn.slot);
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use super::connection::Connection;
+
 /// The queues.
 #[derive(Debug, Default)]
 pub(super) struct ReadQueues([VecDeque<u32>; 3]);
@@ -23,8 +25,28 @@ pub(super) enum Queue {
 const SLOTS_MIN: usize = 64;
 
 impl ReadQueues {
-    pub(super) fn push(&mut self, queue: Queue, slot: u32) {
-        self.0[queue as usize].push_back(slot);
+    /// Puts in a connection that has something new, unless it is in or has no need of it.
+    pub(super) fn enlist(&mut self, slot: u32, connection: &mut Connection) {
+        // A paused one that has hung up is looked at then, and not read from.
+        if (!connection.paused || connection.hung_up) && !connection.is_dead() {
+            self.push(Queue::Ready, slot, connection);
+        }
+    }
+
+    /// Puts in a connection that may have more input: those who send little do not wait for those
+    /// who send much.
+    pub(super) fn put_back(&mut self, slot: u32, connection: &mut Connection) {
+        if !connection.paused && connection.may_have_more() {
+            self.push(Queue::Backlog, slot, connection);
+        }
+    }
+
+    fn push(&mut self, queue: Queue, slot: u32, connection: &mut Connection) {
+        if !std::mem::replace(&mut connection.listed, true) {
+            let is_lingering = connection.is_lingering();
+            let queue = if is_lingering { Queue::Leaving } else { queue };
+            self.0[queue as usize].push_back(slot);
+        }
     }
 
     pub(super) fn pop(&mut self, queue: Queue) -> Option<u32> {
