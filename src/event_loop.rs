@@ -379,6 +379,10 @@ impl EventLoop {
     fn flush_store(&mut self) {
         for _ in 0..STORE_ROUNDS_MAX {
             let mut asked = false;
+            while let Some(batch) = self.engine.poll_spill() {
+                asked = true;
+                self.spill(batch);
+            }
             while let Some(command) = self.engine.poll_store() {
                 asked = true;
                 self.count_command(&command);
@@ -386,7 +390,6 @@ impl EventLoop {
                     StoreCommand::Save(batch) => self.store.save(batch),
                     StoreCommand::Claim(claim) => self.store.claim(claim),
                     StoreCommand::Sync => self.store.sync(),
-                    StoreCommand::Spill(batch) => self.spill(batch),
                 }
             }
             self.store.flush(self.now);

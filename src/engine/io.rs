@@ -116,7 +116,7 @@ pub enum StoreEvent {
     },
     /// Everything saved so far is as durable as the store can make it.
     Synced,
-    /// A batch is in the spill, or is not.
+    /// A batch is in the spill, or is not: only where there is a spill.
     Spilled {
         /// The batch, handed back.
         batch: Vec<Save>,
@@ -151,8 +151,6 @@ pub enum StoreCommand {
     Claim(Claim),
     /// Make everything saved so far as durable as the store can.
     Sync,
-    /// Put these aside, where they survive the process: the store does not take them in time.
-    Spill(Vec<Save>),
 }
 
 /// A message to every client.

@@ -4,7 +4,7 @@
 //! sees a socket, a file descriptor or a clock: what happens comes in through `handle_input` and
 //! `handle_timeout`, with the time; what to do goes out through `poll_output` and `poll_store`; and
 //! `poll_timeout` says when it wants to be called again. After each `handle_*`, drain
-//! `poll_output`; once a turn, hand `poll_store` to the store.
+//! `poll_output`; once a turn, hand `poll_spill` to the spill and then `poll_store` to the store.
 
 mod answers;
 pub mod app;
@@ -196,11 +196,8 @@ impl Engine {
         self.outputs.pop_front()
     }
 
-    /// What to ask of the store next, once a turn, until `None`.
+    /// What to ask of the store next, once a turn after `poll_spill`, until `None`.
     pub fn poll_store(&mut self) -> Option<StoreCommand> {
-        if let Some(batch) = self.poll_spill() {
-            return Some(StoreCommand::Spill(batch));
-        }
         if self.store == StoreState::Down {
             return None;
         }

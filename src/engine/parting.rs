@@ -397,8 +397,10 @@ impl Engine {
         rng.random_range(0..window.as_millis() as u64)
     }
 
-    /// What goes into the spill now: a turn's share, or all of it if there is no other turn.
-    pub(super) fn poll_spill(&mut self) -> Option<Vec<Save>> {
+    /// What to put into the spill next, once a turn, until `None`: the store does not take it in
+    /// time. [`StoreEvent::Spilled`](super::io::StoreEvent::Spilled) answers, also where there is no
+    /// spill. A turn has its share, and the last one all of it.
+    pub fn poll_spill(&mut self) -> Option<Vec<Save>> {
         let last = self.shutdown.state() == State::Stopped;
         if !self.sessions.has_spill() || !last && !self.parting.spill_due {
             return None;

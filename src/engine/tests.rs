@@ -104,14 +104,7 @@ impl Rig {
     /// Hands what the engine asks to the store, and the answers back, if it answers.
     pub(super) fn flush(&mut self) {
         for _ in 0..4 {
-            while let Some(command) = self.engine.poll_store() {
-                match command {
-                    StoreCommand::Save(batch) => self.save(batch),
-                    StoreCommand::Claim(claim) => self.claim(claim),
-                    StoreCommand::Sync => self.store.sync(),
-                    StoreCommand::Spill(batch) => self.spill(batch),
-                }
-            }
+            self.asked();
             if self.answers {
                 self.answer();
             }
@@ -129,6 +122,10 @@ impl Rig {
     /// What the engine asks of the store, in words, and hands to it all the same.
     pub(super) fn asked(&mut self) -> Vec<String> {
         let mut asked = Vec::new();
+        while let Some(batch) = self.engine.poll_spill() {
+            asked.push(format!("spill {}", saves_in_words(&batch)));
+            self.spill(batch);
+        }
         while let Some(command) = self.engine.poll_store() {
             asked.push(match command {
                 StoreCommand::Save(batch) => {
@@ -144,11 +141,6 @@ impl Rig {
                 StoreCommand::Sync => {
                     self.store.sync();
                     "sync".into()
-                }
-                StoreCommand::Spill(batch) => {
-                    let words = format!("spill {}", saves_in_words(&batch));
-                    self.spill(batch);
-                    words
                 }
             });
         }

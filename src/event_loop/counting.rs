@@ -49,7 +49,7 @@ impl EventLoop {
         match command {
             StoreCommand::Claim(_) => self.metrics.store.claims.start(now),
             StoreCommand::Save(_) => self.metrics.store.saves.start(now),
-            StoreCommand::Sync | StoreCommand::Spill(_) => {}
+            StoreCommand::Sync => {}
         }
     }
 

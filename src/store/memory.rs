@@ -238,8 +238,6 @@ impl SessionStore for MemoryStore {
                 StoreCommand::Save(batch) => self.carry_out_saves(batch),
                 StoreCommand::Claim(claim) => self.carry_out_claim(claim),
                 StoreCommand::Sync => StoreEvent::Synced,
-                // Never asked: without a spill, the batch is handed back.
-                StoreCommand::Spill(batch) => StoreEvent::Spilled { batch, kept: false },
             };
             self.events.push_back(answer);
         }

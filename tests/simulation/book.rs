@@ -277,24 +277,6 @@ impl Book {
                 );
                 session.claim_asked = true;
             }
-            StoreCommand::Spill(batch) => {
-                self.spills = true;
-                for save in batch {
-                    let session = self.sessions.get_mut(&by_key(save.key));
-                    let session = session.expect("it was claimed");
-                    let asked = (Some(save.epoch), save.count);
-                    assert_eq!(asked, (session.epoch, session.counted), "{name}: {save:?}");
-                    assert!(
-                        session.counted > session.confirmed,
-                        "{name}: {save:?} is saved"
-                    );
-                    session.spills_asked += 1;
-                    assert!(
-                        session.spills_asked <= SPILLS_ASKED_MAX,
-                        "{name}: {session:?}"
-                    );
-                }
-            }
             StoreCommand::Save(batch) => {
                 let keys: BTreeSet<_> = batch.iter().map(|save| by_key(save.key)).collect();
                 assert_eq!(
@@ -306,6 +288,27 @@ impl Book {
                     self.save_asked(save);
                 }
             }
+        }
+    }
+
+    /// The engine puts these aside.
+    pub(crate) fn spill_asked(&mut self, batch: &[Save]) {
+        let name = &self.name;
+        self.spills = true;
+        for save in batch {
+            let session = self.sessions.get_mut(&by_key(save.key));
+            let session = session.expect("it was claimed");
+            let asked = (Some(save.epoch), save.count);
+            assert_eq!(asked, (session.epoch, session.counted), "{name}: {save:?}");
+            assert!(
+                session.counted > session.confirmed,
+                "{name}: {save:?} is saved"
+            );
+            session.spills_asked += 1;
+            assert!(
+                session.spills_asked <= SPILLS_ASKED_MAX,
+                "{name}: {session:?}"
+            );
         }
     }
 

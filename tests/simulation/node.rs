@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sundown::engine::Engine;
 use sundown::engine::io::{
-    CloseReason, ConnId, Input, Levels, Output, Refused, SessionId, StoreCommand, StoreEvent,
+    CloseReason, ConnId, Input, Levels, Output, Refused, Save, SessionId, StoreCommand, StoreEvent,
 };
 use sundown::engine::message::Message;
 use sundown::engine::shutdown::{Outcome, Request, Trigger};
@@ -383,6 +383,10 @@ impl Process {
     fn flush_store(&mut self, common: &mut Common) {
         for _ in 0..STORE_ROUNDS_MAX {
             let mut asked = false;
+            while let Some(batch) = self.engine.poll_spill() {
+                asked = true;
+                self.spill(common, batch);
+            }
             while let Some(command) = self.engine.poll_store() {
                 asked = true;
                 self.ask(common, command);
@@ -399,7 +403,13 @@ impl Process {
     fn ask(&mut self, common: &mut Common, command: StoreCommand) {
         common.say(|| format!("{}: asks {command:?}", self.name));
         self.book.asked(&command);
-        if let Some(batch) = self.link.ask(common, command) {
+        self.link.ask(command);
+    }
+
+    fn spill(&mut self, common: &mut Common, batch: Vec<Save>) {
+        common.say(|| format!("{}: spills {batch:?}", self.name));
+        self.book.spill_asked(&batch);
+        if let Some(batch) = self.link.spill(common, batch) {
             let event = StoreEvent::Spilled { batch, kept: false };
             self.book.answered(common, &event);
             self.handle_input(common, Input::Store(event));

@@ -149,7 +149,6 @@ impl Common {
         let owner = (node, request.life);
         match request.command {
             StoreCommand::Sync => vec![StoreEvent::Synced],
-            StoreCommand::Spill(_) => unreachable!("the store has no part in it"),
             StoreCommand::Claim(claim) if self.refuses(&claim.session) => {
                 self.seen.note("claim refused");
                 vec![refused(Refused::Claim(claim.key))]
@@ -332,15 +331,16 @@ impl Link {
         self.events.pop_front()
     }
 
-    /// Asks; what comes back at once is a spill that there is not.
-    pub(crate) fn ask(&mut self, common: &Common, command: StoreCommand) -> Option<Vec<Save>> {
-        match command {
-            StoreCommand::Spill(batch) if common.options.has_spill => self.spill.ask(batch),
-            StoreCommand::Spill(batch) => return Some(batch),
-            StoreCommand::Save(_) | StoreCommand::Claim(_) | StoreCommand::Sync => {
-                self.asked.push(command);
-            }
+    pub(crate) fn ask(&mut self, command: StoreCommand) {
+        self.asked.push(command);
+    }
+
+    /// Hands the batch back if there is no spill.
+    pub(crate) fn spill(&mut self, common: &Common, batch: Vec<Save>) -> Option<Vec<Save>> {
+        if !common.options.has_spill {
+            return Some(batch);
         }
+        self.spill.ask(batch);
         None
     }
 

@@ -86,7 +86,6 @@ impl Rig {
                     found: false,
                 },
                 StoreCommand::Sync => StoreEvent::Synced,
-                StoreCommand::Spill(batch) => StoreEvent::Spilled { batch, kept: true },
             };
             self.engine.handle_input(Input::Store(event), self.now);
         }

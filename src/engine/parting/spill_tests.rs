@@ -4,7 +4,7 @@
 use super::tests::quiet;
 use super::*;
 use crate::config::{Config, Durability};
-use crate::engine::io::{Input, StoreCommand, StoreEvent};
+use crate::engine::io::{Input, StoreEvent};
 use crate::engine::tests::{PLAIN, Rig, V1};
 
 /// A client at each slot from 0 on, with a session of its own, on a store that then freezes; there
@@ -215,11 +215,7 @@ fn a_session_has_one_spill_on_its_way_and_its_peer_waits_for_the_last() {
     fn turn(rig: &mut Rig) -> Option<Vec<Save>> {
         let levels = rig.levels;
         rig.input(Input::Levels(levels));
-        let mut asked = std::iter::from_fn(|| rig.engine.poll_store());
-        asked.find_map(|command| match command {
-            StoreCommand::Spill(batch) => Some(batch),
-            StoreCommand::Save(_) | StoreCommand::Claim(_) | StoreCommand::Sync => None,
-        })
+        rig.engine.poll_spill()
     }
     let mut rig = frozen(&quiet(Durability::Acked), 2);
     rig.say(1);
