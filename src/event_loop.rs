@@ -23,9 +23,7 @@ use crate::bus::Bus;
 use crate::clock;
 use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
 use crate::engine::Engine;
-use crate::engine::io::{
-    CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent,
-};
+use crate::engine::io::{CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreEvent};
 use crate::engine::message::{Message, ServerMessage};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -386,11 +384,7 @@ impl EventLoop {
             while let Some(command) = self.engine.poll_store() {
                 asked = true;
                 self.count_command(&command);
-                match command {
-                    StoreCommand::Save(batch) => self.store.save(batch),
-                    StoreCommand::Claim(claim) => self.store.claim(claim),
-                    StoreCommand::Sync => self.store.sync(),
-                }
+                self.store.ask(command);
             }
             self.store.flush(self.now);
             let answered = self.dispatch_store_events();

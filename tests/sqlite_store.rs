@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use sundown::clock;
-use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
+use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 use sundown::store::sqlite::SqliteStore;
 
@@ -93,15 +93,16 @@ impl Node {
     }
 
     fn claim(&mut self, session: &str, token: u64) {
-        self.store.claim(Claim {
+        self.store.ask(StoreCommand::Claim(Claim {
             key: key(0),
             session: SessionId::parse(session).unwrap(),
             token,
-        });
+        }));
     }
 
     fn save(&mut self, session: &str, epoch: u64, count: u64) {
-        self.store.save(vec![save(session, epoch, count)]);
+        self.store
+            .ask(StoreCommand::Save(vec![save(session, epoch, count)]));
     }
 }
 
@@ -245,7 +246,7 @@ fn a_locked_file_stalls_and_resumes_with_nothing_forgotten() {
     assert_eq!(pauses, [2, 4, 8, 16, 20, 20].map(Duration::from_millis));
     node.claim("a", 2);
     node.save("a", 1, 2);
-    node.store.sync();
+    node.store.ask(StoreCommand::Sync);
     assert_eq!(node.turn_until_event(), ["stalled"]);
     let stalled_after = node.now.instant - locked_at;
     assert!(
@@ -285,7 +286,7 @@ fn a_damaged_file_takes_the_store_down_and_its_repair_brings_it_up() {
         .execute_batch("ALTER TABLE session RENAME TO broken")
         .unwrap();
     node.save("a", 1, 2);
-    node.store.sync();
+    node.store.ask(StoreCommand::Sync);
     assert_eq!(node.turn(), ["down"]);
     // Down is said once, and what is asked meanwhile is not answered, not even later.
     let mut longest = Duration::ZERO;
@@ -377,13 +378,13 @@ fn a_sync_is_done_even_while_somebody_reads_an_old_state() {
         .execute_batch("BEGIN; SELECT * FROM session")
         .unwrap();
     node.save("a", 1, 2);
-    node.store.sync();
+    node.store.ask(StoreCommand::Sync);
     assert_eq!(node.turn(), ["saved a 2"]);
     // Later saves do not wait for the disk.
     node.save("a", 1, 3);
     assert!(node.turn().contains(&"saved a 3".to_owned()));
-    node.store.sync();
-    node.store.sync();
+    node.store.ask(StoreCommand::Sync);
+    node.store.ask(StoreCommand::Sync);
     let mut synced = 0;
     while synced < 2 {
         synced += node.run_until_event().len();
@@ -404,7 +405,7 @@ fn the_wal_stays_small_under_steady_writes() {
         let sessions = (0..5).map(|i| (count + i * 200) % 1_000);
         let batch: Vec<_> = sessions.map(|i| save(&format!("s{i}"), 1, count)).collect();
         let expected = format!("saved {} {count}", batch[0].session);
-        node.store.save(batch);
+        node.store.ask(StoreCommand::Save(batch));
         assert_eq!(node.run_until_event(), [expected]);
         let bytes = wal_bytes(&path);
         largest = bytes.max(largest);
@@ -436,7 +437,7 @@ fn a_reader_keeps_the_wal_large_only_as_long_as_it_reads() {
         .map(|i| save(&format!("{i:0>100}"), 1, 1))
         .collect();
     let write = |node: &mut Node| {
-        node.store.save(batch.clone());
+        node.store.ask(StoreCommand::Save(batch.clone()));
         node.run_until_event();
     };
     while wal_bytes(&path) < 12 * MIB {
@@ -513,7 +514,7 @@ fn child_that_saves_until_it_is_killed() {
         count += 1;
         let sessions = 0..CHILD_SESSIONS;
         let batch = sessions.map(|i| save(&format!("s{i}"), epoch, count));
-        node.store.save(batch.collect());
+        node.store.ask(StoreCommand::Save(batch.collect()));
         assert_eq!(node.run_until_event(), [format!("saved s0 {count}")]);
         println!("SAVED {count}");
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sundown::clock;
-use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
+use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 use sundown::store::memory::MemoryStore;
 use sundown::store::sqlite::SqliteStore;
@@ -73,7 +73,8 @@ impl Fixture {
 
     /// Epoch, count, found.
     fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
-        self.store.claim(claim(0, session, token));
+        self.store
+            .ask(StoreCommand::Claim(claim(0, session, token)));
         self.store.flush(self.now);
         match self.store.poll_event() {
             Some(StoreEvent::Claimed {
@@ -88,7 +89,8 @@ impl Fixture {
 
     /// Whether it was taken.
     fn save(&mut self, session: &str, epoch: u64, count: u64) -> bool {
-        self.store.save(vec![save(0, session, epoch, count)]);
+        self.store
+            .ask(StoreCommand::Save(vec![save(0, session, epoch, count)]));
         self.store.flush(self.now);
         match self.store.poll_event() {
             Some(StoreEvent::Saved { batch, fenced }) => {
@@ -254,17 +256,20 @@ fn a_save_puts_the_expiry_off() {
 #[test]
 fn answers_come_in_the_order_of_the_requests() {
     check(|f| {
-        f.store.claim(claim(1, "a", 1));
-        f.store.save(vec![save(1, "a", 1, 4), save(2, "b", 3, 5)]);
-        f.store.claim(claim(3, "a", 2));
+        f.store.ask(StoreCommand::Claim(claim(1, "a", 1)));
+        f.store.ask(StoreCommand::Save(vec![
+            save(1, "a", 1, 4),
+            save(2, "b", 3, 5),
+        ]));
+        f.store.ask(StoreCommand::Claim(claim(3, "a", 2)));
         // In one batch, the first of "a" is refused, the second is not.
-        f.store.save(vec![
+        f.store.ask(StoreCommand::Save(vec![
             save(1, "a", 1, 6),
             save(3, "a", 2, 7),
             save(2, "b", 2, 9),
-        ]);
-        f.store.save(Vec::new());
-        f.store.claim(claim(4, "b", 3));
+        ]));
+        f.store.ask(StoreCommand::Save(Vec::new()));
+        f.store.ask(StoreCommand::Claim(claim(4, "b", 3)));
         f.store.flush(f.now);
         let mut seen = Vec::new();
         while let Some(event) = f.store.poll_event() {
@@ -299,9 +304,9 @@ fn answers_come_in_the_order_of_the_requests() {
 fn a_sync_is_answered_after_the_saves_before_it() {
     check(|f| {
         f.claim("a", 1);
-        f.store.save(vec![save(0, "a", 1, 4)]);
-        f.store.sync();
-        f.store.sync();
+        f.store.ask(StoreCommand::Save(vec![save(0, "a", 1, 4)]));
+        f.store.ask(StoreCommand::Sync);
+        f.store.ask(StoreCommand::Sync);
         f.store.flush(f.now);
         assert!(matches!(f.event(), StoreEvent::Saved { .. }));
         assert!(matches!(f.event(), StoreEvent::Synced));

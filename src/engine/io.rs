@@ -142,14 +142,14 @@ pub enum Refused {
     Save(Save),
 }
 
-/// What the engine wants of the store; the shell hands it over once a turn, in this order.
+/// What the engine asks of the store; the shell hands it over once a turn, in this order.
 #[derive(Debug)]
 pub enum StoreCommand {
-    /// Save these.
+    /// Save these; [`StoreEvent::Saved`] hands the batch back, less what was refused.
     Save(Vec<Save>),
-    /// Claim this.
+    /// Give this session's next epoch; [`StoreEvent::Claimed`] or [`StoreEvent::Refused`] answers.
     Claim(Claim),
-    /// Make everything saved so far as durable as the store can.
+    /// Make everything saved so far as durable as the store can: [`StoreEvent::Synced`].
     Sync,
 }
 

@@ -139,7 +139,7 @@ impl Rig {
                     words
                 }
                 StoreCommand::Sync => {
-                    self.store.sync();
+                    self.store.ask(StoreCommand::Sync);
                     "sync".into()
                 }
             });
@@ -153,14 +153,14 @@ impl Rig {
         for save in bad {
             self.refuse(Refused::Save(save));
         }
-        self.store.save(rest);
+        self.store.ask(StoreCommand::Save(rest));
     }
 
     fn claim(&mut self, claim: Claim) {
         if self.bad == Some(claim.session.as_str()) {
             self.refuse(Refused::Claim(claim.key));
         } else {
-            self.store.claim(claim);
+            self.store.ask(StoreCommand::Claim(claim));
         }
     }
 
@@ -178,14 +178,14 @@ impl Rig {
 
     /// Another node claims a session, behind the engine's back.
     pub(super) fn claim_elsewhere(&mut self, session: &str) {
-        self.store.claim(Claim {
+        self.store.ask(StoreCommand::Claim(Claim {
             key: SessionKey {
                 slot: 99,
                 generation: 99,
             },
             session: SessionId::parse(session).unwrap(),
             token: 1,
-        });
+        }));
         self.store.flush(self.now);
     }
 

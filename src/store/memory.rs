@@ -213,16 +213,8 @@ impl SessionStore for MemoryStore {
         "memory:".to_owned()
     }
 
-    fn claim(&mut self, claim: Claim) {
-        self.asked.push(StoreCommand::Claim(claim));
-    }
-
-    fn save(&mut self, batch: Vec<Save>) {
-        self.asked.push(StoreCommand::Save(batch));
-    }
-
-    fn sync(&mut self) {
-        self.asked.push(StoreCommand::Sync);
+    fn ask(&mut self, command: StoreCommand) {
+        self.asked.push(command);
     }
 
     fn handle_ready(&mut self, _now: Now) {}
@@ -289,11 +281,11 @@ mod tests {
     }
 
     fn claim(store: &mut MemoryStore, name: &str, token: u64, unix_ms: u64) -> (u64, u64, bool) {
-        store.claim(Claim {
+        store.ask(StoreCommand::Claim(Claim {
             key: KEY,
             session: id(name),
             token,
-        });
+        }));
         flush(store, unix_ms);
         match store.events.pop_back() {
             Some(StoreEvent::Claimed {
@@ -307,12 +299,12 @@ mod tests {
     }
 
     fn save(store: &mut MemoryStore, name: &str, epoch: u64, count: u64, unix_ms: u64) -> bool {
-        store.save(vec![Save {
+        store.ask(StoreCommand::Save(vec![Save {
             key: KEY,
             session: id(name),
             epoch,
             count,
-        }]);
+        }]));
         flush(store, unix_ms);
         match store.events.pop_back() {
             Some(StoreEvent::Saved { fenced, .. }) => fenced.is_empty(),
@@ -393,11 +385,11 @@ mod tests {
         let key = KEY;
         let session = id("e");
         let token = 1;
-        store.claim(Claim {
+        store.ask(StoreCommand::Claim(Claim {
             key,
             session,
             token,
-        });
+        }));
         flush(&mut store, 15);
         let refused = store.events.pop_back();
         let request = Refused::Claim(KEY);

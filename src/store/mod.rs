@@ -1,6 +1,6 @@
 //! Where sessions are kept: one interface, three stores, and none that ever blocks.
 //!
-//! A store is asked (`claim`, `save`, `sync`, `spill`) and answers later through `poll_event`, in
+//! A store is asked (`ask`, `spill`) and answers later through `poll_event`, in
 //! the order in which it was asked (but for `Synced` and `Spilled`, which know no order); the
 //! stores in this process answer in the same turn. It does its work in three moments of the turn:
 //! when its descriptor is ready, when its deadline is due, and at the flush, which is when what was
@@ -29,7 +29,7 @@ use std::time::Instant;
 use mio::{Registry, Token, Waker};
 
 use crate::config::{Config, StoreConfig};
-use crate::engine::io::{Claim, Disk, Now, Save, StoreEvent};
+use crate::engine::io::{Disk, Now, Save, StoreCommand, StoreEvent};
 use crate::error::Error;
 #[cfg(feature = "redis")]
 pub use crate::redis::Peer;
@@ -46,14 +46,8 @@ pub trait SessionStore: Send {
     /// What it is, for people: without secrets, for the start-up line and the log.
     fn describe(&self) -> String;
 
-    /// Asks for a session's next epoch; [`StoreEvent::Claimed`] or [`StoreEvent::Refused`] answers.
-    fn claim(&mut self, claim: Claim);
-
-    /// Asks to save a batch; [`StoreEvent::Saved`] hands it back, less what was refused.
-    fn save(&mut self, batch: Vec<Save>);
-
-    /// Asks to make everything saved so far as durable as the store can: [`StoreEvent::Synced`].
-    fn sync(&mut self);
+    /// Asks for something; [`StoreCommand`] says what answers it.
+    fn ask(&mut self, command: StoreCommand);
 
     /// Asks to put a batch aside, where it survives the process, since the store does not take it
     /// in time: [`StoreEvent::Spilled`] answers. A store without a spill hands the batch back.

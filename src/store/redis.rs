@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token, Waker};
 
 use super::SessionStore;
-use crate::engine::io::{Claim, Now, Save, StoreEvent};
+use crate::engine::io::{Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 use crate::redis::Peer;
 use crate::redis::backoff::Backoff;
@@ -88,23 +88,11 @@ impl SessionStore for RedisStore {
         self.described.clone()
     }
 
-    fn claim(&mut self, claim: Claim) {
-        if let Some((pipeline, _)) = self.link.ready() {
-            pipeline.claim(claim);
-        }
-    }
-
-    fn save(&mut self, batch: Vec<Save>) {
-        if let Some((pipeline, _)) = self.link.ready() {
-            pipeline.save(batch);
-        }
-    }
-
-    /// Redis is as durable as it has been configured to be; `Synced` follows the answers to what
-    /// was asked before.
-    fn sync(&mut self) {
+    /// Redis is as durable as it has been configured to be: `Synced` only follows the answers to
+    /// what was asked before.
+    fn ask(&mut self, command: StoreCommand) {
         if let Some((pipeline, events)) = self.link.ready() {
-            pipeline.sync(events);
+            pipeline.ask(command, events);
         }
     }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use sundown::clock;
-use sundown::engine::io::{Claim, Now, Refused, Save, SessionId, SessionKey, StoreEvent};
+use sundown::engine::io::{
+    Claim, Now, Refused, Save, SessionId, SessionKey, StoreCommand, StoreEvent,
+};
 use sundown::error::Error;
 use sundown::store::SessionStore;
 use sundown::store::redis::RedisStore;
@@ -161,7 +163,7 @@ impl Driver {
     /// Claims, and waits for epoch, count and found.
     #[track_caller]
     pub(crate) fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
-        self.store.claim(claim(session, token));
+        self.store.ask(StoreCommand::Claim(claim(session, token)));
         match self.answer() {
             StoreEvent::Claimed {
                 epoch,
@@ -192,7 +194,7 @@ impl Driver {
     #[track_caller]
     pub(crate) fn save(&mut self, batch: &[(&str, u64, u64)]) -> Vec<usize> {
         let asked: Vec<_> = batch.iter().map(|&(s, e, n)| save(s, e, n)).collect();
-        self.store.save(asked.clone());
+        self.store.ask(StoreCommand::Save(asked.clone()));
         match self.answer() {
             StoreEvent::Saved { batch, fenced } => {
                 assert_eq!(batch, asked);
@@ -206,13 +208,14 @@ impl Driver {
 impl Driver {
     /// Asks for one save, and waits for nothing.
     pub(crate) fn store_save(&mut self, session: &str, epoch: u64, count: u64) {
-        self.store.save(vec![save(session, epoch, count)]);
+        self.store
+            .ask(StoreCommand::Save(vec![save(session, epoch, count)]));
     }
 
     /// Claims; the reason of the refusal.
     #[track_caller]
     pub(crate) fn refused_claim(&mut self, session: &str) -> String {
-        self.store.claim(claim(session, 99));
+        self.store.ask(StoreCommand::Claim(claim(session, 99)));
         match self.answer() {
             StoreEvent::Refused {
                 request: Refused::Claim(key),
@@ -228,8 +231,9 @@ impl Driver {
     /// Saves; which were refused, and why.
     #[track_caller]
     pub(crate) fn refused_saves(&mut self, batch: &[(&str, u64, u64)]) -> Vec<(String, String)> {
-        self.store
-            .save(batch.iter().map(|&(s, e, n)| save(s, e, n)).collect());
+        self.store.ask(StoreCommand::Save(
+            batch.iter().map(|&(s, e, n)| save(s, e, n)).collect(),
+        ));
         let mut refused = Vec::new();
         loop {
             match self.answer() {

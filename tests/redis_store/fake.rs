@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use sundown::engine::io::StoreEvent;
+use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
 use crate::driver::{Driver, PATIENCE, claim, save};
@@ -81,8 +81,10 @@ fn converse(cut: usize) -> Vec<String> {
             1 => fake.expect(&mut store, "\r\nsundown:claimed:0\r\n"),
             _ => {
                 store.wait_up();
-                store.store.claim(claim("a", 1));
-                store.store.save(vec![save("x", 3, 7), save("y", 3, 8)]);
+                store.store.ask(StoreCommand::Claim(claim("a", 1)));
+                store
+                    .store
+                    .ask(StoreCommand::Save(vec![save("x", 3, 7), save("y", 3, 8)]));
                 fake.expect(&mut store, "\r\n8\r\n");
             }
         }
@@ -128,8 +130,8 @@ fn a_peer_that_says_nothing_or_nonsense_is_no_redis() {
 fn an_error_to_a_request_ends_the_link_after_the_answers_before_it() {
     let (mut fake, mut store) = Fake::listen();
     fake.greet(&mut store);
-    store.store.claim(claim("a", 1));
-    store.store.claim(claim("b", 2));
+    store.store.ask(StoreCommand::Claim(claim("a", 1)));
+    store.store.ask(StoreCommand::Claim(claim("b", 2)));
     fake.expect(&mut store, "\r\nb\r\n");
     fake.say(&mut store, b"*3\r\n:1\r\n:0\r\n:0\r\n-MISCONF no disk\r\n");
     assert!(matches!(store.next(), StoreEvent::Claimed { epoch: 1, .. }));
@@ -144,7 +146,7 @@ fn a_link_that_ends_at_its_first_request_is_made_again_ever_more_slowly() {
     for held in [0; 12].into_iter().chain([5]) {
         store.skip(Duration::from_secs(2));
         fake.greet(&mut store);
-        store.store.claim(claim("a", 1));
+        store.store.ask(StoreCommand::Claim(claim("a", 1)));
         fake.expect(&mut store, "\r\na\r\n");
         let peer = fake.peer.as_mut().unwrap();
         peer.write_all(b"-READONLY a replica\r\n").unwrap();

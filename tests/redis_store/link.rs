@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sundown::engine::io::StoreEvent;
+use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
 use crate::driver::{Driver, claim, save};
@@ -16,13 +16,16 @@ fn lost_scripts_are_loaded_again_with_requests_under_way() {
     let (former, ..) = store.claim("s", 1);
     redis.command(&["SCRIPT", "FLUSH"]);
     for count in 1..=50 {
-        store.store.save(vec![save("s", former, count)]);
+        store
+            .store
+            .ask(StoreCommand::Save(vec![save("s", former, count)]));
     }
-    store.store.claim(claim("s", 2));
+    store.store.ask(StoreCommand::Claim(claim("s", 2)));
     let newest = former * 2; // Above what the claim will give.
-    store
-        .store
-        .save(vec![save("s", former, 99), save("s", newest, 51)]);
+    store.store.ask(StoreCommand::Save(vec![
+        save("s", former, 99),
+        save("s", newest, 51),
+    ]));
     for _ in 1..=50 {
         let event = store.answer();
         assert!(matches!(&event, StoreEvent::Saved { fenced, .. } if fenced.is_empty()));
@@ -43,10 +46,12 @@ fn a_frozen_redis_stalls_and_then_answers_everything() {
     let redis = RedisServer::start(&[]);
     let mut store = Driver::up(&redis.url());
     redis.freeze();
-    store.store.claim(claim("s", 1));
-    store.store.save(vec![save("other", 1, 5)]);
+    store.store.ask(StoreCommand::Claim(claim("s", 1)));
+    store
+        .store
+        .ask(StoreCommand::Save(vec![save("other", 1, 5)]));
     assert!(matches!(store.next_of_all(), StoreEvent::Stalled));
-    store.store.sync();
+    store.store.ask(StoreCommand::Sync);
     redis.thaw();
     let event = store.answer();
     assert!(matches!(event, StoreEvent::Claimed { found: false, .. }));
@@ -78,7 +83,7 @@ fn a_redis_that_stays_frozen_is_given_up_and_found_again() {
     let redis = RedisServer::start(&[]);
     let mut store = Driver::up(&redis.url());
     redis.freeze();
-    store.store.claim(claim("s", 1));
+    store.store.ask(StoreCommand::Claim(claim("s", 1)));
     store.turn(Duration::ZERO);
     store.skip(Duration::from_secs(2));
     assert!(matches!(store.next_of_all(), StoreEvent::Stalled));
@@ -110,11 +115,15 @@ fn a_killed_redis_is_down_once_and_up_once_it_is_back() {
         // This Redis keeps nothing, and still the epochs go on.
         former = store.claim_above(former, "s", round, (0, false));
         redis.kill();
-        store.store.claim(claim("lost", round));
+        store.store.ask(StoreCommand::Claim(claim("lost", round)));
         store.wait_down();
-        store.store.claim(claim("dropped", round));
-        store.store.save(vec![save("dropped", 1, 1)]);
-        store.store.sync();
+        store
+            .store
+            .ask(StoreCommand::Claim(claim("dropped", round)));
+        store
+            .store
+            .ask(StoreCommand::Save(vec![save("dropped", 1, 1)]));
+        store.store.ask(StoreCommand::Sync);
         for _ in 0..10 {
             store.skip(Duration::from_secs(2));
             store.turn(Duration::from_millis(20));
@@ -136,10 +145,10 @@ fn a_kernel_that_takes_no_more_costs_neither_time_nor_answers() {
         .collect();
     redis.freeze();
     for _ in 0..200 {
-        store.store.save(batch.clone()); // 29 MB in all
+        store.store.ask(StoreCommand::Save(batch.clone())); // 29 MB in all
     }
     for token in 0..40_000 {
-        store.store.claim(claim("s", token)); // More answers than one turn reads
+        store.store.ask(StoreCommand::Claim(claim("s", token))); // More answers than one turn reads
     }
     let mut turns = 0;
     loop {

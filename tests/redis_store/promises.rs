@@ -2,7 +2,7 @@
 //! and when it expires.
 
 use redis::Value;
-use sundown::engine::io::StoreEvent;
+use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
 use crate::driver::{Driver, claim, save};
@@ -58,7 +58,9 @@ fn a_lost_session_is_claimed_above_every_epoch_that_it_had() {
     for round in 0..100 {
         // As fast as it can be done, so that the epochs would overtake a clock that is too coarse.
         for token in 1..=4 {
-            store.store.claim(claim("s", round * 10 + token));
+            store
+                .store
+                .ask(StoreCommand::Claim(claim("s", round * 10 + token)));
         }
         for _ in 1..=4 {
             match store.answer() {
@@ -202,13 +204,14 @@ fn answers_come_in_the_order_of_the_requests() {
     let mut store = Driver::up(&redis.url());
     let mut former = 0;
     for round in 1..=20 {
-        store.store.save(Vec::new());
-        store.store.claim(claim("a", round));
+        store.store.ask(StoreCommand::Save(Vec::new()));
+        store.store.ask(StoreCommand::Claim(claim("a", round)));
         // The former owner is refused, since the claim comes before it.
-        store
-            .store
-            .save(vec![save("a", former, 1), save("b", 1, 1)]);
-        store.store.sync();
+        store.store.ask(StoreCommand::Save(vec![
+            save("a", former, 1),
+            save("b", 1, 1),
+        ]));
+        store.store.ask(StoreCommand::Sync);
         let mut kinds = Vec::new();
         while kinds.len() < 4 {
             match store.answer() {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::pipeline::Pipeline;
-use crate::engine::io::{Claim, Save, StoreEvent};
+use crate::engine::io::{StoreCommand, StoreEvent};
 use crate::redis::conversation::Conversation as _;
 use crate::redis::target::Target;
 
@@ -38,19 +38,9 @@ impl Conversation {
         self.pipeline.exchange().awaited.is_empty()
     }
 
-    /// Asks for a claim.
-    pub fn claim(&mut self, claim: Claim) {
-        self.pipeline.claim(claim);
-    }
-
-    /// Asks for a save.
-    pub fn save(&mut self, batch: Vec<Save>) {
-        self.pipeline.save(batch);
-    }
-
-    /// Asks for a mark behind all that was asked.
-    pub fn sync(&mut self) {
-        self.pipeline.sync(&mut self.events);
+    /// Asks for what the store is asked for.
+    pub fn ask(&mut self, command: StoreCommand) {
+        self.pipeline.ask(command, &mut self.events);
     }
 
     /// Asks for a sign of life.

@@ -12,7 +12,7 @@ use redis::{PushKind, ServerError, Value};
 
 use super::answers;
 use super::scripts::{self, Hashes, Script};
-use crate::engine::io::{Claim, Refused, Save, StoreEvent};
+use crate::engine::io::{Refused, StoreCommand, StoreEvent};
 use crate::redis::conversation::{Awaited, Conversation, Exchange, Health, Reply};
 use crate::redis::request;
 use crate::redis::target::Login;
@@ -33,17 +33,9 @@ pub(crate) enum Asked {
     Load(Script),
     /// Whether writes are taken.
     Write,
-    Request(Request),
+    Request(StoreCommand),
     /// Asked again since.
     Void,
-}
-
-/// What the engine asked for.
-pub(crate) enum Request {
-    Claim(Claim),
-    Save(Vec<Save>),
-    /// No command and no reply: a mark that all before it has been answered.
-    Sync,
 }
 
 impl Pipeline {
@@ -58,26 +50,19 @@ impl Pipeline {
         }
     }
 
-    pub(crate) fn claim(&mut self, claim: Claim) {
-        self.request(Request::Claim(claim));
-    }
-
-    pub(crate) fn save(&mut self, batch: Vec<Save>) {
-        self.request(Request::Save(batch));
-    }
-
-    pub(crate) fn sync(&mut self, events: &mut VecDeque<StoreEvent>) {
-        self.request(Request::Sync);
+    /// A sync has no command and no reply: it is a mark that all before it has been answered.
+    pub(crate) fn ask(&mut self, request: StoreCommand, events: &mut VecDeque<StoreEvent>) {
+        self.request(request);
         self.release(events);
     }
 
-    fn request(&mut self, request: Request) {
+    fn request(&mut self, request: StoreCommand) {
         let command = match &request {
-            Request::Claim(claim) => {
+            StoreCommand::Claim(claim) => {
                 scripts::claim(&self.hashes, claim, self.ttl_ms, &self.exchange.channel)
             }
-            Request::Save(batch) => scripts::save(&self.hashes, batch, self.ttl_ms),
-            Request::Sync => {
+            StoreCommand::Save(batch) => scripts::save(&self.hashes, batch, self.ttl_ms),
+            StoreCommand::Sync => {
                 let sync = Reply::Own(Asked::Request(request));
                 return self.exchange.await_reply(sync);
             }
@@ -116,12 +101,12 @@ impl Pipeline {
     /// What the engine is told of an answer.
     fn answer(
         &self,
-        request: Request,
+        request: StoreCommand,
         value: &Value,
         events: &mut VecDeque<StoreEvent>,
     ) -> Result<(), String> {
         match request {
-            Request::Claim(claim) => {
+            StoreCommand::Claim(claim) => {
                 let (epoch, count, found) = answers::granted(value)?;
                 events.push_back(StoreEvent::Claimed {
                     key: claim.key,
@@ -130,7 +115,7 @@ impl Pipeline {
                     found,
                 });
             }
-            Request::Save(mut batch) => {
+            StoreCommand::Save(mut batch) => {
                 let answers::Outcome {
                     mut fenced,
                     refused,
@@ -145,26 +130,31 @@ impl Pipeline {
                 }
                 events.push_back(StoreEvent::Saved { batch, fenced });
             }
-            Request::Sync => events.push_back(StoreEvent::Synced),
+            StoreCommand::Sync => events.push_back(StoreEvent::Synced),
         }
         Ok(())
     }
 
     /// Redis has refused a request by itself.
-    fn refuse(&self, request: Request, error: &ServerError, events: &mut VecDeque<StoreEvent>) {
+    fn refuse(
+        &self,
+        request: StoreCommand,
+        error: &ServerError,
+        events: &mut VecDeque<StoreEvent>,
+    ) {
         let reason = self.exchange.reason(error);
         let refused = |request| StoreEvent::Refused {
             request,
             reason: reason.clone(),
         };
         match request {
-            Request::Claim(claim) => events.push_back(refused(Refused::Claim(claim.key))),
-            Request::Save(batch) => {
+            StoreCommand::Claim(claim) => events.push_back(refused(Refused::Claim(claim.key))),
+            StoreCommand::Save(batch) => {
                 events.extend(batch.into_iter().map(Refused::Save).map(refused));
                 let (batch, fenced) = (Vec::new(), Vec::new());
                 events.push_back(StoreEvent::Saved { batch, fenced });
             }
-            Request::Sync => events.push_back(StoreEvent::Synced),
+            StoreCommand::Sync => events.push_back(StoreEvent::Synced),
         }
     }
 
@@ -184,7 +174,7 @@ impl Pipeline {
     /// for everything that is under way, the refused request first. Another node may have been
     /// quicker to load them, so that Redis has carried out a part by then; but every request can be
     /// repeated without harm, and so the order stays, whatever has happened.
-    fn ask_again(&mut self, refused: Request) -> Result<(), String> {
+    fn ask_again(&mut self, refused: StoreCommand) -> Result<(), String> {
         self.reloads += 1;
         if self.reloads > RELOADS_MAX {
             return Err("it forgets scripts as fast as they are loaded".to_owned());
@@ -192,7 +182,7 @@ impl Pipeline {
         let mut again = vec![refused];
         for Awaited { asked_at, reply } in mem::take(&mut self.exchange.awaited) {
             let reply = if let Reply::Own(Asked::Request(request)) = reply {
-                let has_reply = !matches!(request, Request::Sync);
+                let has_reply = !matches!(request, StoreCommand::Sync);
                 again.push(request);
                 if !has_reply {
                     continue;
@@ -286,7 +276,7 @@ impl Conversation for Pipeline {
 
     fn release(&mut self, events: &mut VecDeque<StoreEvent>) {
         let sync = |entry: &Awaited<Asked>| {
-            matches!(entry.reply, Reply::Own(Asked::Request(Request::Sync)))
+            matches!(entry.reply, Reply::Own(Asked::Request(StoreCommand::Sync)))
         };
         while self.exchange.awaited.front().is_some_and(sync) {
             self.exchange.awaited.pop_front();

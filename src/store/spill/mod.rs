@@ -29,7 +29,7 @@ use self::replay::Replay;
 use super::database::is_locked;
 use super::expiry::Expiry;
 use super::{Peer, Remains, SessionStore};
-use crate::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreEvent};
+use crate::engine::io::{Now, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
 use crate::error::Error;
 
 /// A store, and the file for what it does not take in time.
@@ -342,8 +342,8 @@ impl SpillingStore {
         self.settled.extend(page.expired);
         replay.under_way = !page.rows.is_empty();
         if replay.under_way {
-            self.store
-                .save(page.rows.into_iter().map(Row::into_save).collect());
+            let rows = page.rows.into_iter().map(Row::into_save).collect();
+            self.store.ask(StoreCommand::Save(rows));
         }
     }
 
@@ -372,16 +372,8 @@ impl SessionStore for SpillingStore {
         self.store.describe()
     }
 
-    fn claim(&mut self, claim: Claim) {
-        self.store.claim(claim);
-    }
-
-    fn save(&mut self, batch: Vec<Save>) {
-        self.store.save(batch);
-    }
-
-    fn sync(&mut self) {
-        self.store.sync();
+    fn ask(&mut self, command: StoreCommand) {
+        self.store.ask(command);
     }
 
     fn spill(&mut self, batch: Vec<Save>) -> Option<Vec<Save>> {

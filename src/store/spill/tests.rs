@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock;
-use crate::engine::io::{Disk, Refused};
+use crate::engine::io::{Claim, Disk, Refused};
 use crate::store::memory::MemoryStore;
 
 const TTL: Duration = Duration::from_secs(100);
@@ -24,11 +24,12 @@ impl SessionStore for Fake {
     fn describe(&self) -> String {
         "fake:".to_owned()
     }
-    fn claim(&mut self, _claim: Claim) {}
-    fn save(&mut self, batch: Vec<Save>) {
+    fn ask(&mut self, command: StoreCommand) {
+        let StoreCommand::Save(batch) = command else {
+            panic!("{command:?}");
+        };
         self.0.lock().unwrap().saves.push_back(batch);
     }
-    fn sync(&mut self) {}
     fn handle_ready(&mut self, _now: Now) {}
     fn handle_timeout(&mut self, _now: Now) {}
     fn flush(&mut self, _now: Now) {}
@@ -226,9 +227,9 @@ fn the_real_fence_decides() {
         session: SessionId::parse(session).unwrap(),
         token,
     };
-    memory.claim(claim("a", 1));
-    memory.claim(claim("b", 1));
-    memory.claim(claim("b", 2));
+    memory.ask(StoreCommand::Claim(claim("a", 1)));
+    memory.ask(StoreCommand::Claim(claim("b", 1)));
+    memory.ask(StoreCommand::Claim(claim("b", 2)));
     memory.flush(now);
     let mut spilling = SpillingStore::open(&path, Box::new(memory), TTL, waker, now).unwrap();
     while spilling.poll_event().is_some() {}
@@ -236,8 +237,8 @@ fn the_real_fence_decides() {
         spilling.flush(now);
         while spilling.poll_event().is_some() {}
     }
-    spilling.claim(claim("a", 3));
-    spilling.claim(claim("b", 3));
+    spilling.ask(StoreCommand::Claim(claim("a", 3)));
+    spilling.ask(StoreCommand::Claim(claim("b", 3)));
     spilling.flush(now);
     let mut counts = Vec::new();
     while let Some(event) = spilling.poll_event() {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::sessions::Granted;
-use crate::engine::io::{Claim, Save};
+use crate::engine::io::StoreCommand;
 
 /// Rows written in one transaction; with more, the rest has the next turn.
 pub(super) const ROWS_PER_TURN_MAX: usize = 2_048;
@@ -14,18 +14,12 @@ const PAGES_PER_SAVE: usize = 1;
 
 /// What was asked, with room for the answer.
 #[derive(Debug)]
-pub(super) enum Asked {
-    Save {
-        batch: Vec<Save>,
-        fenced: Vec<usize>,
-    },
-    Claim {
-        claim: Claim,
-        granted: Granted,
-        /// There is no room for it.
-        is_refused: bool,
-    },
-    Sync,
+pub(super) struct Asked {
+    pub(super) command: StoreCommand,
+    /// The positions of a batch that a newer claim has fenced.
+    pub(super) fenced: Vec<usize>,
+    /// What a claim was granted; `None` if there is no room for it.
+    pub(super) granted: Option<Granted>,
 }
 
 /// What a turn carries out.
@@ -39,10 +33,10 @@ pub(super) struct Share {
 pub(super) fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
     let (mut rows, mut pages) = (0, 0);
     for (requests, asked) in asked.iter().enumerate() {
-        let (rows_more, pages_more) = match asked {
-            Asked::Save { batch, .. } => (batch.len(), batch.len() * PAGES_PER_SAVE),
-            Asked::Claim { .. } => (1, PAGES_PER_CLAIM),
-            Asked::Sync => (0, 0),
+        let (rows_more, pages_more) = match &asked.command {
+            StoreCommand::Save(batch) => (batch.len(), batch.len() * PAGES_PER_SAVE),
+            StoreCommand::Claim(_) => (1, PAGES_PER_CLAIM),
+            StoreCommand::Sync => (0, 0),
         };
         rows += rows_more;
         if rows > ROWS_PER_TURN_MAX && requests > 0 {

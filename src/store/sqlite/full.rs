@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::SqliteStore;
 use super::asked::Asked;
 use super::sessions::{self, Clock};
-use crate::engine::io::Now;
+use crate::engine::io::{Now, StoreCommand};
 use crate::store::database::Room;
 
 /// More pages than a file can have.
@@ -99,22 +99,16 @@ pub(super) fn carry_out_all<'a>(
     clock: Clock,
     is_full: bool,
 ) -> rusqlite::Result<()> {
-    asked.into_iter().try_for_each(|asked| match asked {
-        Asked::Save { batch, fenced } => {
-            *fenced = sessions::save(conn, batch, clock)?;
-            Ok(())
-        }
-        Asked::Claim {
-            claim,
-            granted,
-            is_refused,
-        } => {
-            *is_refused = is_full && !sessions::has_room_for(conn, &claim.session)?;
-            if !*is_refused {
-                *granted = sessions::claim(conn, claim, node, clock)?;
+    for asked in asked {
+        match &asked.command {
+            StoreCommand::Save(batch) => asked.fenced = sessions::save(conn, batch, clock)?,
+            StoreCommand::Claim(claim) => {
+                let has_room = !is_full || sessions::has_room_for(conn, &claim.session)?;
+                let granted = has_room.then(|| sessions::claim(conn, claim, node, clock));
+                asked.granted = granted.transpose()?;
             }
-            Ok(())
+            StoreCommand::Sync => {}
         }
-        Asked::Sync => Ok(()),
-    })
+    }
+    Ok(())
 }

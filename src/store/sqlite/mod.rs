@@ -34,7 +34,7 @@ use self::asked::{Asked, PAGES_PER_CLAIM, share_of_turn};
 use self::claims::ClaimWatch;
 use self::file::Opened;
 use self::full::carry_out_all;
-use self::sessions::{Clock, Granted};
+use self::sessions::Clock;
 use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
 pub(crate) use self::waiting::open;
 use super::database::{
@@ -42,7 +42,7 @@ use super::database::{
 };
 use super::expiry::Expiry;
 use super::{Remains, SessionStore};
-use crate::engine::io::{Claim, Now, Refused, Save, StoreEvent};
+use crate::engine::io::{Now, Refused, StoreCommand, StoreEvent};
 use crate::error::Error;
 
 /// How soon a locked file is tried again: at first, and at last.
@@ -152,14 +152,6 @@ impl SqliteStore {
         }
     }
 
-    fn ask(&mut self, asked: Asked) {
-        match self.state {
-            State::Working { .. } | State::Locked { .. } => self.asked.push_back(asked),
-            // The engine asks again when the store is up.
-            State::Down { .. } => {}
-        }
-    }
-
     /// Carries out what was asked, or as much as a turn may take.
     fn carry_out(&mut self, now: Now) {
         let share = share_of_turn(&self.asked);
@@ -211,35 +203,35 @@ impl SqliteStore {
     /// Answers the first so many of what was asked.
     fn answer(&mut self, requests: usize) {
         for asked in self.asked.drain(..requests) {
-            self.sweep.claims += usize::from(matches!(asked, Asked::Claim { .. }));
-            match asked {
-                Asked::Save { batch, fenced } => {
+            self.events.push_back(match asked.command {
+                StoreCommand::Save(batch) => {
                     self.checkpointer.note_unsynced();
-                    self.events.push_back(StoreEvent::Saved { batch, fenced });
+                    let fenced = asked.fenced;
+                    StoreEvent::Saved { batch, fenced }
                 }
-                Asked::Claim {
-                    claim,
-                    is_refused: true,
-                    ..
-                } => {
-                    let request = Refused::Claim(claim.key);
-                    let reason = "database or disk is full".to_owned();
-                    self.events
-                        .push_back(StoreEvent::Refused { request, reason });
-                }
-                Asked::Claim { claim, granted, .. } => {
-                    if let Some(claim_seq) = granted.claim_seq {
-                        self.claims.own_seq = claim_seq;
+                StoreCommand::Claim(claim) => {
+                    self.sweep.claims += 1;
+                    match asked.granted {
+                        Some(granted) => {
+                            self.claims.own_seq = granted.claim_seq.unwrap_or(self.claims.own_seq);
+                            StoreEvent::Claimed {
+                                key: claim.key,
+                                epoch: granted.epoch,
+                                count: granted.count,
+                                found: granted.found,
+                            }
+                        }
+                        None => StoreEvent::Refused {
+                            request: Refused::Claim(claim.key),
+                            reason: "database or disk is full".to_owned(),
+                        },
                     }
-                    self.events.push_back(StoreEvent::Claimed {
-                        key: claim.key,
-                        epoch: granted.epoch,
-                        count: granted.count,
-                        found: granted.found,
-                    });
                 }
-                Asked::Sync => self.checkpointer.sync(self.claims.own_seq),
-            }
+                StoreCommand::Sync => {
+                    self.checkpointer.sync(self.claims.own_seq);
+                    continue;
+                }
+            });
         }
         if self.asked.is_empty() {
             self.state = State::Working { rest_at: None };
@@ -381,23 +373,16 @@ impl SessionStore for SqliteStore {
         format!("sqlite:{}", self.path.display())
     }
 
-    fn claim(&mut self, claim: Claim) {
-        let granted = Granted::default();
-        let is_refused = false;
-        self.ask(Asked::Claim {
-            claim,
-            granted,
-            is_refused,
-        });
-    }
-
-    fn save(&mut self, batch: Vec<Save>) {
-        let fenced = Vec::new();
-        self.ask(Asked::Save { batch, fenced });
-    }
-
-    fn sync(&mut self) {
-        self.ask(Asked::Sync);
+    fn ask(&mut self, command: StoreCommand) {
+        match self.state {
+            State::Working { .. } | State::Locked { .. } => self.asked.push_back(Asked {
+                command,
+                fenced: Vec::new(),
+                granted: None,
+            }),
+            // The engine asks again when the store is up.
+            State::Down { .. } => {}
+        }
     }
 
     fn handle_ready(&mut self, now: Now) {

@@ -14,7 +14,7 @@ const PAGES_SPARE: i64 = 128;
 const PAGES_KEPT: i64 = 64;
 
 /// What a claim was granted.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Granted {
     pub(super) epoch: u64,
     pub(super) count: u64,

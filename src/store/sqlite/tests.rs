@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock;
-use crate::engine::io::{SessionId, SessionKey};
+use crate::engine::io::{Claim, Save, SessionId, SessionKey};
 
 const TTL: Duration = Duration::from_secs(100);
 
@@ -54,7 +54,8 @@ impl Fixture {
             epoch,
             count: 1,
         };
-        self.store.save(sessions.map(save).collect());
+        self.store
+            .ask(StoreCommand::Save(sessions.map(save).collect()));
     }
 
     fn ask_claim(&mut self, session: usize) {
@@ -66,7 +67,7 @@ impl Fixture {
             session: SessionId::parse(&format!("{session:0>100}")).unwrap(),
             token: 1,
         };
-        self.store.claim(claim);
+        self.store.ask(StoreCommand::Claim(claim));
     }
 
     /// The next epoch, the count, and whether it was found.
@@ -243,7 +244,7 @@ fn a_full_disk_takes_the_store_down_until_there_is_room() {
     };
     set_max(&f, pages);
     f.save(0..500, 1);
-    f.store.sync();
+    f.store.ask(StoreCommand::Sync);
     let events = f.turn_until_event();
     let [StoreEvent::Down { reason }] = &events[..] else {
         panic!("{events:?}");
@@ -288,7 +289,7 @@ fn a_full_disk_takes_the_store_down_until_there_is_room() {
 fn a_sync_from_before_the_fall_is_not_answered_after_it() {
     let mut f = fixture();
     f.save(0..10, 1);
-    f.store.sync();
+    f.store.ask(StoreCommand::Sync);
     f.store.flush(f.now);
     // However fast the disk is, nobody has asked yet whether it is done.
     f.store.go_down(&rusqlite::Error::InvalidQuery, f.now);
@@ -328,10 +329,10 @@ fn a_sync_finds_out_that_an_older_file_was_written_over_this_one() {
     std::fs::copy(&path, &backup).unwrap();
     f.claim(2);
     f.empty_wal();
-    f.store.sync();
+    f.store.ask(StoreCommand::Sync);
     assert!(matches!(f.turn_until_event()[..], [StoreEvent::Synced]));
     std::fs::copy(&backup, &path).unwrap();
-    f.store.sync();
+    f.store.ask(StoreCommand::Sync);
     let events = f.turn_until_event();
     assert!(
         matches!(

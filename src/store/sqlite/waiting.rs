@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use super::SqliteStore;
-use crate::engine::io::{Claim, Now, Save, StoreEvent};
+use crate::engine::io::{Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 use crate::store::database::OpenError;
 use crate::store::{Remains, SessionStore};
@@ -91,21 +91,9 @@ impl SessionStore for WaitingStore {
         format!("sqlite:{}", self.path.display())
     }
 
-    fn claim(&mut self, claim: Claim) {
+    fn ask(&mut self, command: StoreCommand) {
         if let Some(store) = &mut self.store {
-            store.claim(claim);
-        }
-    }
-
-    fn save(&mut self, batch: Vec<Save>) {
-        if let Some(store) = &mut self.store {
-            store.save(batch);
-        }
-    }
-
-    fn sync(&mut self) {
-        if let Some(store) = &mut self.store {
-            store.sync();
+            store.ask(command);
         }
     }
 

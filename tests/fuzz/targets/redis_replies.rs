@@ -7,7 +7,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sundown::engine::io::{Claim, Refused, Save, SessionId, SessionKey, StoreEvent};
+use sundown::engine::io::{Claim, Refused, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
 use sundown::store::redis::fuzzing::Conversation;
 use sundown_fuzz::{choice, cut, heap};
 
@@ -96,13 +96,15 @@ fn ask(talk: &mut Conversation, asked: u8) -> Vec<u8> {
     for (at, kind) in kinds.into_iter().enumerate() {
         let token = at as u64;
         match kind {
-            0 => talk.claim(Claim {
+            0 => talk.ask(StoreCommand::Claim(Claim {
                 key: key(0),
                 session: session("a"),
                 token,
-            }),
-            1 => talk.save((0..3).map(|slot| save(slot, token)).collect()),
-            2 => talk.sync(),
+            })),
+            1 => talk.ask(StoreCommand::Save(
+                (0..3).map(|slot| save(slot, token)).collect(),
+            )),
+            2 => talk.ask(StoreCommand::Sync),
             _ => talk.ping(),
         }
     }

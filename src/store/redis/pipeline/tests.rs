@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::io::{SessionId, SessionKey};
+use crate::engine::io::{Claim, Save, SessionId, SessionKey};
 use crate::redis::framing::Framing;
 use crate::redis::framing::REPLY_BYTES_MAX;
 use crate::redis::target::Target;
@@ -76,11 +76,11 @@ impl Talk {
 
     fn claim(&mut self, session: &str, token: u64) {
         let session = SessionId::parse(session).unwrap();
-        self.pipeline.claim(Claim {
+        self.ask(StoreCommand::Claim(Claim {
             key: KEY,
             session,
             token,
-        });
+        }));
     }
 
     fn save(&mut self, sessions: &[&str]) {
@@ -90,8 +90,12 @@ impl Talk {
             epoch: 3,
             count: count as u64,
         };
-        self.pipeline
-            .save(sessions.iter().enumerate().map(save).collect());
+        let batch = sessions.iter().enumerate().map(save).collect();
+        self.ask(StoreCommand::Save(batch));
+    }
+
+    fn ask(&mut self, command: StoreCommand) {
+        self.pipeline.ask(command, &mut self.events);
     }
 }
 
@@ -212,10 +216,10 @@ fn answers_in_the_order_of_the_requests() {
     let mut talk = Talk::ready();
     talk.claim("a", 77);
     talk.save(&["x", "y", "z"]);
-    talk.pipeline.sync(&mut talk.events);
+    talk.ask(StoreCommand::Sync);
     talk.claim("b", 78);
     talk.pipeline.exchange_mut().ping();
-    talk.pipeline.sync(&mut talk.events);
+    talk.ask(StoreCommand::Sync);
     assert_eq!(
         talk.said(),
         [
@@ -240,7 +244,7 @@ fn answers_in_the_order_of_the_requests() {
     assert_eq!(talk.answered().len(), 1);
     talk.hear(HELLO).unwrap();
     assert_eq!(talk.answered(), ["Synced"]);
-    talk.pipeline.sync(&mut talk.events);
+    talk.ask(StoreCommand::Sync);
     assert_eq!(talk.answered(), ["Synced"]);
 }
 
@@ -293,7 +297,7 @@ fn loads_lost_scripts_and_repeats_what_was_refused_in_order() {
     let mut talk = Talk::ready();
     talk.claim("a", 1);
     talk.save(&["x"]);
-    talk.pipeline.sync(&mut talk.events);
+    talk.ask(StoreCommand::Sync);
     talk.pipeline.exchange_mut().ping();
     talk.claim("b", 2);
     let first = talk.said();
