@@ -91,8 +91,7 @@ impl Fixture {
         self.store.events.drain(..).collect()
     }
 
-    /// A checkpoint, which takes real time, may have the lock. How long by this clock, which goes
-    /// faster, means nothing.
+    /// A checkpoint takes real time, and none by this clock.
     fn turn_until_event(&mut self) -> Vec<StoreEvent> {
         let mut ready = mio::Events::with_capacity(1);
         loop {
@@ -103,7 +102,9 @@ impl Fixture {
             }
             let wait = Some(Duration::from_millis(1));
             self.poll.poll(&mut ready, wait).unwrap();
-            self.now.instant = self.store.poll_timeout().unwrap().max(self.now.instant);
+            if !self.store.checkpointer.is_busy() {
+                self.now.instant = self.store.poll_timeout().unwrap().max(self.now.instant);
+            }
         }
     }
 
