@@ -22,8 +22,10 @@ use mio::{Events, Poll, Waker};
 use crate::bus::Bus;
 use crate::clock;
 use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
-use crate::engine::Engine;
-use crate::engine::io::{CloseReason, ConnId, Input, Levels, Now, Output, Save, StoreEvent};
+use crate::core::{Core, Shell, Step};
+use crate::engine::io::{
+    CloseReason, ConnId, Input, Levels, Now, Origin, Save, StoreCommand, StoreEvent,
+};
 use crate::engine::message::{Message, ServerMessage};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -45,7 +47,7 @@ pub(crate) use store_log::StoreLog;
 pub(crate) struct EventLoop {
     pub(crate) poll: Poll,
     pub(crate) events: Events,
-    pub(crate) engine: Engine,
+    pub(crate) told: Told,
     pub(crate) connections: Connections,
     pub(crate) listener: Listener,
     pub(crate) admin: Option<Listener>,
@@ -68,16 +70,18 @@ pub(crate) struct EventLoop {
     pub(crate) names: Names,
     /// The page of a path, if pages are served.
     pub(crate) page: Box<Pages>,
-    /// The clock at the beginning of the turn.
-    pub(crate) now: Now,
-    /// The accept queues are shut: whoever is still in one is a stranger to wait for.
-    pub(crate) sweeping: bool,
-    /// The engine has nothing left to do.
-    pub(crate) stopped: bool,
     /// One receive buffer for all connections.
     pub(crate) buffer: Vec<u8>,
     /// Scratch for outgoing payloads.
     pub(crate) scratch: String,
+}
+
+/// What the kernel has told of in this turn, beside sockets.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    woken: bool,
+    store_ready: bool,
+    bus_ready: bool,
 }
 
 /// What other threads ask of the loop.
@@ -90,45 +94,42 @@ pub(crate) struct Requests {
     pub(crate) promises: Promises,
 }
 
-/// Store answers may ask for more of the store (a claim that waited for a save): so often in one
-/// turn, then in the next.
-const STORE_ROUNDS_MAX: usize = 4;
-
 impl EventLoop {
     /// One turn. `false` once all is over. Waits no longer than `timeout`, if there is one.
     ///
     #[doc = include_str!("turn.md")]
-    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
-        self.wait(timeout)?;
-        self.now = clock::now();
-        self.connections.handle_clock(self.now.unix_ms);
-        self.dispatch();
-        let dispatched = clock::instant();
-        self.handle_timers();
-        self.report_levels();
-        self.flush_store();
-        let stored = clock::instant();
-        self.flush_sockets();
-        self.connections.reap();
-        self.count_turn(dispatched, stored);
-        Ok(!self.stopped)
+    pub(crate) fn turn(
+        &mut self,
+        core: &mut Core,
+        timeout: Option<Duration>,
+    ) -> Result<bool, Error> {
+        self.wait(core, timeout)?;
+        let now = clock::now();
+        self.connections.handle_clock(now.unix_ms);
+        self.take_events();
+        let (mut dispatched, mut stored) = (now.instant, now.instant);
+        for step in Step::ALL {
+            core.step(step, now, self);
+            match step {
+                Step::Dispatch => dispatched = clock::instant(),
+                Step::FlushStore => stored = clock::instant(),
+                Step::Timers | Step::Levels | Step::FlushSockets | Step::Reap => {}
+            }
+        }
+        self.count_turn(now.instant, dispatched, stored);
+        Ok(!core.is_stopped())
     }
 
     /// Whether readiness is 200.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.engine.gate().ready && self.has_seats() && !self.listener.is_lost()
+    pub(crate) fn is_ready(&self, core: &Core) -> bool {
+        core.engine().gate().ready && self.has_seats(core) && !self.listener.is_lost()
     }
 
-    /// Whether a shutdown has begun.
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.engine.is_shutting_down()
-    }
-
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+    fn wait(&mut self, core: &Core, timeout: Option<Duration>) -> Result<(), Error> {
         // From the present, not from the last turn, which may be long ago for an embedder.
         let now = clock::instant();
-        let due = self
-            .poll_timeout()
+        let due = core
+            .poll_timeout(self)
             .map(|at| at.saturating_duration_since(now));
         let timeout = timeout.into_iter().chain(due).min();
         match self.poll.poll(&mut self.events, timeout) {
@@ -139,90 +140,40 @@ impl EventLoop {
         }
     }
 
-    /// The earliest deadline; the present if there is work that no event will tell of.
-    fn poll_timeout(&self) -> Option<Instant> {
-        if self.connections.reads_len() > 0 || self.may_accept() {
-            return Some(self.now.instant);
-        }
-        let admin = self.admin.as_ref().and_then(Listener::poll_timeout);
-        [
-            self.engine.poll_timeout(&self.levels()),
-            self.connections.poll_timeout(),
-            self.store.poll_timeout(),
-            self.bus.as_ref().and_then(Bus::poll_timeout),
-            self.listener.poll_timeout(),
-            admin,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    fn dispatch(&mut self) {
-        let (mut store_ready, mut woken, mut bus_ready) = <_>::default();
+    /// What the kernel has told, for the steps of this turn.
+    fn take_events(&mut self) {
+        self.told = Told::default();
         for event in &self.events {
             match Source::of(event.token()) {
                 Source::Listener => self.listener.handle_ready(),
                 Source::Admin => self.admin.iter_mut().for_each(Listener::handle_ready),
-                Source::Waker => woken = true,
-                Source::Store => store_ready = true,
-                Source::Bus => bus_ready = true,
+                Source::Waker => self.told.woken = true,
+                Source::Store => self.told.store_ready = true,
+                Source::Bus => self.told.bus_ready = true,
                 Source::Connection(slot) => self.connections.handle_ready(slot, event),
             }
         }
-        if woken {
-            self.dispatch_requests();
-        }
-        if self.engine.is_shutting_down() {
-            self.requests.promises.close();
-        }
-        if store_ready || woken {
-            self.store.handle_ready(self.now);
-            self.dispatch_store_events();
-        }
-        if bus_ready || woken {
-            let now = self.now.instant;
-            self.bus.iter_mut().for_each(|bus| bus.handle_ready(now));
-            self.dispatch_bus_events();
-        }
-        if woken {
-            self.dispatch_broadcasts();
-        }
-        self.serve_ready();
-        self.accept();
     }
 
-    /// Whether there was any.
-    fn dispatch_store_events(&mut self) -> bool {
-        let mut any = false;
-        while let Some(event) = self.store.poll_event() {
-            self.store_log.tell(&event, self.now.instant);
-            self.count_store_event(&event);
-            self.handle_input(Input::Store(event));
-            any = true;
-        }
-        any
-    }
-
-    fn handle_event(&mut self, conn: ConnId, event: Event<'_>) {
+    fn handle_event(&mut self, core: &mut Core, conn: ConnId, event: Event<'_>) {
         match event {
-            Event::Request(head, body) => self.handle_request(conn, &head, &body),
-            Event::Message(message) => self.handle_message(conn, message),
-            Event::Assembled(payload) => self.handle_message(conn, payload.as_message()),
+            Event::Request(head, body) => self.handle_request(core, conn, &head, &body),
+            Event::Message(message) => self.handle_message(core, conn, message),
+            Event::Assembled(payload) => self.handle_message(core, conn, payload.as_message()),
             Event::PeerClosed { by_frame } => {
-                self.handle_input(Input::PeerClosed { conn, by_frame });
+                core.handle_input(Input::PeerClosed { conn, by_frame }, self);
             }
             Event::Control => {}
-            Event::Gone => self.handle_input(Input::Gone { conn }),
+            Event::Gone => core.handle_input(Input::Gone { conn }, self),
         }
     }
 
-    fn handle_message(&mut self, conn: ConnId, message: Message<'_>) {
+    fn handle_message(&mut self, core: &mut Core, conn: ConnId, message: Message<'_>) {
         self.metrics.messages_received += 1;
-        self.handle_input(Input::Message { conn, message });
+        core.handle_input(Input::Message { conn, message }, self);
     }
 
-    fn handle_request(&mut self, conn: ConnId, head: &Head, body: &[u8]) {
+    fn handle_request(&mut self, core: &mut Core, conn: ConnId, head: &Head, body: &[u8]) {
         let Some(entrance) = self.connections.entrance(conn) else {
             return;
         };
@@ -230,42 +181,42 @@ impl EventLoop {
         if entrance == Entrance::Admin {
             self.listener.look_for_file();
         }
-        let gate = self.engine.gate();
-        let ready = self.is_ready();
+        let gate = core.engine().gate();
+        let ready = self.is_ready(core);
         let decision = match entrance {
             Entrance::Admin => handshake::decide_admin(head, ready, &self.admin_hosts),
             Entrance::Public => handshake::decide(
                 head,
                 &Rules {
                     ready,
-                    upgrades: gate.upgrades && self.has_seats(),
+                    upgrades: gate.upgrades && self.has_seats(core),
                     sessions: gate.sessions,
                     allowed_origins: &self.allowed_origins,
                     accepts: &|path| {
                         let listed = config::lists(&self.paths, path);
-                        self.engine.accepts(path, listed)
+                        core.engine().accepts(path, listed)
                     },
                     page: &self.page,
                 },
             ),
         };
-        let now = self.now.instant;
+        let now = core.now().instant;
         let answer = match decision {
             Decision::Upgrade(upgrade) => {
                 self.count_answer(entrance, 101, true);
                 self.connections.upgrade(conn, &upgrade.response, now);
                 let (protocol, session) = (upgrade.protocol, upgrade.session);
                 self.note_upgrade(conn, head, protocol, session.as_ref());
-                self.handle_input(Input::Opened {
+                let opened = Input::Opened {
                     conn,
                     protocol,
                     session,
-                });
-                return;
+                };
+                return core.handle_input(opened, self);
             }
             Decision::Answer(answer) => answer,
-            Decision::Metrics => self.metrics_page(ready),
-            Decision::Broadcast => return self.broadcast_asked(conn, body),
+            Decision::Metrics => self.metrics_page(core, ready),
+            Decision::Broadcast => return self.broadcast_asked(core, conn, body),
         };
         let is_handshake = entrance == Entrance::Public && handshake::is_handshake(head);
         self.count_answer(entrance, answer.status, is_handshake);
@@ -275,11 +226,105 @@ impl EventLoop {
     }
 
     /// Whether one more client may come in.
-    fn has_seats(&self) -> bool {
-        self.engine.connections() < self.limits.connections_max
+    fn has_seats(&self, core: &Core) -> bool {
+        core.engine().connections() < self.limits.connections_max
+    }
+}
+
+impl Shell for EventLoop {
+    type Entrance = Entrance;
+    const ENTRANCES: &'static [Entrance] = &[Entrance::Public, Entrance::Admin];
+
+    fn dispatch_requests(&mut self, core: &mut Core) {
+        if self.told.woken {
+            self.pass_requests(core);
+        }
+        if core.engine().is_shutting_down() {
+            self.requests.promises.close();
+        }
     }
 
-    /// Whether one more socket may come in there.
+    fn read(&mut self, core: &mut Core) {
+        self.serve_ready(core);
+    }
+
+    fn dispatch_bus(&mut self, core: &mut Core) {
+        if self.told.bus_ready || self.told.woken {
+            let now = core.now().instant;
+            self.bus.iter_mut().for_each(|bus| bus.handle_ready(now));
+            self.dispatch_bus_events(core);
+        }
+        if self.told.woken {
+            self.dispatch_broadcasts(core);
+        }
+    }
+
+    fn handle_bus_timeout(&mut self, core: &mut Core) {
+        let now = core.now().instant;
+        if let Some(bus) = &mut self.bus
+            && bus.poll_timeout().is_some_and(|at| at <= now)
+        {
+            bus.handle_timeout(now);
+            self.dispatch_bus_events(core);
+        }
+    }
+
+    /// After the store, which the way to other nodes follows.
+    fn flush_bus(&mut self, core: &mut Core) {
+        let now = core.now().instant;
+        if let Some(bus) = &mut self.bus {
+            bus.follow(self.store.peer(), now);
+            bus.flush(now);
+            self.dispatch_bus_events(core);
+        }
+    }
+
+    fn handle_store_ready(&mut self, now: Now) {
+        if self.told.store_ready || self.told.woken {
+            self.store.handle_ready(now);
+        }
+    }
+
+    fn handle_store_timeout(&mut self, now: Now) {
+        self.store.handle_timeout(now);
+    }
+
+    fn store_timeout(&self) -> Option<Instant> {
+        self.store.poll_timeout()
+    }
+
+    fn ask(&mut self, command: StoreCommand) {
+        self.count_command(&command);
+        self.store.ask(command);
+    }
+
+    fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent> {
+        let batch = self.store.spill(batch)?;
+        Some(StoreEvent::Spilled { batch, kept: false })
+    }
+
+    fn flush_store(&mut self, now: Now) {
+        self.store.flush(now);
+    }
+
+    fn finish_store(&mut self) {
+        self.store.finish();
+    }
+
+    fn poll_store_event(&mut self, now: Now) -> Option<StoreEvent> {
+        let event = self.store.poll_event()?;
+        self.store_log.tell(&event, now.instant);
+        self.count_store_event(&event);
+        Some(event)
+    }
+
+    fn has_waiting(&self, entrance: Entrance) -> bool {
+        match entrance {
+            Entrance::Public => self.listener.is_ready(),
+            Entrance::Admin => self.admin.as_ref().is_some_and(Listener::is_ready),
+        }
+    }
+
     fn has_room(&self, entrance: Entrance) -> bool {
         let max = match entrance {
             Entrance::Public => self.limits.connections_max + Limits::STRANGERS_MAX,
@@ -288,175 +333,113 @@ impl EventLoop {
         self.connections.len_at(entrance) < max
     }
 
-    fn may_accept(&self) -> bool {
-        let admin = self.admin.as_ref().is_some_and(Listener::is_ready);
-        admin && self.has_room(Entrance::Admin)
-            || self.listener.is_ready() && self.has_room(Entrance::Public)
+    fn make_room(&mut self, entrance: Entrance, now: Instant) {
+        self.connections.make_room(entrance, now);
     }
 
-    fn accept(&mut self) {
-        self.accept_at(Entrance::Public);
-        self.accept_at(Entrance::Admin);
+    fn accept(&mut self, entrance: Entrance, now: Instant) -> bool {
+        let listener = match entrance {
+            Entrance::Public => Some(&mut self.listener),
+            Entrance::Admin => self.admin.as_mut(),
+        };
+        let Some(socket) = listener.and_then(|listener| listener.accept(now)) else {
+            return false;
+        };
+        self.metrics.accepted += u64::from(entrance == Entrance::Public);
+        self.connections
+            .insert(socket, entrance, self.poll.registry(), now);
+        true
     }
 
-    fn accept_at(&mut self, entrance: Entrance) {
-        let now = self.now.instant;
-        for _ in 0..self.limits.accepts_max {
-            let has_room = self.has_room(entrance);
-            let listener = match entrance {
-                Entrance::Public => Some(&mut self.listener),
-                Entrance::Admin => self.admin.as_mut(),
-            };
-            let Some(listener) = listener.filter(|listener| listener.is_ready()) else {
-                return;
-            };
-            if !has_room {
-                return self.connections.make_room(entrance, now);
-            }
-            let Some(socket) = listener.accept(now) else {
-                return;
-            };
-            self.metrics.accepted += u64::from(entrance == Entrance::Public);
-            self.connections
-                .insert(socket, entrance, self.poll.registry(), now);
-        }
-    }
-
-    /// Closes the way in: nobody new gets into the queues, and whoever is there is taken out.
     fn shut_queues(&mut self) {
-        if !self.sweeping {
-            self.sweeping = true;
-            self.listener.shut_queue();
-            self.admin.iter_mut().for_each(Listener::shut_queue);
-        }
-        self.accept();
+        self.listener.shut_queue();
+        self.admin.iter_mut().for_each(Listener::shut_queue);
     }
 
-    fn handle_timers(&mut self) {
-        let now = self.now;
-        self.listener.handle_timeout(now.instant);
+    fn send(&mut self, conn: ConnId, message: &ServerMessage) -> bool {
+        let payload = message.payload(&mut self.scratch);
+        let (binary, reserved) = (message.is_binary(), message.is_reserved());
+        let is_queued = self.connections.send(conn, payload, binary, reserved);
+        if is_queued {
+            self.metrics.messages_sent += 1;
+        } else if let ServerMessage::Broadcast(_) = message {
+            self.broadcast_missed();
+        }
+        is_queued
+    }
+
+    fn close(&mut self, conn: ConnId, reason: &CloseReason, bounded: bool, now: Instant) {
+        self.connections.close(conn, reason, bounded, now);
+    }
+
+    fn fail(&mut self, conn: ConnId, reason: &CloseReason, now: Instant) {
+        self.connections.fail(conn, reason, now);
+    }
+
+    fn finish(&mut self, conn: ConnId, now: Instant) {
+        self.connections.finish(conn, now);
+    }
+
+    fn set_paused(&mut self, conn: ConnId, paused: bool, now: Instant) {
+        self.connections.set_paused(conn, paused, now);
+    }
+
+    fn cut(&mut self, conn: ConnId) {
+        self.connections.cut(conn);
+    }
+
+    fn dismiss_strangers(&mut self, now: Instant) {
+        let answer = Answer::unavailable("try another instance");
+        self.connections.dismiss_strangers(&answer, now);
+    }
+
+    fn publish(&mut self, text: Arc<str>, origin: Origin, now: Instant) {
+        self.pass_on(text, origin, now);
+    }
+
+    fn broadcast_told(&mut self, origin: Origin, told: Option<usize>, core: &Core) {
+        self.count_told(origin, told, core);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {
+        self.listener.handle_timeout(now);
         if let Some(admin) = &mut self.admin {
-            admin.handle_timeout(now.instant);
+            admin.handle_timeout(now);
         }
-        for conn in self.connections.handle_timeout(now.instant) {
-            self.handle_input(Input::Gone { conn });
-        }
-        if self
-            .store
-            .poll_timeout()
-            .is_some_and(|at| at <= now.instant)
-        {
-            self.store.handle_timeout(now);
-            self.dispatch_store_events();
-        }
-        if let Some(bus) = &mut self.bus
-            && bus.poll_timeout().is_some_and(|at| at <= now.instant)
-        {
-            bus.handle_timeout(now.instant);
-            self.dispatch_bus_events();
-        }
-        self.engine.handle_timeout(now);
-        self.perform();
+        self.connections.handle_timeout(now)
     }
 
-    fn report_levels(&mut self) {
-        self.handle_input(Input::Levels(self.levels()));
+    fn poll_timeout(&self) -> Option<Instant> {
+        [
+            self.connections.poll_timeout(),
+            self.bus.as_ref().and_then(Bus::poll_timeout),
+            self.listener.poll_timeout(),
+            self.admin.as_ref().and_then(Listener::poll_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn has_reads(&self) -> bool {
+        self.connections.reads_len() > 0
     }
 
     fn levels(&self) -> Levels {
         Levels {
             unsent: self.connections.unsent_len(),
             unread: self.connections.unread_len(),
-            // Whoever waits in the queue is a stranger, too.
-            sockets: self.connections.len() + usize::from(self.sweeping && self.may_accept()),
+            sockets: self.connections.len(),
             heard_at: self.connections.heard_at(),
             promised: self.requests.promises.len(),
         }
     }
 
-    fn flush_store(&mut self) {
-        for _ in 0..STORE_ROUNDS_MAX {
-            let mut asked = false;
-            while let Some(batch) = self.engine.poll_spill() {
-                asked = true;
-                self.spill(batch);
-            }
-            while let Some(command) = self.engine.poll_store() {
-                asked = true;
-                self.count_command(&command);
-                self.store.ask(command);
-            }
-            self.store.flush(self.now);
-            let answered = self.dispatch_store_events();
-            if !asked && !answered {
-                break;
-            }
-        }
-        if self.stopped {
-            self.store.finish();
-            self.dispatch_store_events();
-        }
+    fn flush(&mut self, now: Instant) {
+        self.connections.flush(now);
     }
 
-    fn flush_sockets(&mut self) {
-        self.flush_bus();
-        self.connections.flush(self.now.instant);
+    fn reap(&mut self) {
+        self.connections.reap();
     }
-
-    fn spill(&mut self, batch: Vec<Save>) {
-        if let Some(batch) = self.store.spill(batch) {
-            let kept = false;
-            self.handle_input(Input::Store(StoreEvent::Spilled { batch, kept }));
-        }
-    }
-
-    fn handle_input(&mut self, input: Input<'_>) {
-        self.engine.handle_input(input, self.now);
-        self.perform();
-    }
-
-    /// Does everything that the engine asks for.
-    fn perform(&mut self) {
-        let now = self.now.instant;
-        while let Some(output) = self.engine.poll_output() {
-            match output {
-                Output::Send { conn, message } => {
-                    let payload = message.payload(&mut self.scratch);
-                    let (binary, reserved) = (message.is_binary(), message.is_reserved());
-                    if self.connections.send(conn, payload, binary, reserved) {
-                        self.metrics.messages_sent += 1;
-                    } else {
-                        if let ServerMessage::Broadcast(_) = message {
-                            self.broadcast_missed();
-                        }
-                        self.connections.fail(conn, &CloseReason::TooSlow, now);
-                        self.engine.handle_input(Input::Gone { conn }, self.now);
-                    }
-                }
-                Output::Close {
-                    conn,
-                    reason,
-                    bounded,
-                } => {
-                    self.connections.close(conn, &reason, bounded, now);
-                }
-                Output::Finish { conn } => self.connections.finish(conn, now),
-                Output::Pause { conn } => self.connections.set_paused(conn, true, now),
-                Output::Resume { conn } => self.connections.set_paused(conn, false, now),
-                Output::Publish { text, origin } => self.publish(text, origin),
-                Output::Broadcast { origin, told } => self.broadcast_told(origin, told),
-                Output::CloseListener => self.shut_queues(),
-                Output::Cut { conn } => self.connections.cut(conn),
-                Output::Stop => {
-                    self.shut_queues();
-                    self.connections.dismiss_strangers(&going(), now);
-                    self.stopped = true;
-                }
-            }
-        }
-    }
-}
-
-fn going() -> Answer {
-    Answer::unavailable("try another instance")
 }

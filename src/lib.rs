@@ -56,7 +56,7 @@
 //! - [`config`]: every setting, with its unit, its default, and what breaks if it is wrong.
 //! - [`engine`]: decides. Clients, sessions, and the shutdown machine ([`engine::shutdown`]); its
 //!   vocabulary is [`engine::io`].
-//! - `event_loop`: performs. It owns the order of the turn.
+//! - `core`: the engine, and the order of the turn; `event_loop`: what it has around it.
 //! - [`net`]: sockets, frames, HTTP. It decides nothing above that.
 //! - [`store`]: where sessions are kept. One interface, three stores.
 //! - [`signals`], [`clock`], [`error`], `metrics`, `report`, `broadcast`, `web`: the rest of the
@@ -83,6 +83,9 @@ mod broadcast;
 mod bus;
 pub mod clock;
 pub mod config;
+// Not for embedders: what the event loop and the simulation share.
+#[doc(hidden)]
+pub mod core;
 pub mod engine;
 pub mod error;
 mod event_loop;

@@ -14,11 +14,12 @@ use crate::broadcast::{self, BroadcastError};
 use crate::bus;
 use crate::clock;
 use crate::config::{Config, Listen};
+use crate::core::Core;
 use crate::engine::Engine;
 use crate::engine::app::Application;
 use crate::engine::shutdown::Outcome;
 use crate::error::Error;
-use crate::event_loop::{Announced, EventLoop, Names, Promises, Requests, StoreLog};
+use crate::event_loop::{Announced, EventLoop, Names, Promises, Requests, StoreLog, Told};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
 use crate::net::handshake::Pages;
@@ -32,6 +33,7 @@ use crate::web;
 /// A server: bound, and served by whichever thread calls [`run`](Self::run) or
 /// [`turn`](Self::turn).
 pub struct Server {
+    core: Core,
     event_loop: EventLoop,
 }
 
@@ -83,9 +85,10 @@ impl Server {
         )?;
         let (requests, broadcasts) = requests(waker, config.limits.broadcasts_max);
         let engine = Engine::new(&config, Box::new(app), rng.random(), now);
+        let core = Core::new(engine, &config.limits, now);
         let event_loop = EventLoop {
             events: Events::with_capacity(EVENTS_MAX),
-            engine,
+            told: Told::default(),
             connections: Connections::new(config.limits),
             listener,
             admin,
@@ -103,14 +106,11 @@ impl Server {
             page: pages(&config),
             paths: config.paths,
             names: Names::default(),
-            now,
-            sweeping: false,
-            stopped: false,
             buffer: vec![0; config.limits.read_bytes_max],
             scratch: String::new(),
             poll,
         };
-        Ok(Self { event_loop })
+        Ok(Self { core, event_loop })
     }
 
     /// Shuts down on these signals, too.
@@ -133,13 +133,13 @@ impl Server {
     /// Whether `GET /readyz` is answered 200: the store answers, there is room for a client, and no
     /// shutdown has begun.
     pub fn is_ready(&self) -> bool {
-        self.event_loop.is_ready()
+        self.event_loop.is_ready(&self.core)
     }
 
     /// Whether a shutdown has been asked for, by a signal or by [`Handle::shutdown`], and the loop
     /// has seen it.
     pub fn is_shutting_down(&self) -> bool {
-        self.event_loop.is_shutting_down()
+        self.core.engine().is_shutting_down()
     }
 
     /// Where sessions are kept, for people, without secrets.
@@ -159,7 +159,7 @@ impl Server {
     ///
     #[doc = include_str!("turn.md")]
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
-        self.event_loop.turn(timeout)
+        self.event_loop.turn(&mut self.core, timeout)
     }
 
     /// Serves until a shutdown is over, and tells how it went. Every socket is closed by then.
@@ -170,7 +170,7 @@ impl Server {
 
     /// How it went, once `turn` has answered `false`.
     pub fn outcome(&self) -> Outcome {
-        self.event_loop.outcome()
+        self.event_loop.outcome(&self.core)
     }
 }
 

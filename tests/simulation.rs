@@ -1,7 +1,7 @@
 //! Goal: whatever peers, network, store and signals do, in whatever order, no acknowledged message
 //! is lost, none is counted twice, and every shutdown is in order and in time.
-//! Method: real engines, each in a loop that keeps the order of `src/event_loop.rs`, with a
-//! network, a store and a clock that are made up, from a seed. Every run first draws what it is
+//! Method: the core of the event loop (`src/core.rs`), over a network, a store and a clock that are
+//! made up, from a seed. Every run first draws what it is
 //! like, then plays; the faults end at some time, and then all must come to rest. A run that fails
 //! prints its seed: `SUNDOWN_SEED=7 make test` plays it again, with every step on standard error.
 //! `SUNDOWN_SOAK=10m make soak` plays new seeds for that time.

@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::EventLoop;
 use crate::broadcast::{self, BroadcastError};
 use crate::bus::BusEvent;
 use crate::clock;
+use crate::core::Core;
 use crate::engine::io::{Broadcast, ConnId, Input, Origin};
 use crate::net::http::Answer;
 
@@ -67,11 +69,11 @@ impl Announced {
 
 impl EventLoop {
     /// `POST /broadcast`. Answered when all clients of this node have been told.
-    pub(super) fn broadcast_asked(&mut self, conn: ConnId, body: &[u8]) {
+    pub(super) fn broadcast_asked(&mut self, core: &mut Core, conn: ConnId, body: &[u8]) {
         match broadcast::message(body) {
             Ok(text) => {
                 self.connections.await_answer(conn);
-                self.broadcast(text, Origin::Operator(conn));
+                self.broadcast(core, text, Origin::Operator(conn));
             }
             Err(error) => {
                 let status = match error {
@@ -81,25 +83,25 @@ impl EventLoop {
                     | BroadcastError::ShuttingDown
                     | BroadcastError::OnlyHere => 503,
                 };
-                self.answer_broadcast(conn, &Answer::error(status, &error.to_string()));
+                self.answer_broadcast(core, conn, &Answer::error(status, &error.to_string()));
             }
         }
     }
 
     /// From other threads: what they have said since the last look.
-    pub(super) fn dispatch_broadcasts(&mut self) {
+    pub(super) fn dispatch_broadcasts(&mut self, core: &mut Core) {
         while let Ok(text) = self.broadcasts.try_recv() {
-            self.broadcast(text, Origin::Handle);
+            self.broadcast(core, text, Origin::Handle);
         }
     }
 
     /// From other nodes, and whether they are in reach.
-    pub(super) fn dispatch_bus_events(&mut self) {
+    pub(super) fn dispatch_bus_events(&mut self, core: &mut Core) {
         let Some(mut bus) = self.bus.take() else {
             return;
         };
         // What other nodes have said waits in Redis while too much waits here.
-        while self.engine.has_room_for_broadcasts()
+        while core.engine().has_room_for_broadcasts()
             && let Some(event) = bus.poll_event()
         {
             match event {
@@ -115,7 +117,7 @@ impl EventLoop {
                 }
                 BusEvent::Heard(Ok(text)) => {
                     self.metrics.broadcasts.remote += 1;
-                    self.tell_all(text, Origin::Node);
+                    self.tell_all(core, text, Origin::Node);
                 }
                 BusEvent::Heard(Err(error)) => {
                     // Once: whoever else is on the channel may say much.
@@ -128,20 +130,11 @@ impl EventLoop {
         }
         self.requests.promises.set_reach(bus.is_up());
         self.bus = Some(bus);
-        self.answer_announced();
-    }
-
-    /// After the store, which the way to other nodes follows.
-    pub(super) fn flush_bus(&mut self) {
-        if let Some(bus) = &mut self.bus {
-            bus.follow(self.store.peer(), self.now.instant);
-            bus.flush(self.now.instant);
-            self.dispatch_bus_events();
-        }
+        self.answer_announced(core);
     }
 
     /// How many were told, for whoever asked.
-    pub(super) fn broadcast_told(&mut self, origin: Origin, told: Option<usize>) {
+    pub(super) fn count_told(&mut self, origin: Origin, told: Option<usize>, core: &Core) {
         let broadcasts = &mut self.metrics.broadcasts;
         // One goes after the other: whoever was missed since the last was missed by this one.
         let missed = std::mem::take(&mut broadcasts.missed);
@@ -161,21 +154,20 @@ impl EventLoop {
             Some(told) => {
                 self.announced
                     .handle_told(conn, told.saturating_sub(missed));
-                self.answer_announced();
+                self.answer_announced(core);
             }
-            None if self.engine.is_shutting_down() => {
-                self.answer_broadcast(conn, &Answer::unavailable("shutting down"));
+            None if core.engine().is_shutting_down() => {
+                self.answer_broadcast(core, conn, &Answer::unavailable("shutting down"));
             }
             None => {
                 let answer = Answer::unavailable("too many broadcasts wait already");
-                self.answer_broadcast(conn, &answer);
+                self.answer_broadcast(core, conn, &answer);
             }
         }
     }
 
     /// To the other nodes, now that it begins here.
-    pub(super) fn publish(&mut self, text: Arc<str>, origin: Origin) {
-        let now = self.now.instant;
+    pub(super) fn pass_on(&mut self, text: Arc<str>, origin: Origin, now: Instant) {
         let taken = self.bus.as_mut().map(|bus| bus.publish(text, now));
         let published = match taken {
             None => Some(true),
@@ -188,7 +180,7 @@ impl EventLoop {
         self.announced.handle_begun(origin, published);
     }
 
-    fn answer_announced(&mut self) {
+    fn answer_announced(&mut self, core: &Core) {
         while let Some((conn, told, published)) = self.announced.poll_answer() {
             let answer = if published {
                 Answer::object(200, &format!("{{\"queued\":{told}}}\n"))
@@ -198,7 +190,7 @@ impl EventLoop {
                     "queued for {told} {clients} of this node only: other nodes are out of reach"
                 ))
             };
-            self.answer_broadcast(conn, &answer);
+            self.answer_broadcast(core, conn, &answer);
         }
     }
 
@@ -207,21 +199,21 @@ impl EventLoop {
         self.metrics.broadcasts.missed += 1;
     }
 
-    fn broadcast(&mut self, text: Arc<str>, origin: Origin) {
+    fn broadcast(&mut self, core: &mut Core, text: Arc<str>, origin: Origin) {
         self.metrics.broadcasts.local += 1;
-        self.tell_all(text, origin);
+        self.tell_all(core, text, origin);
     }
 
-    fn tell_all(&mut self, text: Arc<str>, origin: Origin) {
+    fn tell_all(&mut self, core: &mut Core, text: Arc<str>, origin: Origin) {
         self.metrics.broadcasts.watch.start(clock::instant());
-        self.handle_input(Input::Broadcast(Broadcast { text, origin }));
+        core.handle_input(Input::Broadcast(Broadcast { text, origin }), self);
     }
 
-    fn answer_broadcast(&mut self, conn: ConnId, answer: &Answer) {
+    fn answer_broadcast(&mut self, core: &Core, conn: ConnId, answer: &Answer) {
         let (number, status) = (conn.generation, answer.status);
         log::debug!("connection {number}: {status} for POST /broadcast");
         self.metrics.answered("admin", answer.status, false);
         self.connections
-            .answer(conn, answer, true, self.now.instant);
+            .answer(conn, answer, true, core.now().instant);
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bus::Bus;
 use crate::clock;
+use crate::core::Core;
 use crate::engine::io::{Refused, StoreCommand, StoreEvent};
 use crate::engine::shutdown::PHASES;
 use crate::metrics::{Levels, StoreState};
@@ -27,8 +28,8 @@ impl EventLoop {
     }
 
     /// The turn is over: when what came in had been dealt with, and when the store had its share.
-    pub(super) fn count_turn(&self, dispatched: Instant, stored: Instant) {
-        let (begin, end) = (self.now.instant, clock::instant());
+    pub(super) fn count_turn(&self, begin: Instant, dispatched: Instant, stored: Instant) {
+        let end = clock::instant();
         let since = |from, to: Instant| to.saturating_duration_since(from);
         let lasted = since(begin, end);
         self.metrics.turned(lasted);
@@ -79,14 +80,14 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn metrics_page(&self, ready: bool) -> Answer {
-        let tally = self.connections.tally();
+    pub(super) fn metrics_page(&self, core: &Core, ready: bool) -> Answer {
+        let (tally, engine) = (self.connections.tally(), core.engine());
         let (body, media_type) = self.metrics.page(&Levels {
-            connections: self.engine.connections(),
+            connections: engine.connections(),
             sockets: self.connections.len(),
-            sessions: self.engine.sessions(),
-            unsaved_sessions: self.engine.unsaved(),
-            waiting_replies: self.engine.waiting_replies(),
+            sessions: engine.sessions(),
+            unsaved_sessions: engine.unsaved(),
+            waiting_replies: engine.waiting_replies(),
             ready_connections: self.connections.unread_len(),
             outbound_bytes: self.connections.unsent_bytes(),
             received_bytes: tally.received_bytes,
@@ -97,8 +98,8 @@ impl EventLoop {
             is_linked: self.bus.as_ref().is_some_and(Bus::is_up),
             ready,
             phases: &PHASES,
-            phase: self.engine.phase(),
-            lasted: &self.engine.phases_lasted(self.now.instant),
+            phase: engine.phase(),
+            lasted: &engine.phases_lasted(core.now().instant),
         });
         Answer {
             status: 200,

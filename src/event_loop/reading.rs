@@ -4,6 +4,7 @@
 //! It owns what a read and a message cost of a budget. It decides nothing about what was read.
 
 use super::EventLoop;
+use crate::core::Core;
 use crate::engine::io::ConnId;
 use crate::net::intake::Intake;
 
@@ -11,14 +12,14 @@ impl EventLoop {
     /// Gives each connection that has something new one read, and of those that have more than that
     /// as many as fit a small slice: then `poll` is asked again, so that whoever sends little waits
     /// for one slice, and not for all who send much. What is left keeps its place.
-    pub(super) fn serve_ready(&mut self) {
+    pub(super) fn serve_ready(&mut self, core: &mut Core) {
         let mut budget = self.limits.turn_bytes_max;
         for _ in 0..self.connections.ready_len() {
             if budget == 0 {
                 break;
             }
             if let Some(conn) = self.connections.next_ready() {
-                budget = budget.saturating_sub(self.serve(conn));
+                budget = budget.saturating_sub(self.serve(core, conn));
             }
         }
         let mut slice = self.limits.slice_bytes_max;
@@ -27,7 +28,7 @@ impl EventLoop {
                 break;
             }
             if let Some(conn) = self.connections.next_in_backlog() {
-                slice = slice.saturating_sub(self.serve(conn));
+                slice = slice.saturating_sub(self.serve(core, conn));
             }
         }
         // A slice of their own: their sockets count until they have been read to the end.
@@ -37,33 +38,32 @@ impl EventLoop {
                 return;
             }
             if let Some(conn) = self.connections.next_leaving() {
-                slice = slice.saturating_sub(self.serve(conn));
+                slice = slice.saturating_sub(self.serve(core, conn));
             }
         }
     }
 
     /// One read, and all that comes of it. Answers what it has cost of the turn's budget.
-    fn serve(&mut self, conn: ConnId) -> usize {
+    fn serve(&mut self, core: &mut Core, conn: ConnId) -> usize {
+        let now = core.now().instant;
         let mut buffer = std::mem::take(&mut self.buffer);
-        let (len, ended) = self.connections.fill(conn, &mut buffer, self.now.instant);
+        let (len, ended) = self.connections.fill(conn, &mut buffer, now);
         let mut cost = READ_COST_BYTES + len;
         let mut input = Intake::new(&mut buffer[..len]);
         let mut events = 0;
         while events < EVENTS_MAX
-            && let Some(event) = self
-                .connections
-                .next_event(conn, &mut input, self.now.instant)
+            && let Some(event) = self.connections.next_event(conn, &mut input, now)
         {
             events += 1;
             cost += EVENT_COST_BYTES;
-            self.handle_event(conn, event);
+            self.handle_event(core, conn, event);
         }
         let (used, lent) = (len - input.rest().len(), input.frames());
         if events == EVENTS_MAX {
             self.connections.hold_back(conn, input.rest());
         }
         if let Some(event) = ended {
-            self.handle_event(conn, event);
+            self.handle_event(core, conn, event);
         }
         self.connections.served(conn, used, lent);
         self.buffer = buffer;

@@ -1,15 +1,17 @@
-//! A node: a place where one process after the other runs a real engine, with the loop around it
-//! that `src/event_loop.rs` is: the same seven steps, in the same order, over fake sockets.
+//! A node: a place where one process after the other runs the core of `src/core.rs`, over fake
+//! sockets and a fake store. It keeps the book of what goes in and what comes out.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
+use sundown::core::{Core, Shell, Step};
 use sundown::engine::Engine;
 use sundown::engine::io::{
-    CloseReason, ConnId, Input, Levels, Output, Refused, Save, SessionId, StoreCommand, StoreEvent,
+    CloseReason, ConnId, Input, Levels, Now, Output, Protocol, Refused, Save, SessionId,
+    SessionKey, StoreCommand, StoreEvent,
 };
-use sundown::engine::message::Message;
+use sundown::engine::message::{Message, ServerMessage};
 use sundown::engine::shutdown::{Outcome, Request, Trigger};
 use sundown::{Application, Context};
 
@@ -65,25 +67,41 @@ impl Application for Counter {
 
 /// One life of a node.
 pub(crate) struct Process {
-    name: String,
     pub(crate) life: u32,
-    engine: Engine,
+    core: Core,
+    pub(crate) parts: Parts,
+    idle_turns: VecDeque<Instant>,
+    /// It is killed after so many steps of its next turn.
+    pub(crate) dies_after: Option<usize>,
+}
+
+/// What a process has beside its core, and the book that is kept of both.
+pub(crate) struct Parts {
+    name: String,
     calls: Receiver<Call>,
     sockets: Sockets,
     pub(crate) link: Link,
     book: Book,
     accept_queue: VecDeque<SockId>,
+    is_shut: bool,
     /// What the kernel has said since the last turn: `true` is readable, `false` writable.
     ready: Vec<(SockId, bool)>,
     pub(crate) signals: Vec<Trigger>,
-    is_sweeping: bool,
-    is_stopped: bool,
     signals_read: u32,
     /// Something has happened in this turn.
     progress: bool,
-    idle_turns: VecDeque<Instant>,
-    /// It is killed before this step of its next turn.
-    pub(crate) dies_at: Option<u32>,
+    /// The phase that the book knows of.
+    phase: &'static str,
+    /// This message has just been handed over.
+    handed_over: Option<(ConnId, Ask)>,
+    /// The claim of this session has just been refused.
+    refused_claim: Option<SessionKey>,
+}
+
+/// The parts in the world, for one turn.
+struct Attached<'a> {
+    parts: &'a mut Parts,
+    common: &'a mut Common,
 }
 
 /// What came of a turn.
@@ -98,427 +116,422 @@ pub(crate) enum Turned {
 /// Turns in a second in which nothing happens: timers, and walks over all clients in slices.
 const IDLE_TURNS_MAX: usize = 200;
 
-/// As in the loop.
-const STORE_ROUNDS_MAX: usize = 4;
-
 impl Process {
     pub(crate) fn new(common: &mut Common, node: usize, life: u32) -> Self {
         let (sender, calls) = mpsc::channel();
         let seed = common.dice.seed();
+        let (config, now) = (&common.options.config, common.now);
+        let engine = Engine::new(config, Box::new(Counter(sender)), seed, now);
+        let phase = engine.phase();
         let name = format!("node {node}.{life}");
         Self {
-            engine: Engine::new(
-                &common.options.config,
-                Box::new(Counter(sender)),
-                seed,
-                common.now,
-            ),
-            calls,
-            sockets: Sockets::new(common.options.config.limits),
-            link: Link::new(common, node, life),
-            book: Book::new(name.clone(), common),
-            name,
+            core: Core::new(engine, &config.limits, now),
             life,
-            accept_queue: VecDeque::new(),
-            ready: Vec::new(),
-            signals: Vec::new(),
-            is_sweeping: false,
-            is_stopped: false,
-            signals_read: 0,
-            progress: false,
             idle_turns: VecDeque::new(),
-            dies_at: None,
+            dies_after: None,
+            parts: Parts {
+                calls,
+                sockets: Sockets::new(config.limits),
+                link: Link::new(common, node, life),
+                book: Book::new(name.clone(), common),
+                name,
+                accept_queue: VecDeque::new(),
+                is_shut: false,
+                ready: Vec::new(),
+                signals: Vec::new(),
+                signals_read: 0,
+                progress: false,
+                phase,
+                handed_over: None,
+                refused_claim: None,
+            },
         }
     }
 
     /// A connection has come; `false`: it is not let in.
     pub(crate) fn handle_connect(&mut self, sock: SockId) -> bool {
-        if !self.is_sweeping {
-            self.accept_queue.push_back(sock);
+        let parts = &mut self.parts;
+        if !parts.is_shut {
+            parts.accept_queue.push_back(sock);
         }
-        !self.is_sweeping
+        !parts.is_shut
     }
 
     pub(crate) fn handle_ready(&mut self, sock: SockId, readable: bool) {
-        self.ready.push((sock, readable));
+        self.parts.ready.push((sock, readable));
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        self.engine.outcome().timeline.began.is_some()
+        self.core.engine().is_shutting_down()
     }
 
     /// It serves, and its store has all that it has.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.engine.gate().ready && self.engine.unsaved() == 0
+        let engine = self.core.engine();
+        engine.gate().ready && engine.unsaved() == 0
     }
 
     /// The store has lost all its records.
     pub(crate) fn records_lost(&mut self) {
-        self.book.records_lost();
+        self.parts.book.records_lost();
     }
 
     /// The store holds all that is open here.
     pub(crate) fn is_stored(&self, common: &Common) -> bool {
-        self.book.is_stored(common)
+        self.parts.book.is_stored(common)
     }
 
     pub(crate) fn describe(&self) -> String {
+        let engine = self.core.engine();
         format!(
             "{}: {} connections, {} sockets, {} unsaved, {:?}",
-            self.name,
-            self.engine.connections(),
-            self.sockets.len(),
-            self.engine.unsaved(),
-            self.engine.outcome().timeline
+            self.parts.name,
+            engine.connections(),
+            self.parts.sockets.len(),
+            engine.unsaved(),
+            engine.outcome().timeline
         )
     }
 
-    /// One turn: dispatch, timers, levels, flush, reap.
     pub(crate) fn turn(&mut self, common: &mut Common) -> Turned {
-        self.progress = !self.ready.is_empty() || !self.signals.is_empty();
-        let steps: [fn(&mut Self, &mut Common); 7] = [
-            Self::dispatch,
-            Self::handle_timers,
-            Self::report_levels,
-            Self::flush_store,
-            Self::flush_sockets,
-            Self::reap,
-            Self::check,
-        ];
-        for (number, step) in steps.into_iter().enumerate() {
-            if self.dies_at == Some(number as u32) {
-                return Turned::Killed;
-            }
-            step(self, common);
+        let now = common.now;
+        let parts = &mut self.parts;
+        parts.progress = !parts.ready.is_empty() || !parts.signals.is_empty();
+        let mut shell = Attached { parts, common };
+        shell.take_events();
+        for step in Step::ALL
+            .into_iter()
+            .take(self.dies_after.unwrap_or(usize::MAX))
+        {
+            self.core.step(step, now, &mut shell);
         }
-        if self.is_stopped {
-            let outcome = self.engine.outcome();
-            self.book.stopped(common, &outcome);
+        if self.dies_after.is_some() {
+            return Turned::Killed;
+        }
+        let at = self.core.poll_timeout(&shell);
+        shell.look_at_phases(self.core.engine());
+        if shell.parts.progress {
+            self.idle_turns.clear();
+        } else {
+            self.check_idle(now.instant);
+        }
+        if self.core.is_stopped() {
+            let outcome = self.core.engine().outcome();
+            self.parts.book.stopped(common, &outcome);
             return Turned::Stopped(Box::new(outcome));
         }
-        Turned::Again(self.poll_timeout(common))
+        Turned::Again(at)
     }
 
-    fn poll_timeout(&self, common: &Common) -> Option<Instant> {
-        if self.sockets.reads_len() > 0 || !self.accept_queue.is_empty() {
-            return Some(common.now.instant);
+    fn check_idle(&mut self, now: Instant) {
+        let turns = &mut self.idle_turns;
+        turns.push_back(now);
+        while turns
+            .front()
+            .is_some_and(|at| now - *at > Duration::from_secs(1))
+        {
+            turns.pop_front();
         }
-        [
-            self.engine.poll_timeout(&self.levels()),
-            self.sockets.poll_timeout(),
-            self.link.poll_timeout(common),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let (name, turns) = (&self.parts.name, turns.len());
+        assert!(
+            turns <= IDLE_TURNS_MAX,
+            "{name}: turns in which nothing happens: {turns} in a second"
+        );
+    }
+}
+
+impl Attached<'_> {
+    fn take_events(&mut self) {
+        for (sock, readable) in std::mem::take(&mut self.parts.ready) {
+            self.parts.sockets.handle_ready(self.common, sock, readable);
+        }
     }
 
-    fn dispatch(&mut self, common: &mut Common) {
-        for (sock, readable) in std::mem::take(&mut self.ready) {
-            self.sockets.handle_ready(common, sock, readable);
+    fn say(&mut self, words: impl FnOnce() -> String) {
+        let name = &self.parts.name;
+        self.common.say(|| format!("{name}: {}", words()));
+    }
+
+    fn handle_brought(&mut self, core: &mut Core, conn: ConnId, brought: Brought) {
+        self.parts.progress = true;
+        self.say(|| format!("{conn:?} brings {brought:?}"));
+        match brought {
+            Brought::Request { protocol, session } => {
+                let gate = core.engine().gate();
+                // As `net::handshake` decides.
+                let needs_store = session.is_some() || protocol == Protocol::V1;
+                if !gate.upgrades || needs_store && !gate.sessions {
+                    self.common.seen.note("refused with 503");
+                    return self.parts.sockets.refuse(self.common, conn);
+                }
+                self.parts.sockets.upgrade(conn);
+                self.parts.book.opened(conn, protocol, session.clone());
+                let opened = Input::Opened {
+                    conn,
+                    protocol,
+                    session,
+                };
+                core.handle_input(opened, self);
+            }
+            Brought::Message(ask) => {
+                let Ask { index, text, close } = ask;
+                let words = format!("{index} {text} {}", u8::from(close));
+                let message = Message::Text(&words);
+                self.parts.handed_over = Some((conn, ask));
+                core.handle_input(Input::Message { conn, message }, self);
+            }
+            Brought::PeerClosed { by_frame } => {
+                self.parts.book.peer_closed(conn);
+                core.handle_input(Input::PeerClosed { conn, by_frame }, self);
+            }
+            Brought::Gone => {
+                self.parts.book.gone(conn);
+                core.handle_input(Input::Gone { conn }, self);
+            }
         }
-        for trigger in std::mem::take(&mut self.signals) {
-            common.say(|| format!("{}: {trigger}", self.name));
-            self.signals_read += 1;
-            let at = common.now.instant;
-            let repeats = self.engine.outcome().repeats;
-            self.handle_input(common, Input::Shutdown(Request { trigger, at }));
-            if self.engine.outcome().repeats > repeats {
-                common.seen.note("signals that are one");
-                self.signals_read -= 1;
+    }
+
+    fn look_at_phases(&mut self, engine: &Engine) {
+        if engine.is_shutting_down() {
+            self.parts.phase = engine.phase();
+            let (outcome, unsaved) = (engine.outcome(), engine.unsaved());
+            self.parts.book.turned(self.common, &outcome, unsaved);
+        }
+    }
+}
+
+impl Shell for Attached<'_> {
+    type Entrance = ();
+    const ENTRANCES: &'static [()] = &[()];
+
+    fn dispatch_requests(&mut self, core: &mut Core) {
+        for trigger in std::mem::take(&mut self.parts.signals) {
+            self.say(|| trigger.to_string());
+            self.parts.signals_read += 1;
+            let at = core.now().instant;
+            let repeats = core.engine().outcome().repeats;
+            core.handle_input(Input::Shutdown(Request { trigger, at }), self);
+            if core.engine().outcome().repeats > repeats {
+                self.common.seen.note("signals that are one");
+                self.parts.signals_read -= 1;
                 continue;
             }
-            common.seen.note(match self.signals_read {
+            self.common.seen.note(match self.parts.signals_read {
                 1 => "first signal",
                 2 => "second signal",
                 _ => "third signal",
             });
         }
-        self.link.handle_ready(common);
-        self.dispatch_store_events(common);
-        self.serve_ready(common);
-        self.accept(common);
     }
 
-    fn dispatch_store_events(&mut self, common: &mut Common) -> bool {
-        let mut any = false;
-        while let Some(event) = self.link.poll_event() {
-            common.say(|| format!("{}: {event:?}", self.name));
-            self.book.answered(common, &event);
-            let mut refused_claim = None;
-            if let StoreEvent::Refused { request, .. } = &event
-                && let Refused::Claim(key) = request
-            {
-                refused_claim = Some(*key);
-            }
-            self.handle_input(common, Input::Store(event));
-            if let Some(key) = refused_claim {
-                self.book.check_told(key);
-            }
-            any = true;
-        }
-        self.progress |= any;
-        any
-    }
-
-    fn serve_ready(&mut self, common: &mut Common) {
-        let mut budget = common.options.turn_frames_max;
-        for _ in 0..self.sockets.reads_len() {
+    fn read(&mut self, core: &mut Core) {
+        let mut budget = self.common.options.turn_frames_max;
+        for _ in 0..self.parts.sockets.reads_len() {
             if budget == 0 {
                 return;
             }
-            let Some(conn) = self.sockets.next_ready() else {
+            let Some(conn) = self.parts.sockets.next_ready() else {
                 return;
             };
-            let frames = common.options.read_frames_max;
-            for _ in 0..common.dice.among(1, frames) {
+            let frames = self.common.options.read_frames_max;
+            for _ in 0..self.common.dice.among(1, frames) {
                 budget = budget.saturating_sub(1);
-                if let Some(brought) = self.sockets.next_brought(common, conn) {
-                    self.handle_brought(common, conn, brought);
+                if let Some(brought) = self.parts.sockets.next_brought(self.common, conn) {
+                    self.handle_brought(core, conn, brought);
                 }
             }
-            self.sockets.put_back(conn);
+            self.parts.sockets.put_back(conn);
         }
     }
 
-    fn handle_brought(&mut self, common: &mut Common, conn: ConnId, brought: Brought) {
-        self.progress = true;
-        common.say(|| format!("{}: {conn:?} brings {brought:?}", self.name));
-        match brought {
-            Brought::Request { protocol, session } => {
-                let gate = self.engine.gate();
-                // As `net::handshake` decides.
-                let needs_store =
-                    session.is_some() || protocol == sundown::engine::io::Protocol::V1;
-                if !gate.upgrades || needs_store && !gate.sessions {
-                    common.seen.note("refused with 503");
-                    return self.sockets.refuse(common, conn);
-                }
-                self.sockets.upgrade(conn);
-                self.book.opened(conn, protocol, session.clone());
-                self.handle_input(
-                    common,
-                    Input::Opened {
-                        conn,
-                        protocol,
-                        session,
-                    },
-                );
-            }
-            Brought::Message(Ask { index, text, close }) => {
-                let words = format!("{index} {text} {}", u8::from(close));
-                let message = Message::Text(&words);
-                // The replies that leave at once are looked at after the call that made them.
-                self.engine
-                    .handle_input(Input::Message { conn, message }, common.now);
-                let calls: Vec<Call> = self.calls.try_iter().collect();
-                self.book.message(common, conn, index, &calls);
-                if close && !calls.is_empty() {
-                    common.seen.note("closed by the service");
-                    self.book.app_closes(conn);
-                }
-                self.perform(common);
-            }
-            Brought::PeerClosed { by_frame } => {
-                self.book.peer_closed(conn);
-                self.handle_input(common, Input::PeerClosed { conn, by_frame });
-            }
-            Brought::Gone => self.handle_gone(common, conn),
+    fn handle_store_ready(&mut self, _now: Now) {
+        self.parts.link.handle_ready(self.common);
+    }
+
+    fn handle_store_timeout(&mut self, _now: Now) {
+        self.parts.link.handle_timeout(self.common);
+    }
+
+    fn store_timeout(&self) -> Option<Instant> {
+        self.parts.link.poll_timeout(self.common)
+    }
+
+    fn ask(&mut self, command: StoreCommand) {
+        self.parts.progress = true;
+        self.say(|| format!("asks {command:?}"));
+        self.parts.book.asked(&command);
+        self.parts.link.ask(command);
+    }
+
+    fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent> {
+        self.parts.progress = true;
+        self.say(|| format!("asks Spill({batch:?})"));
+        self.parts.book.spill_asked(&batch);
+        let batch = self.parts.link.spill(self.common, batch)?;
+        let event = StoreEvent::Spilled { batch, kept: false };
+        self.parts.book.answered(self.common, &event);
+        Some(event)
+    }
+
+    fn flush_store(&mut self, _now: Now) {
+        self.parts.link.flush(self.common);
+    }
+
+    fn poll_store_event(&mut self, _now: Now) -> Option<StoreEvent> {
+        if let Some(key) = self.parts.refused_claim.take() {
+            self.parts.book.check_told(key);
         }
-    }
-
-    fn handle_gone(&mut self, common: &mut Common, conn: ConnId) {
-        self.book.gone(conn);
-        self.handle_input(common, Input::Gone { conn });
-    }
-
-    fn accept(&mut self, common: &mut Common) {
-        for _ in 0..common.options.config.limits.accepts_max {
-            let Some(sock) = self.accept_queue.pop_front() else {
-                return;
-            };
-            self.progress = true;
-            self.sockets.insert(common, sock);
+        let event = self.parts.link.poll_event()?;
+        self.parts.progress = true;
+        self.say(|| format!("{event:?}"));
+        self.parts.book.answered(self.common, &event);
+        if let StoreEvent::Refused { request, .. } = &event
+            && let Refused::Claim(key) = request
+        {
+            self.parts.refused_claim = Some(*key);
         }
+        Some(event)
     }
 
-    fn shut_queue(&mut self, common: &mut Common) {
-        self.is_sweeping = true;
-        self.accept(common);
+    fn has_waiting(&self, (): ()) -> bool {
+        !self.parts.accept_queue.is_empty()
     }
 
-    fn handle_timers(&mut self, common: &mut Common) {
-        let now = common.now.instant;
-        for conn in self.sockets.handle_timeout(now) {
-            common.seen.note("peer did not close in time");
-            self.handle_gone(common, conn);
+    fn has_room(&self, (): ()) -> bool {
+        true
+    }
+
+    fn make_room(&mut self, (): (), _now: Instant) {}
+
+    fn accept(&mut self, (): (), _now: Instant) -> bool {
+        let sock = self.parts.accept_queue.pop_front();
+        self.parts.progress |= sock.is_some();
+        if let Some(sock) = sock {
+            self.parts.sockets.insert(self.common, sock);
         }
-        if self.link.poll_timeout(common).is_some_and(|at| at <= now) {
-            self.link.handle_timeout(common);
-            self.dispatch_store_events(common);
-        }
-        self.engine.handle_timeout(common.now);
-        self.perform(common);
+        sock.is_some()
     }
 
-    fn report_levels(&mut self, common: &mut Common) {
-        let levels = Input::Levels(self.levels());
-        self.engine.handle_input(levels, common.now);
-        // Whether the store was given up is decided here: the goodbyes' totals depend on it.
-        self.look_at_phases(common);
-        self.perform(common);
+    fn shut_queues(&mut self) {
+        self.parts.is_shut = true;
+    }
+
+    fn send(&mut self, conn: ConnId, message: &ServerMessage) -> bool {
+        self.parts.sockets.send(self.common, conn, message.clone())
+    }
+
+    fn close(&mut self, conn: ConnId, reason: &CloseReason, bounded: bool, _now: Instant) {
+        let sockets = &mut self.parts.sockets;
+        sockets.close(self.common, conn, reason, bounded);
+    }
+
+    fn fail(&mut self, conn: ConnId, reason: &CloseReason, _now: Instant) {
+        self.parts.sockets.fail(self.common, conn, reason);
+        self.parts.book.too_slow(conn);
+    }
+
+    fn finish(&mut self, conn: ConnId, _now: Instant) {
+        self.parts.sockets.finish(self.common, conn);
+    }
+
+    fn set_paused(&mut self, conn: ConnId, paused: bool, _now: Instant) {
+        self.parts.sockets.set_paused(self.common, conn, paused);
+    }
+
+    fn cut(&mut self, conn: ConnId) {
+        self.parts.sockets.cut(conn);
+    }
+
+    fn dismiss_strangers(&mut self, _now: Instant) {
+        self.parts.sockets.dismiss_strangers(self.common);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {
+        let lost = self.parts.sockets.handle_timeout(now);
+        for conn in &lost {
+            self.common.seen.note("peer did not close in time");
+            self.parts.book.gone(*conn);
+        }
+        lost
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.parts.sockets.poll_timeout()
+    }
+
+    fn has_reads(&self) -> bool {
+        self.parts.sockets.reads_len() > 0
     }
 
     fn levels(&self) -> Levels {
+        let sockets = &self.parts.sockets;
         Levels {
-            unsent: self.sockets.unsent_len(),
-            unread: self.sockets.ready_len(),
-            sockets: self.sockets.len()
-                + usize::from(self.is_sweeping && !self.accept_queue.is_empty()),
-            heard_at: self.sockets.heard_at,
+            unsent: sockets.unsent_len(),
+            unread: sockets.ready_len(),
+            sockets: sockets.len(),
+            heard_at: sockets.heard_at,
             promised: 0,
         }
     }
 
-    fn flush_store(&mut self, common: &mut Common) {
-        for _ in 0..STORE_ROUNDS_MAX {
-            let mut asked = false;
-            while let Some(batch) = self.engine.poll_spill() {
-                asked = true;
-                self.spill(common, batch);
+    fn flush(&mut self, _now: Instant) {
+        self.parts.progress |= self.parts.sockets.flush(self.common);
+        let clients = self.common.options.clients.iter();
+        let texts_max = clients.map(|client| client.text_max).max().unwrap_or(0);
+        let bytes = self.parts.sockets.unsent_bytes_max();
+        self.parts.book.check_outbound(bytes, texts_max);
+    }
+
+    fn reap(&mut self) {
+        self.parts.sockets.reap(self.common);
+    }
+
+    /// What the book must know before it looks at what comes of an input.
+    fn observe(&mut self, engine: &Engine) {
+        if let Some((conn, ask)) = self.parts.handed_over.take() {
+            let calls: Vec<Call> = self.parts.calls.try_iter().collect();
+            let book = &mut self.parts.book;
+            book.message(self.common, conn, ask.index, &calls);
+            if ask.close && !calls.is_empty() {
+                self.common.seen.note("closed by the service");
+                book.app_closes(conn);
             }
-            while let Some(command) = self.engine.poll_store() {
-                asked = true;
-                self.ask(common, command);
+        }
+        // Whether the store was given up: the goodbyes' totals depend on it.
+        if engine.phase() != self.parts.phase {
+            self.look_at_phases(engine);
+        }
+    }
+
+    fn observe_output(&mut self, output: &Output) {
+        self.parts.progress = true;
+        self.say(|| format!("{output:?}"));
+        let (parts, common) = (&mut *self.parts, &mut *self.common);
+        let book = &mut parts.book;
+        match output {
+            // The connection may have been over when this was decided.
+            Output::Send { conn, message } if book.is_open(*conn) => {
+                book.sent(common, *conn, message);
             }
-            self.progress |= asked;
-            self.link.flush(common);
-            let answered = self.dispatch_store_events(common);
-            if !asked && !answered {
-                break;
+            Output::Close { conn, reason, .. } if book.is_open(*conn) => {
+                book.closed(common, *conn, reason);
             }
-        }
-    }
-
-    fn ask(&mut self, common: &mut Common, command: StoreCommand) {
-        common.say(|| format!("{}: asks {command:?}", self.name));
-        self.book.asked(&command);
-        self.link.ask(command);
-    }
-
-    fn spill(&mut self, common: &mut Common, batch: Vec<Save>) {
-        common.say(|| format!("{}: spills {batch:?}", self.name));
-        self.book.spill_asked(&batch);
-        if let Some(batch) = self.link.spill(common, batch) {
-            let event = StoreEvent::Spilled { batch, kept: false };
-            self.book.answered(common, &event);
-            self.handle_input(common, Input::Store(event));
-        }
-    }
-
-    fn flush_sockets(&mut self, common: &mut Common) {
-        self.progress |= self.sockets.flush(common);
-        let texts = common.options.clients.iter().map(|client| client.text_max);
-        let texts_max = texts.max().unwrap_or(0);
-        self.book
-            .check_outbound(self.sockets.unsent_bytes_max(), texts_max);
-    }
-
-    fn reap(&mut self, common: &mut Common) {
-        self.sockets.reap(common);
-    }
-
-    fn look_at_phases(&mut self, common: &mut Common) {
-        let outcome = self.engine.outcome();
-        if outcome.timeline.began.is_some() {
-            self.book.turned(common, &outcome, self.engine.unsaved());
-        }
-    }
-
-    fn check(&mut self, common: &mut Common) {
-        self.look_at_phases(common);
-        if self.progress {
-            self.idle_turns.clear();
-            return;
-        }
-        let now = common.now.instant;
-        self.idle_turns.push_back(now);
-        while self
-            .idle_turns
-            .front()
-            .is_some_and(|at| now - *at > Duration::from_secs(1))
-        {
-            self.idle_turns.pop_front();
-        }
-        assert!(
-            self.idle_turns.len() <= IDLE_TURNS_MAX,
-            "{}: turns in which nothing happens: {} in a second",
-            self.name,
-            self.idle_turns.len()
-        );
-    }
-
-    fn handle_input(&mut self, common: &mut Common, input: Input<'_>) {
-        self.engine.handle_input(input, common.now);
-        self.perform(common);
-    }
-
-    fn perform(&mut self, common: &mut Common) {
-        while let Some(output) = self.engine.poll_output() {
-            self.progress = true;
-            common.say(|| format!("{}: {output:?}", self.name));
-            match output {
-                Output::Send { conn, message } => {
-                    // The connection may have been over when this was decided.
-                    if self.book.is_open(conn) {
-                        self.book.sent(common, conn, &message);
-                    }
-                    if !self.sockets.send(common, conn, message) {
-                        self.sockets.fail(common, conn, &CloseReason::TooSlow);
-                        self.book.too_slow(conn);
-                        self.engine.handle_input(Input::Gone { conn }, common.now);
-                    }
+            Output::Pause { conn } if book.is_open(*conn) => book.paused(*conn, true),
+            Output::Resume { conn } if book.is_open(*conn) => book.paused(*conn, false),
+            Output::Finish { conn } => {
+                if book.finished(common, *conn) {
+                    common.promised.extend(parts.sockets.sock(*conn));
                 }
-                Output::Close {
-                    conn,
-                    reason,
-                    bounded,
-                } => {
-                    if self.book.is_open(conn) {
-                        self.book.closed(common, conn, &reason);
-                    }
-                    self.sockets.close(common, conn, &reason, bounded);
-                }
-                Output::Finish { conn } => {
-                    if self.book.finished(common, conn) {
-                        common.promised.extend(self.sockets.sock(conn));
-                    }
-                    self.sockets.finish(common, conn);
-                }
-                Output::Pause { conn } => {
-                    if self.book.is_open(conn) {
-                        self.book.paused(conn, true);
-                    }
-                    self.sockets.set_paused(common, conn, true);
-                }
-                Output::Resume { conn } => {
-                    if self.book.is_open(conn) {
-                        self.book.paused(conn, false);
-                    }
-                    self.sockets.set_paused(common, conn, false);
-                }
-                // Nobody has anything to say to everybody here.
-                Output::Publish { .. } | Output::Broadcast { .. } => {}
-                Output::CloseListener => self.shut_queue(common),
-                Output::Cut { conn } => {
-                    self.book.cut(common, conn, self.signals_read > 2);
-                    self.sockets.cut(conn);
-                }
-                Output::Stop => {
-                    self.shut_queue(common);
-                    self.sockets.dismiss_strangers(common);
-                    self.is_stopped = true;
-                }
+            }
+            Output::Cut { conn } => book.cut(common, *conn, parts.signals_read > 2),
+            Output::Send { .. }
+            | Output::Close { .. }
+            | Output::Pause { .. }
+            | Output::Resume { .. }
+            | Output::CloseListener
+            | Output::Stop => {}
+            Output::Publish { .. } | Output::Broadcast { .. } => {
+                unreachable!("nobody has anything to say to everybody here")
             }
         }
     }
@@ -550,7 +563,7 @@ impl Node {
         let Some(mut process) = self.process.take() else {
             return;
         };
-        process.link.end(common);
+        process.parts.link.end(common);
         common.truth.links[number] += 1;
         self.wake_at = None;
         self.frozen_until = None;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use sundown::core::Step;
 use sundown::engine::shutdown::Trigger;
 
 use super::client::Client;
@@ -121,8 +122,8 @@ impl World {
         }
         for number in 0..self.nodes.len() {
             if let Some(process) = &mut self.nodes[number].process {
-                process.link.break_off(&mut self.common);
-                process.link.go_down(&mut self.common);
+                process.parts.link.break_off(&mut self.common);
+                process.parts.link.go_down(&mut self.common);
                 self.wake(number);
             }
         }
@@ -180,7 +181,7 @@ impl World {
 
     fn is_idle(&self) -> bool {
         let mut processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        processes.all(|process| process.link.is_idle()) && !self.common.has_late_requests()
+        processes.all(|process| process.parts.link.is_idle()) && !self.common.has_late_requests()
     }
 
     fn is_stored(&self) -> bool {
@@ -302,7 +303,7 @@ impl World {
             }
             Event::StoreWork { node } => {
                 if let Some(process) = &mut self.nodes[node].process {
-                    process.link.work(&mut self.common);
+                    process.parts.link.work(&mut self.common);
                 }
             }
             Event::Poke { node } => self.wake(node),
@@ -311,7 +312,7 @@ impl World {
                 if let Some(process) = &mut self.nodes[node].process
                     && self.common.truth.links[node] == link
                 {
-                    process.link.go_down(&mut self.common);
+                    process.parts.link.go_down(&mut self.common);
                     self.wake(node);
                 }
             }
@@ -319,7 +320,7 @@ impl World {
                 if let Some(process) = &mut self.nodes[node].process
                     && self.common.truth.links[node] == link
                 {
-                    process.link.come_up(&mut self.common);
+                    process.parts.link.come_up(&mut self.common);
                     self.wake(node);
                 }
             }
@@ -332,7 +333,7 @@ impl World {
                 if let Some(process) = &mut self.nodes[node].process
                     && self.common.truth.links[node] == link
                 {
-                    process.link.hear(session, epoch);
+                    process.parts.link.hear(session, epoch);
                     self.wake(node);
                 }
             }
@@ -412,11 +413,11 @@ impl World {
                 let Some(process) = &mut self.nodes[node].process else {
                     return;
                 };
-                if process.link.is_down() || self.common.options.store_is_local {
+                if process.parts.link.is_down() || self.common.options.store_is_local {
                     return;
                 }
                 self.common.seen.note("link to the store lost");
-                process.link.break_off(&mut self.common);
+                process.parts.link.break_off(&mut self.common);
                 let silence = self.common.options.silence_max;
                 let after = self.common.dice.time(Duration::ZERO, silence);
                 let link = self.common.truth.links[node];
@@ -468,7 +469,7 @@ impl World {
                 Trigger::Sighup => "SIGHUP",
                 Trigger::Handle => "handle",
             });
-            process.signals.push(trigger);
+            process.parts.signals.push(trigger);
             self.wake(node);
         }
     }
@@ -498,7 +499,7 @@ impl World {
         } else {
             "crash"
         });
-        process.dies_at = Some(self.common.dice.among(0, 6) as u32);
+        process.dies_after = Some(self.common.dice.among(0, Step::ALL.len()));
         self.wake(node);
     }
 
@@ -532,7 +533,7 @@ impl World {
             let is_dead = self.nodes[node]
                 .process
                 .as_ref()
-                .is_some_and(|p| p.link.is_dead());
+                .is_some_and(|p| p.parts.link.is_dead());
             if is_dead {
                 self.common
                     .plan_after(Duration::ZERO, Event::LinkDown { node, link });
