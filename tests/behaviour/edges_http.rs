@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::support::client::Client;
 use crate::support::frame::{TEXT, masked};
-use crate::support::http::{self, Response, exchange, get, request, upgrade};
+use crate::support::http::{Response, exchange, get, request, upgrade};
 use crate::support::said::Said;
 use crate::support::server::Server;
 use crate::support::stream::{End, Stream};
@@ -78,53 +78,6 @@ fn health_and_readiness() {
         404,
         "not for the public"
     );
-}
-
-#[test]
-fn upgrades_that_are_none() {
-    let server = Server::start("memory:", &[]);
-    let good = upgrade("/ws/chat/", &[]);
-    check(&server, upgrade("/other", &[]).as_bytes(), &[404]);
-    check(
-        &server,
-        b"GET /ws/chat/ HTTP/1.1\r\nHost: x\r\n\r\n",
-        &[400, 426],
-    );
-    check(&server, good.replace("GET", "POST").as_bytes(), &[400, 405]);
-    check(
-        &server,
-        good.replace("HTTP/1.1", "HTTP/1.0").as_bytes(),
-        &[400, 426, 505],
-    );
-    check(
-        &server,
-        good.replace("Upgrade: websocket", "Upgrade: h2c")
-            .as_bytes(),
-        &[400, 426],
-    );
-    check(
-        &server,
-        good.replace("Sec-WebSocket-Key", "X-Key").as_bytes(),
-        &[400],
-    );
-    check(
-        &server,
-        good.replace(http::KEY, "c2hvcnQ=").as_bytes(),
-        &[400],
-    );
-    for version in ["8", "14", "x"] {
-        let old = good.replace("Version: 13", &format!("Version: {version}"));
-        let response = check(&server, old.as_bytes(), &[426]);
-        assert_eq!(
-            response.header("Sec-WebSocket-Version"),
-            Some("13"),
-            "RFC 6455, 4.4"
-        );
-    }
-    // Names and tokens are matched as the RFCs say: without case, in lists.
-    let shouting = good.replace("Upgrade: websocket", "UPGRADE: WebSocket");
-    let listed = shouting.replace("Connection: Upgrade", "connection: keep-alive, upgrade");
-    assert!(Client::dial(server.address, &listed).is_ok());
 }
 
 /// RFC 9110, section 6.6.1.
@@ -332,50 +285,6 @@ fn garbage_is_400() {
         .collect();
     check(&server, &noise, &[400]);
     assert_eq!(get(server.address, "/healthz").status, 200);
-}
-
-/// The request head and the first frame, cut in two at every byte.
-#[test]
-fn a_handshake_cut_at_every_byte() {
-    let server = Server::start("memory:", &[]);
-    let bytes = [
-        upgrade("/ws/chat/", &[]).into_bytes(),
-        masked(TEXT, b"first"),
-    ]
-    .concat();
-    let mut streams = Vec::new();
-    for cut in 0..bytes.len() {
-        let mut stream = Stream::connect(server.address);
-        stream.queue(&bytes[..cut]);
-        stream.flush();
-        streams.push(stream);
-    }
-    server.turns();
-    for (cut, mut stream) in streams.into_iter().enumerate() {
-        stream.queue(&bytes[cut..]);
-        let response = http::answer(&mut stream, PATIENCE).expect("an answer");
-        assert_eq!(response.status, 101, "cut at {cut}");
-        let mut client = Client::over(stream);
-        assert_eq!(client.count(), 1, "cut at {cut}");
-        client.leave();
-    }
-}
-
-/// One byte at a time.
-#[test]
-fn a_handshake_in_single_bytes() {
-    let server = Server::start("memory:", &[]);
-    let mut stream = Stream::connect(server.address);
-    let head = upgrade("/ws/chat/", &[]);
-    for (at, byte) in head.bytes().enumerate() {
-        stream.queue(&[byte]);
-        stream.flush();
-        if at % 10 == 0 {
-            server.turns();
-        }
-    }
-    let response = http::answer(&mut stream, PATIENCE).expect("an answer");
-    assert_eq!(response.status, 101);
 }
 
 /// The client hangs up at every byte: a clean end, an error perhaps, and the server lives.

@@ -2,14 +2,11 @@
 //! Method: one client at a time, which speaks and listens; a ping proves that nothing is left.
 
 use crate::support::client::{Client, Event};
-use crate::support::frame::{BINARY, FIN, PING, TEXT};
 use crate::support::said::Said;
 use crate::support::server::Server;
 use crate::support::store::Store;
 use crate::support::stream::{End, Stream};
 use crate::support::{http, now};
-
-const CONTINUATION: u8 = 0;
 
 #[test]
 fn a_plain_client_gets_counts_and_nothing_more() {
@@ -31,72 +28,6 @@ fn a_plain_client_gets_counts_and_nothing_more() {
         assert_eq!(client.count(), 7);
         client.hears_nothing_more();
         client.leave();
-    }
-}
-
-#[test]
-fn fragments_are_one_message() {
-    let server = Server::start("memory:", &["--app", "echo"]);
-    let mut client = Client::plain(&server, "/ws/chat/");
-    // A ping between the fragments is answered at once (RFC 6455, section 5.4), and a character
-    // may be cut anywhere.
-    client.frame(TEXT & !FIN, b"gr\xc3");
-    client.frame(PING, b"between");
-    client.frame(CONTINUATION, b"\xbc");
-    client.frame(CONTINUATION | FIN, b"\xc3\x9fe");
-    assert_eq!(client.meet(), Event::Pong(b"between".to_vec()));
-    assert_eq!(client.meet(), Event::Text("grüße".to_owned()));
-    client.frame(BINARY & !FIN, &[1]);
-    client.frame(CONTINUATION | FIN, &[2, 255]);
-    assert_eq!(client.meet(), Event::Binary(vec![1, 2, 255]));
-    client.leave();
-
-    let server = Server::start("memory:", &[]);
-    let mut client = Client::plain(&server, "/ws/chat/");
-    client.frame(TEXT & !FIN, b"one ");
-    client.frame(CONTINUATION | FIN, b"message");
-    assert_eq!(client.count(), 1);
-    client.hears_nothing_more();
-}
-
-#[test]
-fn pings_are_answered_and_not_counted() {
-    let server = Server::start("memory:", &[]);
-    let mut client = Client::plain(&server, "/ws/chat/");
-    for payload in [&b""[..], b"ping", &[7; 125]] {
-        client.frame(PING, payload);
-        assert_eq!(client.meet(), Event::Pong(payload.to_vec()));
-    }
-    assert_eq!(client.say("after the pings"), 1);
-    client.leave();
-}
-
-#[test]
-fn messages_of_every_length_encoding_arrive_whole() {
-    let server = Server::start("memory:", &["--app", "echo"]);
-    let mut client = Client::plain(&server, "/");
-    for len in [0, 1, 125, 126, 127, 65_535, 65_536, 300_000] {
-        let bytes: Vec<u8> = (0..len).map(|at: u32| at.to_le_bytes()[0]).collect();
-        client.binary(&bytes);
-        assert_eq!(client.meet(), Event::Binary(bytes));
-    }
-    client.leave();
-}
-
-#[test]
-fn a_frame_cut_at_every_byte_is_read_whole() {
-    let server = Server::start("memory:", &["--app", "echo"]);
-    let mut client = Client::plain(&server, "/");
-    let mut other = Client::plain(&server, "/");
-    let frame = crate::support::frame::masked(TEXT, &[b'x'; 130]);
-    for cut in 1..frame.len() {
-        client.stream.queue(&frame[..cut]);
-        client.stream.flush();
-        // The server has read the first part when it answers what came after it.
-        other.text("turn");
-        assert_eq!(other.meet(), Event::Text("turn".to_owned()));
-        client.stream.queue(&frame[cut..]);
-        assert_eq!(client.meet(), Event::Text("x".repeat(130)), "cut at {cut}");
     }
 }
 
@@ -247,20 +178,6 @@ fn echo_sends_back_text_and_binary_on_any_path() {
         client.hears_nothing_more();
         client.leave();
     }
-}
-
-#[test]
-fn a_close_is_answered_with_its_code() {
-    let server = Server::start("memory:", &[]);
-    for code in [1000, 1001, 3000, 4999] {
-        let mut client = Client::plain(&server, "/ws/chat/");
-        client.close(code);
-        assert_eq!(client.until_close().0, code);
-        assert_eq!(client.until_end(), End::Eof);
-    }
-    let mut client = Client::plain(&server, "/ws/chat/");
-    client.frame(crate::support::frame::CLOSE, b"");
-    assert!(matches!(client.until_close().0, 1000 | 1005));
 }
 
 #[test]

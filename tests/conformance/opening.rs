@@ -298,6 +298,9 @@ fn cut(good: &str) -> Vec<Case> {
             .hear(&heard)
             .fails(1002),
     ];
+    let bytes: Vec<&[u8]> = all.chunks(1).collect();
+    let case = Case::new("the request and frames, byte by byte");
+    cases.push(case.request(&bytes).hear(&heard));
     for at in 1..all.len() {
         let (head, tail) = all.split_at(at);
         let name = format!("the request and frames, cut at {at}");

@@ -7,11 +7,11 @@ use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
 use crate::driver::{Driver, claim, save};
-use crate::server::RedisServer;
+use crate::support::redis::Redis;
 
 #[test]
 fn lost_scripts_are_loaded_again_with_requests_under_way() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let (former, ..) = store.claim("s", 1);
     redis.command(&["SCRIPT", "FLUSH"]);
@@ -43,7 +43,7 @@ fn lost_scripts_are_loaded_again_with_requests_under_way() {
 
 #[test]
 fn a_frozen_redis_stalls_and_then_answers_everything() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     redis.freeze();
     store.store.ask(StoreCommand::Claim(claim("s", 1)));
@@ -63,7 +63,7 @@ fn a_frozen_redis_stalls_and_then_answers_everything() {
 
 #[test]
 fn a_freeze_is_noticed_without_requests() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     redis.freeze();
     assert!(matches!(store.next_of_all(), StoreEvent::Stalled));
@@ -80,7 +80,7 @@ fn a_freeze_is_noticed_without_requests() {
 
 #[test]
 fn a_redis_that_stays_frozen_is_given_up_and_found_again() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     redis.freeze();
     store.store.ask(StoreCommand::Claim(claim("s", 1)));
@@ -108,7 +108,7 @@ fn a_redis_that_stays_frozen_is_given_up_and_found_again() {
 
 #[test]
 fn a_killed_redis_is_down_once_and_up_once_it_is_back() {
-    let mut redis = RedisServer::start(&[]);
+    let mut redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let mut former = 0;
     for round in 1..=3 {
@@ -138,7 +138,7 @@ fn a_killed_redis_is_down_once_and_up_once_it_is_back() {
 
 #[test]
 fn a_kernel_that_takes_no_more_costs_neither_time_nor_answers() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let batch: Vec<_> = (0..512)
         .map(|n| save(&format!("{n:0>128}"), 1, 1))

@@ -3,8 +3,9 @@
 //! `redis-server` and drives the store with a small poll loop; it waits for events, never for time.
 
 #![expect(
+    clippy::expect_used,
     clippy::wildcard_enum_match_arm,
-    reason = "a test names the events that it expects; any other is a failure"
+    reason = "a test names what it expects; anything else is a failure"
 )]
 
 #[cfg(test)]
@@ -17,7 +18,11 @@ mod link;
 mod promises;
 #[cfg(test)]
 mod refusals;
-#[cfg(test)]
-mod server;
+#[path = "../support/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "it is shared with the other tests, which use more of it"
+)]
+mod support;
 #[cfg(test)]
 mod ways;

@@ -6,11 +6,11 @@ use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
 use crate::driver::{Driver, claim, save};
-use crate::server::RedisServer;
+use crate::support::redis::Redis;
 
 #[test]
 fn claims_give_the_next_epoch_and_the_same_one_to_the_same_token() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let first = store.claim_above(0, "s", 1, (0, false));
     assert_eq!(store.claim("s", 1), (first, 0, false));
@@ -25,7 +25,7 @@ fn claims_give_the_next_epoch_and_the_same_one_to_the_same_token() {
 
 #[test]
 fn saves_are_fenced_by_a_newer_claim_each_for_itself() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let (a, ..) = store.claim("a", 1);
     let (old_b, ..) = store.claim("b", 2);
@@ -38,7 +38,7 @@ fn saves_are_fenced_by_a_newer_claim_each_for_itself() {
 
 #[test]
 fn a_count_never_goes_down_within_an_epoch() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let (first, ..) = store.claim("s", 1);
     assert!(store.save(&[("s", first, 10), ("s", first, 9)]).is_empty());
@@ -52,7 +52,7 @@ fn a_count_never_goes_down_within_an_epoch() {
 
 #[test]
 fn a_lost_session_is_claimed_above_every_epoch_that_it_had() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let mut former = 0;
     for round in 0..100 {
@@ -80,7 +80,7 @@ fn a_lost_session_is_claimed_above_every_epoch_that_it_had() {
 
 #[test]
 fn a_lost_session_is_made_again_by_its_owner() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let (owner, ..) = store.claim("s", 1);
     redis.command(&["DEL", KEY]);
@@ -93,7 +93,7 @@ fn a_lost_session_is_made_again_by_its_owner() {
 
 #[test]
 fn a_session_that_has_gone_back_in_time_is_brought_up_by_its_owner() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let (lower, ..) = store.claim("s", 1);
     redis.command(&["COPY", KEY, "snapshot"]);
@@ -108,7 +108,7 @@ fn a_session_that_has_gone_back_in_time_is_brought_up_by_its_owner() {
 
 #[test]
 fn an_epoch_that_redis_has_forgotten_is_not_given_to_anyone_else() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     store.claim("s", 1);
     redis.command(&["COPY", KEY, "snapshot"]);
@@ -123,7 +123,7 @@ fn an_epoch_that_redis_has_forgotten_is_not_given_to_anyone_else() {
 
 #[test]
 fn a_clock_that_is_set_back_does_not_stop_the_epochs() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let (now, ..) = store.claim("s", 1);
     let ahead = now + 3_600_000_000;
@@ -140,7 +140,7 @@ fn a_node_that_sleeps_while_its_session_is_lost_and_claimed_elsewhere_is_fenced(
         &["FLUSHALL"],
         &["RENAME", KEY, "elsewhere"],
     ] {
-        let redis = RedisServer::start(&[]);
+        let redis = Redis::start();
         let mut asleep = Driver::up(&redis.url());
         let mut awake = Driver::up(&redis.url());
         let (old, ..) = asleep.claim("s", 1);
@@ -158,9 +158,9 @@ fn a_node_that_sleeps_while_its_session_is_lost_and_claimed_elsewhere_is_fenced(
 
 #[test]
 fn sessions_live_as_long_as_they_are_touched() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
-    let touched = |redis: &RedisServer| {
+    let touched = |redis: &Redis| {
         let Value::Int(left_ms) = redis.command(&["PTTL", KEY]) else {
             panic!("PTTL");
         };
@@ -186,7 +186,7 @@ fn sessions_live_as_long_as_they_are_touched() {
 
 #[test]
 fn another_node_hears_of_a_claim() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut here = Driver::up(&redis.url());
     let mut there = Driver::up(&redis.url());
     let mut elsewhere = Driver::up(&format!("{}/1", redis.url()));
@@ -200,7 +200,7 @@ fn another_node_hears_of_a_claim() {
 
 #[test]
 fn answers_come_in_the_order_of_the_requests() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let mut former = 0;
     for round in 1..=20 {

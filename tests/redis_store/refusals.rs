@@ -3,11 +3,11 @@
 use redis::Value;
 
 use crate::driver::Driver;
-use crate::server::RedisServer;
+use crate::support::redis::Redis;
 
 #[test]
 fn a_key_that_is_no_session_is_refused_and_no_other() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     redis.command(&["SET", "sundown:session:evil", "x"]);
     for _ in 0..100 {
@@ -29,7 +29,7 @@ fn a_key_that_is_no_session_is_refused_and_no_other() {
 
 #[test]
 fn a_save_that_was_refused_is_taken_once_the_key_is_free_and_its_epoch_goes_on() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let (epoch, ..) = store.claim("a", 1);
     assert!(store.save(&[("a", epoch, 3)]).is_empty());
@@ -46,7 +46,7 @@ fn a_save_that_was_refused_is_taken_once_the_key_is_free_and_its_epoch_goes_on()
 
 #[test]
 fn at_maxmemory_nothing_new_is_opened_and_what_is_open_is_saved() {
-    let redis = RedisServer::start(&["--maxmemory-policy", "noeviction"]);
+    let redis = Redis::with(&["--maxmemory-policy", "noeviction"]);
     let mut store = Driver::up(&redis.url());
     let (a, ..) = store.claim("a", 1);
     let (lost, ..) = store.claim("lost", 1);
@@ -68,7 +68,7 @@ fn at_maxmemory_nothing_new_is_opened_and_what_is_open_is_saved() {
 /// `NOREPLICAS` and `MISCONF` are the server's: the link is not up until they are over.
 #[test]
 fn a_redis_that_takes_no_writes_is_down_and_stays_so() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let (a, ..) = store.claim("a", 1);
     redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
@@ -85,7 +85,7 @@ fn a_redis_that_takes_no_writes_is_down_and_stays_so() {
     assert!(store.save(&[("a", a, 1)]).is_empty());
 }
 
-fn connections(redis: &RedisServer) -> u64 {
+fn connections(redis: &Redis) -> u64 {
     let Value::BulkString(info) = redis.command(&["INFO", "stats"]) else {
         panic!("INFO");
     };

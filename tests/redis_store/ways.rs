@@ -11,7 +11,7 @@ use sundown::engine::io::StoreEvent;
 use sundown::store::SessionStore;
 
 use crate::driver::Driver;
-use crate::server::{RedisServer, free_port};
+use crate::support::redis::{Redis, free_port};
 
 const SECRET: &str = "se#cret/@";
 const SECRET_IN_URL: &str = "se%23cret%2F%40";
@@ -27,8 +27,8 @@ fn check(url: &str, described: &str) {
 
 #[test]
 fn a_unix_socket_and_a_database() {
-    let redis = RedisServer::start(&[]);
-    let path = redis.socket().display().to_string();
+    let redis = Redis::with(&["--unixsocket", "redis.sock"]);
+    let path = redis.dir().join("redis.sock").display().to_string();
     let url = format!("redis+unix://{path}");
     check(&format!("{url}?db=3"), &format!("{url}?db=3"));
     let port = redis.port();
@@ -43,7 +43,7 @@ fn a_unix_socket_and_a_database() {
 
 #[test]
 fn a_name_is_looked_up() {
-    let redis = RedisServer::start(&[]);
+    let redis = Redis::start();
     let url = format!("redis://localhost:{}", redis.port());
     check(&url, &format!("{url}/0"));
 }
@@ -60,7 +60,7 @@ fn an_unknown_name_is_a_reason_and_not_a_hang() {
 
 #[test]
 fn a_password_a_user_and_no_rights_but_the_ones_it_needs() {
-    let redis = RedisServer::start(&["--requirepass", SECRET]);
+    let redis = Redis::with(&["--requirepass", SECRET]);
     let port = redis.port();
     let described = format!("redis://127.0.0.1:{port}/0");
     check_login(&redis, &format!(":{SECRET_IN_URL}"), &described);
@@ -80,7 +80,7 @@ fn a_password_a_user_and_no_rights_but_the_ones_it_needs() {
     check_login(&redis, &format!("app:{SECRET_IN_URL}"), &described);
 }
 
-fn check_login(redis: &RedisServer, login: &str, described: &str) {
+fn check_login(redis: &Redis, login: &str, described: &str) {
     let url = format!("redis://{login}@127.0.0.1:{}", redis.port());
     let mut store = Driver::up(&url);
     assert_eq!(store.store.describe(), described);
@@ -91,7 +91,7 @@ fn check_login(redis: &RedisServer, login: &str, described: &str) {
 
 #[test]
 fn a_wrong_password_is_a_reason_once_and_never_shown() {
-    let redis = RedisServer::start(&["--requirepass", SECRET]);
+    let redis = Redis::with(&["--requirepass", SECRET]);
     let url = format!("redis://:wrong-secret@127.0.0.1:{}", redis.port());
     let mut store = Driver::open(&url);
     let reason = store.wait_down();
@@ -111,9 +111,9 @@ fn a_wrong_password_is_a_reason_once_and_never_shown() {
 
 #[test]
 fn a_replica_is_refused_before_anyone_asks_it() {
-    let primary = RedisServer::start(&[]);
+    let primary = Redis::start();
     let port = primary.port().to_string();
-    let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
+    let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
     let reason = Driver::open(&replica.url()).wait_down();
     assert!(reason.contains("a replica"), "{reason}");
 }
@@ -132,7 +132,7 @@ fn tls_trusts_the_certificates_of_the_environment_and_no_others() {
     let file = |name: &str| dir.path().join(name).display().to_string();
     authority.sign(&file("cert.pem"), &file("key.pem"));
     // The certificate is good for the first of these addresses only.
-    let redis = RedisServer::start(&[
+    let redis = Redis::with(&[
         "--bind",
         "127.0.0.1",
         "127.0.0.2",

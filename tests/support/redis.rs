@@ -64,8 +64,18 @@ impl Redis {
     /// A command of an onlooker, which must be carried out.
     #[track_caller]
     pub(crate) fn command(&self, words: &[&str]) -> redis::Value {
+        self.command_as("", words)
+    }
+
+    /// The same where a password is needed.
+    #[track_caller]
+    pub(crate) fn command_as(&self, password: &str, words: &[&str]) -> redis::Value {
         let client = redis::Client::open(self.url()).expect("a URL");
         let mut connection = client.get_connection().expect("Redis listens");
+        if !password.is_empty() {
+            let mut auth = redis::cmd("AUTH");
+            auth.arg(password).exec(&mut connection).expect("OK");
+        }
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query(&mut connection).expect("an answer")
@@ -86,7 +96,7 @@ impl Redis {
         self.process.wait(PATIENCE);
     }
 
-    /// Starts it again, where it was.
+    /// Starts it again, where it was. Someone else's connection may hold its port for a moment.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
         self.restart_with(&[]);
@@ -97,7 +107,8 @@ impl Redis {
     pub(crate) fn restart_with(&mut self, options: &[&str]) {
         let more = options.iter().map(|&option| option.to_owned());
         let options: Vec<String> = self.options.iter().cloned().chain(more).collect();
-        let process = launch(self.port, &self.dir, &options);
+        let attempts = std::iter::repeat_with(|| launch(self.port, &self.dir, &options));
+        let process = attempts.take(100).flatten().next();
         self.process = process.expect("redis-server comes back on its port");
     }
 }
@@ -128,7 +139,7 @@ fn launch(port: u16, dir: &TempDir, options: &[String]) -> Option<Process> {
     process.stdout.wait_for(PATIENCE, ready).map(|()| process)
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = TcpListener::bind(any).expect("a free port");
     listener.local_addr().expect("its address").port()
