@@ -1,45 +1,159 @@
-//! What goes to everyone, or through every session: in slices, so that no turn is long.
+//! Messages to every client: heartbeats, the notice of a shutdown, and broadcasts. One is under way
+//! at a time, and goes out in slices, so that no turn is long.
 //!
-//! One walk at a time goes over all clients. A reader that is slow does not hold it up: what does
-//! not fit into its buffer closes it, as with any other message.
+//! It owns which message that is, how far it has come, and what waits. It never sees a client.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
 use super::clients::Stage;
-use super::io::{Broadcast, Levels, Now, Origin, Output};
+use super::io::{Broadcast, Now, Origin, Output};
 use super::message::ServerMessage;
 use super::timers::Timer;
 
-/// A message to all.
+/// A message to every client.
 #[derive(Clone, Debug)]
-pub(super) enum Fanout {
+enum ToAll {
     /// The timestamp.
     Heartbeat,
     /// A shutdown has begun.
     Notice,
-    /// What somebody has to say to everybody.
     Broadcast(Broadcast),
 }
 
-/// A message to all that is under way.
+/// The message that is under way.
 #[derive(Debug)]
-pub(super) struct Walk {
-    pub(super) fanout: Fanout,
+struct Pass {
+    message: ToAll,
     /// The slot at which it goes on.
-    pub(super) cursor: usize,
+    cursor: usize,
     /// How many clients it was queued for.
-    told: usize,
+    queued: usize,
 }
 
-impl Walk {
-    pub(super) fn new(fanout: Fanout) -> Self {
+/// What is under way and what waits.
+#[derive(Debug)]
+pub(super) struct Fanout {
+    pass: Option<Pass>,
+    /// A broadcast that the notice of a shutdown has interrupted.
+    interrupted: Option<Pass>,
+    heartbeat_due: bool,
+    broadcasts: VecDeque<Broadcast>,
+    broadcasts_max: usize,
+}
+
+impl Fanout {
+    /// Nothing is under way; at most `broadcasts_max` broadcasts wait.
+    pub(super) fn new(broadcasts_max: usize) -> Self {
         Self {
-            fanout,
-            cursor: 0,
-            told: 0,
+            pass: None,
+            interrupted: None,
+            heartbeat_due: false,
+            broadcasts: VecDeque::new(),
+            broadcasts_max,
         }
+    }
+
+    /// A heartbeat is due. It goes before the broadcasts that wait: clients rely on its interval.
+    pub(super) fn handle_heartbeat(&mut self) {
+        self.heartbeat_due = true;
+    }
+
+    /// The notice goes before whatever is under way, and a broadcast goes on after it.
+    pub(super) fn begin_notice(&mut self) {
+        let pass = self.pass.replace(Pass::new(ToAll::Notice));
+        self.interrupted = pass.filter(Pass::is_broadcast);
+        self.heartbeat_due = false;
+    }
+
+    fn has_room(&self) -> bool {
+        self.broadcasts.len() < self.broadcasts_max
+    }
+
+    fn push(&mut self, broadcast: Broadcast) {
+        self.broadcasts.push_back(broadcast);
+    }
+
+    /// Takes out the broadcasts of operators that have not begun.
+    fn remove_operators(&mut self) -> VecDeque<Broadcast> {
+        let is_operator = |broadcast: &Broadcast| matches!(broadcast.origin, Origin::Operator(_));
+        let all = std::mem::take(&mut self.broadcasts).into_iter();
+        let (removed, kept) = all.partition(is_operator);
+        self.broadcasts = kept;
+        removed
+    }
+
+    /// Whether broadcasts are under way, or wait.
+    pub(super) fn has_broadcasts(&self) -> bool {
+        let under_way = self.pass.as_ref().is_some_and(Pass::is_broadcast);
+        under_way || self.interrupted.is_some() || !self.broadcasts.is_empty()
+    }
+
+    /// Up to which slot the notice has come, if it is under way.
+    pub(super) fn notice_cursor(&self) -> Option<usize> {
+        let pass = self.pass.as_ref();
+        let notice = pass.filter(|pass| matches!(pass.message, ToAll::Notice));
+        notice.map(|pass| pass.cursor)
+    }
+
+    /// Begins what comes next, if nothing is under way. Returns a broadcast that begins.
+    fn begin_next(&mut self) -> Option<&Broadcast> {
+        if self.pass.is_some() {
+            return None;
+        }
+        if self.interrupted.is_some() {
+            self.pass = self.interrupted.take();
+        } else if std::mem::take(&mut self.heartbeat_due) {
+            self.pass = Some(Pass::new(ToAll::Heartbeat));
+        } else if let Some(broadcast) = self.broadcasts.pop_front() {
+            let pass = self.pass.insert(Pass::new(ToAll::Broadcast(broadcast)));
+            if let ToAll::Broadcast(broadcast) = &pass.message {
+                return Some(broadcast);
+            }
+        }
+        None
+    }
+
+    /// The next slots, at most `max`, and what goes to the clients there.
+    fn next_slice(&mut self, slots_end: usize, max: usize) -> Option<(ToAll, Range<usize>)> {
+        let pass = self.pass.as_mut()?;
+        let begin = pass.cursor;
+        pass.cursor = slots_end.min(begin + max);
+        Some((pass.message.clone(), begin..pass.cursor))
+    }
+
+    /// A slice is queued, for so many clients. Returns a broadcast that has been queued for all.
+    fn end_slice(&mut self, queued: usize, slots_end: usize) -> Option<(Origin, usize)> {
+        let pass = self.pass.as_mut()?;
+        pass.queued += queued;
+        if pass.cursor < slots_end {
+            return None;
+        }
+        match self.pass.take()? {
+            Pass {
+                message: ToAll::Broadcast(broadcast),
+                queued,
+                ..
+            } => Some((broadcast.origin, queued)),
+            Pass { .. } => None,
+        }
+    }
+}
+
+impl Pass {
+    fn new(message: ToAll) -> Self {
+        Self {
+            message,
+            cursor: 0,
+            queued: 0,
+        }
+    }
+
+    fn is_broadcast(&self) -> bool {
+        matches!(self.message, ToAll::Broadcast(_))
     }
 }
 
@@ -51,37 +165,6 @@ impl Engine {
         let on_the_wall = Duration::from_millis(now.unix_ms.saturating_sub(last.unix_ms));
         if on_the_wall > passed + self.refresh_every {
             self.refresh = Some(0);
-        }
-    }
-
-    /// Goes on with what takes more than one turn.
-    pub(super) fn go_on(&mut self, now: Now) {
-        self.refresh_some(now);
-        if let Some(mut walk) = self.walk.take() {
-            let end = self.clients.slots_end().min(walk.cursor + self.fanout_max);
-            for slot in walk.cursor..end {
-                match &walk.fanout {
-                    Fanout::Heartbeat => {
-                        self.send_to(slot, ServerMessage::Timestamp(now.unix_ms));
-                    }
-                    Fanout::Notice => self.send_notice(slot, now),
-                    Fanout::Broadcast(broadcast) => {
-                        let message = ServerMessage::Broadcast(Arc::clone(&broadcast.text));
-                        walk.told += usize::from(self.send_to(slot, message));
-                    }
-                }
-            }
-            walk.cursor = end;
-            if end < self.clients.slots_end() {
-                self.walk = Some(walk);
-            } else {
-                self.end_walk(&walk);
-                self.begin_walk(now);
-            }
-        }
-        self.go_on_cutting(now);
-        if self.walk.is_some() {
-            self.timers.set(Timer::Continue, now.instant);
         }
     }
 
@@ -97,82 +180,60 @@ impl Engine {
         }
     }
 
-    /// Whether one more broadcast may wait.
-    pub fn has_room_for_broadcasts(&self) -> bool {
-        self.broadcasts.len() < self.broadcasts_max
+    /// Sends the next slice of what goes to every client.
+    pub(super) fn send_slice(&mut self, now: Now) {
+        let slots_end = self.clients.slots_end();
+        if let Some((message, slots)) = self.fanout.next_slice(slots_end, self.fanout_max) {
+            let queued = slots
+                .filter(|slot| self.send_to(*slot, &message, now))
+                .count();
+            if let Some((origin, queued)) = self.fanout.end_slice(queued, slots_end) {
+                let told = Some(queued);
+                self.outputs.push_back(Output::Broadcast { origin, told });
+            }
+            self.begin_pass(now);
+        }
     }
 
-    /// Somebody has something to say to everybody. It waits for its turn. An operator is refused in
-    /// a shutdown, and when too many wait already; of what was promised, the shell hands over no
-    /// more than there is room for.
+    /// Begins the next message to every client, if none is under way.
+    pub(super) fn begin_pass(&mut self, now: Now) {
+        if let Some(Broadcast { text, origin }) = self.fanout.begin_next()
+            && *origin != Origin::Node
+        {
+            self.outputs.push_back(Output::Publish {
+                text: Arc::clone(text),
+                origin: *origin,
+            });
+        }
+        if self.fanout.pass.is_some() {
+            self.timers.set(Timer::Continue, now.instant);
+        }
+    }
+
+    /// Whether one more broadcast may wait.
+    pub fn has_room_for_broadcasts(&self) -> bool {
+        self.fanout.has_room()
+    }
+
+    /// A broadcast waits for its turn. An operator's is refused in a shutdown, and when too many
+    /// wait; of those that were promised, the shell hands over no more than there is room for.
     pub(super) fn broadcast(&mut self, broadcast: Broadcast, now: Now) {
         let takes = match broadcast.origin {
-            Origin::Operator(_) => !self.is_shutting_down() && self.has_room_for_broadcasts(),
+            Origin::Operator(_) => !self.is_shutting_down() && self.fanout.has_room(),
             Origin::Handle | Origin::Node => true,
         };
         if !takes {
             return self.refuse_broadcast(&broadcast);
         }
-        self.broadcasts.push_back(broadcast);
-        self.begin_walk(now);
+        self.fanout.push(broadcast);
+        self.begin_pass(now);
     }
 
-    /// A shutdown has begun: what an operator waits for is not said any more. What was promised is.
+    /// A shutdown has begun: operators' broadcasts that wait are refused. Those that were promised
+    /// still go out.
     pub(super) fn refuse_broadcasts(&mut self) {
-        for broadcast in std::mem::take(&mut self.broadcasts) {
-            match broadcast.origin {
-                Origin::Operator(_) => self.refuse_broadcast(&broadcast),
-                Origin::Handle | Origin::Node => self.broadcasts.push_back(broadcast),
-            }
-        }
-    }
-
-    /// Whether broadcasts are left that are to be said, come what may.
-    pub(super) fn owes_broadcasts(&self, levels: &Levels) -> bool {
-        let is_broadcast = |walk: &Walk| matches!(walk.fanout, Fanout::Broadcast(_));
-        let under_way = self.walk.as_ref().is_some_and(is_broadcast);
-        under_way
-            || self.interrupted.is_some()
-            || !self.broadcasts.is_empty()
-            || levels.promised > 0
-    }
-
-    /// The notice goes before whatever is under way. A broadcast goes on behind it.
-    pub(super) fn begin_notice_walk(&mut self, now: Now) {
-        let walk = self.walk.replace(Walk::new(Fanout::Notice));
-        self.interrupted = walk.filter(|walk| matches!(walk.fanout, Fanout::Broadcast(_)));
-        self.heartbeat_due = false;
-        self.timers.set(Timer::Continue, now.instant);
-    }
-
-    pub(super) fn begin_walk(&mut self, now: Now) {
-        if self.walk.is_some() {
-            return;
-        }
-        // Clients go by the heartbeat: it does not wait for all that is to be said.
-        if self.interrupted.is_some() {
-            self.walk = self.interrupted.take();
-            self.timers.set(Timer::Continue, now.instant);
-        } else if std::mem::take(&mut self.heartbeat_due) {
-            self.walk = Some(Walk::new(Fanout::Heartbeat));
-            self.timers.set(Timer::Continue, now.instant);
-        } else if let Some(broadcast) = self.broadcasts.pop_front() {
-            let origin = broadcast.origin;
-            if origin != Origin::Node {
-                let text = Arc::clone(&broadcast.text);
-                self.outputs.push_back(Output::Publish { text, origin });
-            }
-            self.walk = Some(Walk::new(Fanout::Broadcast(broadcast)));
-            self.timers.set(Timer::Continue, now.instant);
-        }
-    }
-
-    fn end_walk(&mut self, walk: &Walk) {
-        if let Fanout::Broadcast(broadcast) = &walk.fanout {
-            self.outputs.push_back(Output::Broadcast {
-                origin: broadcast.origin,
-                told: Some(walk.told),
-            });
+        for broadcast in self.fanout.remove_operators() {
+            self.refuse_broadcast(&broadcast);
         }
     }
 
@@ -183,8 +244,16 @@ impl Engine {
         });
     }
 
-    /// Whether there was a client that can be told.
-    fn send_to(&mut self, slot: usize, message: ServerMessage) -> bool {
+    /// Queues the message for the client at a slot. Returns whether there was one to queue it for.
+    fn send_to(&mut self, slot: usize, message: &ToAll, now: Now) -> bool {
+        let message = match message {
+            ToAll::Heartbeat => ServerMessage::Timestamp(now.unix_ms),
+            ToAll::Notice => {
+                self.send_notice(slot, now);
+                return true;
+            }
+            ToAll::Broadcast(broadcast) => ServerMessage::Broadcast(Arc::clone(&broadcast.text)),
+        };
         match self.clients.at(slot) {
             Some((conn, client)) if client.stage == Stage::Open => {
                 self.outputs.push_back(Output::Send { conn, message });

@@ -30,10 +30,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::config::{Config, Durability};
 use app::{Application, Context};
 use clients::{Client, Clients, Stage};
-use fanout::Walk;
-use io::{
-    Broadcast, CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, StoreCommand,
-};
+use fanout::Fanout;
+use io::{CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, StoreCommand};
 use message::{Message, ServerMessage};
 use parting::Parting;
 use session::{ClientSession, Displaced, Sessions};
@@ -55,15 +53,7 @@ pub struct Engine {
     shutdown: Shutdown,
     parting: Parting,
     timers: Timers,
-    /// A message to all that is under way.
-    walk: Option<Walk>,
-    /// A broadcast that the notice of a shutdown has interrupted.
-    interrupted: Option<Walk>,
-    /// A heartbeat waits for its turn.
-    heartbeat_due: bool,
-    /// Broadcasts that do.
-    broadcasts: VecDeque<Broadcast>,
-    broadcasts_max: usize,
+    fanout: Fanout,
     /// A renewal of all sessions that is under way: at which slot it goes on.
     refresh: Option<usize>,
     /// The time of the last turn.
@@ -128,11 +118,7 @@ impl Engine {
             shutdown: Shutdown::new(config.shutdown),
             parting: Parting::default(),
             timers,
-            walk: None,
-            interrupted: None,
-            heartbeat_due: false,
-            broadcasts: VecDeque::new(),
-            broadcasts_max: config.limits.broadcasts_max,
+            fanout: Fanout::new(config.limits.broadcasts_max),
             refresh: None,
             clock: now,
             save_due: false,
@@ -172,8 +158,8 @@ impl Engine {
             }
             match timer {
                 Timer::Heartbeat => {
-                    self.heartbeat_due = true;
-                    self.begin_walk(now);
+                    self.fanout.handle_heartbeat();
+                    self.begin_pass(now);
                     self.timers
                         .set(Timer::Heartbeat, now.instant + self.heartbeat);
                 }
@@ -188,7 +174,9 @@ impl Engine {
                 Timer::Continue => {}
             }
         }
-        self.go_on(now);
+        self.refresh_some(now);
+        self.send_slice(now);
+        self.go_on_cutting(now);
     }
 
     /// What to do next; `None` when all is done.

@@ -9,7 +9,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::clients::Stage;
-use super::fanout::Fanout;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol, Save};
 use super::message::ServerMessage;
 use super::session::{ClientSession, Session};
@@ -131,13 +130,19 @@ impl Engine {
         };
         Census {
             connections: self.clients.len(),
-            untold: usize::from(self.notice_walk().is_some() || self.owes_broadcasts(levels)),
+            untold: usize::from(self.owes_messages(levels)),
             unsent: levels.unsent,
             unread: levels.unread,
             unsaved: self.sessions.unsafe_len() + unconfirmed + syncing,
             strangers: levels.sockets.saturating_sub(self.clients.len()),
             heard_at: levels.heard_at,
         }
+    }
+
+    /// Whether the notice or a broadcast is still to be queued for some client.
+    fn owes_messages(&self, levels: &Levels) -> bool {
+        let fanout = &self.fanout;
+        fanout.notice_cursor().is_some() || fanout.has_broadcasts() || levels.promised > 0
     }
 
     /// Sessions are still being handed over for the last time.
@@ -180,14 +185,8 @@ impl Engine {
         self.sessions.keep_parted();
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
-        self.begin_notice_walk(now);
-    }
-
-    /// Up to which slot the notice has come, if it is under way.
-    fn notice_walk(&self) -> Option<usize> {
-        let walk = self.walk.as_ref();
-        let notice = walk.filter(|walk| matches!(walk.fanout, Fanout::Notice));
-        notice.map(|walk| walk.cursor)
+        self.fanout.begin_notice();
+        self.timers.set(Timer::Continue, now.instant);
     }
 
     /// Tells the client at a slot, if it understands.
@@ -210,7 +209,8 @@ impl Engine {
     /// A client whose session came only now, in the middle of a shutdown, is told at once.
     pub(super) fn tell_latecomer(&mut self, conn: ConnId, now: Now) {
         let walk_has_passed = self
-            .notice_walk()
+            .fanout
+            .notice_cursor()
             .is_none_or(|cursor| (conn.slot as usize) < cursor);
         if self.parting.upgrades_refused && walk_has_passed {
             self.send_notice(conn.slot as usize, now);
