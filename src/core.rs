@@ -106,7 +106,7 @@ pub trait Shell: Sized {
     fn send(&mut self, conn: ConnId, message: &ServerMessage) -> bool;
     /// See [`Output::Close`].
     fn close(&mut self, conn: ConnId, reason: &CloseReason, bounded: bool, now: Instant);
-    /// Queues a Close frame, and uses nothing any more that the peer has sent.
+    /// See [`Output::Fail`].
     fn fail(&mut self, conn: ConnId, reason: &CloseReason, now: Instant);
     /// See [`Output::Finish`].
     fn finish(&mut self, conn: ConnId, now: Instant);
@@ -118,8 +118,8 @@ pub trait Shell: Sized {
     fn dismiss_strangers(&mut self, now: Instant);
     /// See [`Output::Publish`].
     fn publish(&mut self, _text: Arc<str>, _origin: Origin, _now: Instant) {}
-    /// See [`Output::Broadcast`].
-    fn broadcast_told(&mut self, _origin: Origin, _told: Option<usize>, _core: &Core) {}
+    /// See [`Output::BroadcastDone`].
+    fn broadcast_done(&mut self, _origin: Origin, _queued: Option<usize>, _core: &Core) {}
 
     /// Does what is due for sockets. Returns the WebSocket connections that are over by that.
     fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId>;
@@ -304,8 +304,9 @@ impl Core {
             match output {
                 Output::Send { conn, message } => {
                     if !shell.send(conn, &message) {
-                        shell.fail(conn, &CloseReason::TooSlow, now);
-                        self.engine.handle_input(Input::Gone { conn }, self.now);
+                        let message = &message;
+                        self.engine
+                            .handle_input(Input::SlowReader { conn, message }, self.now);
                     }
                 }
                 Output::Close {
@@ -313,11 +314,14 @@ impl Core {
                     reason,
                     bounded,
                 } => shell.close(conn, &reason, bounded, now),
+                Output::Fail { conn, reason } => shell.fail(conn, &reason, now),
                 Output::Finish { conn } => shell.finish(conn, now),
                 Output::Pause { conn } => shell.set_paused(conn, true, now),
                 Output::Resume { conn } => shell.set_paused(conn, false, now),
                 Output::Publish { text, origin } => shell.publish(text, origin, now),
-                Output::Broadcast { origin, told } => shell.broadcast_told(origin, told, self),
+                Output::BroadcastDone { origin, queued } => {
+                    shell.broadcast_done(origin, queued, self);
+                }
                 Output::CloseListener => self.shut_queues(shell),
                 Output::Cut { conn } => shell.cut(conn),
                 Output::Stop => {

@@ -360,11 +360,7 @@ impl Shell for EventLoop {
         let payload = message.payload(&mut self.scratch);
         let (binary, reserved) = (message.is_binary(), message.is_reserved());
         let is_queued = self.connections.send(conn, payload, binary, reserved);
-        if is_queued {
-            self.metrics.messages_sent += 1;
-        } else if let ServerMessage::Broadcast(_) = message {
-            self.broadcast_missed();
-        }
+        self.metrics.messages_sent += u64::from(is_queued);
         is_queued
     }
 
@@ -397,8 +393,8 @@ impl Shell for EventLoop {
         self.pass_on(text, origin, now);
     }
 
-    fn broadcast_told(&mut self, origin: Origin, told: Option<usize>, core: &Core) {
-        self.count_told(origin, told, core);
+    fn broadcast_done(&mut self, origin: Origin, queued: Option<usize>, core: &Core) {
+        self.answer_done(origin, queued, core);
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {

@@ -47,8 +47,6 @@ pub(crate) struct Broadcasts {
     pub(crate) unpublished: u64,
     /// On the channel, and no broadcasts.
     pub(crate) unreadable: u64,
-    /// Clients that had no room for the one under way.
-    pub(crate) missed: usize,
     pub(crate) watch: Stopwatch,
 }
 
@@ -178,7 +176,6 @@ impl Default for Metrics {
                 refused: 0,
                 unpublished: 0,
                 unreadable: 0,
-                missed: 0,
                 watch: Stopwatch::new(Seconds::new(
                     "sundown_broadcast_fanout_duration_seconds",
                     "Broadcasts, until they are queued for all clients.",

@@ -40,6 +40,8 @@ pub(super) struct Fanout {
     pass: Option<Pass>,
     /// A broadcast that the notice of a shutdown has interrupted.
     interrupted: Option<Pass>,
+    /// A broadcast that this step has queued for the last clients.
+    finished: Option<(Origin, usize)>,
     heartbeat_due: bool,
     broadcasts: VecDeque<Broadcast>,
     broadcasts_max: usize,
@@ -51,6 +53,7 @@ impl Fanout {
         Self {
             pass: None,
             interrupted: None,
+            finished: None,
             heartbeat_due: false,
             broadcasts: VecDeque::new(),
             broadcasts_max,
@@ -125,21 +128,36 @@ impl Fanout {
         Some((pass.message.clone(), begin..pass.cursor))
     }
 
-    /// A slice is queued, for so many clients. Returns a broadcast that has been queued for all.
-    fn end_slice(&mut self, queued: usize, slots_end: usize) -> Option<(Origin, usize)> {
-        let pass = self.pass.as_mut()?;
+    /// A slice is queued, for so many clients.
+    fn end_slice(&mut self, queued: usize, slots_end: usize) {
+        let Some(pass) = &mut self.pass else { return };
         pass.queued += queued;
-        if pass.cursor < slots_end {
-            return None;
-        }
-        match self.pass.take()? {
-            Pass {
+        if pass.cursor >= slots_end
+            && let Some(Pass {
                 message: ToAll::Broadcast(broadcast),
                 queued,
                 ..
-            } => Some((broadcast.origin, queued)),
-            Pass { .. } => None,
+            }) = self.pass.take()
+        {
+            self.finished = Some((broadcast.origin, queued));
         }
+    }
+
+    /// A client had no room for the broadcast that is under way, or has just been queued for all.
+    pub(super) fn handle_missed(&mut self) {
+        let pass = self.pass.as_mut().map(|pass| &mut pass.queued);
+        let finished = self.finished.as_mut().map(|(_, queued)| queued);
+        if let Some(queued) = finished.or(pass) {
+            *queued = queued.saturating_sub(1);
+        }
+    }
+
+    /// The broadcast that has been queued for all, once everything before it has been sent, so that
+    /// it is known who had no room.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        let (origin, queued) = self.finished.take()?;
+        let queued = Some(queued);
+        Some(Output::BroadcastDone { origin, queued })
     }
 }
 
@@ -187,10 +205,7 @@ impl Engine {
             let queued = slots
                 .filter(|slot| self.send_to(*slot, &message, now))
                 .count();
-            if let Some((origin, queued)) = self.fanout.end_slice(queued, slots_end) {
-                let told = Some(queued);
-                self.outputs.push_back(Output::Broadcast { origin, told });
-            }
+            self.fanout.end_slice(queued, slots_end);
             self.begin_pass(now);
         }
     }
@@ -238,9 +253,9 @@ impl Engine {
     }
 
     fn refuse_broadcast(&mut self, broadcast: &Broadcast) {
-        self.outputs.push_back(Output::Broadcast {
+        self.outputs.push_back(Output::BroadcastDone {
             origin: broadcast.origin,
-            told: None,
+            queued: None,
         });
     }
 

@@ -205,6 +205,13 @@ pub enum Input<'a> {
         /// Which connection.
         conn: ConnId,
     },
+    /// A message was not queued ([`Output::Send`]): too much waits for this peer already.
+    SlowReader {
+        /// The connection.
+        conn: ConnId,
+        /// The message that the peer does not get.
+        message: &'a ServerMessage,
+    },
     /// The store has answered.
     Store(StoreEvent),
     /// Someone has something to say to every client.
@@ -235,7 +242,7 @@ pub struct Levels {
 /// What to do now.
 #[derive(Debug)]
 pub enum Output {
-    /// Queue a message.
+    /// Queue a message. [`Input::SlowReader`] says that there was no room for it.
     Send {
         /// To whom.
         conn: ConnId,
@@ -250,6 +257,13 @@ pub enum Output {
         reason: CloseReason,
         /// The peer must answer within `close_timeout`; otherwise it may until the shutdown ends.
         bounded: bool,
+    },
+    /// Queue a Close frame, and use nothing any more that the peer has sent.
+    Fail {
+        /// The connection.
+        conn: ConnId,
+        /// Why it is closed.
+        reason: CloseReason,
     },
     /// The peer has closed and nothing more is owed to it: answer its Close, send what is queued,
     /// and close.
@@ -275,12 +289,12 @@ pub enum Output {
         origin: Origin,
     },
     /// A broadcast has been queued for all, or was refused.
-    Broadcast {
+    BroadcastDone {
         /// Who has said it.
         origin: Origin,
         /// How many clients it was queued for; `None` if it was refused, so that nobody has heard
         /// it: an operator's only, since to the others it was promised.
-        told: Option<usize>,
+        queued: Option<usize>,
     },
     /// Shut the accept queues: nobody new gets in, whoever is in is still answered.
     CloseListener,

@@ -139,6 +139,7 @@ impl Engine {
             Input::Message { conn, message } => self.message(conn, message, now),
             Input::PeerClosed { conn, by_frame } => self.peer_closed(conn, by_frame, now),
             Input::Gone { conn } => self.gone(conn),
+            Input::SlowReader { conn, message } => self.slow_reader(conn, message),
             Input::Store(event) => self.store_event(event, now),
             Input::Broadcast(broadcast) => self.broadcast(broadcast, now),
             Input::Shutdown(request) => self.shutdown_requested(request, now),
@@ -181,7 +182,8 @@ impl Engine {
 
     /// What to do next; `None` when all is done.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        next.or_else(|| self.fanout.poll_output())
     }
 
     /// What to ask of the store next, once a turn after `poll_spill`, until `None`.
@@ -376,6 +378,16 @@ impl Engine {
         if let Some(client) = self.clients.remove(conn) {
             self.sessions.close(client.session);
         }
+    }
+
+    /// What this peer has not read is as much as may wait. It is closed before anything else is done.
+    fn slow_reader(&mut self, conn: ConnId, message: &ServerMessage) {
+        if let ServerMessage::Broadcast(_) = message {
+            self.fanout.handle_missed();
+        }
+        let reason = CloseReason::TooSlow;
+        self.outputs.push_front(Output::Fail { conn, reason });
+        self.gone(conn);
     }
 
     fn push_close(&mut self, conn: ConnId, reason: CloseReason) {

@@ -243,11 +243,12 @@ fn in_words(output: &Output) -> String {
             format!("#{} {}", conn.slot, text.unwrap_or_default())
         }
         Output::Close { conn, reason, .. } => format!("#{} close {}", conn.slot, reason.code()),
+        Output::Fail { conn, reason } => format!("#{} fail {}", conn.slot, reason.code()),
         Output::Finish { conn } => format!("#{} finish", conn.slot),
         Output::Pause { conn } => format!("#{} pause", conn.slot),
         Output::Resume { conn } => format!("#{} resume", conn.slot),
         Output::Publish { text, .. } => format!("publish {text}"),
-        Output::Broadcast { origin, told } => format!("told {told:?}, for {origin:?}"),
+        Output::BroadcastDone { origin, queued } => format!("told {queued:?}, for {origin:?}"),
         Output::CloseListener => "close listener".into(),
         Output::Cut { conn } => format!("#{} cut", conn.slot),
         Output::Stop => "stop".into(),

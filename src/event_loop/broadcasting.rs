@@ -133,12 +133,10 @@ impl EventLoop {
         self.answer_announced(core);
     }
 
-    /// How many were told, for whoever asked.
-    pub(super) fn count_told(&mut self, origin: Origin, told: Option<usize>, core: &Core) {
+    /// A broadcast is queued for so many clients, or was refused: an operator is answered.
+    pub(super) fn answer_done(&mut self, origin: Origin, queued: Option<usize>, core: &Core) {
         let broadcasts = &mut self.metrics.broadcasts;
-        // One goes after the other: whoever was missed since the last was missed by this one.
-        let missed = std::mem::take(&mut broadcasts.missed);
-        if told.is_some() {
+        if queued.is_some() {
             broadcasts.watch.stop(clock::instant());
         } else {
             // The last to come is the one that is refused; in a shutdown, all are.
@@ -150,10 +148,9 @@ impl EventLoop {
             Origin::Handle => return self.requests.promises.keep(),
             Origin::Node => return,
         };
-        match told {
-            Some(told) => {
-                self.announced
-                    .handle_told(conn, told.saturating_sub(missed));
+        match queued {
+            Some(queued) => {
+                self.announced.handle_told(conn, queued);
                 self.answer_announced(core);
             }
             None if core.engine().is_shutting_down() => {
@@ -192,11 +189,6 @@ impl EventLoop {
             };
             self.answer_broadcast(core, conn, &answer);
         }
-    }
-
-    /// A client had no room for it, and is closed: it was counted, and is not told.
-    pub(super) fn broadcast_missed(&mut self) {
-        self.metrics.broadcasts.missed += 1;
     }
 
     fn broadcast(&mut self, core: &mut Core, text: Arc<str>, origin: Origin) {

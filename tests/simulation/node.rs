@@ -526,11 +526,12 @@ impl Shell for Attached<'_> {
             Output::Cut { conn } => book.cut(common, *conn, parts.signals_read > 2),
             Output::Send { .. }
             | Output::Close { .. }
+            | Output::Fail { .. }
             | Output::Pause { .. }
             | Output::Resume { .. }
             | Output::CloseListener
             | Output::Stop => {}
-            Output::Publish { .. } | Output::Broadcast { .. } => {
+            Output::Publish { .. } | Output::BroadcastDone { .. } => {
                 unreachable!("nobody has anything to say to everybody here")
             }
         }
