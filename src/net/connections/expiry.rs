@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::connection::{Entrance, Phase};
-use super::connections::Connections;
-use super::deadlines::{Deadlines, IDLE_CHECKS, Kind};
-use super::http::Answer;
-use super::websocket;
+use super::Connections;
 use crate::engine::io::{CloseReason, ConnId};
+use crate::net::connection::{Entrance, Phase};
+use crate::net::deadlines::{Deadlines, IDLE_CHECKS, Kind};
+use crate::net::http::Answer;
+use crate::net::websocket;
 
 /// A peer that has been silent for so many checks is pinged: by the default idle timeout after 30 to
 /// 45 s, since proxies cut what has been silent for a minute.

@@ -5,17 +5,17 @@
 
 use std::time::Instant;
 
-use super::connection::{Entrance, Phase, ReadOutcome};
-use super::connections::{Connections, live};
-use super::handshake;
-use super::http::{self, Head};
-use super::intake::Intake;
-use super::read_queues::Queue;
-use super::tally;
-use super::websocket::{Payload, Received};
+use super::{Connections, live};
 use crate::config::Limits;
 use crate::engine::io::{CloseReason, ConnId};
 use crate::engine::message::Message;
+use crate::net::connection::{Entrance, Phase, ReadOutcome};
+use crate::net::handshake;
+use crate::net::http::{self, Head};
+use crate::net::intake::Intake;
+use crate::net::read_queues::Queue;
+use crate::net::tally;
+use crate::net::websocket::{Payload, Received};
 
 /// What a connection has brought.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 
 use std::time::Instant;
 
-use super::connection::Phase;
-use super::connections::{Connections, live};
-use super::deadlines::Kind;
-use super::http::Answer;
-use super::websocket;
+use super::{Connections, live};
 use crate::engine::io::{CloseReason, ConnId};
+use crate::net::connection::Phase;
+use crate::net::deadlines::Kind;
+use crate::net::http::Answer;
+use crate::net::websocket;
 
 impl Connections {
     /// The request gets a 101: from here on it is a WebSocket.
