@@ -81,7 +81,7 @@ impl EventLoop {
     }
 
     pub(super) fn metrics_page(&self, core: &Core, ready: bool) -> Answer {
-        let (tally, engine) = (self.connections.tally(), core.engine());
+        let (counters, engine) = (self.connections.counters(), core.engine());
         let (body, media_type) = self.metrics.page(&Levels {
             connections: engine.connections(),
             sockets: self.connections.len(),
@@ -90,11 +90,11 @@ impl EventLoop {
             waiting_replies: engine.waiting_replies(),
             ready_connections: self.connections.unread_len(),
             outbound_bytes: self.connections.unsent_bytes(),
-            received_bytes: tally.received_bytes,
-            sent_bytes: tally.sent_bytes,
-            early_answers: &tally.early_answers,
-            early_admin_answers: &tally.early_admin_answers,
-            closes: tally.closes(),
+            received_bytes: counters.received_bytes,
+            sent_bytes: counters.sent_bytes,
+            early_answers: &counters.early_answers,
+            early_admin_answers: &counters.early_admin_answers,
+            closes: counters.closes(),
             is_linked: self.bus.as_ref().is_some_and(Bus::is_up),
             ready,
             phases: &PHASES,

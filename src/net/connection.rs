@@ -18,7 +18,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::deadlines::Kind;
 use super::http::Incoming;
-use super::spares::BUFFER_BYTES_MAX;
+use super::pool::BUFFER_BYTES_MAX;
 use super::websocket::WebSocket;
 
 /// A socket that was accepted.

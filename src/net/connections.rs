@@ -16,11 +16,11 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use super::connection::{Connection, Entrance, Phase};
+use super::counters::Counters;
 use super::date::Date;
 use super::deadlines::{Deadlines, IDLE_CHECKS, Kind};
+use super::pool::Pool;
 use super::read_queues::{Queue, ReadQueues};
-use super::spares::Spares;
-use super::tally::Tally;
 use super::token::Source;
 use crate::config::Limits;
 use crate::engine::io::ConnId;
@@ -55,11 +55,11 @@ pub(crate) struct Connections {
     /// One for each.
     deadlines: Deadlines,
     /// What connections at rest do without.
-    spares: Spares,
+    pool: Pool,
     /// The time in answers.
     date: Date,
     /// What has been carried so far.
-    tally: Tally,
+    counters: Counters,
     /// When a WebSocket peer was last heard.
     heard_at: Option<Instant>,
 }
@@ -83,9 +83,9 @@ impl Connections {
                 Kind::Closing => limits.close_timeout,
                 Kind::Idle => limits.idle_timeout / u32::from(IDLE_CHECKS),
             }),
-            spares: Spares::new(limits.message_bytes_max),
+            pool: Pool::new(limits.message_bytes_max),
             date: Date::default(),
-            tally: Tally::default(),
+            counters: Counters::default(),
             heard_at: None,
         }
     }
@@ -150,8 +150,8 @@ impl Connections {
     }
 
     /// What has been carried so far.
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// When a WebSocket peer was last heard.
@@ -217,7 +217,7 @@ impl Connections {
         if let Some(connection) = self.get_mut(conn) {
             // Its goodbye, if it was queued in this turn.
             let taken = connection.flush();
-            self.tally.sent_bytes += taken as u64;
+            self.counters.sent_bytes += taken as u64;
             self.kill(conn.slot);
         }
     }
@@ -237,7 +237,7 @@ impl Connections {
             }
         }
         if self.table.len() == 0 {
-            self.spares.clear();
+            self.pool.clear();
         }
         if self.table.capacity() < rows {
             self.deadlines.shrink(self.table.rows_len());
@@ -269,7 +269,7 @@ impl Connections {
     /// A connection with a buffer for output, which is flushed in this turn.
     fn get_to_send(&mut self, conn: ConnId) -> Option<&mut Connection> {
         let connection = live(&mut self.table, conn)?;
-        self.spares.lend_buffer(&mut connection.outbound);
+        self.pool.lend_buffer(&mut connection.outbound);
         self.to_flush.insert(conn.slot);
         Some(connection)
     }
@@ -278,7 +278,7 @@ impl Connections {
     fn get_awake(&mut self, conn: ConnId) -> Option<&mut Connection> {
         let connection = live(&mut self.table, conn)?;
         if let Some(codec @ None) = connection.codec() {
-            *codec = Some(self.spares.take_codec());
+            *codec = Some(self.pool.take_codec());
         }
         Some(connection)
     }

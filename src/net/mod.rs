@@ -4,15 +4,15 @@
 mod authority;
 pub(crate) mod connection;
 pub(crate) mod connections;
+pub(crate) mod counters;
 mod date;
 mod deadlines;
 pub mod handshake;
 pub mod http;
 pub(crate) mod intake;
 pub(crate) mod listener;
+mod pool;
 mod read_queues;
-mod spares;
-pub(crate) mod tally;
 pub(crate) mod token;
 mod unix;
 mod utf8;

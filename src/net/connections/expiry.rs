@@ -62,7 +62,7 @@ impl Connections {
             if let Some(conn) = self.id_at(slot) {
                 let number = conn.generation;
                 log::debug!("connection {number}: 503 before its request was whole, for others");
-                self.tally.answered(entrance, 503);
+                self.counters.answered(entrance, 503);
                 self.answer(conn, &Answer::unavailable("no room"), true, now);
             }
         }
@@ -110,7 +110,7 @@ impl Connections {
                     let entrance = connection.entrance;
                     let number = conn.generation;
                     log::debug!("connection {number}: 408, its request took too long");
-                    self.tally.answered(entrance, 408);
+                    self.counters.answered(entrance, 408);
                     self.answer(conn, &Answer::json(408, "request timeout"), true, now);
                 }
                 None
@@ -128,7 +128,7 @@ impl Connections {
                 if !std::mem::replace(&mut connection.tallied, true) {
                     let number = connection.generation;
                     log::debug!("connection {number}: lost, it did not close in time");
-                    self.tally.lost();
+                    self.counters.lost();
                 }
                 self.kill(slot);
                 Some(conn)

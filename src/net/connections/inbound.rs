@@ -10,11 +10,11 @@ use crate::config::Limits;
 use crate::engine::io::{CloseReason, ConnId};
 use crate::engine::message::Message;
 use crate::net::connection::{Entrance, Phase, ReadOutcome};
+use crate::net::counters;
 use crate::net::handshake;
 use crate::net::http::{self, Head};
 use crate::net::intake::Intake;
 use crate::net::read_queues::Queue;
-use crate::net::tally;
 use crate::net::websocket::{Payload, Received};
 
 /// What a connection has brought.
@@ -98,7 +98,7 @@ impl Connections {
         match outcome {
             ReadOutcome::Bytes(len) => {
                 connection.silent = 0;
-                self.tally.received_bytes += len as u64;
+                self.counters.received_bytes += len as u64;
                 if websocket {
                     self.heard_at = Some(now);
                 }
@@ -136,7 +136,7 @@ impl Connections {
                         Err(reason) => return self.received(conn, Received::Failed(reason), now),
                     }
                 }
-                let codec = codec.get_or_insert_with(|| self.spares.take_codec());
+                let codec = codec.get_or_insert_with(|| self.pool.take_codec());
                 let unsent = connection.outbound.len();
                 let mut rest = input.rest();
                 let received = codec.receive(&mut rest, &mut connection.outbound);
@@ -199,7 +199,7 @@ impl Connections {
                 let answer = handshake::answer_bad_head(bad);
                 let (number, status) = (connection.generation, answer.status);
                 log::debug!("connection {number}: {status}, its request is bad");
-                self.tally.answered(connection.entrance, answer.status);
+                self.counters.answered(connection.entrance, answer.status);
                 self.answer(conn, &answer, true, now);
                 None
             }
@@ -224,7 +224,7 @@ impl Connections {
         if let Some(connection) = live(&mut self.table, conn) {
             connection.adapt(used, lent, read_bytes_max);
             if let Some(codec) = connection.rest() {
-                self.spares.keep_codec(codec);
+                self.pool.keep_codec(codec);
             }
             self.queues.put_back(conn.slot, connection);
         }
@@ -303,7 +303,7 @@ impl Connections {
         if (open || deaf) && !std::mem::replace(&mut connection.tallied, true) {
             let number = connection.generation;
             log::debug!("connection {number}: lost, without a Close");
-            self.tally.lost();
+            self.counters.lost();
         }
         if outcome == ReadOutcome::End && open {
             self.deafen(conn, now);
@@ -324,9 +324,9 @@ impl Connections {
             && let Phase::Open(Some(codec)) = &connection.phase
         {
             let code = codec.peer_close_code();
-            let (number, shown) = (connection.generation, code.unwrap_or(tally::NO_STATUS));
+            let (number, shown) = (connection.generation, code.unwrap_or(counters::NO_STATUS));
             log::debug!("connection {number}: Close {shown} by its peer");
-            self.tally.closed_by_peer(code);
+            self.counters.closed_by_peer(code);
         }
     }
 

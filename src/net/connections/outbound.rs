@@ -14,7 +14,7 @@ impl Connections {
     /// The request gets a 101: from here on it is a WebSocket.
     pub(crate) fn upgrade(&mut self, conn: ConnId, response: &[u8], now: Instant) {
         if let Some(connection) = live(&mut self.table, conn) {
-            self.spares.lend_buffer(&mut connection.outbound);
+            self.pool.lend_buffer(&mut connection.outbound);
             connection.outbound.extend_from_slice(response);
             self.to_flush.insert(conn.slot);
             connection.phase = Phase::Open(None);
@@ -63,7 +63,7 @@ impl Connections {
             } else {
                 let outbound = &mut connection.outbound;
                 websocket::encode_header_of_message(payload.len(), binary, outbound);
-                self.tally.sent_bytes += connection.offer(payload) as u64;
+                self.counters.sent_bytes += connection.offer(payload) as u64;
             }
         }
         true
@@ -82,7 +82,7 @@ impl Connections {
             0
         };
         let keeps_up = !connection.is_websocket() || connection.unsent() <= limit;
-        self.tally.sent_bytes += taken as u64;
+        self.counters.sent_bytes += taken as u64;
         keeps_up
     }
 
@@ -103,7 +103,7 @@ impl Connections {
             if !std::mem::replace(&mut connection.tallied, true) {
                 let (number, code) = (connection.generation, reason.code());
                 log::debug!("connection {number}: Close {code} by us: {}", reason.text());
-                self.tally.closed(reason);
+                self.counters.closed(reason);
             }
             self.to_flush.insert(conn.slot);
             if bounded {
@@ -139,7 +139,7 @@ impl Connections {
                 let entrance = connection.entrance;
                 let (number, status) = (connection.generation, answer.status);
                 log::debug!("connection {number}: {status} before its request was whole");
-                self.tally.answered(entrance, answer.status);
+                self.counters.answered(entrance, answer.status);
                 self.answer(conn, answer, true, now);
             }
         }
@@ -151,7 +151,7 @@ impl Connections {
             let Some(connection) = self.table.get_mut(slot) else {
                 continue;
             };
-            self.tally.sent_bytes += connection.flush() as u64;
+            self.counters.sent_bytes += connection.flush() as u64;
             if connection.unsent() > 0 {
                 // Nobody waits for those who are no clients any more.
                 if connection.is_websocket() {
@@ -160,7 +160,7 @@ impl Connections {
                 continue;
             }
             self.unsent.remove(slot);
-            self.spares.keep_buffer(&mut connection.outbound);
+            self.pool.keep_buffer(&mut connection.outbound);
             if let Phase::Lingering {
                 half_closed,
                 was_client,

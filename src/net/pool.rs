@@ -12,7 +12,7 @@ use super::websocket::WebSocket;
 
 /// Codecs and buffers that nobody needs at the moment; the last that came is the next that goes.
 #[derive(Debug)]
-pub(super) struct Spares {
+pub(super) struct Pool {
     message_bytes_max: usize,
     #[expect(
         clippy::vec_box,
@@ -40,7 +40,7 @@ const BUFFERS_MAX: usize = 256;
 /// An outbound buffer larger than this is freed when it is empty.
 pub(super) const BUFFER_BYTES_MAX: usize = 4 << 10;
 
-impl Spares {
+impl Pool {
     /// None; codecs will take messages of so many bytes.
     pub(super) fn new(message_bytes_max: usize) -> Self {
         Self {
@@ -134,9 +134,9 @@ mod tests {
     }
 
     impl Peer {
-        fn receive(&mut self, mut input: &[u8], spares: &mut Spares, rests: bool) {
+        fn receive(&mut self, mut input: &[u8], pool: &mut Pool, rests: bool) {
             while !self.over {
-                let codec = self.codec.get_or_insert_with(|| spares.take_codec());
+                let codec = self.codec.get_or_insert_with(|| pool.take_codec());
                 match codec.receive(&mut input, &mut self.sent) {
                     Received::Nothing => break,
                     Received::Control => {}
@@ -157,25 +157,25 @@ mod tests {
                         self.over = true;
                     }
                 }
-                self.rest(spares, rests);
+                self.rest(pool, rests);
             }
-            self.rest(spares, rests);
+            self.rest(pool, rests);
         }
 
         /// As early as it may: behind each message, and not only when the input is used up.
-        fn rest(&mut self, spares: &mut Spares, rests: bool) {
+        fn rest(&mut self, pool: &mut Pool, rests: bool) {
             let codec = self.codec.take_if(|codec| rests && codec.is_at_rest());
             if let Some(codec) = codec {
                 assert!(!self.over, "a codec is not used again after a Close");
-                spares.keep_codec(codec);
+                pool.keep_codec(codec);
             }
         }
     }
 
     /// What a peer is sent for `bytes`, cut at these places; `between` are pieces of another peer,
-    /// each of which comes after one of its own, and both take their codecs from the same spares.
+    /// each of which comes after one of its own, and both take their codecs from the same pool.
     fn exchange(bytes: &[u8], cuts: [usize; 2], between: &[&[u8]], rests: bool) -> Vec<u8> {
-        let mut spares = Spares::new(LIMIT);
+        let mut pool = Pool::new(LIMIT);
         let (mut peer, mut other) = (Peer::default(), Peer::default());
         let pieces = [
             &bytes[..cuts[0]],
@@ -183,9 +183,9 @@ mod tests {
             &bytes[cuts[1]..],
         ];
         for (index, piece) in pieces.into_iter().enumerate() {
-            peer.receive(piece, &mut spares, rests);
+            peer.receive(piece, &mut pool, rests);
             if let Some(foreign) = between.get(index) {
-                other.receive(foreign, &mut spares, rests);
+                other.receive(foreign, &mut pool, rests);
             }
         }
         peer.sent
@@ -245,7 +245,7 @@ mod tests {
         let bytes = bytes.concat();
         for cut in 0..=bytes.len() {
             let mut peer = Peer::default();
-            peer.receive(&bytes[..cut], &mut Spares::new(LIMIT), true);
+            peer.receive(&bytes[..cut], &mut Pool::new(LIMIT), true);
             assert_eq!(peer.codec.is_none(), ends.contains(&cut), "cut at {cut}");
         }
         let mut closed = WebSocket::new(LIMIT);
@@ -255,8 +255,8 @@ mod tests {
     }
 
     /// A codec that has seen a frame with a payload of this length.
-    fn used(spares: &mut Spares, length: usize) -> Box<WebSocket> {
-        let mut codec = spares.take_codec();
+    fn used(pool: &mut Pool, length: usize) -> Box<WebSocket> {
+        let mut codec = pool.take_codec();
         let bytes = frame(0x82, &vec![0; length]);
         let (mut input, mut output) = (bytes.as_slice(), Vec::new());
         while !matches!(codec.receive(&mut input, &mut output), Received::Nothing) {}
@@ -265,13 +265,13 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut spares = Spares::new(2 << 20);
+        let mut pool = Pool::new(2 << 20);
         let mut give = |lengths: &[usize]| {
-            let codecs: Vec<_> = lengths.iter().map(|len| used(&mut spares, *len)).collect();
+            let codecs: Vec<_> = lengths.iter().map(|len| used(&mut pool, *len)).collect();
             for codec in codecs {
-                spares.keep_codec(codec);
+                pool.keep_codec(codec);
             }
-            spares.codecs.len()
+            pool.codecs.len()
         };
         assert_eq!(give(&[5_000, 5_000]), 1, "one large codec");
         assert_eq!(give(&[5_000, 100]), 2, "the large one went, and came back");
@@ -286,20 +286,20 @@ mod tests {
         assert_eq!(give(&[1; CODECS_MAX + 5]), CODECS_MAX);
 
         for bytes in [0, BUFFER_BYTES_MAX + 1] {
-            spares.keep_buffer(&mut Vec::with_capacity(bytes));
-            assert_eq!(spares.buffers.len(), 0, "{bytes} bytes");
+            pool.keep_buffer(&mut Vec::with_capacity(bytes));
+            assert_eq!(pool.buffers.len(), 0, "{bytes} bytes");
         }
         for _ in 0..BUFFERS_MAX + 5 {
-            spares.keep_buffer(&mut Vec::with_capacity(100));
+            pool.keep_buffer(&mut Vec::with_capacity(100));
         }
-        assert_eq!(spares.buffers.len(), BUFFERS_MAX);
+        assert_eq!(pool.buffers.len(), BUFFERS_MAX);
         let mut buffer = Vec::new();
-        spares.lend_buffer(&mut buffer);
+        pool.lend_buffer(&mut buffer);
         assert_eq!(
-            (buffer.capacity(), spares.buffers.len()),
+            (buffer.capacity(), pool.buffers.len()),
             (100, BUFFERS_MAX - 1)
         );
-        spares.lend_buffer(&mut buffer);
-        assert_eq!(spares.buffers.len(), BUFFERS_MAX - 1, "it has one");
+        pool.lend_buffer(&mut buffer);
+        assert_eq!(pool.buffers.len(), BUFFERS_MAX - 1, "it has one");
     }
 }

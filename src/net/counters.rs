@@ -9,7 +9,7 @@ use crate::engine::io::CloseReason;
 
 /// Everything since the start.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     /// Bytes that the kernel has given.
     pub(crate) received_bytes: u64,
     /// Bytes that the kernel has taken.
@@ -43,7 +43,7 @@ const USUAL: [(u16, &str); 9] = [
     (4001, "session taken over"),
 ];
 
-impl Default for Tally {
+impl Default for Counters {
     fn default() -> Self {
         Self {
             received_bytes: 0,
@@ -55,7 +55,7 @@ impl Default for Tally {
     }
 }
 
-impl Tally {
+impl Counters {
     /// A request was answered before it was whole.
     pub(super) fn answered(&mut self, entrance: Entrance, status: u16) {
         let answers = match entrance {
@@ -119,18 +119,18 @@ mod tests {
 
     #[test]
     fn closes_are_counted_by_code_and_reason() {
-        let mut tally = Tally::default();
+        let mut counters = Counters::default();
         for retry in [1, 2] {
-            tally.closed(&CloseReason::Shutdown {
+            counters.closed(&CloseReason::Shutdown {
                 retry_after_ms: retry,
             });
         }
-        tally.closed(&CloseReason::Idle);
-        tally.closed(&CloseReason::of(4000, "mine"));
-        tally.closed_by_peer(Some(1000));
-        tally.closed_by_peer(None);
-        tally.lost();
-        let closes = tally.closes().iter();
+        counters.closed(&CloseReason::Idle);
+        counters.closed(&CloseReason::of(4000, "mine"));
+        counters.closed_by_peer(Some(1000));
+        counters.closed_by_peer(None);
+        counters.lost();
+        let closes = counters.closes().iter();
         let closes: Vec<_> = closes
             .map(|(&(code, reason), &count)| (code, reason, count))
             .filter(|(.., count)| *count > 0)
@@ -148,13 +148,13 @@ mod tests {
 
     #[test]
     fn neither_peer_nor_application_makes_it_grow() {
-        let mut tally = Tally::default();
+        let mut counters = Counters::default();
         for code in 0..=u16::MAX {
-            tally.closed_by_peer(Some(code));
-            tally.closed(&CloseReason::of(code, "mine"));
+            counters.closed_by_peer(Some(code));
+            counters.closed(&CloseReason::of(code, "mine"));
         }
-        assert!(tally.closes().len() <= CLOSES_MAX + 1);
-        let all: u64 = tally.closes().values().sum();
+        assert!(counters.closes().len() <= CLOSES_MAX + 1);
+        let all: u64 = counters.closes().values().sum();
         assert_eq!(all, 2 << 16);
     }
 }
