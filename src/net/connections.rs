@@ -10,17 +10,18 @@ mod expiry;
 mod outbound;
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use mio::Registry;
 use mio::net::TcpStream;
-use mio::{Interest, Registry};
 
-use super::connection::{Connection, Entrance, Phase};
+use super::connection::{Connection, Entrance};
 use super::counters::Counters;
 use super::date::Date;
-use super::deadlines::{Deadlines, IDLE_CHECKS, Kind};
+use super::deadlines::{Deadlines, Kind};
 use super::pool::Pool;
 use super::read_queues::{Queue, ReadQueues};
+use super::silence::IDLE_CHECKS;
 use super::token::Source;
 use crate::config::Limits;
 use crate::engine::io::ConnId;
@@ -145,7 +146,7 @@ impl Connections {
         let unsent = self.unsent.iter();
         unsent
             .filter_map(|slot| self.table.get(slot))
-            .map(Connection::unsent)
+            .map(|connection| connection.socket.unsent())
             .sum()
     }
 
@@ -161,9 +162,7 @@ impl Connections {
 
     /// Where a connection came in.
     pub(crate) fn entrance(&self, conn: ConnId) -> Option<Entrance> {
-        self.table
-            .get(conn.slot)
-            .map(|connection| connection.entrance)
+        self.table.get(conn.slot).map(Connection::entrance)
     }
 
     /// Takes in a socket that was accepted.
@@ -181,9 +180,7 @@ impl Connections {
         let (slot, connection) = self.table.insert(connection);
         self.sockets[entrance as usize].open += 1;
         let token = Source::Connection(slot).token();
-        // Once and for all: no further system call when what it waits for changes.
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = registry.register(&mut connection.socket, token, interest) {
+        if let Err(error) = connection.socket.register(registry, token) {
             log::warn!("cannot watch a connection: {error}");
             self.kill(slot);
             return;
@@ -193,22 +190,16 @@ impl Connections {
 
     /// The kernel has said something about a connection.
     pub(crate) fn handle_ready(&mut self, slot: u32, event: &mio::event::Event) {
-        let connection = self.table.get_mut(slot);
-        let Some(connection) = connection.filter(|connection| !connection.is_dead()) else {
-            return;
-        };
-        if event.is_writable() {
-            connection.unblock();
-        }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            connection.readable = true;
-            connection.hung_up |= event.is_read_closed() || event.is_error();
-        }
-        if connection.readable {
-            self.queues.enlist(slot, connection);
-        }
-        if connection.unsent() > 0 {
-            self.to_flush.insert(slot);
+        if let Some(connection) = self.table.get_mut(slot)
+            && !connection.is_dead()
+        {
+            connection.socket.handle_ready(event);
+            if connection.socket.is_readable() {
+                self.queues.enlist(slot, connection);
+            }
+            if connection.socket.unsent() > 0 {
+                self.to_flush.insert(slot);
+            }
         }
     }
 
@@ -216,7 +207,7 @@ impl Connections {
     pub(crate) fn cut(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
             // Its goodbye, if it was queued in this turn.
-            let taken = connection.flush();
+            let taken = connection.socket.flush();
             self.counters.sent_bytes += taken as u64;
             self.kill(conn.slot);
         }
@@ -231,7 +222,7 @@ impl Connections {
         let rows = self.table.capacity();
         for slot in std::mem::take(&mut self.dead) {
             if let Some(connection) = self.table.remove(slot) {
-                let sockets = &mut self.sockets[connection.entrance as usize];
+                let sockets = &mut self.sockets[connection.entrance() as usize];
                 sockets.open -= 1;
                 sockets.dead -= 1;
             }
@@ -249,14 +240,13 @@ impl Connections {
 
     fn kill(&mut self, slot: u32) {
         if let Some(connection) = self.table.get_mut(slot)
-            && !connection.is_dead()
+            && connection.die()
         {
-            connection.phase = Phase::Dead;
-            self.sockets[connection.entrance as usize].dead += 1;
+            self.sockets[connection.entrance() as usize].dead += 1;
             self.deadlines.clear(slot);
             self.unsent.remove(slot);
             // Its slot is still in a queue.
-            if !connection.listed {
+            if !connection.is_queued() {
                 self.dead.push(slot);
             }
         }
@@ -269,22 +259,35 @@ impl Connections {
     /// A connection with a buffer for output, which is flushed in this turn.
     fn get_to_send(&mut self, conn: ConnId) -> Option<&mut Connection> {
         let connection = live(&mut self.table, conn)?;
-        self.pool.lend_buffer(&mut connection.outbound);
+        self.pool.lend_buffer(connection.socket.outbound());
         self.to_flush.insert(conn.slot);
         Some(connection)
     }
 
-    /// A connection with a codec, if it is a WebSocket connection.
-    fn get_awake(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let connection = live(&mut self.table, conn)?;
-        if let Some(codec @ None) = connection.codec() {
-            *codec = Some(self.pool.take_codec());
+    /// Its silence is checked from here on: it has done its handshake.
+    fn watch(&mut self, conn: ConnId, now: Instant) {
+        let is_watched = self.deadlines.after(Kind::Idle) > Duration::ZERO;
+        if let Some(connection) = self.get_mut(conn) {
+            connection.begin_silence();
+            if is_watched {
+                self.deadlines.set(conn.slot, Kind::Idle, now);
+            } else {
+                self.deadlines.clear(conn.slot);
+            }
         }
-        Some(connection)
+    }
+
+    /// A WebSocket peer has to close in time: from the first on that it is told.
+    fn bound_closing(&mut self, conn: ConnId, now: Instant) {
+        if let Some(connection) = self.get_mut(conn)
+            && connection.bound_close()
+        {
+            self.deadlines.set(conn.slot, Kind::Closing, now);
+        }
     }
 
     fn id_at(&self, slot: u32) -> Option<ConnId> {
-        let generation = self.table.get(slot)?.generation;
+        let generation = self.table.get(slot)?.generation();
         Some(ConnId { slot, generation })
     }
 
@@ -293,7 +296,7 @@ impl Connections {
             .iter()
             .map(|(slot, connection)| ConnId {
                 slot,
-                generation: connection.generation,
+                generation: connection.generation(),
             })
             .collect()
     }
@@ -319,7 +322,7 @@ impl fmt::Display for Peer<'_> {
 fn live(table: &mut Table<Connection>, conn: ConnId) -> Option<&mut Connection> {
     table
         .get_mut(conn.slot)
-        .filter(|connection| connection.generation == conn.generation)
+        .filter(|connection| connection.generation() == conn.generation)
         .filter(|connection| !connection.is_dead())
 }
 

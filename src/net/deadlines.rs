@@ -30,9 +30,6 @@ pub(super) enum Kind {
     Idle,
 }
 
-/// An idle peer is looked at so many times in an idle timeout.
-pub(super) const IDLE_CHECKS: u8 = 8;
-
 impl Kind {
     /// In the order in which they are looked at.
     pub(super) const ALL: [Self; 9] = [

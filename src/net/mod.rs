@@ -13,6 +13,8 @@ pub(crate) mod intake;
 pub(crate) mod listener;
 mod pool;
 mod read_queues;
+mod silence;
+mod socket;
 pub(crate) mod token;
 mod unix;
 mod utf8;

@@ -28,7 +28,7 @@ impl ReadQueues {
     /// Puts in a connection that has something new, unless it is in or has no need of it.
     pub(super) fn enlist(&mut self, slot: u32, connection: &mut Connection) {
         // A paused one that has hung up is looked at then, and not read from.
-        if (!connection.paused || connection.hung_up) && !connection.is_dead() {
+        if (!connection.is_paused() || connection.socket.has_hung_up()) && !connection.is_dead() {
             self.push(Queue::Ready, slot, connection);
         }
     }
@@ -36,13 +36,13 @@ impl ReadQueues {
     /// Puts in a connection that may have more input: those who send little do not wait for those
     /// who send much.
     pub(super) fn put_back(&mut self, slot: u32, connection: &mut Connection) {
-        if !connection.paused && connection.may_have_more() {
+        if !connection.is_paused() && connection.may_have_more() {
             self.push(Queue::Backlog, slot, connection);
         }
     }
 
     fn push(&mut self, queue: Queue, slot: u32, connection: &mut Connection) {
-        if !std::mem::replace(&mut connection.listed, true) {
+        if !connection.set_queued(true) {
             let is_lingering = connection.is_lingering();
             let queue = if is_lingering { Queue::Leaving } else { queue };
             self.0[queue as usize].push_back(slot);

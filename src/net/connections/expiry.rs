@@ -1,26 +1,19 @@
 //! Who has had its time: slow handshakes, peers that do not close, peers that have fallen silent.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Connections;
 use crate::engine::io::{CloseReason, ConnId};
-use crate::net::connection::{Entrance, Phase};
-use crate::net::deadlines::{Deadlines, IDLE_CHECKS, Kind};
+use crate::net::connection::Entrance;
+use crate::net::deadlines::{Deadlines, Kind};
 use crate::net::http::Answer;
+use crate::net::silence::Verdict;
 use crate::net::websocket;
-
-/// A peer that has been silent for so many checks is pinged: by the default idle timeout after 30 to
-/// 45 s, since proxies cut what has been silent for a minute.
-const PING_CHECKS: u8 = 2;
 
 /// So many places are made in a turn. To close a socket takes the kernel as long as ten messages, and
 /// whoever has sent one waits meanwhile; and of the 128 that have room for a handshake, each keeps
 /// its place for 32 turns at least.
 const PLACES_MADE_MAX: usize = 4;
-
-/// A peer that was just upgraded has been silent for no time. After one that was heard, the first
-/// check does not count: it ends a time in which the peer was not silent throughout.
-const SILENT_FROM: u8 = 1;
 
 impl Connections {
     /// Cuts who has had its time; answers the WebSocket connections among them.
@@ -71,31 +64,9 @@ impl Connections {
     /// Closes a socket before its peer has closed it, without a reset if that can be helped.
     fn release(&mut self, slot: u32) {
         if let Some(connection) = self.table.get_mut(slot) {
-            connection.drain();
+            connection.socket.drain();
         }
         self.kill(slot);
-    }
-
-    /// From here on it is looked at, whether it is heard: it has done its handshake.
-    pub(super) fn watch(&mut self, conn: ConnId, now: Instant) {
-        let is_watched = self.deadlines.after(Kind::Idle) > Duration::ZERO;
-        if let Some(connection) = self.get_mut(conn) {
-            connection.silent = SILENT_FROM;
-            if is_watched {
-                self.deadlines.set(conn.slot, Kind::Idle, now);
-            } else {
-                self.deadlines.clear(conn.slot);
-            }
-        }
-    }
-
-    /// A WebSocket peer has to close in time: from the first on that it is told.
-    pub(super) fn bound_closing(&mut self, conn: ConnId, now: Instant) {
-        if let Some(connection) = self.get_mut(conn)
-            && !std::mem::replace(&mut connection.closing, true)
-        {
-            self.deadlines.set(conn.slot, Kind::Closing, now);
-        }
     }
 
     /// Answers the connection if it is a WebSocket connection that is over by that.
@@ -103,11 +74,14 @@ impl Connections {
         let conn = self.id_at(slot)?;
         match kind {
             Kind::Handshake | Kind::AdminHandshake => {
-                let connection = self.table.get(slot)?;
-                if matches!(&connection.phase, Phase::Handshake { head } if head.is_empty()) {
+                let connection = self.table.get_mut(slot)?;
+                let entrance = connection.entrance();
+                if connection
+                    .request()
+                    .is_some_and(|request| request.is_empty())
+                {
                     self.release(slot);
                 } else {
-                    let entrance = connection.entrance;
                     let number = conn.generation;
                     log::debug!("connection {number}: 408, its request took too long");
                     self.counters.answered(entrance, 408);
@@ -125,8 +99,8 @@ impl Connections {
             }
             Kind::Closing => {
                 let connection = self.get_mut(conn)?;
-                if !std::mem::replace(&mut connection.tallied, true) {
-                    let number = connection.generation;
+                if connection.count_end() {
+                    let number = conn.generation;
                     log::debug!("connection {number}: lost, it did not close in time");
                     self.counters.lost();
                 }
@@ -139,24 +113,15 @@ impl Connections {
 
     fn check_idle(&mut self, conn: ConnId, now: Instant) -> Option<ConnId> {
         let connection = self.get_mut(conn)?;
-        connection.silent += 1;
-        if connection.paused {
-            // It is not read from: its silence says nothing.
-            connection.silent = connection.silent.min(SILENT_FROM + PING_CHECKS);
-        }
-        if connection.silent == SILENT_FROM + IDLE_CHECKS {
-            self.fail(conn, &CloseReason::Idle, now);
-            return Some(conn);
-        }
-        if connection.silent == SILENT_FROM + PING_CHECKS {
-            if connection.paused {
-                // Its pong is not read either, and the next ping is for proxies.
-                connection.silent = SILENT_FROM;
-            }
-            // Nothing follows a Close.
-            if !connection.tallied {
-                websocket::encode_ping(&mut connection.outbound);
+        match connection.check_silence() {
+            Verdict::Wait => {}
+            Verdict::Ping => {
+                websocket::encode_ping(connection.socket.outbound());
                 self.to_flush.insert(conn.slot);
+            }
+            Verdict::Close => {
+                self.fail(conn, &CloseReason::Idle, now);
+                return Some(conn);
             }
         }
         self.deadlines.set(conn.slot, Kind::Idle, now);

@@ -9,13 +9,14 @@ use super::{Connections, live};
 use crate::config::Limits;
 use crate::engine::io::{CloseReason, ConnId};
 use crate::engine::message::Message;
-use crate::net::connection::{Entrance, Phase, ReadOutcome};
+use crate::net::connection::Entrance;
 use crate::net::counters;
 use crate::net::handshake;
 use crate::net::http::{self, Head};
 use crate::net::intake::Intake;
 use crate::net::read_queues::Queue;
-use crate::net::websocket::{Payload, Received};
+use crate::net::socket::ReadOutcome;
+use crate::net::websocket::{Payload, Received, WebSocket};
 
 /// What a connection has brought.
 #[derive(Debug)]
@@ -53,14 +54,14 @@ impl Connections {
     fn pop_from(&mut self, queue: Queue) -> Option<ConnId> {
         let slot = self.queues.pop(queue)?;
         let connection = self.table.get_mut(slot)?;
-        connection.listed = false;
+        connection.set_queued(false);
         if connection.is_dead() {
             self.dead.push(slot);
             return None;
         }
         Some(ConnId {
             slot,
-            generation: connection.generation,
+            generation: connection.generation(),
         })
     }
 
@@ -75,37 +76,28 @@ impl Connections {
         let Some(connection) = self.get_mut(conn) else {
             return (0, None);
         };
-        if connection.paused {
+        if connection.is_paused() {
             return (0, self.look(conn, now));
         }
-        if !connection.stash.is_empty() {
-            let len = connection
-                .read_len(buffer.len())
-                .min(connection.stash.len());
-            buffer[..len].copy_from_slice(&connection.stash[..len]);
-            connection.stash.drain(..len);
-            if connection.stash.is_empty() {
-                connection.stash = Vec::new();
-            }
-            return (len, None);
+        if connection.holds_input() {
+            return (connection.take_held(buffer), None);
         }
-        if !connection.readable {
+        if !connection.socket.is_readable() {
             return (0, None);
         }
-        let len = connection.read_len(buffer.len());
-        let outcome = connection.read(&mut buffer[..len]);
-        let websocket = matches!(connection.phase, Phase::Open(_));
-        match outcome {
+        let is_open = connection.is_open();
+        match connection.read(buffer) {
             ReadOutcome::Bytes(len) => {
-                connection.silent = 0;
                 self.counters.received_bytes += len as u64;
-                if websocket {
+                if is_open {
                     self.heard_at = Some(now);
                 }
                 (len, None)
             }
             ReadOutcome::Empty => (0, None),
-            ReadOutcome::End | ReadOutcome::Broken => (0, self.ended(conn, outcome, now)),
+            outcome @ (ReadOutcome::End | ReadOutcome::Broken) => {
+                (0, self.ended(conn, outcome, now))
+            }
         }
     }
 
@@ -118,88 +110,71 @@ impl Connections {
     ) -> Option<Event<'a>> {
         let message_bytes_max = self.limits.message_bytes_max;
         let connection = live(&mut self.table, conn)?;
-        match &mut connection.phase {
-            Phase::Open(_) if connection.paused => {
-                connection.hold_back(input.rest());
-                input.keep_last(0);
-                None
-            }
-            Phase::Open(codec) => {
-                if codec
-                    .as_ref()
-                    .is_none_or(|codec| codec.is_between_messages())
-                {
-                    match input.take_message(message_bytes_max) {
-                        Ok(Some(message)) => return Some(Event::Message(message)),
-                        Ok(None) if input.rest().is_empty() => return None,
-                        Ok(None) => {}
-                        Err(reason) => return self.received(conn, Received::Failed(reason), now),
-                    }
-                }
-                let codec = codec.get_or_insert_with(|| self.pool.take_codec());
-                let unsent = connection.outbound.len();
-                let mut rest = input.rest();
-                let received = codec.receive(&mut rest, &mut connection.outbound);
-                let left = rest.len();
-                input.keep_last(left);
-                let answered = connection.outbound.len() > unsent;
-                if answered {
-                    self.to_flush.insert(conn.slot);
-                    // Pongs are queued like everything else, and bounded like it.
-                    if !self.keeps_up(conn) {
-                        self.fail(conn, &CloseReason::TooSlow, now);
-                        return Some(Event::Gone);
-                    }
-                }
-                self.received(conn, received, now)
-            }
-            Phase::Handshake { .. } => {
-                let bytes = input.rest();
-                let event = self.next_request(conn, bytes, now);
-                input.keep_last(0);
-                event
-            }
-            Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => {
-                input.keep_last(0);
-                None
+        if !connection.is_open() {
+            let event = self.next_request(conn, input.rest(), now);
+            input.keep_last(0);
+            return event;
+        }
+        if connection.is_paused() {
+            connection.hold_back(input.rest());
+            input.keep_last(0);
+            return None;
+        }
+        if connection.is_between_messages() {
+            match input.take_message(message_bytes_max) {
+                Ok(Some(message)) => return Some(Event::Message(message)),
+                Ok(None) if input.rest().is_empty() => return None,
+                Ok(None) => {}
+                Err(reason) => return self.received(conn, Received::Failed(reason), now),
             }
         }
+        let unsent = connection.socket.unsent();
+        let received = connection.receive(input, &mut self.pool);
+        if connection.socket.unsent() > unsent {
+            self.to_flush.insert(conn.slot);
+            // Pongs are queued like everything else, and bounded like it.
+            if !self.keeps_up(conn) {
+                self.fail(conn, &CloseReason::TooSlow, now);
+                return Some(Event::Gone);
+            }
+        }
+        self.received(conn, received, now)
     }
 
-    /// What these bytes make of a request that is being received.
+    /// What these bytes make of a request, if one is being received.
     fn next_request(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Option<Event<'static>> {
         let head_bytes_max = self.limits.request_head_bytes_max;
         let connection = live(&mut self.table, conn)?;
-        let Phase::Handshake { head } = &mut connection.phase else {
-            return None;
-        };
-        let received = match connection.entrance {
-            Entrance::Public => head.receive(bytes, head_bytes_max),
+        let entrance = connection.entrance();
+        let request = connection.request()?;
+        let received = match entrance {
+            Entrance::Public => request.receive(bytes, head_bytes_max),
             Entrance::Admin => {
-                head.receive_with_body(bytes, head_bytes_max, Limits::BROADCAST_BYTES_MAX)
+                request.receive_with_body(bytes, head_bytes_max, Limits::BROADCAST_BYTES_MAX)
             }
         };
         match received {
             Ok(None) => {
-                if head.take_expectation() {
-                    connection.outbound.extend_from_slice(http::CONTINUE);
+                if request.take_expectation() {
+                    let outbound = connection.socket.outbound();
+                    outbound.extend_from_slice(http::CONTINUE);
                     self.to_flush.insert(conn.slot);
                 }
                 None
             }
-            Ok(Some((request, rest))) => {
-                let (behind, body) = match connection.entrance {
+            Ok(Some((head, rest))) => {
+                let (behind, body) = match entrance {
                     Entrance::Public => (rest, Vec::new()),
                     Entrance::Admin => (Vec::new(), rest),
                 };
-                connection.stash = behind;
-                Some(Event::Request(Box::new(request), body))
+                connection.hold_back(&behind);
+                Some(Event::Request(Box::new(head), body))
             }
             Err(bad) => {
                 let answer = handshake::answer_bad_head(bad);
-                let (number, status) = (connection.generation, answer.status);
+                let (number, status) = (conn.generation, answer.status);
                 log::debug!("connection {number}: {status}, its request is bad");
-                self.counters.answered(connection.entrance, answer.status);
+                self.counters.answered(entrance, answer.status);
                 self.answer(conn, &answer, true, now);
                 None
             }
@@ -210,7 +185,7 @@ impl Connections {
     /// again.
     pub(crate) fn hold_back(&mut self, conn: ConnId, input: &[u8]) {
         if let Some(connection) = self.get_mut(conn)
-            && let Phase::Open(_) = connection.phase
+            && connection.is_open()
         {
             connection.hold_back(input);
         }
@@ -223,9 +198,7 @@ impl Connections {
         let read_bytes_max = self.limits.read_bytes_max;
         if let Some(connection) = live(&mut self.table, conn) {
             connection.adapt(used, lent, read_bytes_max);
-            if let Some(codec) = connection.rest() {
-                self.pool.keep_codec(codec);
-            }
+            connection.rest(&mut self.pool);
             self.queues.put_back(conn.slot, connection);
         }
     }
@@ -235,16 +208,13 @@ impl Connections {
         let Some(connection) = self.get_mut(conn) else {
             return;
         };
-        connection.paused = paused;
-        let awaited = connection.closing && !connection.tallied;
-        if !paused && awaited && matches!(connection.phase, Phase::Open(_)) {
-            // What it has sent before it left is read after all.
-            connection.closing = false;
+        connection.set_paused(paused);
+        if !paused && connection.unbound_close() {
             self.watch(conn, now);
         }
         // No edge will tell of what came in the meantime.
         if let Some(connection) = live(&mut self.table, conn)
-            && (paused && connection.hung_up || !paused && connection.may_have_more())
+            && (paused && connection.socket.has_hung_up() || !paused && connection.may_have_more())
         {
             self.queues.enlist(conn.slot, connection);
         }
@@ -253,17 +223,20 @@ impl Connections {
     /// A connection that is not read from has hung up. If nothing of it is left to be read, it has
     /// ended; else what is left has `close_timeout` to be read.
     fn look(&mut self, conn: ConnId, now: Instant) -> Option<Event<'static>> {
-        let connection = self.get_mut(conn).filter(|connection| connection.hung_up)?;
-        let is_open = matches!(connection.phase, Phase::Open(_));
-        match connection.look() {
+        let connection = self.get_mut(conn)?;
+        if !connection.socket.has_hung_up() {
+            return None;
+        }
+        let (is_open, holds_input) = (connection.is_open(), connection.holds_input());
+        match connection.socket.peek() {
             ReadOutcome::Broken => self.ended(conn, ReadOutcome::Broken, now),
-            ReadOutcome::End if is_open => self.ended(conn, ReadOutcome::End, now),
-            ReadOutcome::Bytes(_) | ReadOutcome::Empty if is_open => {
+            // An operator may close its side, and wait for its answer.
+            ReadOutcome::Bytes(_) | ReadOutcome::Empty | ReadOutcome::End if !is_open => None,
+            ReadOutcome::End if !holds_input => self.ended(conn, ReadOutcome::End, now),
+            ReadOutcome::Bytes(_) | ReadOutcome::Empty | ReadOutcome::End => {
                 self.bound_closing(conn, now);
                 None
             }
-            // An operator may close its side, and wait for its answer.
-            ReadOutcome::Bytes(_) | ReadOutcome::Empty | ReadOutcome::End => None,
         }
     }
 
@@ -297,34 +270,31 @@ impl Connections {
         now: Instant,
     ) -> Option<Event<'static>> {
         let connection = self.get_mut(conn)?;
-        let open = matches!(connection.phase, Phase::Open(_));
-        let deaf = matches!(connection.phase, Phase::Deaf(_));
-        let unsent = connection.unsent() > 0;
-        if (open || deaf) && !std::mem::replace(&mut connection.tallied, true) {
-            let number = connection.generation;
+        let (is_open, is_websocket) = (connection.is_open(), connection.is_websocket());
+        let has_unsent = connection.socket.unsent() > 0;
+        if is_websocket && connection.count_end() {
+            let number = conn.generation;
             log::debug!("connection {number}: lost, without a Close");
             self.counters.lost();
         }
-        if outcome == ReadOutcome::End && open {
+        if outcome == ReadOutcome::End && is_open {
             self.deafen(conn, now);
             return Some(Event::PeerClosed { by_frame: false });
         }
         // A half-closed peer may still read what is left for it.
-        let may_read = outcome == ReadOutcome::End && (deaf || unsent);
-        if may_read {
+        if outcome == ReadOutcome::End && (is_websocket || has_unsent) {
             return None;
         }
         self.kill(conn.slot);
-        (open || deaf).then_some(Event::Gone)
+        is_websocket.then_some(Event::Gone)
     }
 
     fn count_peer_close(&mut self, conn: ConnId) {
-        if let Some(connection) = live(&mut self.table, conn)
-            && !std::mem::replace(&mut connection.tallied, true)
-            && let Phase::Open(Some(codec)) = &connection.phase
+        if let Some(connection) = self.get_mut(conn)
+            && connection.count_end()
         {
-            let code = codec.peer_close_code();
-            let (number, shown) = (connection.generation, code.unwrap_or(counters::NO_STATUS));
+            let code = connection.codec().and_then(WebSocket::peer_close_code);
+            let (number, shown) = (conn.generation, code.unwrap_or(counters::NO_STATUS));
             log::debug!("connection {number}: Close {shown} by its peer");
             self.counters.closed_by_peer(code);
         }
@@ -333,11 +303,8 @@ impl Connections {
     /// The peer has had its say. What is still owed to it, it must take within `close_timeout`.
     fn deafen(&mut self, conn: ConnId, now: Instant) {
         if let Some(connection) = self.get_mut(conn)
-            && let Phase::Open(_) = connection.phase
-            && let Phase::Open(websocket) = std::mem::replace(&mut connection.phase, Phase::Dead)
+            && connection.deafen()
         {
-            connection.phase = Phase::Deaf(websocket);
-            connection.stash = Vec::new();
             self.bound_closing(conn, now);
         }
     }

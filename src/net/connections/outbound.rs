@@ -5,8 +5,6 @@ use std::time::Instant;
 
 use super::{Connections, live};
 use crate::engine::io::{CloseReason, ConnId};
-use crate::net::connection::Phase;
-use crate::net::deadlines::Kind;
 use crate::net::http::Answer;
 use crate::net::websocket;
 
@@ -14,10 +12,10 @@ impl Connections {
     /// The request gets a 101: from here on it is a WebSocket.
     pub(crate) fn upgrade(&mut self, conn: ConnId, response: &[u8], now: Instant) {
         if let Some(connection) = live(&mut self.table, conn) {
-            self.pool.lend_buffer(&mut connection.outbound);
-            connection.outbound.extend_from_slice(response);
+            self.pool.lend_buffer(connection.socket.outbound());
+            connection.socket.outbound().extend_from_slice(response);
             self.to_flush.insert(conn.slot);
-            connection.phase = Phase::Open(None);
+            connection.open();
             // What came behind the head is input already: no edge will tell.
             self.queues.put_back(conn.slot, connection);
             self.watch(conn, now);
@@ -28,7 +26,7 @@ impl Connections {
     /// time for the request does not run on.
     pub(crate) fn await_answer(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
-            connection.paused = true;
+            connection.set_paused(true);
             self.deadlines.clear(conn.slot);
         }
     }
@@ -37,7 +35,7 @@ impl Connections {
     pub(crate) fn answer(&mut self, conn: ConnId, answer: &Answer, with_body: bool, now: Instant) {
         if let Some(connection) = live(&mut self.table, conn) {
             let bytes = answer.to_bytes(with_body, self.date.text());
-            connection.outbound.extend_from_slice(&bytes);
+            connection.socket.outbound().extend_from_slice(&bytes);
             self.linger(conn, now);
         }
     }
@@ -58,12 +56,12 @@ impl Connections {
         if let Some(connection) = self.get_to_send(conn)
             && connection.is_websocket()
         {
+            let outbound = connection.socket.outbound();
             if payload.len() < OFFERED_BYTES_MIN {
-                websocket::encode_message(payload, binary, &mut connection.outbound);
+                websocket::encode_message(payload, binary, outbound);
             } else {
-                let outbound = &mut connection.outbound;
                 websocket::encode_header_of_message(payload.len(), binary, outbound);
-                self.counters.sent_bytes += connection.offer(payload) as u64;
+                self.counters.sent_bytes += connection.socket.offer(payload) as u64;
             }
         }
         true
@@ -76,12 +74,12 @@ impl Connections {
         let Some(connection) = self.get_mut(conn) else {
             return true;
         };
-        let taken = if connection.unsent() > limit {
-            connection.flush()
+        let taken = if connection.socket.unsent() > limit {
+            connection.socket.flush()
         } else {
             0
         };
-        let keeps_up = !connection.is_websocket() || connection.unsent() <= limit;
+        let keeps_up = !connection.is_websocket() || connection.socket.unsent() <= limit;
         self.counters.sent_bytes += taken as u64;
         keeps_up
     }
@@ -95,13 +93,11 @@ impl Connections {
         bounded: bool,
         now: Instant,
     ) {
-        let Some(connection) = self.get_awake(conn) else {
-            return;
-        };
-        if let Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) = &mut connection.phase {
-            codec.close(reason, &mut connection.outbound);
-            if !std::mem::replace(&mut connection.tallied, true) {
-                let (number, code) = (connection.generation, reason.code());
+        if let Some(connection) = live(&mut self.table, conn)
+            && connection.close(reason, &mut self.pool)
+        {
+            if connection.count_end() {
+                let (number, code) = (conn.generation, reason.code());
                 log::debug!("connection {number}: Close {code} by us: {}", reason.text());
                 self.counters.closed(reason);
             }
@@ -114,11 +110,8 @@ impl Connections {
 
     /// Nothing more is owed to a peer that has closed: its Close is answered, then ours follows.
     pub(crate) fn finish(&mut self, conn: ConnId, now: Instant) {
-        let Some(connection) = self.get_awake(conn) else {
-            return;
-        };
-        if let Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) = &mut connection.phase {
-            codec.close(&CloseReason::of(1000, ""), &mut connection.outbound);
+        if let Some(connection) = live(&mut self.table, conn) {
+            connection.close(&CloseReason::of(1000, ""), &mut self.pool);
         }
         self.linger(conn, now);
     }
@@ -134,10 +127,10 @@ impl Connections {
     pub(crate) fn dismiss_strangers(&mut self, answer: &Answer, now: Instant) {
         for conn in self.all() {
             if let Some(connection) = self.get_mut(conn)
-                && let Phase::Handshake { .. } = connection.phase
+                && connection.request().is_some()
             {
-                let entrance = connection.entrance;
-                let (number, status) = (connection.generation, answer.status);
+                let entrance = connection.entrance();
+                let (number, status) = (conn.generation, answer.status);
                 log::debug!("connection {number}: {status} before its request was whole");
                 self.counters.answered(entrance, answer.status);
                 self.answer(conn, answer, true, now);
@@ -151,8 +144,8 @@ impl Connections {
             let Some(connection) = self.table.get_mut(slot) else {
                 continue;
             };
-            self.counters.sent_bytes += connection.flush() as u64;
-            if connection.unsent() > 0 {
+            self.counters.sent_bytes += connection.socket.flush() as u64;
+            if connection.socket.unsent() > 0 {
                 // Nobody waits for those who are no clients any more.
                 if connection.is_websocket() {
                     self.unsent.insert(slot);
@@ -160,25 +153,12 @@ impl Connections {
                 continue;
             }
             self.unsent.remove(slot);
-            self.pool.keep_buffer(&mut connection.outbound);
-            if let Phase::Lingering {
-                half_closed,
-                was_client,
-            } = &mut connection.phase
-                && !*half_closed
-            {
-                *half_closed = true;
-                let kind = if *was_client {
-                    Kind::Parted
-                } else {
-                    connection.entrance.answered()
-                };
+            self.pool.keep_buffer(connection.socket.outbound());
+            if let Some(kind) = connection.half_close() {
                 self.deadlines.set(slot, kind, now);
-                connection.half_close();
-                connection.readable = true;
             }
             // A broken pipe is told by reading.
-            if connection.readable {
+            if connection.socket.is_readable() {
                 self.queues.enlist(slot, connection);
             }
         }
@@ -186,18 +166,10 @@ impl Connections {
 
     fn linger(&mut self, conn: ConnId, now: Instant) {
         if let Some(connection) = live(&mut self.table, conn) {
-            if !connection.is_lingering() {
-                let was_client = connection.is_websocket();
-                connection.phase = Phase::Lingering {
-                    half_closed: false,
-                    was_client,
-                };
-                let kind = connection.entrance.sending();
+            if connection.linger() {
+                let kind = connection.entrance().sending();
                 self.deadlines.set(conn.slot, kind, now);
             }
-            connection.stash = Vec::new();
-            connection.paused = false;
-            connection.readable = true;
             self.unsent.remove(conn.slot);
             self.queues.enlist(conn.slot, connection);
             self.to_flush.insert(conn.slot);

@@ -81,11 +81,12 @@ impl Server {
 
     fn has_codec(&mut self, conn: ConnId) -> bool {
         let connection = self.connections.get_mut(conn).unwrap();
-        connection.codec().unwrap().is_some()
+        connection.codec().is_some()
     }
 
     fn has_buffer(&mut self, conn: ConnId) -> bool {
-        self.connections.get_mut(conn).unwrap().outbound.capacity() > 0
+        let connection = self.connections.get_mut(conn).unwrap();
+        connection.socket.outbound().capacity() > 0
     }
 }
 
