@@ -7,38 +7,27 @@ use super::EventLoop;
 use crate::core::Core;
 use crate::engine::io::ConnId;
 use crate::net::intake::Intake;
+use crate::net::read_queues::Queue;
 
 impl EventLoop {
     /// Gives each connection that has something new one read, and of those that have more than that
     /// as many as fit a small slice: then `poll` is asked again, so that whoever sends little waits
     /// for one slice, and not for all who send much. What is left keeps its place.
     pub(super) fn serve_ready(&mut self, core: &mut Core) {
-        let mut budget = self.limits.turn_bytes_max;
-        for _ in 0..self.connections.ready_len() {
-            if budget == 0 {
-                break;
-            }
-            if let Some(conn) = self.connections.next_ready() {
-                budget = budget.saturating_sub(self.serve(core, conn));
-            }
-        }
-        let mut slice = self.limits.slice_bytes_max;
-        for _ in 0..self.connections.backlog_len() {
-            if slice == 0 {
-                break;
-            }
-            if let Some(conn) = self.connections.next_in_backlog() {
-                slice = slice.saturating_sub(self.serve(core, conn));
-            }
-        }
-        // A slice of their own: their sockets count until they have been read to the end.
-        let mut slice = self.limits.slice_bytes_max.saturating_mul(LEAVING_SLICES);
-        for _ in 0..self.connections.leaving_len() {
-            if slice == 0 {
-                return;
-            }
-            if let Some(conn) = self.connections.next_leaving() {
-                slice = slice.saturating_sub(self.serve(core, conn));
+        let slice = self.limits.slice_bytes_max;
+        for (queue, mut budget) in [
+            (Queue::Ready, self.limits.turn_bytes_max),
+            (Queue::Backlog, slice),
+            // Their own: their sockets count until they have been read to the end.
+            (Queue::Leaving, slice.saturating_mul(LEAVING_SLICES)),
+        ] {
+            for _ in 0..self.connections.queue_len(queue) {
+                if budget == 0 {
+                    break;
+                }
+                if let Some(conn) = self.connections.next_of(queue) {
+                    budget = budget.saturating_sub(self.serve(core, conn));
+                }
             }
         }
     }

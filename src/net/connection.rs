@@ -13,7 +13,7 @@ use super::pool::Pool;
 use super::silence::{Silence, Verdict};
 use super::socket::{ReadOutcome, Socket};
 use super::websocket::{Received, WebSocket};
-use crate::engine::io::CloseReason;
+use crate::engine::io::{CloseReason, ConnId};
 
 /// A connection that was accepted.
 #[derive(Debug)]
@@ -107,8 +107,12 @@ impl Connection {
         }
     }
 
-    pub(super) fn generation(&self) -> u32 {
-        self.generation
+    /// Its name, at this slot.
+    pub(super) fn id_at(&self, slot: u32) -> ConnId {
+        ConnId {
+            slot,
+            generation: self.generation,
+        }
     }
 
     /// On which listener it came in.

@@ -118,27 +118,17 @@ impl Connections {
 
     /// How many reads are waiting to be made.
     pub(crate) fn reads_len(&self) -> usize {
-        self.unread_len() + self.leaving_len()
+        self.unread_len() + self.queue_len(Queue::Leaving)
     }
 
     /// Connections with input to process.
     pub(crate) fn unread_len(&self) -> usize {
-        self.ready_len() + self.backlog_len()
+        self.queue_len(Queue::Ready) + self.queue_len(Queue::Backlog)
     }
 
-    /// How many of them have something new.
-    pub(crate) fn ready_len(&self) -> usize {
-        self.queues.len(Queue::Ready)
-    }
-
-    /// How many of them have had their turn.
-    pub(crate) fn backlog_len(&self) -> usize {
-        self.queues.len(Queue::Backlog)
-    }
-
-    /// Connections that are over, and are still read from.
-    pub(crate) fn leaving_len(&self) -> usize {
-        self.queues.len(Queue::Leaving)
+    /// How many connections are in a queue.
+    pub(crate) fn queue_len(&self, queue: Queue) -> usize {
+        self.queues.len(queue)
     }
 
     /// Bytes that the kernel has not taken; counts them one connection after the other.
@@ -287,17 +277,12 @@ impl Connections {
     }
 
     fn id_at(&self, slot: u32) -> Option<ConnId> {
-        let generation = self.table.get(slot)?.generation();
-        Some(ConnId { slot, generation })
+        Some(self.table.get(slot)?.id_at(slot))
     }
 
     fn all(&self) -> Vec<ConnId> {
-        self.table
-            .iter()
-            .map(|(slot, connection)| ConnId {
-                slot,
-                generation: connection.generation(),
-            })
+        let all = self.table.iter();
+        all.map(|(slot, connection)| connection.id_at(slot))
             .collect()
     }
 }
@@ -322,7 +307,7 @@ impl fmt::Display for Peer<'_> {
 fn live(table: &mut Table<Connection>, conn: ConnId) -> Option<&mut Connection> {
     table
         .get_mut(conn.slot)
-        .filter(|connection| connection.generation() == conn.generation)
+        .filter(|connection| connection.id_at(conn.slot) == conn)
         .filter(|connection| !connection.is_dead())
 }
 

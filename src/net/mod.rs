@@ -12,7 +12,7 @@ pub mod http;
 pub(crate) mod intake;
 pub(crate) mod listener;
 mod pool;
-mod read_queues;
+pub(crate) mod read_queues;
 mod silence;
 mod socket;
 pub(crate) mod token;

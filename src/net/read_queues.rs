@@ -12,7 +12,7 @@ pub(super) struct ReadQueues([VecDeque<u32>; 3]);
 
 /// Which of the queues.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Queue {
+pub(crate) enum Queue {
     /// The kernel has told something new.
     Ready,
     /// It has had its turn, and has more.

@@ -53,10 +53,8 @@ impl Connections {
                 return;
             };
             if let Some(conn) = self.id_at(slot) {
-                let number = conn.generation;
-                log::debug!("connection {number}: 503 before its request was whole, for others");
-                self.counters.answered(entrance, 503);
-                self.answer(conn, &Answer::unavailable("no room"), true, now);
+                let why = " before its request was whole, for others";
+                self.answer_early(conn, &Answer::unavailable("no room"), why, now);
             }
         }
     }
@@ -74,18 +72,12 @@ impl Connections {
         let conn = self.id_at(slot)?;
         match kind {
             Kind::Handshake | Kind::AdminHandshake => {
-                let connection = self.table.get_mut(slot)?;
-                let entrance = connection.entrance();
-                if connection
-                    .request()
-                    .is_some_and(|request| request.is_empty())
-                {
+                let request = self.table.get_mut(slot)?.request();
+                if request.is_some_and(|request| request.is_empty()) {
                     self.release(slot);
                 } else {
-                    let number = conn.generation;
-                    log::debug!("connection {number}: 408, its request took too long");
-                    self.counters.answered(entrance, 408);
-                    self.answer(conn, &Answer::json(408, "request timeout"), true, now);
+                    let answer = Answer::json(408, "request timeout");
+                    self.answer_early(conn, &answer, ", its request took too long", now);
                 }
                 None
             }

@@ -36,22 +36,8 @@ pub(crate) enum Event<'a> {
 }
 
 impl Connections {
-    /// The next connection with something new, for one read.
-    pub(crate) fn next_ready(&mut self) -> Option<ConnId> {
-        self.pop_from(Queue::Ready)
-    }
-
-    /// The next connection of those that have had their turn, for one read more.
-    pub(crate) fn next_in_backlog(&mut self) -> Option<ConnId> {
-        self.pop_from(Queue::Backlog)
-    }
-
-    /// The next connection of those that are over, for one read that drops what it brings.
-    pub(crate) fn next_leaving(&mut self) -> Option<ConnId> {
-        self.pop_from(Queue::Leaving)
-    }
-
-    fn pop_from(&mut self, queue: Queue) -> Option<ConnId> {
+    /// The next connection of a queue, for one read.
+    pub(crate) fn next_of(&mut self, queue: Queue) -> Option<ConnId> {
         let slot = self.queues.pop(queue)?;
         let connection = self.table.get_mut(slot)?;
         connection.set_queued(false);
@@ -59,10 +45,7 @@ impl Connections {
             self.dead.push(slot);
             return None;
         }
-        Some(ConnId {
-            slot,
-            generation: connection.generation(),
-        })
+        Some(connection.id_at(slot))
     }
 
     /// Fills `buffer` from a connection: what it holds back from before, or one read. Answers how
@@ -172,10 +155,7 @@ impl Connections {
             }
             Err(bad) => {
                 let answer = handshake::answer_bad_head(bad);
-                let (number, status) = (conn.generation, answer.status);
-                log::debug!("connection {number}: {status}, its request is bad");
-                self.counters.answered(entrance, answer.status);
-                self.answer(conn, &answer, true, now);
+                self.answer_early(conn, &answer, ", its request is bad", now);
                 None
             }
         }

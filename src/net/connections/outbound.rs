@@ -40,6 +40,16 @@ impl Connections {
         }
     }
 
+    /// The request gets an answer before it is whole.
+    pub(super) fn answer_early(&mut self, conn: ConnId, answer: &Answer, why: &str, now: Instant) {
+        if let Some(entrance) = self.entrance(conn) {
+            let (number, status) = (conn.generation, answer.status);
+            log::debug!("connection {number}: {status}{why}");
+            self.counters.answered(entrance, status);
+            self.answer(conn, answer, true, now);
+        }
+    }
+
     /// Queues a message; `reserved` ones go out whatever waits already. `false`: the peer reads too
     /// slowly, and must be closed for it.
     #[must_use]
@@ -129,11 +139,7 @@ impl Connections {
             if let Some(connection) = self.get_mut(conn)
                 && connection.request().is_some()
             {
-                let entrance = connection.entrance();
-                let (number, status) = (conn.generation, answer.status);
-                log::debug!("connection {number}: {status} before its request was whole");
-                self.counters.answered(entrance, answer.status);
-                self.answer(conn, answer, true, now);
+                self.answer_early(conn, answer, " before its request was whole", now);
             }
         }
     }

@@ -47,7 +47,7 @@ impl Server {
     /// Waits until so many have sent something.
     fn wait_ready(&mut self, len: usize) {
         let mut events = Events::with_capacity(8);
-        while self.connections.ready_len() < len {
+        while self.connections.queue_len(Queue::Ready) < len {
             self.poll.poll(&mut events, None).unwrap();
             for event in &events {
                 if let Source::Connection(slot) = Source::of(event.token()) {
@@ -61,7 +61,7 @@ impl Server {
     fn serve(&mut self) -> Vec<&'static str> {
         self.wait_ready(1);
         let (mut ways, mut buffer) = (Vec::new(), [0; 100]);
-        while let Some(conn) = self.connections.next_ready() {
+        while let Some(conn) = self.connections.next_of(Queue::Ready) {
             let (len, _) = self.connections.fill(conn, &mut buffer, self.now);
             let mut input = Intake::new(&mut buffer[..len]);
             while let Some(event) = self.connections.next_event(conn, &mut input, self.now) {
@@ -107,7 +107,11 @@ fn a_connection_at_rest_holds_no_codec_and_no_buffer() {
     assert!(!server.has_buffer(conn), "the reply is on its way");
 
     server.connections.set_paused(conn, false, server.now);
-    assert_eq!(server.connections.ready_len(), 0, "nothing has come");
+    assert_eq!(
+        server.connections.queue_len(Queue::Ready),
+        0,
+        "nothing has come"
+    );
     let (reason, now) = (CloseReason::of(1001, ""), server.now);
     server.connections.close(conn, &reason, true, now);
     assert!(server.has_codec(conn), "a Close is under way");
@@ -255,14 +259,14 @@ fn a_connection_that_is_cut_in_a_queue_is_freed_when_its_turn_has_come() {
     }
     server.wait_ready(3);
     let conns = clients.each_ref().map(|(_, conn)| *conn);
-    let firsts: Vec<_> = std::iter::from_fn(|| server.connections.next_ready()).collect();
+    let firsts: Vec<_> = std::iter::from_fn(|| server.connections.next_of(Queue::Ready)).collect();
     for conn in firsts {
         server.connections.served(conn, 0, 0);
     }
     server.connections.cut(conns[1]);
     server.connections.reap();
     assert_eq!(server.connections.len(), 3, "its slot is in the queue");
-    let mut rest = [(); 4].map(|()| server.connections.next_in_backlog());
+    let mut rest = [(); 4].map(|()| server.connections.next_of(Queue::Backlog));
     rest.sort_by_key(|conn| conn.map(|conn| conn.slot));
     assert_eq!(rest, [None, None, Some(conns[0]), Some(conns[2])]);
     assert_eq!(server.connections.reads_len(), 0, "it is not listed again");
