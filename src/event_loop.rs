@@ -56,6 +56,8 @@ pub(crate) struct EventLoop {
     /// What other threads say to everybody.
     pub(crate) broadcasts: Receiver<Arc<str>>,
     pub(crate) store: Box<dyn SessionStore>,
+    /// Rows that the spill leaves behind and that are not from this shutdown, as far as is known.
+    pub(crate) spill_rows_waiting: Option<u64>,
     /// The way to other nodes, where there is one.
     pub(crate) bus: Option<Bus>,
     /// What was said on it, and not answered.
@@ -299,8 +301,11 @@ impl Shell for EventLoop {
     }
 
     fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent> {
-        let batch = self.store.spill(batch)?;
-        Some(StoreEvent::Spilled { batch, kept: false })
+        let Some(spill) = self.store.spill() else {
+            return Some(StoreEvent::Spilled { batch, kept: false });
+        };
+        spill.put(batch);
+        None
     }
 
     fn flush_store(&mut self, now: Now) {
@@ -308,7 +313,10 @@ impl Shell for EventLoop {
     }
 
     fn finish_store(&mut self) {
-        self.store.finish();
+        self.store.handle_end();
+        if let Some(spill) = self.store.spill() {
+            self.spill_rows_waiting = spill.finish();
+        }
     }
 
     fn poll_store_event(&mut self, now: Now) -> Option<StoreEvent> {

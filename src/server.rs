@@ -96,6 +96,7 @@ impl Server {
             requests,
             broadcasts,
             store,
+            spill_rows_waiting: Some(0),
             bus,
             announced: Announced::default(),
             metrics: Metrics::default(),

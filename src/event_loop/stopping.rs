@@ -32,11 +32,11 @@ impl EventLoop {
 
     /// How it ended.
     pub(crate) fn outcome(&self, core: &Core) -> Outcome {
-        let remains = self.store.remains();
+        let disk = self.store.disk();
         Outcome {
-            spill_rows_waiting: remains.rows_waiting,
-            synced: remains.disk.map(|disk| disk == Disk::Synced),
-            sync_failed: remains.disk == Some(Disk::Failed),
+            spill_rows_waiting: self.spill_rows_waiting,
+            synced: disk.map(|disk| disk == Disk::Synced),
+            sync_failed: disk == Some(Disk::Failed),
             ..core.engine().outcome()
         }
     }

@@ -1,6 +1,6 @@
 //! Where sessions are kept: one interface, three stores, and none that ever blocks.
 //!
-//! A store is asked (`ask`, `spill`) and answers later through `poll_event`, in
+//! A store is asked (`ask`) and answers later through `poll_event`, in
 //! the order in which it was asked (but for `Synced` and `Spilled`, which know no order); the
 //! stores in this process answer in the same turn. It does its work in three moments of the turn:
 //! when its descriptor is ready, when its deadline is due, and at the flush, which is when what was
@@ -40,21 +40,13 @@ use memory::MemoryStore;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {}
 
-/// A place that keeps sessions. No method blocks (but `finish`, for a moment), and none panics on
-/// what the store answers.
+/// A place that keeps sessions. No method blocks, and none panics on what the store answers.
 pub trait SessionStore: Send {
     /// What it is, for people: without secrets, for the start-up line and the log.
     fn describe(&self) -> String;
 
     /// Asks for something; [`StoreCommand`] says what answers it.
     fn ask(&mut self, command: StoreCommand);
-
-    /// Asks to put a batch aside, where it survives the process, since the store does not take it
-    /// in time: [`StoreEvent::Spilled`] answers. A store without a spill hands the batch back.
-    #[must_use = "what is handed back is not safe"]
-    fn spill(&mut self, batch: Vec<Save>) -> Option<Vec<Save>> {
-        Some(batch)
-    }
 
     /// Step 3 of the turn: the descriptor may be ready, or a helper thread has woken the loop.
     fn handle_ready(&mut self, now: Now);
@@ -65,15 +57,9 @@ pub trait SessionStore: Send {
     /// Step 6 of the turn: carries out, or sends, what was asked in this turn.
     fn flush(&mut self, now: Now);
 
-    /// The loop is over after this: what was asked and could not be done yet is tried once more,
-    /// and the answers are taken for the last time. It may wait for less than a second,
-    /// since no client is served any more.
-    fn finish(&mut self) {}
-
-    /// What it leaves behind, once the loop is over.
-    fn remains(&self) -> Remains {
-        Remains::without_spill(None)
-    }
+    /// The loop is over after this: what the store sees only now, such as a file that is gone, is
+    /// told once more through `poll_event`.
+    fn handle_end(&mut self) {}
 
     /// What the store answers, in the order in which it was asked.
     fn poll_event(&mut self) -> Option<StoreEvent>;
@@ -81,26 +67,33 @@ pub trait SessionStore: Send {
     /// When `handle_timeout` wants to be called next.
     fn poll_timeout(&self) -> Option<Instant>;
 
+    /// Whether what was written is on the disk; `None` if this process has no file for it.
+    fn disk(&self) -> Option<Disk> {
+        None
+    }
+
     /// Where it leads at this moment, if other nodes are in reach there: broadcasts go there, too.
     fn peer(&self) -> Option<Peer> {
         None
     }
-}
 
-/// What a store leaves behind.
-#[derive(Clone, Copy, Debug)]
-pub struct Remains {
-    /// Whether what was written is on the disk; `None` if this process has no file for it.
-    pub disk: Option<Disk>,
-    /// Rows of the spill that are not from this shutdown; `None` if the file does not tell.
-    pub rows_waiting: Option<u64>,
-}
-
-impl Remains {
-    fn without_spill(disk: Option<Disk>) -> Self {
-        let rows_waiting = Some(0);
-        Self { disk, rows_waiting }
+    /// The spill before this store, if there is one.
+    fn spill(&mut self) -> Option<&mut dyn Spill> {
+        None
     }
+}
+
+/// Where sessions are put aside that a store does not take in time, so that they survive the
+/// process.
+pub trait Spill {
+    /// Puts a batch aside; [`StoreEvent::Spilled`] answers, among the events of the store.
+    fn put(&mut self, batch: Vec<Save>);
+
+    /// The loop is over after this: what could not be written yet is tried once more, and the
+    /// answers are taken for the last time. It may wait for less than a second, since no client is
+    /// served any more. Returns how many rows wait that are not from this shutdown; `None` if the
+    /// file does not tell.
+    fn finish(&mut self) -> Option<u64>;
 }
 
 /// What a store is opened with.

@@ -28,8 +28,8 @@ use self::place::Place;
 use self::replay::Replay;
 use super::database::is_locked;
 use super::expiry::Expiry;
-use super::{Peer, Remains, SessionStore};
-use crate::engine::io::{Now, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
+use super::{Peer, SessionStore, Spill};
+use crate::engine::io::{Disk, Now, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
 use crate::error::Error;
 
 /// A store, and the file for what it does not take in time.
@@ -376,17 +376,6 @@ impl SessionStore for SpillingStore {
         self.store.ask(command);
     }
 
-    fn spill(&mut self, batch: Vec<Save>) -> Option<Vec<Save>> {
-        let mut batch = batch;
-        // In the order of the file: a transaction writes pages, and neighbours share them.
-        batch.sort_unstable_by(|a, b| a.session.cmp(&b.session));
-        let mut rest = batch.into_iter().peekable();
-        while rest.peek().is_some() {
-            self.asked.push_back(rest.by_ref().take(ROWS_MAX).collect());
-        }
-        None
-    }
-
     fn handle_ready(&mut self, now: Now) {
         self.handle_now(now);
         if let Place::File(file) = &mut self.place {
@@ -407,38 +396,14 @@ impl SessionStore for SpillingStore {
         self.store.flush(now);
     }
 
-    fn finish(&mut self) {
-        if !self.written.is_empty() {
-            self.look_for_file();
-        }
-        if !self.asked.is_empty() {
-            self.place.wait(REMAKING_MAX);
-            if let Place::File(file) = &self.place
-                && let Err(error) = file.wait_for_locks(LAST_PAUSE)
-            {
-                log::warn!("{}: {error}", file.describe());
-            }
-            self.retry_at = None;
-            self.write();
-        }
-        if let Place::File(file) = &mut self.place {
-            file.finish(LAST_PAUSE);
-        }
+    fn handle_end(&mut self) {
+        self.store.handle_end();
     }
 
-    fn remains(&self) -> Remains {
-        let Place::File(file) = &self.place else {
-            return self.store.remains();
-        };
-        let rows = file.rows();
-        if let Err(error) = &rows {
-            log::warn!("{}: rows may wait in it: {error}", file.describe());
-        }
-        Remains {
-            disk: file.disk(),
-            rows_waiting: rows
-                .ok()
-                .map(|rows| rows.saturating_sub(self.written.len() as u64)),
+    fn disk(&self) -> Option<Disk> {
+        match &self.place {
+            Place::File(file) => file.disk(),
+            Place::Remaking(_) | Place::Nowhere(_) => self.store.disk(),
         }
     }
 
@@ -458,6 +423,10 @@ impl SessionStore for SpillingStore {
         self.store.peer()
     }
 
+    fn spill(&mut self) -> Option<&mut dyn Spill> {
+        Some(self)
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         let look_at = match &self.gate {
             Gate::Looking { at, .. } => Some(*at),
@@ -467,5 +436,43 @@ impl SessionStore for SpillingStore {
         };
         let times = [self.store.poll_timeout(), look_at, self.retry_at];
         times.into_iter().flatten().min()
+    }
+}
+
+impl Spill for SpillingStore {
+    fn put(&mut self, mut batch: Vec<Save>) {
+        // In the order of the file: a transaction writes pages, and neighbours share them.
+        batch.sort_unstable_by(|a, b| a.session.cmp(&b.session));
+        let mut rest = batch.into_iter().peekable();
+        while rest.peek().is_some() {
+            self.asked.push_back(rest.by_ref().take(ROWS_MAX).collect());
+        }
+    }
+
+    fn finish(&mut self) -> Option<u64> {
+        if !self.written.is_empty() {
+            self.look_for_file();
+        }
+        if !self.asked.is_empty() {
+            self.place.wait(REMAKING_MAX);
+            if let Place::File(file) = &self.place
+                && let Err(error) = file.wait_for_locks(LAST_PAUSE)
+            {
+                log::warn!("{}: {error}", file.describe());
+            }
+            self.retry_at = None;
+            self.write();
+        }
+        let Place::File(file) = &mut self.place else {
+            return Some(0);
+        };
+        file.finish(LAST_PAUSE);
+        match file.rows() {
+            Ok(rows) => Some(rows.saturating_sub(self.written.len() as u64)),
+            Err(error) => {
+                log::warn!("{}: rows may wait in it: {error}", file.describe());
+                None
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock;
-use crate::engine::io::{Claim, Disk, Refused};
+use crate::engine::io::{Claim, Refused};
 use crate::store::memory::MemoryStore;
 
 const TTL: Duration = Duration::from_secs(100);
@@ -108,7 +108,7 @@ impl Rig {
 
     fn spill(&mut self, saves: &[(&str, u64, u64)]) -> Vec<String> {
         let batch = saves.iter().map(|&(id, e, n)| save(id, e, n)).collect();
-        assert!(self.spilling.spill(batch).is_none());
+        self.spilling.put(batch);
         self.turn()
     }
 
@@ -189,8 +189,8 @@ fn at_the_end_the_disk_is_waited_for() {
     rig.spill(&[("a", 1, 2)]);
     // A slow disk takes more than one wait.
     let mut waits = 0..200;
-    while rig.spilling.remains().disk != Some(Disk::Synced) {
-        assert!(waits.next().is_some(), "{:?}", rig.spilling.remains());
+    while rig.spilling.disk() != Some(Disk::Synced) {
+        assert!(waits.next().is_some(), "{:?}", rig.spilling.disk());
         rig.spilling.finish();
     }
 }

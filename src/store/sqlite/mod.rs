@@ -37,12 +37,12 @@ use self::full::carry_out_all;
 use self::sessions::Clock;
 use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
 pub(crate) use self::waiting::open;
+use super::SessionStore;
 use super::database::{
     self, Checkpointer, Identity, OpenError, Room, is_damage, is_full, is_locked,
 };
 use super::expiry::Expiry;
-use super::{Remains, SessionStore};
-use crate::engine::io::{Now, Refused, StoreCommand, StoreEvent};
+use crate::engine::io::{Disk, Now, Refused, StoreCommand, StoreEvent};
 use crate::error::Error;
 
 /// How soon a locked file is tried again: at first, and at last.
@@ -423,11 +423,11 @@ impl SessionStore for SqliteStore {
         }
     }
 
-    fn remains(&self) -> Remains {
-        Remains::without_spill(Some(self.checkpointer.disk()))
+    fn disk(&self) -> Option<Disk> {
+        Some(self.checkpointer.disk())
     }
 
-    fn finish(&mut self) {
+    fn handle_end(&mut self) {
         if let Some(reason) = self.change() {
             self.lose(reason);
         }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use super::SqliteStore;
-use crate::engine::io::{Now, StoreCommand, StoreEvent};
+use crate::engine::io::{Disk, Now, StoreCommand, StoreEvent};
 use crate::error::Error;
+use crate::store::SessionStore;
 use crate::store::database::OpenError;
-use crate::store::{Remains, SessionStore};
 
 /// How often the file is tried.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -118,15 +118,14 @@ impl SessionStore for WaitingStore {
         }
     }
 
-    fn finish(&mut self) {
+    fn handle_end(&mut self) {
         if let Some(store) = &mut self.store {
-            store.finish();
+            store.handle_end();
         }
     }
 
-    fn remains(&self) -> Remains {
-        let store = self.store.as_ref().map(SqliteStore::remains);
-        store.unwrap_or_else(|| Remains::without_spill(None))
+    fn disk(&self) -> Option<Disk> {
+        self.store.as_ref()?.disk()
     }
 
     fn poll_event(&mut self) -> Option<StoreEvent> {
