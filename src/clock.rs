@@ -1,6 +1,6 @@
 //! The only caller of `now()`: the loop reads the clock once a turn, here.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::io::Now;
 
@@ -11,6 +11,11 @@ use crate::engine::io::Now;
 )]
 pub fn instant() -> Instant {
     Instant::now()
+}
+
+/// How long it is until then: zero from then on.
+pub fn left_until(at: Instant) -> Duration {
+    at.saturating_duration_since(instant())
 }
 
 /// Reads both clocks.

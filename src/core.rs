@@ -86,8 +86,8 @@ pub trait Shell: Sized {
     fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent>;
     /// Carries out, or sends, what was asked.
     fn flush_store(&mut self, now: Now);
-    /// Tries for the last time what could not be carried out yet.
-    fn finish_store(&mut self) {}
+    /// Tries for the last time what could not be carried out yet; the process is to end at `end`.
+    fn finish_store(&mut self, _end: Option<Instant>) {}
     /// The store's next answer.
     fn poll_store_event(&mut self, now: Now) -> Option<StoreEvent>;
 
@@ -291,7 +291,7 @@ impl Core {
             }
         }
         if self.is_stopped {
-            shell.finish_store();
+            shell.finish_store(self.engine.end());
             self.dispatch_store_events(shell);
         }
     }

@@ -96,6 +96,10 @@ pub(crate) struct Requests {
     pub(crate) promises: Promises,
 }
 
+/// How long the spill may take after the last turn: no more than half of what is left of the
+/// shutdown, since the report and the exit come after it.
+const SPILL_WAIT_MAX: Duration = Duration::from_millis(500);
+
 impl EventLoop {
     /// One turn. `false` once all is over. Waits no longer than `timeout`, if there is one.
     ///
@@ -312,10 +316,12 @@ impl Shell for EventLoop {
         self.store.flush(now);
     }
 
-    fn finish_store(&mut self) {
+    fn finish_store(&mut self, end: Option<Instant>) {
         self.store.handle_end();
         if let Some(spill) = self.store.spill() {
-            self.spill_rows_waiting = spill.finish();
+            let left = end.map_or(Duration::ZERO, clock::left_until);
+            let until = clock::instant() + SPILL_WAIT_MAX.min(left / 2);
+            self.spill_rows_waiting = spill.finish(until);
         }
     }
 

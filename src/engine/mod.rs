@@ -232,6 +232,11 @@ impl Engine {
         self.shutdown.timeline().began.is_some()
     }
 
+    /// When the process is to have ended. `None` while serving.
+    pub fn end(&self) -> Option<Instant> {
+        self.shutdown.end()
+    }
+
     /// Whether a request path is one of the application's; `listed`: it is one of `Config::paths`.
     pub fn accepts(&self, path: &str, listed: bool) -> bool {
         self.app.accepts(path, listed)

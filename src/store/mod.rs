@@ -90,10 +90,10 @@ pub trait Spill {
     fn put(&mut self, batch: Vec<Save>);
 
     /// The loop is over after this: what could not be written yet is tried once more, and the
-    /// answers are taken for the last time. It may wait for less than a second, since no client is
-    /// served any more. Returns how many rows wait that are not from this shutdown; `None` if the
-    /// file does not tell.
-    fn finish(&mut self) -> Option<u64>;
+    /// answers are taken for the last time. No client is served any more, so it may wait: for all
+    /// that it does no longer than `until`. Returns how many rows wait that are not from this
+    /// shutdown; `None` if the file does not tell.
+    fn finish(&mut self, until: Instant) -> Option<u64>;
 }
 
 /// What a store is opened with.

@@ -4,6 +4,9 @@
 //! Method: SIGSTOP to redis-server, messages, SIGTERM to the server; then Redis is killed, so that
 //! nothing of what waited in its sockets is ever carried out, and restarted on its files.
 
+use std::fs::{self, File};
+use std::time::Duration;
+
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -288,4 +291,25 @@ fn a_spill_that_is_removed_shortly_before_the_exit_is_made_again() {
     let exit = server.exit();
     assert_eq!((exit.code, exit.report().spilled), (Some(0), 2));
     assert_eq!(file.rows(), [("a".to_owned(), 1), ("silent".to_owned(), 1)]);
+}
+
+/// Somebody keeps the lock under which it would be made, for longer than the server has time.
+#[test]
+fn a_removed_file_that_cannot_be_made_again_does_not_hold_up_the_exit() {
+    let (redis, file) = (Redis::durable(), Spill::new());
+    let timeout = Duration::from_secs(2);
+    let mut server = file.start(&redis, &["--shutdown-timeout", "2s"]);
+    let (mut silent, _) = Client::v1(&server, "a");
+    redis.freeze();
+    silent.text("not saved");
+    silent.stream.flush();
+    let directory = File::open(file.path.parent().expect("a directory")).expect("it is there");
+    directory.lock().expect("nobody has the lock");
+    fs::remove_file(&file.path).expect("it is there");
+    let signalled_at = now();
+    server.terminate();
+    let exit = server.exit();
+    let took = exit.at.duration_since(signalled_at);
+    assert!(took < timeout, "it took {took:?}");
+    assert_eq!(exit.code, Some(1), "{:?}", exit.report());
 }

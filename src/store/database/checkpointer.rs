@@ -20,6 +20,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::location;
 use super::reserve::{Reserve, Room};
+#[cfg(feature = "redis")]
+use crate::clock;
 use crate::engine::io::Disk;
 use crate::error::Error;
 
@@ -252,12 +254,12 @@ impl Checkpointer {
         }
     }
 
-    /// Waits for what is under way or waits, at most so long for each job: the loop is over, and
-    /// what is not known by now is not told.
+    /// Waits for what is under way or waits, but not beyond `until`: the loop is over, and what is
+    /// not known by now is not told.
     #[cfg(feature = "redis")]
-    pub(crate) fn finish(&mut self, within: Duration) {
+    pub(crate) fn finish(&mut self, until: Instant) {
         while let Some(job) = self.running {
-            match self.done.recv_timeout(within) {
+            match self.done.recv_timeout(clock::left_until(until)) {
                 Ok(done) => self.settle(job, Some(done), None),
                 Err(_) => return,
             };

@@ -8,13 +8,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::Waker;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::NOBODY;
 use super::lease::Lease;
+use crate::clock;
 use crate::engine::io::{Disk, Save, SessionId};
 use crate::store::database::{
     self, Checkpointer, Identity, Kind, in_transaction, integer, unsigned,
@@ -158,8 +159,11 @@ impl SpillFile {
     }
 
     /// From here on, waits so long for other processes that write.
-    pub(super) fn wait_for_locks(&self, time: Duration) -> rusqlite::Result<()> {
-        self.conn.busy_timeout(time)
+    pub(super) fn wait_for_locks(&self, until: Option<Instant>) {
+        let Some(until) = until else { return };
+        if let Err(error) = self.conn.busy_timeout(clock::left_until(until)) {
+            log::warn!("{}: {error}", self.describe());
+        }
     }
 
     /// Deletes rows, unless someone has put in a newer one since.
@@ -243,9 +247,9 @@ impl SpillFile {
     }
 
     /// Waits for that, but not for long: the loop is over.
-    pub(super) fn finish(&mut self, within: Duration) {
+    pub(super) fn finish(&mut self, until: Instant) {
         if let Some(checkpointer) = &mut self.checkpointer {
-            checkpointer.finish(within);
+            checkpointer.finish(until);
         }
     }
 

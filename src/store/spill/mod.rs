@@ -75,12 +75,6 @@ const ROWS_MAX: usize = 512;
 /// How soon a file that another process is writing is tried again.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long the last attempt may wait for that process: the loop is over, and nobody waits for it.
-const LAST_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long it may wait for a file that is made again.
-const REMAKING_MAX: Duration = Duration::from_millis(500);
-
 /// How soon to look again whether the other process has done the replay.
 const LEASE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -214,8 +208,8 @@ impl SpillingStore {
         }
     }
 
-    /// Writes and deletes what is due.
-    fn write(&mut self) {
+    /// Writes and deletes what is due. Waits no longer than `until` for a process that is writing.
+    fn write(&mut self, until: Option<Instant>) {
         if self.retry_at.is_some_and(|at| at > self.now) {
             return;
         }
@@ -238,6 +232,7 @@ impl SpillingStore {
         };
         let mut kept = 0;
         while let Some(batch) = self.asked.pop_front() {
+            file.wait_for_locks(until);
             match file.put(&batch, self.expiry.expires_ms()) {
                 Ok(()) => {
                     kept += batch.len();
@@ -267,6 +262,7 @@ impl SpillingStore {
             log::warn!("{kept} sessions are in the spill, {}", file.describe());
             file.sync();
         }
+        file.wait_for_locks(until);
         match file.remove(&self.settled) {
             Ok(()) => self.settled.clear(),
             Err(error) if is_locked(&error) => self.retry_at = Some(self.now + LOCKED_PAUSE),
@@ -391,7 +387,7 @@ impl SessionStore for SpillingStore {
 
     fn flush(&mut self, now: Now) {
         self.handle_now(now);
-        self.write();
+        self.write(None);
         self.replay();
         self.store.flush(now);
     }
@@ -449,24 +445,19 @@ impl Spill for SpillingStore {
         }
     }
 
-    fn finish(&mut self) -> Option<u64> {
+    fn finish(&mut self, until: Instant) -> Option<u64> {
         if !self.written.is_empty() {
             self.look_for_file();
         }
         if !self.asked.is_empty() {
-            self.place.wait(REMAKING_MAX);
-            if let Place::File(file) = &self.place
-                && let Err(error) = file.wait_for_locks(LAST_PAUSE)
-            {
-                log::warn!("{}: {error}", file.describe());
-            }
+            self.place.wait(until);
             self.retry_at = None;
-            self.write();
+            self.write(Some(until));
         }
         let Place::File(file) = &mut self.place else {
             return Some(0);
         };
-        file.finish(LAST_PAUSE);
+        file.finish(until);
         match file.rows() {
             Ok(rows) => Some(rows.saturating_sub(self.written.len() as u64)),
             Err(error) => {

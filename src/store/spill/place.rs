@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 use mio::Waker;
 
 use super::file::SpillFile;
+use crate::clock;
 
 pub(super) enum Place {
     /// It can be written, as far as is known.
@@ -65,9 +66,9 @@ impl Place {
     }
 
     /// The same, after a wait for it: the loop is over.
-    pub(super) fn wait(&mut self, time: Duration) {
+    pub(super) fn wait(&mut self, until: Instant) {
         if let Self::Remaking(received) = self {
-            let made = received.recv_timeout(time);
+            let made = received.recv_timeout(clock::left_until(until));
             self.take(made.unwrap_or_else(|error| match error {
                 RecvTimeoutError::Timeout => Err("it could not be made again in time".to_owned()),
                 RecvTimeoutError::Disconnected => Err("no thread".to_owned()),

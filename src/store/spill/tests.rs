@@ -65,6 +65,10 @@ fn rig_at(path: &Path, now: Now) -> Rig {
     }
 }
 
+fn soon() -> Instant {
+    clock::instant() + Duration::from_millis(100)
+}
+
 fn waker() -> (mio::Poll, Arc<Waker>) {
     let poll = mio::Poll::new().unwrap();
     let waker = Waker::new(poll.registry(), mio::Token(0)).unwrap();
@@ -191,7 +195,7 @@ fn at_the_end_the_disk_is_waited_for() {
     let mut waits = 0..200;
     while rig.spilling.disk() != Some(Disk::Synced) {
         assert!(waits.next().is_some(), "{:?}", rig.spilling.disk());
-        rig.spilling.finish();
+        rig.spilling.finish(soon());
     }
 }
 
@@ -434,10 +438,10 @@ fn the_last_attempt_does_not_wait_for_its_time() {
     let other = rusqlite::Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(rig.spill(&[("a", 5, 7)]), [""; 0]);
-    rig.spilling.finish();
+    rig.spilling.finish(soon());
     assert_eq!(rig.told(), [""; 0]);
     other.execute_batch("ROLLBACK").unwrap();
-    rig.spilling.finish();
+    rig.spilling.finish(soon());
     assert_eq!(rig.told(), ["kept a:5=7"]);
 }
 
