@@ -58,7 +58,7 @@
 //!   vocabulary is [`engine::io`].
 //! - `core`: the engine, and the order of the turn; `event_loop`: what it has around it.
 //! - [`net`]: sockets, frames, HTTP. It decides nothing above that.
-//! - [`store`]: where sessions are kept. One interface, three stores.
+//! - [`store`]: where sessions are kept. One interface, three stores, and room for others.
 //! - [`signals`], [`clock`], [`error`], `metrics`, `report`, `broadcast`, `web`: the rest of the
 //!   outside world.
 //!
@@ -108,3 +108,4 @@ pub use engine::message::Message;
 pub use engine::shutdown::Outcome;
 pub use error::Error;
 pub use server::{Handle, Server};
+pub use store::{SessionStore, StoreParts};

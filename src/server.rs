@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::broadcast::{self, BroadcastError};
 use crate::bus;
 use crate::clock;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, StoreConfig};
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::engine::app::Application;
@@ -26,7 +26,7 @@ use crate::net::handshake::Pages;
 use crate::net::listener::Listener;
 use crate::net::token::Source;
 use crate::signals::Signals;
-use crate::store::{self, StoreParts};
+use crate::store::{self, SessionStore, StoreParts};
 #[cfg(feature = "web")]
 use crate::web;
 
@@ -50,6 +50,26 @@ impl Server {
     /// Binds the listeners and opens the store. An SQLite file is opened here, which may take its
     /// time; Redis is connected to by the loop.
     pub fn bind(config: Config, app: impl Application + 'static) -> Result<Self, Error> {
+        Self::bind_any(config, Box::new(app), store::open)
+    }
+
+    /// The same with a store of the program's own, which `open` makes: [`store`] says what it must
+    /// promise, and has an example. `Config::store` and `Config::spill` are not used then, and
+    /// broadcasts reach this node alone.
+    pub fn bind_with(
+        config: Config,
+        app: impl Application + 'static,
+        open: impl FnOnce(&StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error>,
+    ) -> Result<Self, Error> {
+        let store = StoreConfig::Memory;
+        Self::bind_any(Config { store, ..config }, Box::new(app), open)
+    }
+
+    fn bind_any(
+        config: Config,
+        app: Box<dyn Application>,
+        open: impl FnOnce(&StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error>,
+    ) -> Result<Self, Error> {
         config.validate()?;
         let now = clock::now();
         let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Io {
@@ -67,24 +87,18 @@ impl Server {
         let listener = bind(&config.listen, "--listen", Source::Listener)?;
         let bind_admin = |addr: SocketAddr| bind(&addr.into(), "--admin", Source::Admin);
         let admin = config.admin.map(bind_admin).transpose()?;
-        let store = store::open(&StoreParts {
+        let mut parts = |source: Source| StoreParts {
             config: &config,
             registry,
-            token: Source::Store.token(),
-            waker: Arc::clone(&waker),
+            token: source.token(),
+            waker: &waker,
             seed: rng.random(),
             now,
-        })?;
-        let bus = bus::open(
-            &config,
-            registry,
-            Source::Bus.token(),
-            &waker,
-            rng.random(),
-            now.instant,
-        )?;
-        let (requests, broadcasts) = requests(waker, config.limits.broadcasts_max);
-        let engine = Engine::new(&config, Box::new(app), rng.random(), now);
+        };
+        let store = open(&parts(Source::Store))?;
+        let bus = bus::open(&parts(Source::Bus))?;
+        let (requests, broadcasts) = requests(Arc::clone(&waker), config.limits.broadcasts_max);
+        let engine = Engine::new(&config, app, rng.random(), now);
         let core = Core::new(engine, &config.limits, now);
         let event_loop = EventLoop {
             events: Events::with_capacity(EVENTS_MAX),

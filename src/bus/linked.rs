@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mio::{Registry, Token, Waker};
-
 use super::BusEvent;
 use super::subscription::Subscription;
-use crate::config::{Config, StoreConfig};
+use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::redis::Peer;
 use crate::redis::backoff::Backoff;
@@ -15,32 +13,26 @@ use crate::redis::link::{Link, Parts};
 use crate::redis::resolver::Resolver;
 use crate::redis::target::Target;
 use crate::redis::tls::Tls;
+use crate::store::StoreParts;
 
 /// Opens the way to other nodes, if the store is one that they share. It connects later, when
 /// [`follow`](Bus::follow) has said where to.
-pub(crate) fn open(
-    config: &Config,
-    registry: &Registry,
-    token: Token,
-    waker: &Arc<Waker>,
-    seed: u64,
-    now: Instant,
-) -> Result<Option<Bus>, Error> {
-    let StoreConfig::Redis(url) = &config.store else {
+pub(crate) fn open(parts: &StoreParts<'_>) -> Result<Option<Bus>, Error> {
+    let StoreConfig::Redis(url) = &parts.config.store else {
         return Ok(None);
     };
     let target = Target::parse(url).map_err(Error::Config)?;
     let tls = Tls::for_target(&target).map_err(Error::Store)?;
-    let registry = registry.try_clone();
-    let channel = config.broadcast_channel.clone();
+    let (registry, now) = (parts.registry.try_clone(), parts.now.instant);
+    let channel = parts.config.broadcast_channel.clone();
     let mut link = Link::new(Parts {
         place: target.place,
-        conversation: Subscription::new(target.login, channel, seed),
+        conversation: Subscription::new(target.login, channel, parts.seed),
         tls,
         registry: registry.map_err(Error::io("cannot share the queue"))?,
-        token,
-        resolver: Resolver::new(Arc::clone(waker)),
-        backoff: Backoff::new(seed),
+        token: parts.token,
+        resolver: Resolver::new(Arc::clone(parts.waker)),
+        backoff: Backoff::new(parts.seed),
         now,
     });
     link.lead(None, now);

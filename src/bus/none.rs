@@ -3,25 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mio::{Registry, Token, Waker};
-
 use super::BusEvent;
-use crate::config::Config;
 use crate::error::Error;
-use crate::store::Peer;
+use crate::store::{Peer, StoreParts};
 
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the signature is that of a build with Redis"
 )]
-pub(crate) fn open(
-    _config: &Config,
-    _registry: &Registry,
-    _token: Token,
-    _waker: &Arc<Waker>,
-    _seed: u64,
-    _now: Instant,
-) -> Result<Option<Bus>, Error> {
+pub(crate) fn open(_parts: &StoreParts<'_>) -> Result<Option<Bus>, Error> {
     Ok(None)
 }
 

@@ -13,7 +13,7 @@ use crate::engine::io::Now;
 
 /// The clock of one store.
 #[derive(Debug)]
-pub(super) struct Expiry {
+pub struct Expiry {
     ttl: Duration,
     /// When what is changed now expires, by the wall clock, in milliseconds since the Unix epoch.
     expires_ms: u64,
@@ -30,7 +30,7 @@ const STEP_MIN: Duration = Duration::from_secs(1);
 
 impl Expiry {
     /// Records are kept for `ttl` after their last change.
-    pub(super) fn new(ttl: Duration) -> Self {
+    pub fn new(ttl: Duration) -> Self {
         Self {
             ttl,
             expires_ms: millis(ttl),
@@ -41,7 +41,7 @@ impl Expiry {
     }
 
     /// The time of the turn.
-    pub(super) fn handle_now(&mut self, now: Now) {
+    pub fn handle_now(&mut self, now: Now) {
         let wall = Duration::from_millis(now.unix_ms);
         self.expires_ms = now.unix_ms.saturating_add(millis(self.ttl));
         let Some(last) = self.at.replace(now.instant) else {
@@ -65,12 +65,12 @@ impl Expiry {
     }
 
     /// What is changed now expires at this time of the wall clock, in milliseconds.
-    pub(super) fn expires_ms(&self) -> u64 {
+    pub fn expires_ms(&self) -> u64 {
         self.expires_ms
     }
 
     /// What expires at this time or earlier has expired.
-    pub(super) fn judged_ms(&self) -> u64 {
+    pub fn judged_ms(&self) -> u64 {
         millis(self.judged)
     }
 }

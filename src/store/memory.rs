@@ -10,7 +10,7 @@
 //! It never emits `TakenOver`: all claims come from this process, whose engine sees them itself.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::SessionStore;
 use super::expiry::Expiry;
@@ -217,10 +217,6 @@ impl SessionStore for MemoryStore {
         self.asked.push(command);
     }
 
-    fn handle_ready(&mut self, _now: Now) {}
-
-    fn handle_timeout(&mut self, _now: Now) {}
-
     fn flush(&mut self, now: Now) {
         self.expiry.handle_now(now);
         self.expire();
@@ -239,11 +235,6 @@ impl SessionStore for MemoryStore {
 
     fn poll_event(&mut self) -> Option<StoreEvent> {
         self.events.pop_front()
-    }
-
-    /// Nothing to wait for: what has expired goes when something is asked.
-    fn poll_timeout(&self) -> Option<Instant> {
-        None
     }
 }
 

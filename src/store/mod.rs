@@ -1,19 +1,110 @@
-//! Where sessions are kept: one interface, three stores, and none that ever blocks.
+//! Where sessions are kept: one interface, three stores, and none that ever blocks. A program that
+//! embeds the server can bring its own ([`Server::bind_with`](crate::Server::bind_with)).
 //!
-//! A store is asked (`ask`) and answers later through `poll_event`, in
-//! the order in which it was asked (but for `Synced` and `Spilled`, which know no order); the
-//! stores in this process answer in the same turn. It does its work in three moments of the turn:
-//! when its descriptor is ready, when its deadline is due, and at the flush, which is when what was
-//! asked in this turn leaves in one go.
+//! A store is asked (`ask`) and answers later through `poll_event`, in the order in which it was
+//! asked (but for `Synced` and `Spilled`, which know no order); the stores in this process answer
+//! in the same turn. It does its work in three moments of the turn: when its descriptor is ready,
+//! when its deadline is due, and at the flush, which is when what was asked in this turn leaves in
+//! one go.
 //!
-//! Every store keeps the same three promises. A claim gives a session's next epoch, above all that
-//! it ever had, and the same one again to the same token. A save under an epoch older than the
-//! store's is refused (fencing). Within an epoch the count never goes down, so that a save that was
-//! repeated or came late does no harm.
+//! # What a store promises
+//!
+//! - A claim gives a session's next epoch, above all that it ever had, and the same one again to
+//!   the same token.
+//! - A save under an epoch older than the store's is refused (fencing).
+//! - Within an epoch the count never goes down, so that a save that was repeated or came late does
+//!   no harm.
+//! - It is asked nothing before its first [`Up`](StoreEvent::Up), and nothing while it is down.
+//!   While it is up, it answers everything that it is asked; [`Down`](StoreEvent::Down) forgets
+//!   what it has not answered, and the engine asks again after the next `Up`.
+//!
+//! [`Record`](record::Record) is the first three for one session, as a value, and
+//! [`Expiry`](expiry::Expiry) says when a record has expired. What must block (a disk, a driver)
+//! has a thread of its own, which wakes the loop when it has an answer ([`StoreParts::waker`]).
+//!
+//! # A store of one's own
+//!
+//! ```
+//! use std::collections::{HashMap, VecDeque};
+//!
+//! use sundown::engine::io::{Now, SessionId, StoreCommand, StoreEvent};
+//! use sundown::store::SessionStore;
+//! use sundown::store::record::Record;
+//! use sundown::{Chat, Config, Server};
+//!
+//! /// Keeps sessions in this process, for as long as it lives.
+//! struct Forever {
+//!     records: HashMap<SessionId, Record>,
+//!     asked: Vec<StoreCommand>,
+//!     events: VecDeque<StoreEvent>,
+//! }
+//!
+//! impl SessionStore for Forever {
+//!     fn describe(&self) -> String {
+//!         "forever".to_owned()
+//!     }
+//!
+//!     fn ask(&mut self, command: StoreCommand) {
+//!         self.asked.push(command);
+//!     }
+//!
+//!     fn flush(&mut self, _now: Now) {
+//!         for command in self.asked.drain(..) {
+//!             self.events.push_back(match command {
+//!                 StoreCommand::Claim(claim) => {
+//!                     let known = self.records.get(&claim.session).copied();
+//!                     let (record, grant) = Record::claim(known, true, claim.token, 0);
+//!                     self.records.insert(claim.session, record);
+//!                     StoreEvent::Claimed {
+//!                         key: claim.key,
+//!                         epoch: grant.epoch,
+//!                         count: grant.count,
+//!                         found: grant.found,
+//!                     }
+//!                 }
+//!                 StoreCommand::Save(batch) => {
+//!                     let mut fenced = Vec::new();
+//!                     for (position, save) in batch.iter().enumerate() {
+//!                         let known = self.records.get(&save.session).copied();
+//!                         match Record::save(known, save.epoch, save.count) {
+//!                             Some(record) => {
+//!                                 self.records.insert(save.session.clone(), record);
+//!                             }
+//!                             None => fenced.push(position),
+//!                         }
+//!                     }
+//!                     StoreEvent::Saved { batch, fenced }
+//!                 }
+//!                 StoreCommand::Sync => StoreEvent::Synced,
+//!             });
+//!         }
+//!     }
+//!
+//!     fn poll_event(&mut self) -> Option<StoreEvent> {
+//!         self.events.pop_front()
+//!     }
+//! }
+//!
+//! let config = Config {
+//!     listen: ([127, 0, 0, 1], 0).into(), // any free port
+//!     admin: None,
+//!     ..Config::default()
+//! };
+//! let server = Server::bind_with(config, Chat, |_parts| {
+//!     Ok(Box::new(Forever {
+//!         records: HashMap::new(),
+//!         asked: Vec::new(),
+//!         events: VecDeque::from([StoreEvent::Up]),
+//!     }))
+//! })?;
+//! server.handle().shutdown();
+//! assert!(server.run()?.is_safe());
+//! # Ok::<(), sundown::Error>(())
+//! ```
 
 #[cfg(feature = "sqlite")]
 mod database;
-mod expiry;
+pub mod expiry;
 pub mod memory;
 pub mod record;
 #[cfg(feature = "redis")]
@@ -48,11 +139,11 @@ pub trait SessionStore: Send {
     /// Asks for something; [`StoreCommand`] says what answers it.
     fn ask(&mut self, command: StoreCommand);
 
-    /// Step 3 of the turn: the descriptor may be ready, or a helper thread has woken the loop.
-    fn handle_ready(&mut self, now: Now);
+    /// Step 3 of the turn: the descriptor may be ready, or a thread has woken the loop.
+    fn handle_ready(&mut self, _now: Now) {}
 
     /// Step 4 of the turn: the time that `poll_timeout` gave may have come.
-    fn handle_timeout(&mut self, now: Now);
+    fn handle_timeout(&mut self, _now: Now) {}
 
     /// Step 6 of the turn: carries out, or sends, what was asked in this turn.
     fn flush(&mut self, now: Now);
@@ -65,7 +156,9 @@ pub trait SessionStore: Send {
     fn poll_event(&mut self) -> Option<StoreEvent>;
 
     /// When `handle_timeout` wants to be called next.
-    fn poll_timeout(&self) -> Option<Instant>;
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
 
     /// Whether what was written is on the disk; `None` if this process has no file for it.
     fn disk(&self) -> Option<Disk> {
@@ -97,23 +190,20 @@ pub trait Spill {
 }
 
 /// What a store is opened with.
-#[cfg_attr(
-    not(feature = "redis"),
-    expect(dead_code, reason = "only Redis asks for all of them")
-)]
-pub(crate) struct StoreParts<'a> {
-    /// Which store, and how long it keeps a session.
-    pub(crate) config: &'a Config,
-    /// Where a descriptor is registered.
-    pub(crate) registry: &'a Registry,
+#[derive(Clone, Copy, Debug)]
+pub struct StoreParts<'a> {
+    /// The server's settings, [`session_ttl`](Config::session_ttl) among them.
+    pub config: &'a Config,
+    /// Where to register a descriptor.
+    pub registry: &'a Registry,
     /// The token to register it with.
-    pub(crate) token: Token,
-    /// Wakes the loop from a helper thread.
-    pub(crate) waker: Arc<Waker>,
-    /// Spreads attempts to reconnect over the fleet.
-    pub(crate) seed: u64,
+    pub token: Token,
+    /// Wakes the loop from another thread.
+    pub waker: &'a Arc<Waker>,
+    /// Random, to spread attempts to reconnect over the fleet.
+    pub seed: u64,
     /// The present.
-    pub(crate) now: Now,
+    pub now: Now,
 }
 
 /// Opens the store that the configuration names.
@@ -123,7 +213,7 @@ pub(crate) fn open(parts: &StoreParts<'_>) -> Result<Box<dyn SessionStore>, Erro
         #[cfg(feature = "sqlite")]
         StoreConfig::Sqlite(path) => {
             let ttl = parts.config.session_ttl;
-            sqlite::open(path, ttl, Arc::clone(&parts.waker))
+            sqlite::open(path, ttl, Arc::clone(parts.waker))
         }
         #[cfg(not(feature = "sqlite"))]
         StoreConfig::Sqlite(_) => Err(Error::Config(missing("sqlite"))),
@@ -154,22 +244,13 @@ fn missing(feature: &str) -> String {
 
 #[cfg(feature = "redis")]
 fn open_redis(url: &str, parts: &StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error> {
-    let registry = parts.registry.try_clone();
-    let store = Box::new(redis::RedisStore::open(
-        url,
-        parts.config.session_ttl,
-        registry.map_err(Error::io("cannot share the queue"))?,
-        parts.token,
-        Arc::clone(&parts.waker),
-        parts.seed,
-        parts.now.instant,
-    )?);
+    let store = Box::new(redis::RedisStore::open(url, parts)?);
     #[cfg(feature = "sqlite")]
     let store = Box::new(spill::SpillingStore::open(
         &parts.config.spill,
         store,
         parts.config.session_ttl,
-        Arc::clone(&parts.waker),
+        Arc::clone(parts.waker),
         parts.now,
     )?);
     Ok(store)

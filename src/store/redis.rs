@@ -11,11 +11,9 @@ pub(crate) mod pipeline;
 mod scripts;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mio::{Registry, Token, Waker};
-
-use super::SessionStore;
+use super::{SessionStore, StoreParts};
 use crate::engine::io::{Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 use crate::redis::Peer;
@@ -41,31 +39,22 @@ impl RedisStore {
     /// Reads the URL, and for `rediss://` the system's certificates; connects later, beginning at
     /// the first `handle_timeout`.
     ///
-    /// `token` must be the store's alone. The `waker` wakes the loop when a host name has been
-    /// looked up: `handle_ready` wants to be called then, too. `seed` spreads the attempts to
-    /// reconnect over the fleet.
-    pub fn open(
-        url: &str,
-        ttl: Duration,
-        registry: Registry,
-        token: Token,
-        waker: Arc<Waker>,
-        seed: u64,
-        now: Instant,
-    ) -> Result<Self, Error> {
+    /// The waker wakes the loop when a host name has been looked up.
+    pub fn open(url: &str, parts: &StoreParts<'_>) -> Result<Self, Error> {
         let target = Target::parse(url).map_err(Error::Config)?;
         let tls = Tls::for_target(&target).map_err(Error::Store)?;
+        let registry = parts.registry.try_clone();
         Ok(Self {
             described: target.to_string(),
             link: Link::new(Parts {
                 place: target.place,
-                conversation: Pipeline::new(target.login, ttl),
+                conversation: Pipeline::new(target.login, parts.config.session_ttl),
                 tls,
-                registry,
-                token,
-                resolver: Resolver::new(waker),
-                backoff: Backoff::new(seed),
-                now,
+                registry: registry.map_err(Error::io("cannot share the queue"))?,
+                token: parts.token,
+                resolver: Resolver::new(Arc::clone(parts.waker)),
+                backoff: Backoff::new(parts.seed),
+                now: parts.now.instant,
             }),
         })
     }

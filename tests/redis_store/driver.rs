@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
-use sundown::clock;
 use sundown::engine::io::{
     Claim, Now, Refused, Save, SessionId, SessionKey, StoreCommand, StoreEvent,
 };
-use sundown::error::Error;
-use sundown::store::SessionStore;
 use sundown::store::redis::RedisStore;
+use sundown::{Config, Error, SessionStore, StoreParts, clock};
 
 /// Far longer than anything here takes, on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,10 +32,20 @@ impl Driver {
     pub(crate) fn try_open(url: &str) -> Result<Self, Error> {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let registry = poll.registry().try_clone().unwrap();
-        let (ttl, now) = (Duration::from_secs(3_600), clock::now().instant);
+        let config = Config {
+            session_ttl: Duration::from_secs(3_600),
+            ..Config::default()
+        };
+        let parts = StoreParts {
+            config: &config,
+            registry: poll.registry(),
+            token: Token(1),
+            waker: &waker,
+            seed: 7,
+            now: clock::now(),
+        };
         Ok(Self {
-            store: RedisStore::open(url, ttl, registry, Token(1), waker, 7, now)?,
+            store: RedisStore::open(url, &parts)?,
             poll,
             events: Events::with_capacity(16),
             answers: VecDeque::new(),

@@ -30,14 +30,9 @@ impl SessionStore for Fake {
         };
         self.0.lock().unwrap().saves.push_back(batch);
     }
-    fn handle_ready(&mut self, _now: Now) {}
-    fn handle_timeout(&mut self, _now: Now) {}
     fn flush(&mut self, _now: Now) {}
     fn poll_event(&mut self) -> Option<StoreEvent> {
         self.0.lock().unwrap().events.pop_front()
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        None
     }
 }
 
