@@ -16,10 +16,15 @@
 )]
 mod support;
 
+#[path = "support/journal.rs"]
+mod journal;
+
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use journal::Journal;
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::raise;
 use sundown::engine::io::CloseReason;
@@ -67,7 +72,11 @@ struct Running {
 impl Running {
     #[track_caller]
     fn start(config: Config, app: impl Application + 'static) -> Self {
-        let server = Server::bind(config, app).expect("free ports and a store");
+        Self::serve(Server::bind(config, app).expect("free ports and a store"))
+    }
+
+    #[track_caller]
+    fn serve(server: Server) -> Self {
         let running = Self {
             address: server.local_addr().tcp().expect("TCP"),
             admin: server.admin_addr(),
@@ -125,16 +134,20 @@ fn assert_farewell(mut client: Client, total: u64) {
 
 #[track_caller]
 fn check_shutdown(store: &Store, survives: bool) {
-    let patient = Config {
-        shutdown: ShutdownBudget {
-            // Also on a loaded machine, a message that answers the notice comes before the end.
-            drain_quiet: Duration::from_secs(2),
-            drain: Duration::from_secs(7),
-            ..ShutdownBudget::default()
-        },
-        ..config(store)
-    };
-    let server = Running::start(patient, Chat);
+    check_shutdown_of(survives, |shutdown| {
+        let config = config(store);
+        Running::start(Config { shutdown, ..config }, Chat)
+    });
+}
+
+#[track_caller]
+fn check_shutdown_of(survives: bool, start: impl Fn(ShutdownBudget) -> Running) {
+    let server = start(ShutdownBudget {
+        // Also on a loaded machine, a message that answers the notice comes before the end.
+        drain_quiet: Duration::from_secs(2),
+        drain: Duration::from_secs(7),
+        ..ShutdownBudget::default()
+    });
     let mut anonymous = server.plain("/ws/chat/");
     let mut named = server.plain("/ws/chat?session=named");
     let (mut v1, hello) = server.v1("v1");
@@ -166,7 +179,7 @@ fn check_shutdown(store: &Store, survives: bool) {
         "the listener is open"
     );
 
-    let server = Running::start(config(store), Chat);
+    let server = start(ShutdownBudget::default());
     let (client, hello) = server.v1("v1");
     assert_eq!(hello.count, if survives { 4 } else { 0 });
     assert_eq!(hello.resumed, survives);
@@ -223,6 +236,21 @@ fn a_handle_shuts_down_with_sessions_in_sqlite() {
 #[test]
 fn a_handle_shuts_down_with_sessions_in_redis() {
     check_shutdown(&Store::redis(), true);
+}
+
+#[test]
+fn a_handle_shuts_down_with_sessions_in_a_store_of_the_embedders_own() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("journal");
+    check_shutdown_of(true, |shutdown| {
+        let config = config(&Store::Memory);
+        let server = Server::bind_with(Config { shutdown, ..config }, Chat, |parts| {
+            let waker = Arc::clone(parts.waker);
+            let store = Journal::open(&path, parts.config.session_ttl, waker)?;
+            Ok(Box::new(store))
+        });
+        Running::serve(server.expect("free ports and a store"))
+    });
 }
 
 /// A drain that nothing else would end for the length of a test.

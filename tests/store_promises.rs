@@ -1,8 +1,13 @@
 //! Goal: the stores in this process keep the same promises, so that the engine need not know which
-//! one it has. Method: every behaviour is checked on each of them, through the interface alone,
-//! with a clock that the test moves.
+//! one it has; so can one from outside of the crate. Method: every behaviour is checked on each of
+//! them, through the interface alone, with a clock that the test moves.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail wherever it likes")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may fail wherever it likes"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +18,11 @@ use sundown::store::SessionStore;
 use sundown::store::memory::MemoryStore;
 use sundown::store::sqlite::SqliteStore;
 
+#[path = "support/journal.rs"]
+mod journal;
+
+use journal::Journal;
+
 const TTL: Duration = Duration::from_secs(3_600);
 
 struct Fixture {
@@ -20,31 +30,30 @@ struct Fixture {
     store: Box<dyn SessionStore>,
     now: Now,
     poll: mio::Poll,
-    /// Of an SQLite store; lives as long as it.
-    _dir: Option<tempfile::TempDir>,
+    /// Of the store's files; lives as long as they.
+    _dir: tempfile::TempDir,
 }
 
 /// Runs a test on a new store of each kind, after its first `Up`.
 fn check(test: impl Fn(&mut Fixture)) {
-    for name in ["memory", "sqlite"] {
+    for name in ["memory", "sqlite", "journal"] {
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        let (store, dir): (Box<dyn SessionStore>, _) = if name == "memory" {
-            (Box::new(MemoryStore::new(TTL)), None)
-        } else {
-            let dir = tempfile::tempdir().unwrap();
-            let store = SqliteStore::open(&dir.path().join("s.db"), TTL, waker).unwrap();
-            (Box::new(store), Some(dir))
-        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sessions");
         let mut fixture = Fixture {
             name,
-            store,
+            store: match name {
+                "memory" => Box::new(MemoryStore::new(TTL)),
+                "sqlite" => Box::new(SqliteStore::open(&path, TTL, waker).unwrap()),
+                _ => Box::new(Journal::open(&path, TTL, waker).unwrap()),
+            },
             now: clock::now(),
             poll,
             _dir: dir,
         };
-        let first = fixture.store.poll_event();
-        assert!(matches!(first, Some(StoreEvent::Up)), "{name}: {first:?}");
+        let first = fixture.event();
+        assert!(matches!(first, StoreEvent::Up), "{name}: {first:?}");
         test(&mut fixture);
         assert!(fixture.store.poll_event().is_none(), "{name}: too many");
     }
@@ -76,13 +85,13 @@ impl Fixture {
         self.store
             .ask(StoreCommand::Claim(claim(0, session, token)));
         self.store.flush(self.now);
-        match self.store.poll_event() {
-            Some(StoreEvent::Claimed {
+        match self.event() {
+            StoreEvent::Claimed {
                 epoch,
                 count,
                 found,
                 ..
-            }) => (epoch, count, found),
+            } => (epoch, count, found),
             other => panic!("{}: {other:?}", self.name),
         }
     }
@@ -92,8 +101,8 @@ impl Fixture {
         self.store
             .ask(StoreCommand::Save(vec![save(0, session, epoch, count)]));
         self.store.flush(self.now);
-        match self.store.poll_event() {
-            Some(StoreEvent::Saved { batch, fenced }) => {
+        match self.event() {
+            StoreEvent::Saved { batch, fenced } => {
                 assert_eq!(batch, [save(0, session, epoch, count)]);
                 fenced.is_empty()
             }
@@ -272,7 +281,8 @@ fn answers_come_in_the_order_of_the_requests() {
         f.store.ask(StoreCommand::Claim(claim(4, "b", 3)));
         f.store.flush(f.now);
         let mut seen = Vec::new();
-        while let Some(event) = f.store.poll_event() {
+        for _ in 0..6 {
+            let event = f.event();
             if let StoreEvent::Claimed {
                 key,
                 epoch,

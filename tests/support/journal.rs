@@ -1,0 +1,155 @@
+//! A store as a program that embeds the server writes it: sessions in a file that only grows. A
+//! thread of its own reads and writes it, and wakes the loop when it has answers.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use mio::Waker;
+use sundown::engine::io::{Now, SessionId, StoreCommand, StoreEvent};
+use sundown::store::expiry::Expiry;
+use sundown::store::record::Record;
+use sundown::{Error, SessionStore};
+
+pub(crate) struct Journal {
+    path: PathBuf,
+    expiry: Expiry,
+    asked: Vec<StoreCommand>,
+    work: Sender<Work>,
+    answers: Receiver<StoreEvent>,
+}
+
+/// What a turn has asked, and the times for it.
+struct Work {
+    asked: Vec<StoreCommand>,
+    judged_ms: u64,
+    expires_ms: u64,
+}
+
+/// What the thread has.
+struct Keeper {
+    file: File,
+    records: HashMap<SessionId, (Record, u64)>,
+    answers: Sender<StoreEvent>,
+}
+
+impl Journal {
+    pub(crate) fn open(path: &Path, ttl: Duration, waker: Arc<Waker>) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::Store(format!("{}: {error}", path.display()));
+        let options = OpenOptions::new().append(true).create(true).open(path);
+        let (work, received) = mpsc::channel();
+        let (answers, answered) = mpsc::channel();
+        let mut keeper = Keeper {
+            file: options.map_err(failed)?,
+            records: read(&fs::read_to_string(path).map_err(failed)?),
+            answers,
+        };
+        keeper.answer(StoreEvent::Up);
+        thread::spawn(move || {
+            for work in received {
+                keeper.carry_out(work);
+                waker.wake().expect("the loop lives as long as its store");
+            }
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            expiry: Expiry::new(ttl),
+            asked: Vec::new(),
+            work,
+            answers: answered,
+        })
+    }
+}
+
+impl SessionStore for Journal {
+    fn describe(&self) -> String {
+        format!("journal:{}", self.path.display())
+    }
+
+    fn ask(&mut self, command: StoreCommand) {
+        self.asked.push(command);
+    }
+
+    fn flush(&mut self, now: Now) {
+        self.expiry.handle_now(now);
+        if !self.asked.is_empty() {
+            let work = Work {
+                asked: std::mem::take(&mut self.asked),
+                judged_ms: self.expiry.judged_ms(),
+                expires_ms: self.expiry.expires_ms(),
+            };
+            self.work.send(work).expect("the thread does not panic");
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<StoreEvent> {
+        self.answers.try_recv().ok()
+    }
+}
+
+impl Keeper {
+    fn carry_out(&mut self, work: Work) {
+        for command in work.asked {
+            match command {
+                StoreCommand::Claim(claim) => {
+                    let known = self.records.get(&claim.session).copied();
+                    let is_alive = known.is_some_and(|(_, at_ms)| at_ms > work.judged_ms);
+                    let known = known.map(|(record, _)| record);
+                    let (record, grant) = Record::claim(known, is_alive, claim.token, 0);
+                    self.keep(claim.session, record, work.expires_ms);
+                    self.answer(StoreEvent::Claimed {
+                        key: claim.key,
+                        epoch: grant.epoch,
+                        count: grant.count,
+                        found: grant.found,
+                    });
+                }
+                StoreCommand::Save(batch) => {
+                    let mut fenced = Vec::new();
+                    for (position, save) in batch.iter().enumerate() {
+                        let known = self.records.get(&save.session).map(|(record, _)| *record);
+                        match Record::save(known, save.epoch, save.count) {
+                            Some(record) => {
+                                self.keep(save.session.clone(), record, work.expires_ms);
+                            }
+                            None => fenced.push(position),
+                        }
+                    }
+                    self.answer(StoreEvent::Saved { batch, fenced });
+                }
+                StoreCommand::Sync => {
+                    self.file.sync_data().expect("a disk that works");
+                    self.answer(StoreEvent::Synced);
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, session: SessionId, record: Record, expires_ms: u64) {
+        let (epoch, count) = (record.epoch(), record.count());
+        writeln!(self.file, "{session} {epoch} {count} {expires_ms}").expect("a disk with room");
+        self.records.insert(session, (record, expires_ms));
+    }
+
+    /// The store may be gone by now.
+    fn answer(&self, event: StoreEvent) {
+        drop(self.answers.send(event));
+    }
+}
+
+/// The last line of a session counts.
+fn read(lines: &str) -> HashMap<SessionId, (Record, u64)> {
+    let record = |line: &str| {
+        let mut words = line.split(' ');
+        let session = SessionId::parse(words.next()?).ok()?;
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let record = Record::save(None, number()?, number()?)?;
+        Some((session, (record, number()?)))
+    };
+    lines.lines().filter_map(record).collect()
+}
