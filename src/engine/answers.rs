@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use super::Engine;
 use super::clients::Stage;
 use super::io::{CloseReason, ConnId, Now, Output, Protocol, Refused, SessionKey, StoreEvent};
 use super::message::ServerMessage;
 use super::session::{ClientSession, Session};
 use super::timers::Timer;
-use super::{Engine, StoreState};
 
 /// How soon a session that the store has refused to save is saved again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -17,23 +17,21 @@ impl Engine {
     pub(super) fn store_event(&mut self, event: StoreEvent, now: Now) {
         match event {
             StoreEvent::Up => {
-                self.store = StoreState::Up;
+                self.saving.handle_up();
                 self.sessions.handle_store_found();
-                self.refresh = Some(0);
                 self.timers.set(Timer::Continue, now.instant);
             }
             StoreEvent::Down { .. } => {
-                self.store = StoreState::Down;
+                self.saving.handle_down();
                 self.sessions.handle_store_down();
-                self.parting.handle_store_down();
                 self.release_hopeless();
             }
             StoreEvent::Lost { .. } => self.sessions.handle_store_lost(),
             StoreEvent::Stalled => {
-                self.store = StoreState::Stalled;
+                self.saving.handle_stalled();
                 self.release_hopeless();
             }
-            StoreEvent::Resumed => self.store = StoreState::Up,
+            StoreEvent::Resumed => self.saving.handle_resumed(),
             StoreEvent::Claimed {
                 key,
                 epoch,
@@ -55,7 +53,7 @@ impl Engine {
                 }
             }
             StoreEvent::Refused { request, .. } => self.refused(request, now),
-            StoreEvent::Synced => self.parting.handle_synced(),
+            StoreEvent::Synced => self.saving.handle_synced(),
             StoreEvent::Spilled { batch, kept } => self.spilled(&batch, kept),
             StoreEvent::TakenOver { session, epoch } => {
                 let key = self.sessions.find(&session);
@@ -189,7 +187,7 @@ impl Engine {
         let Some(refused) = self.sessions.handle_save_refused(key) else {
             return;
         };
-        if self.parting.reading_stopped {
+        if self.saving.is_persisting() {
             self.sessions.spill_refused(key);
         }
         self.timers
@@ -210,7 +208,7 @@ impl Engine {
 
     /// Saves again what the store has refused, a turn's share at a time.
     pub(super) fn retry_refused(&mut self, now: Now) {
-        self.save_due = true;
+        self.saving.save_soon();
         if self.sessions.retry_refused(self.fanout_max) {
             self.timers.set(Timer::Retry, now.instant);
         }

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Engine;
 use super::clients::Stage;
@@ -176,28 +175,6 @@ impl Pass {
 }
 
 impl Engine {
-    /// A wall clock that has stepped forward makes what is open look expired, to whoever starts now.
-    pub(super) fn renew_after_step(&mut self, now: Now) {
-        let last = std::mem::replace(&mut self.clock, now);
-        let passed = now.instant.saturating_duration_since(last.instant);
-        let on_the_wall = Duration::from_millis(now.unix_ms.saturating_sub(last.unix_ms));
-        if on_the_wall > passed + self.refresh_every {
-            self.refresh = Some(0);
-        }
-    }
-
-    /// Goes on with the renewal of all sessions. Once nothing is read any more, it is the last.
-    pub(super) fn refresh_some(&mut self, now: Now) {
-        if let Some(cursor) = self.refresh {
-            let is_last = self.parting.reading_stopped;
-            self.refresh = self.sessions.refresh(cursor, self.fanout_max, is_last);
-            self.save_due = true;
-        }
-        if self.refresh.is_some() {
-            self.timers.set(Timer::Continue, now.instant);
-        }
-    }
-
     /// Sends the next slice of what goes to every client.
     pub(super) fn send_slice(&mut self, now: Now) {
         let slots_end = self.clients.slots_end();

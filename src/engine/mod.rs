@@ -16,6 +16,7 @@ pub mod io;
 pub mod ledger;
 pub mod message;
 mod parting;
+mod saving;
 mod session;
 pub mod shutdown;
 mod spilling;
@@ -27,39 +28,33 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::config::{Config, Durability};
+use crate::config::Config;
 use app::{Application, Context};
 use clients::{Client, Clients, Stage};
 use fanout::Fanout;
-use io::{CloseReason, ConnId, Input, Levels, Now, Output, Protocol, SessionId, StoreCommand};
+use io::{
+    CloseReason, ConnId, Input, Levels, Now, Output, Protocol, Save, SessionId, StoreCommand,
+};
 use message::{Message, ServerMessage};
 use parting::Parting;
+use saving::Saving;
 use session::{ClientSession, Displaced, Sessions};
-use shutdown::{Outcome, Shutdown};
+use shutdown::{Outcome, Shutdown, State};
 use timers::{Timer, Timers};
 
 /// The whole of sundown's behaviour, as a value.
 pub struct Engine {
     app: Box<dyn Application>,
-    durability: Durability,
     heartbeat: Duration,
-    refresh_every: Duration,
     fanout_max: usize,
-    spill_max: usize,
     rng: StdRng,
     clients: Clients,
     sessions: Sessions,
-    store: StoreState,
+    saving: Saving,
     shutdown: Shutdown,
     parting: Parting,
     timers: Timers,
     fanout: Fanout,
-    /// A renewal of all sessions that is under way: at which slot it goes on.
-    refresh: Option<usize>,
-    /// The time of the last turn.
-    clock: Now,
-    /// `relaxed`: the timer has fired, what is dirty goes out at the next flush.
-    save_due: bool,
     levels: Levels,
     outputs: VecDeque<Output>,
     /// Scratch for one message's replies, kept for its capacity.
@@ -77,18 +72,8 @@ pub struct Gate {
     pub sessions: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StoreState {
-    Up,
-    Stalled,
-    Down,
-}
-
 /// `relaxed`: how long a count may wait for its save.
 const SAVE_EVERY: Duration = Duration::from_millis(100);
-
-/// How often open sessions are renewed in the store, if their time to live asks for no more.
-const REFRESH_EVERY_MAX: Duration = Duration::from_secs(600);
 
 impl Engine {
     /// An engine without clients; `seed` decides session ids, tokens and the spread of reconnects.
@@ -98,30 +83,24 @@ impl Engine {
         } else {
             Duration::ZERO
         };
-        let refresh_every = (config.session_ttl / 4).min(REFRESH_EVERY_MAX);
+        let saving = Saving::new(config, now);
         let mut timers = Timers::default();
-        timers.set(Timer::Refresh, now.instant + refresh_every);
+        timers.set(Timer::Refresh, now.instant + saving.refresh_every());
         if heartbeat > Duration::ZERO {
             timers.set(Timer::Heartbeat, now.instant + heartbeat);
         }
         Self {
             app,
-            durability: config.durability,
             heartbeat,
-            refresh_every,
             fanout_max: config.limits.fanout_max,
-            spill_max: config.limits.spill_max.max(config.limits.connections_max),
             rng: StdRng::from_seed(seed),
             clients: Clients::default(),
             sessions: Sessions::new(&config.limits),
-            store: StoreState::Down,
+            saving,
             shutdown: Shutdown::new(config.shutdown),
             parting: Parting::default(),
             timers,
             fanout: Fanout::new(config.limits.broadcasts_max),
-            refresh: None,
-            clock: now,
-            save_due: false,
             levels: Levels::default(),
             outputs: VecDeque::new(),
             replies: Vec::new(),
@@ -152,7 +131,7 @@ impl Engine {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.renew_after_step(now);
+        self.saving.handle_clock(now);
         for timer in Timer::ALL {
             if !self.timers.take_due(timer, now.instant) {
                 continue;
@@ -164,11 +143,11 @@ impl Engine {
                     self.timers
                         .set(Timer::Heartbeat, now.instant + self.heartbeat);
                 }
-                Timer::Save => self.save_due = true,
+                Timer::Save => self.saving.save_soon(),
                 Timer::Refresh => {
-                    self.refresh.get_or_insert(0);
-                    self.timers
-                        .set(Timer::Refresh, now.instant + self.refresh_every);
+                    self.saving.begin_refresh();
+                    let every = self.saving.refresh_every();
+                    self.timers.set(Timer::Refresh, now.instant + every);
                 }
                 Timer::Retry => self.retry_refused(now),
                 Timer::Goodbye => self.say_goodbyes(now),
@@ -186,26 +165,17 @@ impl Engine {
         next.or_else(|| self.fanout.poll_output())
     }
 
+    /// What to put into the spill next, once a turn, until `None`: the store does not take it in
+    /// time. [`StoreEvent::Spilled`](io::StoreEvent::Spilled) answers, also where there is no spill.
+    /// A turn has its share, and the last one all of it.
+    pub fn poll_spill(&mut self) -> Option<Vec<Save>> {
+        let is_last = self.shutdown.state() == State::Stopped;
+        self.saving.poll_spill(&mut self.sessions, is_last)
+    }
+
     /// What to ask of the store next, once a turn after `poll_spill`, until `None`.
     pub fn poll_store(&mut self) -> Option<StoreCommand> {
-        if self.store == StoreState::Down {
-            return None;
-        }
-        let urgent = match self.durability {
-            Durability::Acked => true,
-            Durability::Relaxed => {
-                self.save_due || self.sessions.has_claims() || self.parting.reading_stopped
-            }
-        };
-        if urgent && let Some(command) = self.sessions.poll_store() {
-            return Some(command);
-        }
-        self.save_due = false;
-        // The sync is behind all that is saved.
-        if self.is_confirming() {
-            return None;
-        }
-        self.parting.take_sync().then_some(StoreCommand::Sync)
+        self.saving.poll(&mut self.sessions)
     }
 
     /// When `handle_timeout` and the next `Input::Levels` are due, if these are the levels.
@@ -221,9 +191,9 @@ impl Engine {
     /// What may be let in.
     pub fn gate(&self) -> Gate {
         Gate {
-            ready: self.store == StoreState::Up && !self.parting.unready,
+            ready: self.saving.is_up() && !self.parting.unready,
             upgrades: !self.parting.upgrades_refused,
-            sessions: self.store == StoreState::Up,
+            sessions: self.saving.is_up(),
         }
     }
 
@@ -315,7 +285,7 @@ impl Engine {
 
     /// `relaxed`: what is not saved goes out with the next save.
     fn plan_save(&mut self, session: ClientSession, now: Now) {
-        if self.durability == Durability::Relaxed && self.sessions.unsaved(session).is_some() {
+        if !self.saving.is_acked() && self.sessions.unsaved(session).is_some() {
             self.timers
                 .set_if_unset(Timer::Save, now.instant + SAVE_EVERY);
         }
@@ -324,7 +294,7 @@ impl Engine {
     /// Sends what the application has answered; with `acked`, once the count is saved.
     fn reply(&mut self, conn: ConnId, session: ClientSession) {
         let replies = self.replies.drain(..);
-        if self.durability == Durability::Acked
+        if self.saving.is_acked()
             && let Some(key) = self.sessions.unsaved(session)
         {
             replies.for_each(|message| self.sessions.hold(key, message));
@@ -355,7 +325,7 @@ impl Engine {
             self.parting.tally.closed_1001 += 1;
         }
         client.stage = Stage::PeerClosed;
-        if self.durability == Durability::Relaxed {
+        if !self.saving.is_acked() {
             // Whoever comes back at once, and elsewhere, must find what was acknowledged.
             self.timers.set(Timer::Save, now.instant);
         }
@@ -369,11 +339,8 @@ impl Engine {
             return;
         };
         let session = client.session;
-        let spills = self.sessions.awaits_spill(session);
-        let waits = spills || self.durability == Durability::Acked && !self.parting.gave_up;
-        let hopeless = self.store != StoreState::Up && !waits;
-        let safe = self.sessions.is_safe(session);
-        if client.stage == Stage::PeerClosed && (safe || hopeless) {
+        let waits = self.saving.waits_for_store() || self.sessions.awaits_spill(session);
+        if client.stage == Stage::PeerClosed && (self.sessions.is_safe(session) || !waits) {
             self.outputs.push_back(Output::Finish { conn });
             self.gone(conn);
         }
@@ -395,6 +362,13 @@ impl Engine {
         self.gone(conn);
     }
 
+    /// Goes on with a renewal of all sessions.
+    fn refresh_some(&mut self, now: Now) {
+        if self.saving.refresh(&mut self.sessions, self.fanout_max) {
+            self.timers.set(Timer::Continue, now.instant);
+        }
+    }
+
     fn push_close(&mut self, conn: ConnId, reason: CloseReason) {
         self.outputs.push_back(Output::Close {
             conn,
@@ -411,7 +385,7 @@ impl Engine {
         let pause = match client.stage {
             Stage::Waiting => true,
             Stage::Open => {
-                self.parting.reading_stopped
+                self.saving.is_persisting()
                     || self.sessions.is_blocked(client.session, client.paused)
             }
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => false,

@@ -8,34 +8,23 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::Engine;
 use super::clients::Stage;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol, Save};
 use super::message::ServerMessage;
 use super::session::{ClientSession, Session};
 use super::shutdown::{Action, Census, Outcome, Request, State};
 use super::timers::Timer;
-use super::{Engine, StoreState};
 
 /// What a shutdown has come to.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one thing that has happened"
-)]
 pub(super) struct Parting {
     /// Readiness is 503.
     pub(super) unready: bool,
     /// Upgrades are 503, and the background tasks have stopped.
     pub(super) upgrades_refused: bool,
-    /// Nothing is read any more, but from clients that were bidden goodbye.
-    pub(super) reading_stopped: bool,
-    /// The store has had its time: nobody waits for it any more.
-    pub(super) gave_up: bool,
-    /// This turn's share of the spill has not been handed over yet.
-    spill_due: bool,
     /// What the report tells.
     pub(super) tally: Outcome,
-    sync: Sync,
     farewell: Option<Farewell>,
     /// The slot at which the cut goes on.
     cut: Option<usize>,
@@ -43,14 +32,6 @@ pub(super) struct Parting {
     pub(super) sessions: usize,
     /// Spreads the clients' return.
     reconnect_seed: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Sync {
-    #[default]
-    Idle,
-    Wanted,
-    Asked,
 }
 
 /// The walk over all clients that says goodbye to each at its time.
@@ -73,27 +54,6 @@ const RECONNECT_PER_CLIENT: Duration = Duration::from_millis(1);
 const RECONNECT_WITHIN: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(10));
 
-impl Parting {
-    pub(super) fn handle_store_down(&mut self) {
-        if self.sync == Sync::Asked {
-            self.sync = Sync::Wanted;
-        }
-    }
-
-    pub(super) fn handle_synced(&mut self) {
-        self.sync = Sync::Idle;
-    }
-
-    /// Whether the store is to be asked for a sync now.
-    pub(super) fn take_sync(&mut self) -> bool {
-        let wanted = self.sync == Sync::Wanted;
-        if wanted {
-            self.sync = Sync::Asked;
-        }
-        wanted
-    }
-}
-
 impl Engine {
     pub(super) fn shutdown_requested(&mut self, request: Request, now: Now) {
         self.parting.tally.trigger.get_or_insert(request.trigger);
@@ -104,7 +64,7 @@ impl Engine {
 
     /// Lets the machine go as far as this turn's levels allow.
     pub(super) fn drive_shutdown(&mut self, now: Now) {
-        self.parting.spill_due = true;
+        self.saving.allow_spill();
         loop {
             let before = self.shutdown.state();
             let census = self.census(&self.levels);
@@ -119,21 +79,12 @@ impl Engine {
     }
 
     pub(super) fn census(&self, levels: &Levels) -> Census {
-        // A store that is away has nothing to sync for sessions that are all saved.
-        let worth_it = self.store == StoreState::Up || self.sessions.unsafe_len() > 0;
-        let syncing = usize::from(self.parting.sync != Sync::Idle && worth_it);
-        let unconfirmed = self.sessions.unconfirmed_len() + usize::from(self.is_confirming());
-        let unconfirmed = if self.store == StoreState::Up {
-            unconfirmed
-        } else {
-            0
-        };
         Census {
             connections: self.clients.len(),
             untold: usize::from(self.owes_messages(levels)),
             unsent: levels.unsent,
             unread: levels.unread,
-            unsaved: self.sessions.unsafe_len() + unconfirmed + syncing,
+            unsaved: self.saving.unsaved_len(&self.sessions),
             strangers: levels.sockets.saturating_sub(self.clients.len()),
             heard_at: levels.heard_at,
         }
@@ -145,31 +96,20 @@ impl Engine {
         fanout.notice_cursor().is_some() || fanout.has_broadcasts() || levels.promised > 0
     }
 
-    /// Sessions are still being handed over for the last time.
-    pub(super) fn is_confirming(&self) -> bool {
-        self.parting.reading_stopped && !self.parting.gave_up && self.refresh.is_some()
-    }
-
     fn perform(&mut self, actions: &[Action], now: Now) {
         for action in actions {
             match action {
                 Action::Unready => self.parting.unready = true,
                 Action::Notify => self.begin_notice(now),
                 Action::Persist => self.begin_persisting(now),
-                Action::GiveUp => {
-                    self.parting.gave_up = true;
-                    // One last flush: a store in this process still takes it.
-                    self.save_due = true;
-                    self.sessions.begin_spill();
-                    self.sessions.give_up_confirming();
-                }
+                Action::GiveUp => self.saving.give_up_store(&mut self.sessions),
                 Action::SayGoodbye => self.begin_farewell(now),
                 Action::CutPeers => self.cut_peers(now),
                 Action::CloseListener => {
                     self.outputs.push_back(Output::CloseListener);
                     // What came late is saved, and not as durable yet as the store can make it.
                     if self.parting.tally.late > 0 {
-                        self.parting.sync = Sync::Wanted;
+                        self.saving.sync_soon();
                     }
                 }
                 Action::Stop => self.outputs.push_back(Output::Stop),
@@ -224,12 +164,9 @@ impl Engine {
             .max(levels.unsent)
             .max(self.sessions.unsafe_len());
         self.parting.tally.drained = self.clients.len().saturating_sub(left);
-        self.parting.reading_stopped = true;
-        self.parting.sync = Sync::Wanted;
+        self.saving.begin_persisting();
         self.sessions.retry_refused(usize::MAX);
-        if self.store == StoreState::Up {
-            // Changed or not: a store may have lost what it has confirmed.
-            self.refresh = Some(0);
+        if self.saving.is_up() {
             self.refresh_some(now);
         }
         for slot in 0..self.clients.slots_end() {
@@ -395,19 +332,6 @@ impl Engine {
         let client = u64::from(conn.generation) << 32 | u64::from(conn.slot);
         let mut rng = StdRng::seed_from_u64(self.parting.reconnect_seed ^ client);
         rng.random_range(0..window.as_millis() as u64)
-    }
-
-    /// What to put into the spill next, once a turn, until `None`: the store does not take it in
-    /// time. [`StoreEvent::Spilled`](super::io::StoreEvent::Spilled) answers, also where there is no
-    /// spill. A turn has its share, and the last one all of it.
-    pub fn poll_spill(&mut self) -> Option<Vec<Save>> {
-        let last = self.shutdown.state() == State::Stopped;
-        if !self.sessions.has_spill() || !last && !self.parting.spill_due {
-            return None;
-        }
-        self.parting.spill_due = false;
-        let batch = self.sessions.poll_spill(self.spill_max);
-        (!batch.is_empty()).then_some(batch)
     }
 
     /// The spill has answered: who was only kept waiting for that may go.

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::clock;
-use crate::config::ShutdownBudget;
+use crate::config::{Durability, ShutdownBudget};
 use crate::engine::app::Chat;
 use crate::engine::io::{Claim, Refused, Save, SessionKey, StoreEvent};
 use crate::engine::shutdown::{Request, State, Trigger};

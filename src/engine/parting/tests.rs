@@ -179,7 +179,7 @@ fn a_drain_lasts_while_anything_is_left() {
             rig.engine.shutdown.state()
         );
         rig.pass(1);
-        assert!(rig.engine.parting.reading_stopped);
+        assert!(rig.engine.saving.is_persisting());
         assert_eq!(rig.engine.outcome().drained, drained);
     };
     check(|rig| rig.levels.unread = 1, 2);
