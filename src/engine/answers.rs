@@ -85,14 +85,12 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        if client.stage != Stage::Waiting {
+        if client.stage() != Stage::Waiting {
             return;
         }
-        client.stage = Stage::Open;
-        if self.parting.upgrades_refused {
-            self.parting.sessions += 1;
-        }
-        if client.protocol == Protocol::V1
+        client.enter(Stage::Open);
+        self.parting.handle_granted();
+        if client.protocol() == Protocol::V1
             && let Some(session) = self.sessions.get(key)
         {
             let hello = ServerMessage::Hello {
@@ -120,10 +118,10 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        if !self.sessions.holds_replies(client.session)
-            && let Some(reason) = client.close.take()
+        if !self.sessions.holds_replies(client.session())
+            && let Some(reason) = client.take_close()
         {
-            self.push_close(conn, *reason);
+            self.push_close(conn, reason);
         }
         self.update_pause(conn);
         self.finish_if_safe(conn);
@@ -145,15 +143,15 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        client.session = ClientSession::EPHEMERAL;
-        match client.stage {
+        client.take_session();
+        match client.stage() {
             Stage::Waiting | Stage::Open => {
-                client.stage = Stage::Closing;
+                client.enter(Stage::Closing);
                 self.push_close(conn, reason);
             }
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => {
-                if let Some(reason) = client.close.take() {
-                    self.push_close(conn, *reason);
+                if let Some(reason) = client.take_close() {
+                    self.push_close(conn, reason);
                 }
             }
         }
@@ -197,7 +195,7 @@ impl Engine {
         }
         let owner = refused.owner.and_then(|conn| {
             let client = self.clients.get(conn)?;
-            let stays = matches!(client.stage, Stage::Bidden | Stage::PeerClosed);
+            let stays = matches!(client.stage(), Stage::Bidden | Stage::PeerClosed);
             (!stays).then_some(conn)
         });
         if let Some(conn) = owner {

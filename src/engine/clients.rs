@@ -7,16 +7,13 @@ use crate::slots::table::Table;
 /// One client.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// What it understands.
-    pub(super) protocol: Protocol,
-    /// Its session; an ephemeral one after it has lost its own.
-    pub(super) session: ClientSession,
-    /// How far it has come.
-    pub(super) stage: Stage,
+    protocol: Protocol,
+    session: ClientSession,
+    stage: Stage,
     /// Whether the shell has been told not to read from it.
-    pub(super) paused: bool,
+    is_paused: bool,
     /// A Close that waits until the replies before it have left.
-    pub(super) close: Option<Box<CloseReason>>,
+    close: Option<Box<CloseReason>>,
 }
 
 /// How far a client has come.
@@ -32,6 +29,69 @@ pub(super) enum Stage {
     Closing,
     /// The peer has closed; its session's save is awaited, then ours follows.
     PeerClosed,
+}
+
+impl Client {
+    /// A client that is read from.
+    pub(super) fn new(protocol: Protocol, session: ClientSession, stage: Stage) -> Self {
+        Self {
+            protocol,
+            session,
+            stage,
+            is_paused: false,
+            close: None,
+        }
+    }
+
+    /// Which messages it understands.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Its session; an ephemeral one after it has lost its own.
+    pub(super) fn session(&self) -> ClientSession {
+        self.session
+    }
+
+    /// Its session, to count in it.
+    pub(super) fn session_mut(&mut self) -> &mut ClientSession {
+        &mut self.session
+    }
+
+    /// Takes its session from it.
+    pub(super) fn take_session(&mut self) -> ClientSession {
+        std::mem::replace(&mut self.session, ClientSession::EPHEMERAL)
+    }
+
+    /// How far it has come.
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// It has come as far as that.
+    pub(super) fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+    }
+
+    /// Whether the shell has been told not to read from it.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// Whether to read from it. Returns whether that has changed.
+    pub(super) fn set_paused(&mut self, paused: bool) -> bool {
+        std::mem::replace(&mut self.is_paused, paused) != paused
+    }
+
+    /// A Close waits until the replies before it have left.
+    pub(super) fn close_later(&mut self, reason: CloseReason) {
+        self.close = Some(Box::new(reason));
+    }
+
+    /// The Close that waits.
+    pub(super) fn take_close(&mut self) -> Option<CloseReason> {
+        self.close.take().map(|reason| *reason)
+    }
 }
 
 /// All clients, by slot.

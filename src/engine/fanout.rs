@@ -247,7 +247,7 @@ impl Engine {
             ToAll::Broadcast(broadcast) => ServerMessage::Broadcast(Arc::clone(&broadcast.text)),
         };
         match self.clients.at(slot) {
-            Some((conn, client)) if client.stage == Stage::Open => {
+            Some((conn, client)) if client.stage() == Stage::Open => {
                 self.outputs.push_back(Output::Send { conn, message });
                 true
             }

@@ -191,8 +191,8 @@ impl Engine {
     /// What may be let in.
     pub fn gate(&self) -> Gate {
         Gate {
-            ready: self.saving.is_up() && !self.parting.unready,
-            upgrades: !self.parting.upgrades_refused,
+            ready: self.saving.is_up() && self.parting.is_ready(),
+            upgrades: self.parting.takes_upgrades(),
             sessions: self.saving.is_up(),
         }
     }
@@ -229,14 +229,8 @@ impl Engine {
             }
             None => (Stage::Open, ClientSession::EPHEMERAL, None),
         };
-        let client = Client {
-            protocol,
-            session,
-            stage,
-            paused: false,
-            close: None,
-        };
-        self.clients.insert(conn, client);
+        self.clients
+            .insert(conn, Client::new(protocol, session, stage));
         self.update_pause(conn);
         match displaced {
             Some(Displaced::Pending(old)) => self.update_pause(old),
@@ -249,19 +243,19 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        let stage = client.stage;
+        let stage = client.stage();
         if !matches!(stage, Stage::Open | Stage::Bidden) {
             return;
         }
         // A session that was displaced a moment ago counts no more.
-        let Some(count) = self.sessions.count(&mut client.session) else {
+        let Some(count) = self.sessions.count(client.session_mut()) else {
             return;
         };
-        let session = client.session;
+        let session = client.session();
         if stage == Stage::Open {
             self.process(conn, session, count, message);
         } else {
-            self.parting.tally.late += 1;
+            self.parting.count_late();
         }
         self.plan_save(session, now);
     }
@@ -309,9 +303,9 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        client.stage = Stage::Closing;
-        if self.sessions.holds_replies(client.session) {
-            client.close = Some(Box::new(reason));
+        client.enter(Stage::Closing);
+        if self.sessions.holds_replies(client.session()) {
+            client.close_later(reason);
         } else {
             self.push_close(conn, reason);
         }
@@ -321,10 +315,10 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        if client.stage == Stage::Bidden && by_frame {
-            self.parting.tally.closed_1001 += 1;
+        if client.stage() == Stage::Bidden && by_frame {
+            self.parting.count_closed();
         }
-        client.stage = Stage::PeerClosed;
+        client.enter(Stage::PeerClosed);
         if !self.saving.is_acked() {
             // Whoever comes back at once, and elsewhere, must find what was acknowledged.
             self.timers.set(Timer::Save, now.instant);
@@ -338,9 +332,9 @@ impl Engine {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
-        let session = client.session;
+        let session = client.session();
         let waits = self.saving.waits_for_store() || self.sessions.awaits_spill(session);
-        if client.stage == Stage::PeerClosed && (self.sessions.is_safe(session) || !waits) {
+        if client.stage() == Stage::PeerClosed && (self.sessions.is_safe(session) || !waits) {
             self.outputs.push_back(Output::Finish { conn });
             self.gone(conn);
         }
@@ -348,7 +342,7 @@ impl Engine {
 
     fn gone(&mut self, conn: ConnId) {
         if let Some(client) = self.clients.remove(conn) {
-            self.sessions.close(client.session);
+            self.sessions.close(client.session());
         }
     }
 
@@ -382,16 +376,17 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        let pause = match client.stage {
+        let pause = match client.stage() {
             Stage::Waiting => true,
             Stage::Open => {
                 self.saving.is_persisting()
-                    || self.sessions.is_blocked(client.session, client.paused)
+                    || self
+                        .sessions
+                        .is_blocked(client.session(), client.is_paused())
             }
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => false,
         };
-        if pause != client.paused {
-            client.paused = pause;
+        if client.set_paused(pause) {
             let output = if pause {
                 Output::Pause { conn }
             } else {

@@ -12,7 +12,7 @@ use super::Engine;
 use super::clients::Stage;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol, Save};
 use super::message::ServerMessage;
-use super::session::{ClientSession, Session};
+use super::session::Session;
 use super::shutdown::{Action, Census, Outcome, Request, State};
 use super::timers::Timer;
 
@@ -20,16 +20,16 @@ use super::timers::Timer;
 #[derive(Debug, Default)]
 pub(super) struct Parting {
     /// Readiness is 503.
-    pub(super) unready: bool,
+    unready: bool,
     /// Upgrades are 503, and the background tasks have stopped.
-    pub(super) upgrades_refused: bool,
+    upgrades_refused: bool,
     /// What the report tells.
-    pub(super) tally: Outcome,
+    tally: Outcome,
     farewell: Option<Farewell>,
     /// The slot at which the cut goes on.
     cut: Option<usize>,
     /// Sessions that were granted when the notice was due, and since.
-    pub(super) sessions: usize,
+    sessions: usize,
     /// Spreads the clients' return.
     reconnect_seed: u64,
 }
@@ -53,6 +53,33 @@ const RECONNECT_PER_CLIENT: Duration = Duration::from_millis(1);
 /// The bounds of that: short enough to be worth waiting, long enough to spread a few clients too.
 const RECONNECT_WITHIN: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(10));
+
+impl Parting {
+    /// Whether readiness is 200, as far as a shutdown is concerned.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.unready
+    }
+
+    /// Whether upgrades are let in.
+    pub(super) fn takes_upgrades(&self) -> bool {
+        !self.upgrades_refused
+    }
+
+    /// A session was granted, and is one of the report's if it came late.
+    pub(super) fn handle_granted(&mut self) {
+        self.sessions += usize::from(self.upgrades_refused);
+    }
+
+    /// A message was counted that arrived after the goodbye.
+    pub(super) fn count_late(&mut self) {
+        self.tally.late += 1;
+    }
+
+    /// A peer has completed the closing handshake after the goodbye.
+    pub(super) fn count_closed(&mut self) {
+        self.tally.closed_1001 += 1;
+    }
+}
 
 impl Engine {
     pub(super) fn shutdown_requested(&mut self, request: Request, now: Now) {
@@ -134,7 +161,7 @@ impl Engine {
         let Some((conn, client)) = self.clients.at(slot) else {
             return;
         };
-        if client.stage != Stage::Open || client.protocol != Protocol::V1 {
+        if client.stage() != Stage::Open || client.protocol() != Protocol::V1 {
             return;
         }
         let drain_end = self.shutdown.drain_end().unwrap_or(now.instant);
@@ -212,13 +239,13 @@ impl Engine {
         let Some((conn, client)) = self.clients.at(slot) else {
             return;
         };
-        match client.stage {
+        match client.stage() {
             Stage::Open => {}
             Stage::Waiting => return self.send_away(conn),
             Stage::Bidden | Stage::Closing | Stage::PeerClosed => return self.hurry_close(conn),
         }
         // The total is what the store holds: replies that it never confirmed are not sent either.
-        let session = client.session;
+        let session = client.session();
         let total = self.sessions.saved(session);
         self.sessions.drop_held(session);
         let reason = self.going_away(conn);
@@ -233,7 +260,7 @@ impl Engine {
         });
         self.parting.tally.byes += 1;
         if let Some(client) = self.clients.get_mut(conn) {
-            client.stage = Stage::Bidden;
+            client.enter(Stage::Bidden);
         }
         self.update_pause(conn);
     }
@@ -243,9 +270,8 @@ impl Engine {
     fn send_away(&mut self, conn: ConnId) {
         let reason = self.going_away(conn);
         if let Some(client) = self.clients.get_mut(conn) {
-            client.stage = Stage::Closing;
-            self.sessions.close(client.session);
-            client.session = ClientSession::EPHEMERAL;
+            client.enter(Stage::Closing);
+            self.sessions.close(client.take_session());
         }
         self.outputs.push_back(Output::Close {
             conn,
@@ -266,11 +292,11 @@ impl Engine {
     /// given up.
     fn hurry_close(&mut self, conn: ConnId) {
         if let Some(client) = self.clients.get_mut(conn)
-            && let Some(reason) = client.close.take()
+            && let Some(reason) = client.take_close()
         {
             // Nothing may follow a Close, whenever the store answers.
-            self.sessions.drop_held(client.session);
-            self.push_close(conn, *reason);
+            self.sessions.drop_held(client.session());
+            self.push_close(conn, reason);
         }
         self.finish_if_safe(conn);
     }
@@ -301,7 +327,7 @@ impl Engine {
         };
         let end = self.clients.slots_end().min(cursor + self.fanout_max);
         for slot in cursor..end {
-            let stage = self.clients.at(slot).map(|(_, client)| client.stage);
+            let stage = self.clients.at(slot).map(|(_, client)| client.stage());
             if matches!(stage, Some(Stage::Open | Stage::Waiting)) {
                 self.say_goodbye(slot);
             }

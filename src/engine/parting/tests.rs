@@ -234,7 +234,7 @@ fn the_sync_is_asked_after_the_saves_and_the_goodbye_waits_for_it() {
                     .clients
                     .get(conn(0))
                     .unwrap()
-                    .session
+                    .session()
                     .key()
                     .unwrap(),
                 session: SessionId::parse("s0").unwrap(),
