@@ -24,12 +24,12 @@ impl Engine {
             StoreEvent::Down { .. } => {
                 self.saving.handle_down();
                 self.sessions.handle_store_down();
-                self.release_hopeless();
+                self.finish_closed();
             }
             StoreEvent::Lost { .. } => self.sessions.handle_store_lost(),
             StoreEvent::Stalled => {
                 self.saving.handle_stalled();
-                self.release_hopeless();
+                self.finish_closed();
             }
             StoreEvent::Resumed => self.saving.handle_resumed(),
             StoreEvent::Claimed {
@@ -89,7 +89,7 @@ impl Engine {
             return;
         }
         client.enter(Stage::Open);
-        self.parting.handle_granted();
+        self.closing.handle_granted();
         if client.protocol() == Protocol::V1
             && let Some(session) = self.sessions.get(key)
         {
@@ -149,7 +149,7 @@ impl Engine {
                 client.enter(Stage::Closing);
                 self.push_close(conn, reason);
             }
-            Stage::Bidden | Stage::Closing | Stage::PeerClosed => {
+            Stage::GoodbyeSent | Stage::Closing | Stage::PeerClosed => {
                 if let Some(reason) = client.take_close() {
                     self.push_close(conn, reason);
                 }
@@ -195,7 +195,7 @@ impl Engine {
         }
         let owner = refused.owner.and_then(|conn| {
             let client = self.clients.get(conn)?;
-            let stays = matches!(client.stage(), Stage::Bidden | Stage::PeerClosed);
+            let stays = matches!(client.stage(), Stage::GoodbyeSent | Stage::PeerClosed);
             (!stays).then_some(conn)
         });
         if let Some(conn) = owner {

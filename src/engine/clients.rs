@@ -24,7 +24,7 @@ pub(super) enum Stage {
     /// Messages are processed and answered.
     Open,
     /// Goodbye and Close are sent; what still comes is counted, and not answered.
-    Bidden,
+    GoodbyeSent,
     /// A Close was sent for another reason; what still comes is dropped.
     Closing,
     /// The peer has closed; its session's save is awaited, then ours follows.

@@ -9,13 +9,13 @@
 mod answers;
 pub mod app;
 mod clients;
+mod closing;
 mod fanout;
 mod gauges;
 mod ids;
 pub mod io;
 pub mod ledger;
 pub mod message;
-mod parting;
 mod saving;
 mod session;
 pub mod shutdown;
@@ -31,12 +31,12 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::config::Config;
 use app::{Application, Context};
 use clients::{Client, Clients, Stage};
+use closing::Closing;
 use fanout::Fanout;
 use io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Protocol, Save, SessionId, StoreCommand,
 };
 use message::{Message, ServerMessage};
-use parting::Parting;
 use saving::Saving;
 use session::{ClientSession, Displaced, Sessions};
 use shutdown::{Outcome, Shutdown, State};
@@ -52,7 +52,7 @@ pub struct Engine {
     sessions: Sessions,
     saving: Saving,
     shutdown: Shutdown,
-    parting: Parting,
+    closing: Closing,
     timers: Timers,
     fanout: Fanout,
     levels: Levels,
@@ -98,7 +98,7 @@ impl Engine {
             sessions: Sessions::new(&config.limits),
             saving,
             shutdown: Shutdown::new(config.shutdown),
-            parting: Parting::default(),
+            closing: Closing::default(),
             timers,
             fanout: Fanout::new(config.limits.broadcasts_max),
             levels: Levels::default(),
@@ -191,8 +191,8 @@ impl Engine {
     /// What may be let in.
     pub fn gate(&self) -> Gate {
         Gate {
-            ready: self.saving.is_up() && self.parting.is_ready(),
-            upgrades: self.parting.takes_upgrades(),
+            ready: self.saving.is_up() && self.closing.is_ready(),
+            upgrades: self.closing.takes_upgrades(),
             sessions: self.saving.is_up(),
         }
     }
@@ -244,7 +244,7 @@ impl Engine {
             return;
         };
         let stage = client.stage();
-        if !matches!(stage, Stage::Open | Stage::Bidden) {
+        if !matches!(stage, Stage::Open | Stage::GoodbyeSent) {
             return;
         }
         // A session that was displaced a moment ago counts no more.
@@ -255,7 +255,7 @@ impl Engine {
         if stage == Stage::Open {
             self.process(conn, session, count, message);
         } else {
-            self.parting.count_late();
+            self.closing.count_late();
         }
         self.plan_save(session, now);
     }
@@ -315,8 +315,8 @@ impl Engine {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        if client.stage() == Stage::Bidden && by_frame {
-            self.parting.count_closed();
+        if client.stage() == Stage::GoodbyeSent && by_frame {
+            self.closing.count_closed();
         }
         client.enter(Stage::PeerClosed);
         if !self.saving.is_acked() {
@@ -384,7 +384,7 @@ impl Engine {
                         .sessions
                         .is_blocked(client.session(), client.is_paused())
             }
-            Stage::Bidden | Stage::Closing | Stage::PeerClosed => false,
+            Stage::GoodbyeSent | Stage::Closing | Stage::PeerClosed => false,
         };
         if client.set_paused(pause) {
             let output = if pause {

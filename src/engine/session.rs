@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 pub(super) use self::client::ClientSession;
-use self::losing::Parted;
+use self::losing::Released;
 
 use super::io::{Claim, ConnId, Save, SessionId, SessionKey, StoreCommand};
 use super::ledger::Ledger;
@@ -51,7 +51,7 @@ pub(super) struct Sessions {
     /// must not make the peer a slow reader.
     held_replies_max: usize,
     held_bytes_max: usize,
-    parted: Parted,
+    released: Released,
 }
 
 /// One session.
@@ -107,7 +107,7 @@ impl Sessions {
             batch_max: limits.batch_max,
             held_replies_max: limits.held_replies_max,
             held_bytes_max: (limits.outbound_bytes_max / 2).max(1),
-            parted: Parted::default(),
+            released: Released::default(),
         }
     }
 
@@ -401,7 +401,7 @@ impl Sessions {
             .get(key)
             .is_some_and(|session| session.owner.is_none() && session.displaces.is_none());
         if over && !self.unsaved.contains(key.slot) && !self.claiming.contains(key.slot) {
-            self.remember_parted(key);
+            self.remember_released(key);
             self.forget(key);
         }
     }

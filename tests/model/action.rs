@@ -143,7 +143,7 @@ fn node_actions(node: &Node, at: NodeId, actions: &mut Vec<Action>) {
     if let Some(session) = &node.current {
         let reads = match session.talk {
             Talk::Open => node.phase == Phase::Serving,
-            Talk::Bidden => true,
+            Talk::GoodbyeSent => true,
             Talk::Waiting | Talk::Closed | Talk::Gone => false,
         };
         let (unread, wire) = (session.wire.sent - session.wire.read, session.wire);

@@ -73,7 +73,7 @@ pub(crate) enum Talk {
     Waiting,
     Open,
     /// Was told goodbye; what it sends now is late.
-    Bidden,
+    GoodbyeSent,
     /// Has answered the Close: everything that it sent has been read.
     Closed,
     /// The connection is over.

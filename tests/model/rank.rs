@@ -109,7 +109,7 @@ fn session_work(session: &Session) -> u64 {
     let talk = match session.talk {
         Talk::Waiting => 4,
         Talk::Open => 3,
-        Talk::Bidden => 2,
+        Talk::GoodbyeSent => 2,
         Talk::Closed => 1,
         Talk::Gone => 0,
     };

@@ -1,6 +1,6 @@
 //! What a node does in one turn: one thing happens, and what is due goes to the store at its end.
 //!
-//! It follows `src/engine` (session, answers, parting) and `src/store/spill`; what a count may do
+//! It follows `src/engine` (session, saving, answers, closing) and `src/store/spill`; what a count may do
 //! is not followed but shared: [`Ledger`](sundown::engine::ledger::Ledger).
 
 use crate::client::Said;
@@ -50,7 +50,7 @@ impl Step<'_> {
         let Some(session) = &mut self.state.nodes[at].current else {
             return;
         };
-        if session.talk == Talk::Bidden {
+        if session.talk == Talk::GoodbyeSent {
             self.note(Event::LateCounted);
             let node = &self.state.nodes[at];
             if node.gave_up {
@@ -187,7 +187,7 @@ impl Step<'_> {
     fn save_refused(&mut self, at: NodeId, save: Save) {
         let counts = self.has(Flaw::RefusedSaveCounts);
         let node = &mut self.state.nodes[at];
-        let is_parting = matches!(node.phase, Phase::Persisting | Phase::Closing);
+        let is_saving = matches!(node.phase, Phase::Persisting | Phase::Closing);
         let Some(session) = save.key.and_then(|key| node.session_mut(key)) else {
             return;
         };
@@ -200,7 +200,7 @@ impl Step<'_> {
         session.due = true;
         let (key, stays) = (
             session.key,
-            matches!(session.talk, Talk::Bidden | Talk::Closed),
+            matches!(session.talk, Talk::GoodbyeSent | Talk::Closed),
         );
         self.note(Event::SaveRefused);
         // Its claim waits for the save, and is not asked for any more.
@@ -218,7 +218,7 @@ impl Step<'_> {
         if !stays {
             self.turn_away(at, key);
         }
-        if is_parting && self.spill_session(at, key) {
+        if is_saving && self.spill_session(at, key) {
             self.note(Event::RefusedSpilled);
         }
     }
@@ -405,7 +405,7 @@ impl Step<'_> {
                 self.end_line(at);
             }
             Talk::Open => {
-                session.talk = Talk::Bidden;
+                session.talk = Talk::GoodbyeSent;
                 let (ledger, row) = (&session.ledger, node.spill);
                 let total = if early {
                     ledger.processed()
@@ -423,7 +423,7 @@ impl Step<'_> {
                 self.say(at, key, Said::Goodbye(total));
                 self.say(at, key, Said::Close);
             }
-            Talk::Bidden | Talk::Closed | Talk::Gone => {}
+            Talk::GoodbyeSent | Talk::Closed | Talk::Gone => {}
         }
         self.finish_if_saved(at);
         self.flush(at);

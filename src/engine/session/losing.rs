@@ -7,7 +7,7 @@ use super::{Session, SessionId, SessionKey, Sessions};
 
 /// Sessions that have been let go.
 #[derive(Debug, Default)]
-pub(super) struct Parted {
+pub(super) struct Released {
     /// A shutdown is under way, and the exit code tells of all of them.
     kept: bool,
     sessions: Vec<(SessionId, u64)>,
@@ -25,24 +25,24 @@ impl Sessions {
     }
 
     /// From here on, keeps the names of those that are let go.
-    pub(in crate::engine) fn keep_parted(&mut self) {
-        self.parted.kept = true;
+    pub(in crate::engine) fn keep_released(&mut self) {
+        self.released.kept = true;
     }
 
     /// A session is saved, and let go.
-    pub(super) fn remember_parted(&mut self, key: SessionKey) {
-        if self.parted.kept
+    pub(super) fn remember_released(&mut self, key: SessionKey) {
+        if self.released.kept
             && let Some(session) = self.get(key)
             && session.processed() > 0
         {
             let entry = (session.id().clone(), session.processed());
-            self.parted.sessions.push(entry);
+            self.released.sessions.push(entry);
         }
     }
 
     /// What was saved is gone: all that is open is unsaved, whatever was confirmed.
     pub(in crate::engine) fn handle_store_lost(&mut self) {
-        self.parted.is_lost = true;
+        self.released.is_lost = true;
         for (slot, session) in &mut self.slab {
             session.ledger.handle_refused();
             if !session.ledger.is_saved() {
@@ -53,17 +53,21 @@ impl Sessions {
 
     /// The store is there, and so is what it had confirmed.
     pub(in crate::engine) fn handle_store_found(&mut self) {
-        self.parted.is_lost = false;
+        self.released.is_lost = false;
     }
 
     /// Whether what the store had confirmed is gone.
     pub(in crate::engine) fn is_store_lost(&self) -> bool {
-        self.parted.is_lost
+        self.released.is_lost
     }
 
     /// The sessions that were let go, and are lost.
-    pub(in crate::engine) fn lost_parted(&self) -> impl Iterator<Item = (String, u64)> {
-        let lost = self.parted.sessions.iter().filter(|_| self.parted.is_lost);
+    pub(in crate::engine) fn lost_released(&self) -> impl Iterator<Item = (String, u64)> {
+        let lost = self
+            .released
+            .sessions
+            .iter()
+            .filter(|_| self.released.is_lost);
         lost.map(|(session, count)| (session.to_string(), *count))
     }
 }

@@ -1,7 +1,7 @@
 //! The engine's part in a shutdown: it carries out what the machine in `shutdown` decides.
 //!
 //! It owns what only matters once a shutdown has begun: who has been told, who has been bidden
-//! goodbye, what is refused, and the tally for the report. It never decides on a phase.
+//! goodbye, what is refused, and the outcome for the report. It never decides on a phase.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use super::timers::Timer;
 
 /// What a shutdown has come to.
 #[derive(Debug, Default)]
-pub(super) struct Parting {
+pub(super) struct Closing {
     /// Readiness is 503.
     unready: bool,
     /// Upgrades are 503, and the background tasks have stopped.
     upgrades_refused: bool,
     /// What the report tells.
-    tally: Outcome,
-    farewell: Option<Farewell>,
+    outcome: Outcome,
+    goodbyes: Option<Goodbyes>,
     /// The slot at which the cut goes on.
     cut: Option<usize>,
     /// Sessions that were granted when the notice was due, and since.
@@ -36,7 +36,7 @@ pub(super) struct Parting {
 
 /// The walk over all clients that says goodbye to each at its time.
 #[derive(Clone, Copy, Debug)]
-struct Farewell {
+struct Goodbyes {
     began: std::time::Instant,
     spread: Duration,
     /// Clients there were when it began.
@@ -54,7 +54,7 @@ const RECONNECT_PER_CLIENT: Duration = Duration::from_millis(1);
 const RECONNECT_WITHIN: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(10));
 
-impl Parting {
+impl Closing {
     /// Whether readiness is 200, as far as a shutdown is concerned.
     pub(super) fn is_ready(&self) -> bool {
         !self.unready
@@ -72,21 +72,21 @@ impl Parting {
 
     /// A message was counted that arrived after the goodbye.
     pub(super) fn count_late(&mut self) {
-        self.tally.late += 1;
+        self.outcome.late += 1;
     }
 
     /// A peer has completed the closing handshake after the goodbye.
     pub(super) fn count_closed(&mut self) {
-        self.tally.closed_1001 += 1;
+        self.outcome.closed_1001 += 1;
     }
 }
 
 impl Engine {
     pub(super) fn shutdown_requested(&mut self, request: Request, now: Now) {
-        self.parting.tally.trigger.get_or_insert(request.trigger);
+        self.closing.outcome.trigger.get_or_insert(request.trigger);
         let actions = self.shutdown.handle_request(request, now.instant);
         self.refuse_broadcasts();
-        self.perform(actions, now);
+        self.apply(actions, now);
     }
 
     /// Lets the machine go as far as this turn's levels allow.
@@ -96,7 +96,7 @@ impl Engine {
             let before = self.shutdown.state();
             let census = self.census(&self.levels);
             let actions = self.shutdown.handle_census(&census, now.instant);
-            self.perform(actions, now);
+            self.apply(actions, now);
             let after = self.shutdown.state();
             // Saving takes a flush at least, however little time is left.
             if after == before || matches!(after, State::Persisting { .. }) {
@@ -123,19 +123,19 @@ impl Engine {
         fanout.notice_cursor().is_some() || fanout.has_broadcasts() || levels.promised > 0
     }
 
-    fn perform(&mut self, actions: &[Action], now: Now) {
+    fn apply(&mut self, actions: &[Action], now: Now) {
         for action in actions {
             match action {
-                Action::Unready => self.parting.unready = true,
+                Action::Unready => self.closing.unready = true,
                 Action::Notify => self.begin_notice(now),
                 Action::Persist => self.begin_persisting(now),
                 Action::GiveUp => self.saving.give_up_store(&mut self.sessions),
-                Action::SayGoodbye => self.begin_farewell(now),
+                Action::SayGoodbye => self.begin_goodbyes(now),
                 Action::CutPeers => self.cut_peers(now),
                 Action::CloseListener => {
                     self.outputs.push_back(Output::CloseListener);
                     // What came late is saved, and not as durable yet as the store can make it.
-                    if self.parting.tally.late > 0 {
+                    if self.closing.outcome.late > 0 {
                         self.saving.sync_soon();
                     }
                 }
@@ -145,11 +145,11 @@ impl Engine {
     }
 
     fn begin_notice(&mut self, now: Now) {
-        self.parting.tally.connections = self.clients.len();
-        self.parting.sessions = self.sessions.granted_len();
-        self.parting.reconnect_seed = self.rng.random();
-        self.parting.upgrades_refused = true;
-        self.sessions.keep_parted();
+        self.closing.outcome.connections = self.clients.len();
+        self.closing.sessions = self.sessions.granted_len();
+        self.closing.reconnect_seed = self.rng.random();
+        self.closing.upgrades_refused = true;
+        self.sessions.keep_released();
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
         self.fanout.begin_notice();
@@ -170,7 +170,7 @@ impl Engine {
             reconnect_ms: self.reconnect_ms(conn),
         };
         self.outputs.push_back(Output::Send { conn, message });
-        self.parting.tally.notified += 1;
+        self.closing.outcome.notified += 1;
     }
 
     /// A client whose session came only now, in the middle of a shutdown, is told at once.
@@ -179,7 +179,7 @@ impl Engine {
             .fanout
             .notice_cursor()
             .is_none_or(|cursor| (conn.slot as usize) < cursor);
-        if self.parting.upgrades_refused && walk_has_passed {
+        if self.closing.upgrades_refused && walk_has_passed {
             self.send_notice(conn.slot as usize, now);
         }
     }
@@ -190,7 +190,7 @@ impl Engine {
             .unread
             .max(levels.unsent)
             .max(self.sessions.unsafe_len());
-        self.parting.tally.drained = self.clients.len().saturating_sub(left);
+        self.closing.outcome.drained = self.clients.len().saturating_sub(left);
         self.saving.begin_persisting();
         self.sessions.retry_refused(usize::MAX);
         if self.saving.is_up() {
@@ -203,8 +203,8 @@ impl Engine {
         }
     }
 
-    fn begin_farewell(&mut self, now: Now) {
-        self.parting.farewell = Some(Farewell {
+    fn begin_goodbyes(&mut self, now: Now) {
+        self.closing.goodbyes = Some(Goodbyes {
             began: now.instant,
             spread: self.shutdown.close_spread(now.instant),
             total: self.clients.len(),
@@ -216,23 +216,23 @@ impl Engine {
 
     /// Says every goodbye that is due, up to this turn's limit.
     pub(super) fn say_goodbyes(&mut self, now: Now) {
-        let Some(mut farewell) = self.parting.farewell else {
+        let Some(mut goodbyes) = self.closing.goodbyes else {
             return;
         };
-        let due = farewell.due(now).min(farewell.said + self.fanout_max);
-        while farewell.said < due && farewell.cursor < self.clients.slots_end() {
-            let slot = farewell.cursor;
-            farewell.cursor += 1;
+        let due = goodbyes.due(now).min(goodbyes.said + self.fanout_max);
+        while goodbyes.said < due && goodbyes.cursor < self.clients.slots_end() {
+            let slot = goodbyes.cursor;
+            goodbyes.cursor += 1;
             if self.clients.at(slot).is_some() {
                 self.say_goodbye(slot);
-                farewell.said += 1;
+                goodbyes.said += 1;
             }
         }
-        let over = farewell.cursor >= self.clients.slots_end();
+        let over = goodbyes.cursor >= self.clients.slots_end();
         if !over {
-            self.timers.set(Timer::Goodbye, farewell.next_at());
+            self.timers.set(Timer::Goodbye, goodbyes.next_at());
         }
-        self.parting.farewell = (!over).then_some(farewell);
+        self.closing.goodbyes = (!over).then_some(goodbyes);
     }
 
     fn say_goodbye(&mut self, slot: usize) {
@@ -242,7 +242,9 @@ impl Engine {
         match client.stage() {
             Stage::Open => {}
             Stage::Waiting => return self.send_away(conn),
-            Stage::Bidden | Stage::Closing | Stage::PeerClosed => return self.hurry_close(conn),
+            Stage::GoodbyeSent | Stage::Closing | Stage::PeerClosed => {
+                return self.hurry_close(conn);
+            }
         }
         // The total is what the store holds: replies that it never confirmed are not sent either.
         let session = client.session();
@@ -258,9 +260,9 @@ impl Engine {
             reason,
             bounded: false,
         });
-        self.parting.tally.byes += 1;
+        self.closing.outcome.byes += 1;
         if let Some(client) = self.clients.get_mut(conn) {
-            client.enter(Stage::Bidden);
+            client.enter(Stage::GoodbyeSent);
         }
         self.update_pause(conn);
     }
@@ -302,7 +304,7 @@ impl Engine {
     }
 
     /// The store has left: who had closed, and waited for it, waits no longer, if nobody does.
-    pub(super) fn release_hopeless(&mut self) {
+    pub(super) fn finish_closed(&mut self) {
         for slot in 0..self.clients.slots_end() {
             if let Some((conn, _)) = self.clients.at(slot) {
                 self.finish_if_safe(conn);
@@ -312,17 +314,17 @@ impl Engine {
 
     fn cut_peers(&mut self, now: Now) {
         if self.shutdown.state() == State::Stopped {
-            self.parting.cut = None;
+            self.closing.cut = None;
             (0..self.clients.slots_end()).for_each(|slot| self.cut_peer(slot));
         } else {
-            self.parting.cut = Some(0);
+            self.closing.cut = Some(0);
             self.go_on_cutting(now);
         }
     }
 
     /// Cuts the next peers. Whoever has not been bidden goodbye yet gets it before.
     pub(super) fn go_on_cutting(&mut self, now: Now) {
-        let Some(cursor) = self.parting.cut else {
+        let Some(cursor) = self.closing.cut else {
             return;
         };
         let end = self.clients.slots_end().min(cursor + self.fanout_max);
@@ -334,7 +336,7 @@ impl Engine {
             self.cut_peer(slot);
         }
         let is_over = end >= self.clients.slots_end();
-        self.parting.cut = (!is_over).then_some(end);
+        self.closing.cut = (!is_over).then_some(end);
         if !is_over {
             self.timers.set(Timer::Continue, now.instant);
         }
@@ -342,7 +344,7 @@ impl Engine {
 
     fn cut_peer(&mut self, slot: usize) {
         if let Some((conn, _)) = self.clients.at(slot) {
-            self.parting.tally.cut += 1;
+            self.closing.outcome.cut += 1;
             self.outputs.push_back(Output::Cut { conn });
             self.gone(conn);
         }
@@ -350,13 +352,13 @@ impl Engine {
 
     /// When a client should come back: the same in its notice and in its Close.
     fn reconnect_ms(&self, conn: ConnId) -> u64 {
-        let clients = u32::try_from(self.parting.tally.connections).unwrap_or(u32::MAX);
+        let clients = u32::try_from(self.closing.outcome.connections).unwrap_or(u32::MAX);
         let (least, most) = RECONNECT_WITHIN;
         let window = RECONNECT_PER_CLIENT
             .saturating_mul(clients)
             .clamp(least, most);
         let client = u64::from(conn.generation) << 32 | u64::from(conn.slot);
-        let mut rng = StdRng::seed_from_u64(self.parting.reconnect_seed ^ client);
+        let mut rng = StdRng::seed_from_u64(self.closing.reconnect_seed ^ client);
         rng.random_range(0..window.as_millis() as u64)
     }
 
@@ -375,12 +377,12 @@ impl Engine {
             .sessions
             .lost()
             .map(|session| (session.id().to_string(), session.processed()))
-            .chain(self.sessions.lost_parted())
+            .chain(self.sessions.lost_released())
             .collect();
-        let mut outcome = self.parting.tally.clone();
+        let mut outcome = self.closing.outcome.clone();
         outcome.spilled = self.sessions.spilled_len();
         let elsewhere = unsaved.len() + outcome.spilled;
-        outcome.saved = self.parting.sessions.saturating_sub(elsewhere);
+        outcome.saved = self.closing.sessions.saturating_sub(elsewhere);
         outcome.unsaved = unsaved;
         outcome.store_lost = self.sessions.is_store_lost();
         outcome.repeats = self.shutdown.repeats();
@@ -389,7 +391,7 @@ impl Engine {
     }
 }
 
-impl Farewell {
+impl Goodbyes {
     /// How many goodbyes are due by now.
     fn due(&self, now: Now) -> usize {
         let elapsed = now.instant.saturating_duration_since(self.began);

@@ -133,7 +133,7 @@ fn whoever_is_let_in_late_is_told_once() {
 fn the_time_to_come_back_is_spread_with_the_crowd() {
     let mut rig = Rig::new(Durability::Acked);
     for (clients, window) in [(0, 250), (100, 250), (4_000, 4_000), (1_000_000, 10_000)] {
-        rig.engine.parting.tally.connections = clients;
+        rig.engine.closing.outcome.connections = clients;
         let times: Vec<_> = (0..1_000)
             .map(|slot| rig.engine.reconnect_ms(conn(slot)))
             .collect();
