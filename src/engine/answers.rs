@@ -1,5 +1,4 @@
-//! What the store's answers mean for clients: who may go on, who is answered, who has lost its
-//! session to someone else.
+//! What the store's answers mean for clients: which are granted their session, answered, or closed.
 
 use std::time::Duration;
 
@@ -102,12 +101,12 @@ impl Engine {
                 conn,
                 message: hello,
             });
-            self.tell_latecomer(conn, now);
+            self.send_late_notice(conn, now);
         }
         self.update_pause(conn);
     }
 
-    /// A session has been confirmed up to some count: what waited for that goes on.
+    /// More of a session is confirmed: replies and closes that waited for that go out.
     pub(super) fn saved(&mut self, key: SessionKey) {
         let Some(conn) = self.sessions.get(key).and_then(Session::owner) else {
             return;
@@ -127,7 +126,7 @@ impl Engine {
         self.finish_if_safe(conn);
     }
 
-    /// A newer claim has this session: whoever had it here is told.
+    /// A newer claim has this session: the client that had it here is closed.
     pub(super) fn lost_session(&mut self, key: SessionKey) {
         if let Some(conn) = self.sessions.end(key) {
             self.taken_over(conn);
@@ -138,7 +137,7 @@ impl Engine {
         self.turn_away(conn, CloseReason::TakenOver);
     }
 
-    /// A client has no session any more, for this reason.
+    /// A client has lost its session, for this reason.
     fn turn_away(&mut self, conn: ConnId, reason: CloseReason) {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
@@ -159,15 +158,15 @@ impl Engine {
         self.finish_if_safe(conn);
     }
 
-    /// The store does not carry out a request of its own. Whoever waits for it is closed.
+    /// The store refuses a single request. Clients that wait for it are closed.
     fn refused(&mut self, request: Refused, now: Now) {
         match request {
             Refused::Claim(key) => {
                 let Some(ended) = self.sessions.handle_claim_refused(key) else {
                     return;
                 };
-                // It was displaced, and has been saved since: nobody has it now, and either client may
-                // come back for it.
+                // It was displaced and is saved: no connection has it now, and either client may
+                // claim it.
                 if let Some(conn) = ended.displaced.and_then(|key| self.sessions.end(key)) {
                     self.turn_away(conn, CloseReason::Refused);
                 }
@@ -180,7 +179,7 @@ impl Engine {
     }
 
     /// The session is kept, and saved again later. Its clients are closed: nothing that they send
-    /// can be acknowledged. One that was bidden goodbye goes on, so that what it sends is counted.
+    /// can be acknowledged. One that was sent the goodbye stays, so that what it sends is counted.
     fn save_refused(&mut self, key: SessionKey, now: Now) {
         let Some(refused) = self.sessions.handle_save_refused(key) else {
             return;

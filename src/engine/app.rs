@@ -44,10 +44,10 @@ pub trait Application: Send {
         listed
     }
 
-    /// A data message has arrived whole, and has been counted. Replies leave in this order; with
-    /// `acked` durability and a session, only after the session's new count is in the store.
+    /// A data message is complete, and is counted. Replies leave in this order; with `acked`
+    /// durability and a session, only after the session's new count is in the store.
     ///
-    /// It is not called for messages that arrive after the goodbye: those are counted only.
+    /// It is not called for messages that arrive after the goodbye, which are only counted.
     fn on_message(&mut self, message: Message<'_>, context: &mut Context<'_>);
 
     /// Whether clients get a timestamp every `--heartbeat`. Default: yes.
@@ -72,7 +72,7 @@ impl Context<'_> {
         self.conn
     }
 
-    /// The session's name; `None` for a plain client that named none.
+    /// The session's id; `None` for a plain client that gave none.
     pub fn session(&self) -> Option<&SessionId> {
         self.session
     }

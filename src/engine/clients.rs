@@ -1,4 +1,4 @@
-//! The WebSocket connections as the engine knows them, at the slots that the shell gave them.
+//! The clients: WebSocket connections, at the slots that the shell gave them.
 
 use super::io::{CloseReason, ConnId, Protocol};
 use super::session::ClientSession;
@@ -19,15 +19,15 @@ pub(super) struct Client {
 /// How far a client has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its session is asked for; nothing is read yet.
+    /// Its session is claimed; nothing is read yet.
     Waiting,
     /// Messages are processed and answered.
     Open,
-    /// Goodbye and Close are sent; what still comes is counted, and not answered.
+    /// Goodbye and Close are sent; late messages are counted, and not answered.
     GoodbyeSent,
-    /// A Close was sent for another reason; what still comes is dropped.
+    /// A Close is sent for another reason; late messages are dropped.
     Closing,
-    /// The peer has closed; its session's save is awaited, then ours follows.
+    /// The peer has closed; it is finished once its session is saved.
     PeerClosed,
 }
 
@@ -128,13 +128,13 @@ impl Clients {
         self.0.len()
     }
 
-    /// The first slot from which on there is no client: the end of a walk by [`Clients::at`]. It
-    /// may lie before the place that a walk has come to, which has seen all of them then.
+    /// The end of the slots, for [`Clients::at`]. It may fall below a cursor that goes on over
+    /// several turns.
     pub(super) fn slots_end(&self) -> usize {
         self.0.rows_len()
     }
 
-    /// The client at a slot, for walks that go on over several turns.
+    /// The client at a slot.
     pub(super) fn at(&self, slot: usize) -> Option<(ConnId, &Client)> {
         let slot = slot as u32;
         let &(generation, ref client) = self.0.get(slot)?;

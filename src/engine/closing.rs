@@ -1,7 +1,7 @@
-//! The engine's part in a shutdown: it carries out what the machine in `shutdown` decides.
+//! The engine's part in a shutdown: it applies the actions of the machine in `shutdown`.
 //!
-//! It owns what only matters once a shutdown has begun: who has been told, who has been bidden
-//! goodbye, what is refused, and the outcome for the report. It never decides on a phase.
+//! It owns what only matters once a shutdown has begun: how far the goodbyes and the cut have come,
+//! what is refused, and the outcome for the report. It never decides on a phase.
 
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ pub(super) struct Closing {
     cut: Option<usize>,
     /// Sessions that were granted when the notice was due, and since.
     sessions: usize,
-    /// Spreads the clients' return.
+    /// Seed of the times at which clients are asked to reconnect.
     reconnect_seed: u64,
 }
 
-/// The walk over all clients that says goodbye to each at its time.
+/// The goodbyes, each client's at its time.
 #[derive(Clone, Copy, Debug)]
 struct Goodbyes {
     began: std::time::Instant,
@@ -46,11 +46,11 @@ struct Goodbyes {
     cursor: usize,
 }
 
-/// What a client is asked to wait before it comes back: a random time below this for each
-/// connection that the server has, so that one node's clients arrive at a bounded rate.
+/// A client is asked to wait a random time before it reconnects, below this for each connection of
+/// the server, so that the clients of one node arrive at a bounded rate.
 const RECONNECT_PER_CLIENT: Duration = Duration::from_millis(1);
 
-/// The bounds of that: short enough to be worth waiting, long enough to spread a few clients too.
+/// The bounds of that time.
 const RECONNECT_WITHIN: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(10));
 
@@ -134,7 +134,7 @@ impl Engine {
                 Action::CutPeers => self.cut_peers(now),
                 Action::CloseListener => {
                     self.outputs.push_back(Output::CloseListener);
-                    // What came late is saved, and not as durable yet as the store can make it.
+                    // Late messages are saved, and not synced yet.
                     if self.closing.outcome.late > 0 {
                         self.saving.sync_soon();
                     }
@@ -156,7 +156,7 @@ impl Engine {
         self.timers.set(Timer::Continue, now.instant);
     }
 
-    /// Tells the client at a slot, if it understands.
+    /// Sends the notice to the client at a slot, if it understands it.
     pub(super) fn send_notice(&mut self, slot: usize, now: Now) {
         let Some((conn, client)) = self.clients.at(slot) else {
             return;
@@ -173,13 +173,14 @@ impl Engine {
         self.closing.outcome.notified += 1;
     }
 
-    /// A client whose session came only now, in the middle of a shutdown, is told at once.
-    pub(super) fn tell_latecomer(&mut self, conn: ConnId, now: Now) {
-        let walk_has_passed = self
+    /// A client whose session is granted during a shutdown gets the notice at once, unless it is
+    /// still to come.
+    pub(super) fn send_late_notice(&mut self, conn: ConnId, now: Now) {
+        let has_passed = self
             .fanout
             .notice_cursor()
             .is_none_or(|cursor| (conn.slot as usize) < cursor);
-        if self.closing.upgrades_refused && walk_has_passed {
+        if self.closing.upgrades_refused && has_passed {
             self.send_notice(conn.slot as usize, now);
         }
     }
@@ -267,8 +268,8 @@ impl Engine {
         self.update_pause(conn);
     }
 
-    /// A client whose session the store has not granted: nobody knows its total, and nothing of
-    /// it was read. It gets the Close alone, and finds the truth in its next hello.
+    /// A client whose session the store has not granted has no known total, and nothing of it was
+    /// read. It gets the Close alone, and its next hello has the count.
     fn send_away(&mut self, conn: ConnId) {
         let reason = self.going_away(conn);
         if let Some(client) = self.clients.get_mut(conn) {
@@ -289,9 +290,8 @@ impl Engine {
         }
     }
 
-    /// A client that was about to be closed for another reason gets that Close now, whatever its
-    /// replies waited for, and one whose peer has closed is not kept waiting for a store that was
-    /// given up.
+    /// A client that was about to be closed for another reason gets that Close now, without its
+    /// replies. One whose peer has closed does not wait for the store any more.
     fn hurry_close(&mut self, conn: ConnId) {
         if let Some(client) = self.clients.get_mut(conn)
             && let Some(reason) = client.take_close()
@@ -303,7 +303,7 @@ impl Engine {
         self.finish_if_safe(conn);
     }
 
-    /// The store has left: who had closed, and waited for it, waits no longer, if nobody does.
+    /// The store is out of reach: clients that have closed do not wait for it, unless all do.
     pub(super) fn finish_closed(&mut self) {
         for slot in 0..self.clients.slots_end() {
             if let Some((conn, _)) = self.clients.at(slot) {
@@ -322,7 +322,7 @@ impl Engine {
         }
     }
 
-    /// Cuts the next peers. Whoever has not been bidden goodbye yet gets it before.
+    /// Cuts the next peers. Those that were not sent the goodbye get it first.
     pub(super) fn go_on_cutting(&mut self, now: Now) {
         let Some(cursor) = self.closing.cut else {
             return;
@@ -350,7 +350,7 @@ impl Engine {
         }
     }
 
-    /// When a client should come back: the same in its notice and in its Close.
+    /// When a client should reconnect: the same in its notice and in its Close.
     fn reconnect_ms(&self, conn: ConnId) -> u64 {
         let clients = u32::try_from(self.closing.outcome.connections).unwrap_or(u32::MAX);
         let (least, most) = RECONNECT_WITHIN;
@@ -362,7 +362,7 @@ impl Engine {
         rng.random_range(0..window.as_millis() as u64)
     }
 
-    /// The spill has answered: who was only kept waiting for that may go.
+    /// The spill has answered: clients that have closed, and waited for that, are finished.
     pub(super) fn spilled(&mut self, batch: &[Save], kept: bool) {
         for save in batch {
             self.sessions.handle_spilled(save, kept);

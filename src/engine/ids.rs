@@ -1,10 +1,9 @@
-//! The names of things: connections, open sessions, and sessions as clients know them. Plain values
-//! that everybody may hold; what they name is elsewhere.
+//! Ids of connections, of open sessions, and of sessions as clients know them. Plain values.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A connection. The slot is reused; the generation tells the old tenant from the new.
+/// A connection. The slot is reused; the generation is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId {
     /// Index into the slab of connections.
@@ -22,7 +21,7 @@ pub struct SessionKey {
     pub generation: u32,
 }
 
-/// A session's name, chosen by the client (or a UUIDv4 that the server made).
+/// A session's id, chosen by the client (or a UUIDv4 that the server made).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(Arc<str>);
 
@@ -34,7 +33,7 @@ impl SessionId {
     /// The longest id, in characters.
     pub const LEN_MAX: usize = 128;
 
-    /// Checks and takes a client's id.
+    /// Parses a client's id.
     pub fn parse(text: &str) -> Result<Self, InvalidSessionId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
         if text.is_empty() || text.len() > Self::LEN_MAX || !text.bytes().all(allowed) {

@@ -1,7 +1,7 @@
-//! The engine's vocabulary: what goes in, what comes out, and the names that both sides share.
+//! What goes into the engine, what comes out, and the types that both sides share.
 //!
-//! The shell (`event_loop`, `net`, `store`) speaks these words to the engine; they hold no socket,
-//! no file descriptor, no clock, and no type of mio, tungstenite or redis.
+//! These are plain values: no socket, no file descriptor, no clock, and no type of mio, tungstenite
+//! or redis.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub enum Disk {
     Failed,
 }
 
-/// What a store answers, in the order in which it was asked.
+/// What a store answers, in the order of the commands.
 #[derive(Debug)]
 pub enum StoreEvent {
     /// The store can be asked. Whatever was asked before it went down and was not answered must
@@ -158,18 +158,18 @@ pub enum StoreCommand {
 pub struct Broadcast {
     /// The whole message.
     pub text: Arc<str>,
-    /// Who has said it.
+    /// Where it comes from.
     pub origin: Origin,
 }
 
-/// Who has said something to everybody.
+/// Where a broadcast comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// An operator, on this connection, who waits to hear how many were told.
+    /// An operator, on this connection, who is answered how many clients it was queued for.
     Operator(ConnId),
-    /// Another thread of this process, which has been promised that all are told.
+    /// Another thread of this process, which was promised that it goes to all clients.
     Handle,
-    /// Another node, which has made such promises itself.
+    /// Another node, which has promised the same.
     Node,
 }
 
@@ -180,29 +180,29 @@ pub enum Input<'a> {
     Opened {
         /// The new connection.
         conn: ConnId,
-        /// What the client speaks.
+        /// Which messages the client understands.
         protocol: Protocol,
-        /// The session that it asked for.
+        /// The session id in its request.
         session: Option<SessionId>,
     },
     /// A data message has arrived whole.
     Message {
-        /// From whom.
+        /// The connection.
         conn: ConnId,
-        /// What.
+        /// The message.
         message: Message<'a>,
     },
-    /// The peer has closed its side: its Close frame or its FIN has been read, so that everything
-    /// it sent has been seen.
+    /// The peer has closed its side: its Close frame or its FIN has been read, and everything
+    /// before that.
     PeerClosed {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
         /// By its Close frame: the closing handshake is complete. Otherwise by a bare FIN.
         by_frame: bool,
     },
     /// The socket is gone.
     Gone {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
     },
     /// A message was not queued ([`Output::Send`]): too much waits for this peer already.
@@ -214,10 +214,10 @@ pub enum Input<'a> {
     },
     /// The store has answered.
     Store(StoreEvent),
-    /// Someone has something to say to every client.
+    /// A message to every client.
     Broadcast(Broadcast),
-    /// Someone asks for the shutdown: the first time it begins, the second time it hurries, the
-    /// third time it ends.
+    /// A shutdown is requested. The first request begins it, the second skips the drain, the third
+    /// stops at once.
     Shutdown(Request),
     /// What only the shell can see, once a turn.
     Levels(Levels),
@@ -235,7 +235,7 @@ pub struct Levels {
     pub sockets: usize,
     /// When a WebSocket peer was last heard.
     pub heard_at: Option<Instant>,
-    /// Broadcasts that other threads were promised, and that are not queued for all yet.
+    /// Broadcasts that other threads were promised and that are not yet queued for all clients.
     pub promised: usize,
 }
 
@@ -244,16 +244,16 @@ pub struct Levels {
 pub enum Output {
     /// Queue a message. [`Input::SlowReader`] says that there was no room for it.
     Send {
-        /// To whom.
+        /// The connection.
         conn: ConnId,
-        /// What.
+        /// The message.
         message: ServerMessage,
     },
     /// Queue a Close frame (RFC 6455, section 5.5.1) and read on until the peer's.
     Close {
-        /// Whom.
+        /// The connection.
         conn: ConnId,
-        /// Why.
+        /// Why it is closed.
         reason: CloseReason,
         /// The peer must answer within `close_timeout`; otherwise it may until the shutdown ends.
         bounded: bool,
@@ -265,45 +265,45 @@ pub enum Output {
         /// Why it is closed.
         reason: CloseReason,
     },
-    /// The peer has closed and nothing more is owed to it: answer its Close, send what is queued,
+    /// The peer has closed, and everything for it is queued: answer its Close, send what is queued,
     /// and close.
     Finish {
-        /// Whom.
+        /// The connection.
         conn: ConnId,
     },
     /// Stop reading from this connection; what it sends waits in the kernel.
     Pause {
-        /// Whom.
+        /// The connection.
         conn: ConnId,
     },
     /// Read from this connection again.
     Resume {
-        /// Whom.
+        /// The connection.
         conn: ConnId,
     },
-    /// A broadcast begins: other nodes are to hear it.
+    /// A broadcast begins: pass it on to other nodes.
     Publish {
         /// The whole message.
         text: Arc<str>,
-        /// Who has said it: no other node.
+        /// Where it comes from: not from another node.
         origin: Origin,
     },
     /// A broadcast has been queued for all, or was refused.
     BroadcastDone {
-        /// Who has said it.
+        /// Where it comes from.
         origin: Origin,
-        /// How many clients it was queued for; `None` if it was refused, so that nobody has heard
-        /// it: an operator's only, since to the others it was promised.
+        /// How many clients it was queued for; `None` if it was refused. Only an operator's can be.
         queued: Option<usize>,
     },
-    /// Shut the accept queues: nobody new gets in, whoever is in is still answered.
+    /// Close the listening sockets. Connections that were accepted, or wait in the accept queue,
+    /// are still answered.
     CloseListener,
-    /// Cut this connection: its peer has had its time.
+    /// Close the socket at once: the peer has not closed in time.
     Cut {
-        /// Whom.
+        /// The connection.
         conn: ConnId,
     },
-    /// Nothing is left to do: send away whoever has not said what they want, and end the loop.
+    /// Nothing is left to do: answer connections whose request is not complete, and end the loop.
     Stop,
 }
 

@@ -1,8 +1,8 @@
-//! What is known of one session's count: how far it has come, how much of it is safe, and where.
+//! The count of one session: how far it is processed, saved and spilled.
 //!
-//! It owns the rules by which a count moves from "processed" to "safe", and nothing else: no name,
-//! no connection, no reply. A plain value, so that a model checker can run the very same rules
-//! (`tests/model.rs`). It must never call safe what neither the store nor the spill has confirmed.
+//! It owns the rules by which a count moves from "processed" to "safe", and nothing else. A plain
+//! value, so that the model checker (`tests/model.rs`) runs the same rules. What neither the store
+//! nor the spill has confirmed is never safe.
 
 /// The counts of one session, and the stage that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +23,8 @@ enum Stage {
     Claiming,
     /// Counts, and saves with this epoch.
     Open { epoch: u64 },
-    /// Someone else on this node has asked for it: counts no more, but what it has is saved.
+    /// Another connection on this node has asked for it: it counts no more, and what it has is
+    /// saved.
     Displaced { epoch: u64 },
 }
 
@@ -39,7 +40,7 @@ impl Ledger {
         }
     }
 
-    /// The store has granted the claim, and knows of so many messages.
+    /// The store has granted the claim, and has this count.
     pub fn open(&mut self, epoch: u64, count: u64) {
         *self = Self {
             stage: Stage::Open { epoch },
@@ -49,8 +50,8 @@ impl Ledger {
         };
     }
 
-    /// Someone else on this node asks for the session: it counts no more. `false`: it had not been
-    /// granted, so that there is nothing to save.
+    /// Another connection on this node asks for the session, which counts no more. Returns `false`
+    /// if it had not been granted, so that there is nothing to save.
     pub fn displace(&mut self) -> bool {
         match self.stage {
             Stage::Open { epoch } | Stage::Displaced { epoch } => {
@@ -61,7 +62,7 @@ impl Ledger {
         }
     }
 
-    /// Counts a message and answers its number; `None` if the session may not count.
+    /// Counts a message. Returns the new count; `None` if the session may not count.
     pub fn count(&mut self) -> Option<u64> {
         match self.stage {
             Stage::Open { .. } => {
@@ -121,8 +122,8 @@ impl Ledger {
         self.count
     }
 
-    /// The count that the store has confirmed. Only this may be told to a client: whoever claims
-    /// the session elsewhere need not see what was spilled.
+    /// The count that the store has confirmed. Only this may be told to a client: another node does
+    /// not see what was spilled.
     pub fn saved(&self) -> u64 {
         self.saved
     }

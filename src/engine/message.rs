@@ -1,4 +1,4 @@
-//! What clients and server say to each other on the wire (docs/protocol.md): types ⇄ bytes.
+//! The messages between client and server (docs/protocol.md): types to bytes, bytes to types.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub enum ServerMessage {
     Notice {
         /// For how long messages are still answered.
         drain_ms: u64,
-        /// How long this client should wait, once the connection has closed, before it comes back.
+        /// How long this client should wait, once the connection has closed, before it reconnects.
         reconnect_ms: u64,
     },
     /// The last message: the count that the store holds.
@@ -43,7 +43,7 @@ pub enum ServerMessage {
         /// Messages processed in this session.
         total: u64,
     },
-    /// `{"broadcast":…}`: what an operator says to everybody, made once for all.
+    /// `{"broadcast":…}`: encoded once for all clients.
     Broadcast(Arc<str>),
     /// An application's text.
     Text(String),
@@ -57,8 +57,8 @@ impl ServerMessage {
         matches!(self, Self::Binary(_))
     }
 
-    /// Whether room is reserved for it in every outbound buffer, however slowly the peer reads: a
-    /// client is told of a shutdown, and is bidden goodbye, whatever waits for it already.
+    /// Whether room is reserved for it in every outbound buffer: a client gets the notice and the
+    /// goodbye however slowly it reads.
     pub fn is_reserved(&self) -> bool {
         matches!(self, Self::Notice { .. } | Self::Goodbye { .. })
     }
@@ -129,8 +129,7 @@ fn push(scratch: &mut String, text: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "a String takes everything");
 }
 
-/// As `format!` writes it: the one number that goes out for every message that comes in is not
-/// worth the formatting machinery.
+/// As `format!` writes it, with fewer instructions: every reply of the chat contains a count.
 fn push_decimal(scratch: &mut String, mut number: u64) {
     let mut digits = [b'0'; DIGITS_MAX];
     let mut start = DIGITS_MAX;
@@ -144,7 +143,7 @@ fn push_decimal(scratch: &mut String, mut number: u64) {
     }
 }
 
-/// In the decimal of any 64 bits.
+/// Decimal digits of the largest `u64`.
 const DIGITS_MAX: usize = u64::MAX.ilog10() as usize + 1;
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ use session::{ClientSession, Displaced, Sessions};
 use shutdown::{Outcome, Shutdown, State};
 use timers::{Timer, Timers};
 
-/// The whole of sundown's behaviour, as a value.
+/// Everything that sundown decides, as a value.
 pub struct Engine {
     app: Box<dyn Application>,
     heartbeat: Duration,
@@ -166,8 +166,8 @@ impl Engine {
     }
 
     /// What to put into the spill next, once a turn, until `None`: the store does not take it in
-    /// time. [`StoreEvent::Spilled`](io::StoreEvent::Spilled) answers, also where there is no spill.
-    /// A turn has its share, and the last one all of it.
+    /// time. [`StoreEvent::Spilled`](io::StoreEvent::Spilled) answers, also where there is no
+    /// spill. A turn has its share, and the last one all of it.
     pub fn poll_spill(&mut self) -> Option<Vec<Save>> {
         let is_last = self.shutdown.state() == State::Stopped;
         self.saving.poll_spill(&mut self.sessions, is_last)
@@ -260,7 +260,7 @@ impl Engine {
         self.plan_save(session, now);
     }
 
-    /// Hands a message to the application, and does what that wants done.
+    /// Passes a message to the application, and carries out its replies and its close.
     fn process(&mut self, conn: ConnId, session: ClientSession, count: u64, message: Message<'_>) {
         let mut context = Context {
             conn,
@@ -320,14 +320,14 @@ impl Engine {
         }
         client.enter(Stage::PeerClosed);
         if !self.saving.is_acked() {
-            // Whoever comes back at once, and elsewhere, must find what was acknowledged.
+            // A client that reconnects at once to another node must find what was acknowledged.
             self.timers.set(Timer::Save, now.instant);
         }
         self.update_pause(conn);
         self.finish_if_safe(conn);
     }
 
-    /// Lets a peer go that has closed, once nothing of its session can get lost by that.
+    /// Finishes a peer that has closed, once nothing of its session is lost by that.
     fn finish_if_safe(&mut self, conn: ConnId) {
         let Some(client) = self.clients.get(conn) else {
             return;
@@ -346,7 +346,7 @@ impl Engine {
         }
     }
 
-    /// What this peer has not read is as much as may wait. It is closed before anything else is done.
+    /// There is no room for a message to this peer, which is closed before anything else is done.
     fn slow_reader(&mut self, conn: ConnId, message: &ServerMessage) {
         if let ServerMessage::Broadcast(_) = message {
             self.fanout.handle_missed();

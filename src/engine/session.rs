@@ -1,9 +1,8 @@
-//! The sessions that are open on this node: count, epoch, claim, what is saved and what is not.
+//! The sessions that are open on this node: their counts, epochs and claims, and what is unsaved.
 //!
-//! It owns every session from the moment it is asked for until it is both closed and saved, the
-//! list of what the store has not confirmed, and the replies that wait for that. It never sends
-//! anything and never talks to a store: it says what to ask ([`Sessions::poll_store`]) and is told
-//! what was answered.
+//! It owns every session until it is both closed and saved, the lists of what the store has not
+//! confirmed, and the replies that wait for that. It never calls a store: it returns commands
+//! ([`Sessions::poll_store`]) and is given the answers.
 
 mod client;
 mod losing;
@@ -37,10 +36,9 @@ pub(super) struct Sessions {
     unsaved: SlotSet,
     /// Sessions that the store has refused to save, and that have not been handed over again.
     refused: SlotSet,
-    /// Saved sessions that were handed over once more, and have not been confirmed again: a store may
-    /// have lost what it has confirmed.
+    /// Saved sessions whose last save before the exit is not confirmed yet.
     unconfirmed: SlotSet,
-    /// What becomes of the unsaved, if the store does not take them in time.
+    /// Which of the unsaved go into the spill.
     spilling: Spilling,
     /// Sessions to hand to the store at the next flush, each once.
     dirty: Vec<SessionKey>,
@@ -71,17 +69,17 @@ pub(super) struct Session {
     claim_asked: bool,
 }
 
-/// The connection on this node whose session someone else has just asked for.
+/// The connection on this node whose session is taken over by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Displaced {
-    /// It may count no more; it ends when the newcomer's claim is granted, so that the replies
-    /// which still wait for the store reach it.
+    /// It counts no more. It ends when the claim is granted, so that replies which wait for the
+    /// store still reach it.
     Pending(ConnId),
-    /// It had counted nothing yet, and its session has ended already.
+    /// It had counted nothing, and its session has ended.
     Ended(ConnId),
 }
 
-/// Whom a claim's answer concerns, granted or refused.
+/// The connection and the session that a claim's answer concerns, granted or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claimed {
     /// The connection that waits for it, unless it has gone meanwhile.
@@ -111,8 +109,8 @@ impl Sessions {
         }
     }
 
-    /// Opens a session for a connection: asks the store for it, and displaces whoever has it here.
-    /// Answers its key, and the connection on this node that must not count any more.
+    /// Opens a session for a connection. Returns its key, and the connection on this node that it
+    /// is taken over from.
     pub(super) fn open(
         &mut self,
         id: SessionId,
@@ -156,7 +154,7 @@ impl Sessions {
         self.by_id.get(id).copied()
     }
 
-    /// Whether the store has all of a session; so it has of one that is forgotten.
+    /// Whether the store has all of a session. It has all of one that is not in the table any more.
     fn is_saved(&self, key: SessionKey) -> bool {
         self.get(key).is_none() || !self.unsaved.contains(key.slot)
     }
@@ -176,7 +174,7 @@ impl Sessions {
         Some(message)
     }
 
-    /// Someone else has the session: it ends, and what the store refused is dropped. Answers the
+    /// The session is taken over: it ends, and what the store refused is dropped. Returns the
     /// connection that had it.
     pub(super) fn end(&mut self, key: SessionKey) -> Option<ConnId> {
         let owner = self.get(key)?.owner;
@@ -220,7 +218,7 @@ impl Sessions {
         }
     }
 
-    /// The store has forgotten what it had not answered: all of it is to be handed over again.
+    /// The store has forgotten what it had not answered. All of that is handed over again.
     pub(super) fn handle_store_down(&mut self) {
         let claiming: Vec<_> = self
             .claiming
@@ -247,8 +245,8 @@ impl Sessions {
         }
     }
 
-    /// The store has had its time: what it has not confirmed goes into the spill, and so does what
-    /// is counted from here on. What the spill has refused before is tried once more.
+    /// The store's time is over: what it has not confirmed goes into the spill, and what is counted
+    /// from here on. What the spill has refused before is tried again.
     pub(super) fn begin_spill(&mut self) {
         self.spilling.begin(self.unsaved.iter());
     }
@@ -290,8 +288,8 @@ impl Sessions {
         self.spilling.handle_answer(save.key.slot, holds_all);
     }
 
-    /// The next thing to ask of the store: saves first, since a claim must find what the session
-    /// that it takes over has counted.
+    /// The next command for the store. Saves come first: a claim must find what the session that it
+    /// takes over has counted.
     pub(super) fn poll_store(&mut self) -> Option<StoreCommand> {
         let mut batch = Vec::with_capacity(self.dirty.len().min(self.batch_max));
         while batch.len() < self.batch_max
@@ -311,7 +309,7 @@ impl Sessions {
         self.poll_claim().map(StoreCommand::Claim)
     }
 
-    /// Whether anything waits to be handed to the store that must not wait for a timer.
+    /// Whether claims wait for the next flush, which do not wait for a timer.
     pub(super) fn has_claims(&self) -> bool {
         !self.unclaimed.is_empty()
     }
@@ -326,7 +324,7 @@ impl Sessions {
         self.spilling.held_len()
     }
 
-    /// Replies that wait for a save, of all of them.
+    /// Replies that wait for a save, of all sessions.
     pub(super) fn held_len(&self) -> usize {
         let lens = self.slab.iter().map(|(_, session)| session.held.len());
         lens.sum()
@@ -406,11 +404,11 @@ impl Sessions {
         }
     }
 
-    /// A claim that the store does not know of, and that nobody waits for, is not asked for: it
-    /// would take the session from whoever has it by then, be it the same client elsewhere.
+    /// A claim that the store does not know of, and that no client waits for, is dropped: it would
+    /// take the session from its next owner, which may be the same client on another node.
     fn forget_if_unwanted(&mut self, key: SessionKey) {
         let Some(session) = self.get(key) else { return };
-        // Whoever was displaced for it is told when it is granted.
+        // The client that was displaced for it is closed when it is granted.
         let displaces = session.displaces.and_then(|earlier| self.get(earlier));
         let unwanted = session.owner.is_none() && displaces.is_none() && !session.claim_asked;
         if unwanted && self.claiming.contains(key.slot) {
@@ -434,7 +432,7 @@ impl Sessions {
 }
 
 impl Session {
-    /// Its name.
+    /// Its id.
     pub(super) fn id(&self) -> &SessionId {
         &self.id
     }

@@ -1,8 +1,8 @@
 //! The shutdown machine: which phase, until when, and what each transition asks for.
 //!
-//! It owns the phase and the clockwork of docs/shutdown.md. It never sees a connection, a session
-//! or a store: it is told levels ([`Census`]), and it answers with [`Action`]s. The whole table
-//! and its graph are committed in docs/ and compared with this code by the tests.
+//! It owns the phase and the deadlines of docs/shutdown.md. It never sees a connection, a session
+//! or a store: it is given levels ([`Census`]), and returns [`Action`]s. The whole table and its
+//! graph are committed in docs/ and compared with this code by the tests.
 //!
 //! ```text
 //! Serving → Delaying → Notifying → Draining → Persisting → Closing → Sweeping → Stopped
@@ -43,7 +43,7 @@ impl fmt::Display for Trigger {
     }
 }
 
-/// A wish that the server shut down.
+/// A request to shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Who asks.
@@ -55,7 +55,7 @@ pub struct Request {
 /// The phase, with its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Business as usual.
+    /// No shutdown is under way.
     Serving,
     /// Readiness is 503, all else goes on: balancers take their time to notice.
     Delaying {
@@ -64,19 +64,19 @@ pub enum State {
     },
     /// Every client is told.
     Notifying {
-        /// When we go on, told or not.
+        /// When the phase ends, notified or not.
         deadline: Instant,
     },
     /// Still reads, processes, answers.
     Draining {
-        /// When we go on, drained or not.
+        /// When the phase ends, drained or not.
         deadline: Instant,
-        /// When it began: quiet is counted from here at the earliest.
+        /// When it began: the quiet time begins here at the earliest.
         since: Instant,
     },
     /// Every session is saved; nothing is read.
     Persisting {
-        /// When we go on, saved or not.
+        /// When the phase ends, saved or not.
         deadline: Instant,
     },
     /// Goodbye and Close 1001 to each, then read on until the peer's Close.
@@ -84,11 +84,12 @@ pub enum State {
         /// When the rest is cut.
         deadline: Instant,
     },
-    /// The accept queue is shut; whoever is in it, or half through its handshake, is answered.
+    /// The accept queue is shut; connections in it, or half through the TCP handshake, are
+    /// answered.
     Sweeping {
         /// When the rest is cut.
         deadline: Instant,
-        /// When those who were half through are in the queue.
+        /// When those half through the TCP handshake are in the queue.
         settled: Instant,
     },
     /// Listener and sockets are gone.
@@ -164,7 +165,7 @@ pub enum Action {
 pub struct Census {
     /// WebSocket connections that are not closed yet.
     pub connections: usize,
-    /// Connections that have not been told yet.
+    /// Whether the notice or a broadcast is still to be queued for some connection.
     pub untold: usize,
     /// Connections with bytes that the kernel has not taken.
     pub unsent: usize,
@@ -172,7 +173,7 @@ pub struct Census {
     pub unread: usize,
     /// Saves, claims and syncs that the store has not confirmed.
     pub unsaved: usize,
-    /// Sockets that are no WebSocket connections (any more).
+    /// Sockets that are not WebSocket connections, or not any more.
     pub strangers: usize,
     /// When a peer was last heard.
     pub heard_at: Option<Instant>,
@@ -184,7 +185,7 @@ impl Census {
         self.unread == 0 && self.unsent == 0 && self.unsaved == 0
     }
 
-    /// Everyone is gone, and what the last of them left behind is saved.
+    /// All sockets are closed, and everything is saved.
     fn is_swept(&self) -> bool {
         self.sockets() == 0 && self.unsaved == 0
     }
@@ -195,7 +196,7 @@ impl Census {
     }
 }
 
-/// When each phase began: what the report tells.
+/// When each phase began, for the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeline {
     /// The first request.
@@ -242,21 +243,21 @@ const LEAST_TIME: Duration = Duration::from_secs(1);
 /// some turns. Cut in the moment in which they are sent, they would be lost to a reset.
 const CLOSE_TIME: Duration = Duration::from_millis(250);
 
-/// How long strangers may take to read their answer, once the accept queue is shut.
+/// How long other sockets have to read their answer, once the accept queue is shut.
 const SWEEP_TIME: Duration = Duration::from_millis(250);
 
 /// How long a TCP handshake may take that was half through when the queue was shut: a few round
 /// trips within a data centre.
 const SETTLE_TIME: Duration = Duration::from_millis(10);
 
-/// What it takes to cut a socket, its goodbye included, on a machine on which this process has a
-/// tenth of a core: so much earlier the cut begins, for each socket beyond those for which the time
-/// before the end suffices. It is a third of the timeout at most.
+/// The time to cut one socket, with its goodbye, if this process has a tenth of a core. The cut
+/// begins so much earlier for each socket beyond `CUT_AT_ONCE_MAX`, and at most by a third of the
+/// timeout.
 const CUT_TIME: Duration = Duration::from_micros(250);
 const CUT_AT_ONCE_MAX: usize = 1_000;
 
-/// Signals that come so soon after one that counted are one with it: `timeout` signals the process
-/// and then its group, and some supervisors do the same.
+/// A signal that comes so soon after one that counted is the same one: `timeout` signals the
+/// process and then its group, and so do some supervisors.
 const REPEAT_WITHIN: Duration = Duration::from_millis(500);
 
 /// The machine.
@@ -299,7 +300,7 @@ impl Shutdown {
         &self.timeline
     }
 
-    /// Signals that were one with the one before.
+    /// Signals that were taken for the one before.
     pub fn repeats(&self) -> u32 {
         self.repeats
     }
@@ -328,12 +329,13 @@ impl Shutdown {
         self.step(event, now)
     }
 
-    /// A turn has passed. Call again until it answers nothing: a phase without work ends at once.
+    /// A turn has passed. Call it again until it returns nothing: a phase without work ends at
+    /// once.
     pub fn handle_census(&mut self, census: &Census, now: Instant) -> &'static [Action] {
         (self.connections, self.sockets) = (census.connections, census.sockets());
         let cut_at = self.timeline.began.map(|began| self.cut_at(began));
         if let (State::Closing { deadline }, Some(at)) = (&mut self.state, cut_at) {
-            // The fewer are left, the later.
+            // The fewer sockets are left, the later the cut begins.
             *deadline = at;
         }
         if self.done_at(census).is_some_and(|at| now >= at) {
@@ -501,7 +503,7 @@ impl Shutdown {
                 .saturating_sub(self.cut_margin() / 5 * 4);
         let soon = now + SWEEP_TIME;
         State::Sweeping {
-            // Whoever is cut is cut by then.
+            // All peers are cut by then.
             deadline: if self.connections > 0 {
                 last
             } else {

@@ -1,15 +1,15 @@
 //! Which sessions go into the spill, are on their way, and are there: by slot.
 //!
-//! It owns the lists, and the rule that nothing is asked twice: what is counted while a session is
-//! on its way is due when the answer comes, so that a slow file cannot pile up requests. It never
-//! looks at a count: `session` does.
+//! It owns the lists, and the rule that a session is asked for once at a time: what is counted
+//! meanwhile is due when the answer comes, so that a slow file cannot pile up requests. It never
+//! sees a count.
 
 use crate::slots::SlotSet;
 
 /// The lists.
 #[derive(Debug, Default)]
 pub(super) struct Spilling {
-    /// The store has had its time: whatever is counted goes into the spill, too.
+    /// The store's time is over: what is counted from here on goes into the spill, too.
     begun: bool,
     /// To be handed over at the next flush.
     due: SlotSet,
@@ -20,7 +20,7 @@ pub(super) struct Spilling {
 }
 
 impl Spilling {
-    /// The store has had its time. These are what it has not confirmed.
+    /// The store's time is over. These sessions it has not confirmed.
     pub(super) fn begin(&mut self, unsaved: impl Iterator<Item = u32>) {
         self.begun = true;
         for slot in unsaved {
@@ -30,8 +30,8 @@ impl Spilling {
         }
     }
 
-    /// The store has refused a session, and there is no time to try again. What the spill has all of
-    /// is not handed over once more: nothing of it would be on its way.
+    /// The store has refused a session, and there is no time to try again. A session that the spill
+    /// has all of is not handed over again.
     pub(super) fn handle_refused(&mut self, slot: u32) {
         if !self.spilled.contains(slot) {
             self.want(slot);
@@ -46,7 +46,7 @@ impl Spilling {
         }
     }
 
-    /// The store has all of a session after all.
+    /// The store has confirmed all of a session.
     pub(super) fn handle_saved(&mut self, slot: u32) {
         self.due.remove(slot);
         self.spilled.remove(slot);
@@ -66,7 +66,7 @@ impl Spilling {
         match holds_all {
             Some(true) => self.spilled.insert(slot),
             Some(false) => self.want(slot),
-            // Be it that the spill has lost what it had.
+            // The spill may have lost what it had.
             None => self.spilled.remove(slot),
         }
     }
@@ -78,7 +78,7 @@ impl Spilling {
         self.spilled.remove(slot);
     }
 
-    /// Whether anything is to be handed over.
+    /// Whether a session is to be handed over.
     pub(super) fn is_due(&self) -> bool {
         !self.due.is_empty()
     }

@@ -1,7 +1,7 @@
-//! The engine's deadlines: one place for each kind, and the earliest of them.
+//! The engine's deadlines: one of each kind.
 //!
-//! A fixed table, since there are few kinds and none of them is per connection: nothing is ever
-//! armed for a message.
+//! A fixed table: no deadline belongs to a connection, and none is set for a message, except the
+//! save of `relaxed`.
 
 use std::time::Instant;
 

@@ -1,14 +1,14 @@
 //! What becomes of sessions when the store has lost what it had confirmed.
 //!
-//! It owns the names of those that were saved and let go during a shutdown, in case that the store
-//! loses them before the exit. It must never call safe what is gone.
+//! It owns the ids of sessions that were saved and closed during a shutdown, in case the store
+//! loses them before the exit. It must never report a lost session as safe.
 
 use super::{Session, SessionId, SessionKey, Sessions};
 
-/// Sessions that have been let go.
+/// Sessions that were saved and closed.
 #[derive(Debug, Default)]
 pub(super) struct Released {
-    /// A shutdown is under way, and the exit code tells of all of them.
+    /// A shutdown is under way, and its report names all of them.
     kept: bool,
     sessions: Vec<(SessionId, u64)>,
     /// What the store had confirmed is gone.
@@ -24,12 +24,12 @@ impl Sessions {
             .filter_map(|slot| self.slab.get(slot as usize))
     }
 
-    /// From here on, keeps the names of those that are let go.
+    /// From here on, the ids of released sessions are kept.
     pub(in crate::engine) fn keep_released(&mut self) {
         self.released.kept = true;
     }
 
-    /// A session is saved, and let go.
+    /// A session is saved and closed.
     pub(super) fn remember_released(&mut self, key: SessionKey) {
         if self.released.kept
             && let Some(session) = self.get(key)
@@ -40,7 +40,7 @@ impl Sessions {
         }
     }
 
-    /// What was saved is gone: all that is open is unsaved, whatever was confirmed.
+    /// What was saved is gone: every open session is unsaved, whatever was confirmed.
     pub(in crate::engine) fn handle_store_lost(&mut self) {
         self.released.is_lost = true;
         for (slot, session) in &mut self.slab {
@@ -51,7 +51,7 @@ impl Sessions {
         }
     }
 
-    /// The store is there, and so is what it had confirmed.
+    /// The store is there, with what it had confirmed.
     pub(in crate::engine) fn handle_store_found(&mut self) {
         self.released.is_lost = false;
     }
@@ -61,7 +61,7 @@ impl Sessions {
         self.released.is_lost
     }
 
-    /// The sessions that were let go, and are lost.
+    /// The released sessions, if they are lost.
     pub(in crate::engine) fn lost_released(&self) -> impl Iterator<Item = (String, u64)> {
         let lost = self
             .released

@@ -1,11 +1,11 @@
-//! What becomes of a session that the store refuses by itself, while it takes all others.
+//! What happens to a single session that the store refuses.
 //!
-//! It owns who is told, and when the session is handed over again. It must never forget a count
-//! that the store has not confirmed.
+//! A refused session is handed over again later. A count that the store has not confirmed is never
+//! forgotten.
 
 use super::{Claimed, ConnId, Session, SessionKey, Sessions, get_mut};
 
-/// Whom a refused save concerns.
+/// The connections that a refused save concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Unsaved {
     /// The connection that the session belongs to.
@@ -26,8 +26,8 @@ impl Sessions {
         Some(claimed)
     }
 
-    /// The store has refused a save: the session is unsaved, whatever was saved before. Whoever
-    /// takes it over on this node waits no longer, and the next one to ask for it waits again.
+    /// The store has refused a save: the session is unsaved, whatever was saved before. A
+    /// connection that waits to take it over on this node waits no longer.
     pub(in crate::engine) fn handle_save_refused(&mut self, key: SessionKey) -> Option<Unsaved> {
         let session = get_mut(&mut self.slab, key)?;
         session.ledger.handle_refused();
@@ -50,7 +50,7 @@ impl Sessions {
         Some(Unsaved { owner, waiting })
     }
 
-    /// Marks up to `max` sessions to be saved that the store has refused. Whether there are more.
+    /// Marks up to `max` refused sessions to be saved. Returns whether there are more.
     pub(in crate::engine) fn retry_refused(&mut self, max: usize) -> bool {
         for _ in 0..max {
             let Some(slot) = self.refused.pop() else {

@@ -1,16 +1,16 @@
-//! Sessions that are saved though nothing has changed: again and again while they are open, and once
-//! more at a shutdown.
+//! Saves of sessions that have not changed: at intervals while they are open, and once at a
+//! shutdown.
 //!
-//! It owns which of the latter the store has still to confirm.
+//! The store has to confirm the latter before the exit.
 
 use super::{Session, Sessions};
 use crate::slots::SlotSet;
 
 impl Sessions {
     /// Marks up to `max` open sessions from `cursor` on to be saved, changed or not: that renews
-    /// their time to live, restores them in a store that has lost them, and finds out who has lost
-    /// them to another node. If it is the last time, each is unconfirmed until it is answered.
-    /// Answers where to go on.
+    /// their time to live, restores them in a store that has lost them, and finds those that
+    /// another node has taken over. The last time, each is unconfirmed until it is answered.
+    /// Returns where to go on.
     pub(in crate::engine) fn refresh(
         &mut self,
         cursor: usize,
@@ -35,7 +35,7 @@ impl Sessions {
         self.unconfirmed.len()
     }
 
-    /// What the store has confirmed once is taken for saved.
+    /// What the store has confirmed once counts as saved.
     pub(in crate::engine) fn give_up_confirming(&mut self) {
         self.unconfirmed = SlotSet::default();
     }

@@ -1,5 +1,4 @@
-//! How a server ended: values that the report is made from. It owns no rule but the one that says
-//! whether every session is safe.
+//! How a server ended: the values of the report, and whether every session is safe.
 
 use super::{Timeline, Trigger};
 
@@ -38,7 +37,7 @@ pub struct Outcome {
     pub sync_failed: bool,
     /// Sessions whose count is neither in the store nor in the spill file, by name.
     pub unsaved: Vec<(String, u64)>,
-    /// Where all of them are written, if the report has no room for them: whoever prints it says.
+    /// The file with all of them, if the report has no room for them.
     pub unsaved_file: Option<String>,
     /// What the store had confirmed is gone, with sessions that were closed before the shutdown:
     /// their names are not known.
