@@ -11,7 +11,6 @@ pub mod app;
 mod clients;
 mod closing;
 mod fanout;
-mod gauges;
 mod ids;
 pub mod io;
 pub mod ledger;
@@ -39,7 +38,7 @@ use io::{
 use message::{Message, ServerMessage};
 use saving::Saving;
 use session::{ClientSession, Displaced, Sessions};
-use shutdown::{Outcome, Shutdown, State};
+use shutdown::{Outcome, Phase, Shutdown, State};
 use timers::{Timer, Timers};
 
 /// Everything that sundown decides, as a value.
@@ -215,6 +214,36 @@ impl Engine {
     /// How it ended, once `Output::Stop` has come out.
     pub fn outcome(&self) -> Outcome {
         self.final_outcome()
+    }
+
+    /// How many WebSocket connections there are.
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// How many sessions neither the store nor the spill has confirmed.
+    pub fn unsaved(&self) -> usize {
+        self.sessions.unsafe_len()
+    }
+
+    /// How many sessions are open on this node.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many replies wait for a save. Counts them one session after the other.
+    pub fn waiting_replies(&self) -> usize {
+        self.sessions.held_len()
+    }
+
+    /// The phase of the shutdown.
+    pub fn phase(&self) -> Phase {
+        self.shutdown.state().phase()
+    }
+
+    /// How long each phase of the shutdown has lasted.
+    pub fn phases_lasted(&self, now: Instant) -> [(Phase, Duration); 6] {
+        self.shutdown.timeline().lasted(now)
     }
 
     fn opened(&mut self, conn: ConnId, protocol: Protocol, session: Option<SessionId>) {

@@ -12,11 +12,13 @@
 //! request skips to Persisting, a third to Stopped.
 
 mod outcome;
+mod timeline;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use self::outcome::Outcome;
+pub use self::timeline::{Phase, Timeline};
 use crate::config::ShutdownBudget;
 
 /// Who asked for the shutdown.
@@ -96,31 +98,19 @@ pub enum State {
     Stopped,
 }
 
-/// The names of all phases, in their order.
-pub(crate) const PHASES: [&str; 8] = [
-    "serving",
-    "delaying",
-    "notifying",
-    "draining",
-    "persisting",
-    "closing",
-    "sweeping",
-    "stopped",
-];
-
 impl State {
-    /// The phase's name.
-    pub fn name(self) -> &'static str {
-        PHASES[match self {
-            Self::Serving => 0,
-            Self::Delaying { .. } => 1,
-            Self::Notifying { .. } => 2,
-            Self::Draining { .. } => 3,
-            Self::Persisting { .. } => 4,
-            Self::Closing { .. } => 5,
-            Self::Sweeping { .. } => 6,
-            Self::Stopped => 7,
-        }]
+    /// The phase.
+    pub fn phase(self) -> Phase {
+        match self {
+            Self::Serving => Phase::Serving,
+            Self::Delaying { .. } => Phase::Delaying,
+            Self::Notifying { .. } => Phase::Notifying,
+            Self::Draining { .. } => Phase::Draining,
+            Self::Persisting { .. } => Phase::Persisting,
+            Self::Closing { .. } => Phase::Closing,
+            Self::Sweeping { .. } => Phase::Sweeping,
+            Self::Stopped => Phase::Stopped,
+        }
     }
 }
 
@@ -193,46 +183,6 @@ impl Census {
     /// Sockets of every kind.
     fn sockets(&self) -> usize {
         self.connections + self.strangers
-    }
-}
-
-/// When each phase began, for the report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timeline {
-    /// The first request.
-    pub began: Option<Instant>,
-    /// Notifying.
-    pub notifying: Option<Instant>,
-    /// Draining.
-    pub draining: Option<Instant>,
-    /// Persisting.
-    pub persisting: Option<Instant>,
-    /// Closing.
-    pub closing: Option<Instant>,
-    /// Sweeping.
-    pub sweeping: Option<Instant>,
-    /// Stopped.
-    pub stopped: Option<Instant>,
-}
-
-impl Timeline {
-    /// For how long each phase has lasted, from Delaying on: until the next that was entered began,
-    /// and the last one until `now`. One that was skipped, or is to come, has lasted for no time.
-    pub fn lasted(&self, now: Instant) -> [(&'static str, Duration); 6] {
-        let marks = [
-            self.began,
-            self.notifying,
-            self.draining,
-            self.persisting,
-            self.closing,
-            self.sweeping,
-        ];
-        [0, 1, 2, 3, 4, 5].map(|phase: usize| {
-            let mut later = marks[phase + 1..].iter().flatten();
-            let end = later.next().copied().or(self.stopped).unwrap_or(now);
-            let lasted = marks[phase].map(|began| end.saturating_duration_since(began));
-            (PHASES[phase + 1], lasted.unwrap_or_default())
-        })
     }
 }
 

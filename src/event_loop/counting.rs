@@ -7,7 +7,7 @@ use crate::bus::Bus;
 use crate::clock;
 use crate::core::Core;
 use crate::engine::io::{Refused, StoreCommand, StoreEvent};
-use crate::engine::shutdown::PHASES;
+use crate::engine::shutdown::Phase;
 use crate::metrics::{Levels, StoreState};
 use crate::net::connection::Entrance;
 use crate::net::http::Answer;
@@ -97,9 +97,11 @@ impl EventLoop {
             closes: counters.closes(),
             is_linked: self.bus.as_ref().is_some_and(Bus::is_up),
             ready,
-            phases: &PHASES,
-            phase: engine.phase(),
-            lasted: &engine.phases_lasted(core.now().instant),
+            phases: &Phase::ALL.map(Phase::name),
+            phase: engine.phase().name(),
+            lasted: &engine
+                .phases_lasted(core.now().instant)
+                .map(|(phase, lasted)| (phase.name(), lasted)),
         });
         Answer {
             status: 200,

@@ -12,7 +12,7 @@ use sundown::engine::io::{
     SessionKey, StoreCommand, StoreEvent,
 };
 use sundown::engine::message::{Message, ServerMessage};
-use sundown::engine::shutdown::{Outcome, Request, Trigger};
+use sundown::engine::shutdown::{Outcome, Phase, Request, Trigger};
 use sundown::{Application, Context};
 
 use super::book::Book;
@@ -91,7 +91,7 @@ pub(crate) struct Parts {
     /// Something has happened in this turn.
     progress: bool,
     /// The phase that the book knows of.
-    phase: &'static str,
+    phase: Phase,
     /// This message has just been handed over.
     handed_over: Option<(ConnId, Ask)>,
     /// The claim of this session has just been refused.

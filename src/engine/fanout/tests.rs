@@ -121,7 +121,7 @@ fn a_shutdown_takes_no_more_of_operators_and_says_what_it_owes() {
         rig.input(broadcast("d"));
         rig.pass(100);
         assert_eq!(
-            rig.engine.phase(),
+            rig.engine.phase().name(),
             if delay.is_zero() {
                 "notifying"
             } else {

@@ -187,7 +187,7 @@ fn signals_that_come_together_are_one_and_the_report_counts_them() {
             let at = came + ms(after);
             shutdown.handle_request(Request { trigger, at }, came + ms(2_000));
         }
-        let found = (shutdown.state().name(), shutdown.repeats());
+        let found = (shutdown.state().phase().name(), shutdown.repeats());
         assert_eq!(found, (phase, repeats), "{requests:?}");
     };
     let (term, int, handle) = (Trigger::Sigterm, Trigger::Sigint, Trigger::Handle);
@@ -212,7 +212,7 @@ fn all_times_count_from_when_the_signal_came_and_not_from_when_it_was_seen() {
     let timeout = ShutdownBudget::default().timeout;
     assert_eq!(shutdown.end(), Some(came + timeout));
     let [(delaying, held_up), ..] = shutdown.timeline().lasted(seen);
-    assert_eq!((delaying, held_up), ("delaying", seen - came));
+    assert_eq!((delaying, held_up), (Phase::Delaying, seen - came));
 }
 
 /// With nothing ever done, each phase must end so many milliseconds after the signal.
@@ -362,7 +362,7 @@ fn each_phase_waits_for_its_own_work() {
             };
             *level(&mut census) = 1;
             shutdown.handle_census(&census, almost);
-            if shutdown.state().name() == state.name() {
+            if shutdown.state().phase() == state.phase() {
                 held_by.push(name);
             }
         }
