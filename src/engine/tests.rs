@@ -29,11 +29,7 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(durability: Durability) -> Self {
-        Self::with(&Config {
-            durability,
-            heartbeat: Duration::ZERO,
-            ..Config::default()
-        })
+        Self::with(&quiet(durability))
     }
 
     pub(super) fn with(config: &Config) -> Self {
@@ -215,6 +211,15 @@ impl Rig {
     #[track_caller]
     pub(super) fn check(&mut self, expected: &[&str]) {
         assert_eq!(std::mem::take(&mut self.log), expected);
+    }
+}
+
+/// Without a heartbeat.
+pub(super) fn quiet(durability: Durability) -> Config {
+    Config {
+        durability,
+        heartbeat: Duration::ZERO,
+        ..Config::default()
     }
 }
 

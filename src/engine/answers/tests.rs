@@ -9,15 +9,7 @@ use crate::config::{Config, Durability};
 use crate::engine::app::{Application, Context};
 use crate::engine::io::{Input, SessionId};
 use crate::engine::message::Message;
-use crate::engine::tests::{PLAIN, Rig, V1, conn};
-
-fn quiet(durability: Durability) -> Config {
-    Config {
-        durability,
-        heartbeat: Duration::ZERO,
-        ..Config::default()
-    }
-}
+use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 
 /// A client with the session `a`, granted, on a store that answers no more.
 fn stuck(config: &Config) -> Rig {

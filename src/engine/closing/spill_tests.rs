@@ -1,11 +1,10 @@
 //! What goes into the spill at a shutdown, when, and who waits for it.
 //! Method: the engine's rig, with a store that does not answer and a spill that does.
 
-use super::tests::quiet;
 use super::*;
 use crate::config::{Config, Durability};
 use crate::engine::io::{Input, StoreEvent};
-use crate::engine::tests::{PLAIN, Rig, V1};
+use crate::engine::tests::{PLAIN, Rig, V1, quiet};
 
 /// A client at each slot from 0 on, with a session of its own, on a store that then freezes; there
 /// is a spill.
@@ -102,19 +101,6 @@ fn late_messages_are_spilled_and_their_peer_waits_for_that() {
 }
 
 #[test]
-fn what_is_counted_after_its_spill_is_spilled_once_more() {
-    let mut rig = frozen(&quiet(Durability::Acked), 1);
-    rig.say(0);
-    rig.shut_down();
-    rig.pass(8_000);
-    rig.say(0);
-    assert_eq!(rig.engine.outcome().unsaved, [("s0".into(), 2)]);
-    rig.pass(0);
-    assert_eq!(rig.spilled, ["s0=1", "s0=2"]);
-    assert!(rig.engine.outcome().is_safe());
-}
-
-#[test]
 fn what_the_store_takes_after_all_is_not_spilled() {
     let mut rig = frozen(&quiet(Durability::Acked), 1);
     rig.say(0);
@@ -182,16 +168,6 @@ fn what_is_left_when_the_sweep_ends_is_spilled() {
     assert_eq!(rig.spilled, ["s0=1"]);
     assert!(rig.engine.outcome().is_safe());
     assert_eq!(rig.log.last().map(String::as_str), Some("stop"));
-}
-
-#[test]
-fn a_client_without_a_session_has_nothing_to_spill() {
-    let mut rig = frozen(&quiet(Durability::Acked), 0);
-    rig.open(0, PLAIN, "");
-    rig.say(0);
-    rig.shut_down();
-    rig.pass(9_000);
-    assert_eq!(rig.spilled, [""; 0]);
 }
 
 /// A session that a newcomer waits for is spilled under its own epoch; the newcomer's, which the

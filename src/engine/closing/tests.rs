@@ -6,15 +6,7 @@ use super::*;
 use crate::config::{Config, Durability, ShutdownBudget};
 use crate::engine::io::{Input, Save, SessionId, StoreEvent};
 use crate::engine::shutdown::State;
-use crate::engine::tests::{PLAIN, Rig, V1, conn};
-
-pub(super) fn quiet(durability: Durability) -> Config {
-    Config {
-        durability,
-        heartbeat: Duration::ZERO,
-        ..Config::default()
-    }
-}
+use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 
 /// Clients at slots 0 to `count`, `sundown.v1` and with a session each, on a store that answers.
 fn crowd(config: &Config, count: u32) -> Rig {
