@@ -7,6 +7,7 @@ use super::clients::Stage;
 use super::io::{CloseReason, ConnId, Now, Output, Protocol, Refused, SessionKey, StoreEvent};
 use super::message::ServerMessage;
 use super::session::{ClientSession, Session};
+use super::shutdown::Phase;
 use super::timers::Timer;
 
 /// How soon a session that the store has refused to save is saved again.
@@ -88,7 +89,9 @@ impl Engine {
             return;
         }
         client.enter(Stage::Open);
-        self.closing.handle_granted();
+        if self.shutdown.state().phase() >= Phase::Notifying {
+            self.closing.count_granted();
+        }
         if client.protocol() == Protocol::V1
             && let Some(session) = self.sessions.get(key)
         {

@@ -13,16 +13,12 @@ use super::clients::Stage;
 use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol, Save};
 use super::message::ServerMessage;
 use super::session::Session;
-use super::shutdown::{Action, Census, Outcome, Request, State};
+use super::shutdown::{Action, Census, Outcome, Phase, Request, State};
 use super::timers::Timer;
 
 /// What a shutdown has come to.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
-    /// Readiness is 503.
-    unready: bool,
-    /// Upgrades are 503, and the background tasks have stopped.
-    upgrades_refused: bool,
     /// What the report tells.
     outcome: Outcome,
     goodbyes: Option<Goodbyes>,
@@ -55,19 +51,9 @@ const RECONNECT_WITHIN: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(10));
 
 impl Closing {
-    /// Whether readiness is 200, as far as a shutdown is concerned.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.unready
-    }
-
-    /// Whether upgrades are let in.
-    pub(super) fn takes_upgrades(&self) -> bool {
-        !self.upgrades_refused
-    }
-
-    /// A session was granted, and is one of the report's if it came late.
-    pub(super) fn handle_granted(&mut self) {
-        self.sessions += usize::from(self.upgrades_refused);
+    /// A session was granted after the notice was due.
+    pub(super) fn count_granted(&mut self) {
+        self.sessions += 1;
     }
 
     /// A message was counted that arrived after the goodbye.
@@ -126,7 +112,8 @@ impl Engine {
     fn apply(&mut self, actions: &[Action], now: Now) {
         for action in actions {
             match action {
-                Action::Unready => self.closing.unready = true,
+                // The gate goes by the phase.
+                Action::Unready => {}
                 Action::Notify => self.begin_notice(now),
                 Action::Persist => self.begin_persisting(now),
                 Action::GiveUp => self.saving.give_up_store(&mut self.sessions),
@@ -148,7 +135,6 @@ impl Engine {
         self.closing.outcome.connections = self.clients.len();
         self.closing.sessions = self.sessions.granted_len();
         self.closing.reconnect_seed = self.rng.random();
-        self.closing.upgrades_refused = true;
         self.sessions.keep_released();
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
@@ -180,7 +166,7 @@ impl Engine {
             .fanout
             .notice_cursor()
             .is_none_or(|cursor| (conn.slot as usize) < cursor);
-        if self.closing.upgrades_refused && has_passed {
+        if self.phase() >= Phase::Notifying && has_passed {
             self.send_notice(conn.slot as usize, now);
         }
     }
@@ -197,11 +183,7 @@ impl Engine {
         if self.saving.is_up() {
             self.refresh_some(now);
         }
-        for slot in 0..self.clients.slots_end() {
-            if let Some((conn, _)) = self.clients.at(slot) {
-                self.update_pause(conn);
-            }
-        }
+        self.for_each_client(Self::update_pause);
     }
 
     fn begin_goodbyes(&mut self, now: Now) {
@@ -305,9 +287,13 @@ impl Engine {
 
     /// The store is out of reach: clients that have closed do not wait for it, unless all do.
     pub(super) fn finish_closed(&mut self) {
+        self.for_each_client(Self::finish_if_safe);
+    }
+
+    fn for_each_client(&mut self, act: fn(&mut Self, ConnId)) {
         for slot in 0..self.clients.slots_end() {
             if let Some((conn, _)) = self.clients.at(slot) {
-                self.finish_if_safe(conn);
+                act(self, conn);
             }
         }
     }
@@ -315,7 +301,7 @@ impl Engine {
     fn cut_peers(&mut self, now: Now) {
         if self.shutdown.state() == State::Stopped {
             self.closing.cut = None;
-            (0..self.clients.slots_end()).for_each(|slot| self.cut_peer(slot));
+            self.for_each_client(Self::cut_peer);
         } else {
             self.closing.cut = Some(0);
             self.go_on_cutting(now);
@@ -329,11 +315,13 @@ impl Engine {
         };
         let end = self.clients.slots_end().min(cursor + self.fanout_max);
         for slot in cursor..end {
-            let stage = self.clients.at(slot).map(|(_, client)| client.stage());
-            if matches!(stage, Some(Stage::Open | Stage::Waiting)) {
+            let Some((conn, client)) = self.clients.at(slot) else {
+                continue;
+            };
+            if matches!(client.stage(), Stage::Open | Stage::Waiting) {
                 self.say_goodbye(slot);
             }
-            self.cut_peer(slot);
+            self.cut_peer(conn);
         }
         let is_over = end >= self.clients.slots_end();
         self.closing.cut = (!is_over).then_some(end);
@@ -342,12 +330,10 @@ impl Engine {
         }
     }
 
-    fn cut_peer(&mut self, slot: usize) {
-        if let Some((conn, _)) = self.clients.at(slot) {
-            self.closing.outcome.cut += 1;
-            self.outputs.push_back(Output::Cut { conn });
-            self.gone(conn);
-        }
+    fn cut_peer(&mut self, conn: ConnId) {
+        self.closing.outcome.cut += 1;
+        self.outputs.push_back(Output::Cut { conn });
+        self.gone(conn);
     }
 
     /// When a client should reconnect: the same in its notice and in its Close.

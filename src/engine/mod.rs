@@ -190,8 +190,8 @@ impl Engine {
     /// What may be let in.
     pub fn gate(&self) -> Gate {
         Gate {
-            ready: self.saving.is_up() && self.closing.is_ready(),
-            upgrades: self.closing.takes_upgrades(),
+            ready: self.saving.is_up() && self.phase() == Phase::Serving,
+            upgrades: self.phase() < Phase::Notifying,
             sessions: self.saving.is_up(),
         }
     }
