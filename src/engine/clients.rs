@@ -43,7 +43,6 @@ impl Client {
         }
     }
 
-    /// Which messages it understands.
     pub(super) fn protocol(&self) -> Protocol {
         self.protocol
     }
@@ -63,17 +62,14 @@ impl Client {
         std::mem::replace(&mut self.session, ClientSession::EPHEMERAL)
     }
 
-    /// How far it has come.
     pub(super) fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// It has come as far as that.
     pub(super) fn enter(&mut self, stage: Stage) {
         self.stage = stage;
     }
 
-    /// Whether the shell has been told not to read from it.
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
     }
@@ -111,19 +107,16 @@ impl Clients {
         (*generation == conn.generation).then_some(client)
     }
 
-    /// The client, to change it.
     pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Client> {
         let (generation, client) = self.0.get_mut(conn.slot)?;
         (*generation == conn.generation).then_some(client)
     }
 
-    /// Forgets a client.
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<Client> {
         self.get(conn)?;
         self.0.remove(conn.slot).map(|(_, client)| client)
     }
 
-    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -134,7 +127,6 @@ impl Clients {
         self.0.rows_len()
     }
 
-    /// The client at a slot.
     pub(super) fn at(&self, slot: usize) -> Option<(ConnId, &Client)> {
         let slot = slot as u32;
         let &(generation, ref client) = self.0.get(slot)?;

@@ -72,12 +72,10 @@ impl Saving {
         self.durability == Durability::Acked
     }
 
-    /// Whether the store answers.
     pub(super) fn is_up(&self) -> bool {
         self.store == StoreState::Up
     }
 
-    /// Whether nothing is read any more.
     pub(super) fn is_persisting(&self) -> bool {
         self.is_persisting
     }
@@ -101,17 +99,14 @@ impl Saving {
         }
     }
 
-    /// The store does not answer in good time.
     pub(super) fn handle_stalled(&mut self) {
         self.store = StoreState::Stalled;
     }
 
-    /// A stalled store answers again.
     pub(super) fn handle_resumed(&mut self) {
         self.store = StoreState::Up;
     }
 
-    /// The sync is done.
     pub(super) fn handle_synced(&mut self) {
         self.sync = Sync::Idle;
     }
@@ -136,7 +131,6 @@ impl Saving {
         self.sync = Sync::Wanted;
     }
 
-    /// How often all sessions are renewed.
     pub(super) fn refresh_every(&self) -> Duration {
         self.refresh_every
     }
@@ -188,7 +182,6 @@ impl Saving {
         unsaved + unconfirmed + usize::from(syncing)
     }
 
-    /// What to ask of the store next.
     pub(super) fn poll(&mut self, sessions: &mut Sessions) -> Option<StoreCommand> {
         if self.store == StoreState::Down {
             return None;

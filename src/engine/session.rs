@@ -89,7 +89,6 @@ pub(super) struct Claimed {
 }
 
 impl Sessions {
-    /// No sessions.
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             slab: Slab::new(),
@@ -142,7 +141,6 @@ impl Sessions {
         (key, earlier.and_then(|earlier| self.displace(earlier, key)))
     }
 
-    /// A session, if it is still there.
     pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
         self.slab
             .get(key.slot as usize)
@@ -182,7 +180,6 @@ impl Sessions {
         owner
     }
 
-    /// The store has granted a claim.
     pub(super) fn handle_claimed(
         &mut self,
         key: SessionKey,
@@ -200,7 +197,6 @@ impl Sessions {
         Some(granted)
     }
 
-    /// The store has confirmed a save.
     pub(super) fn handle_saved(&mut self, save: &Save) {
         if let Some(session) = get_mut(&mut self.slab, save.key) {
             self.unconfirmed.remove(save.key.slot);
@@ -251,7 +247,6 @@ impl Sessions {
         self.spilling.begin(self.unsaved.iter());
     }
 
-    /// Whether anything waits to be handed to the spill.
     pub(super) fn has_spill(&self) -> bool {
         self.spilling.is_due()
     }
@@ -272,7 +267,6 @@ impl Sessions {
         batch
     }
 
-    /// The spill has answered.
     pub(super) fn handle_spilled(&mut self, save: &Save, kept: bool) {
         let Some(session) = get_mut(&mut self.slab, save.key) else {
             return;
@@ -432,17 +426,14 @@ impl Sessions {
 }
 
 impl Session {
-    /// Its id.
     pub(super) fn id(&self) -> &SessionId {
         &self.id
     }
 
-    /// Messages processed so far.
     pub(super) fn processed(&self) -> u64 {
         self.ledger.processed()
     }
 
-    /// The count that the store has confirmed.
     pub(super) fn saved(&self) -> u64 {
         self.ledger.saved()
     }
@@ -463,7 +454,6 @@ impl Session {
         }
     }
 
-    /// The connection that it belongs to.
     pub(super) fn owner(&self) -> Option<ConnId> {
         self.owner
     }

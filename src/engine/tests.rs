@@ -1,5 +1,5 @@
-//! The engine against a store and clients that are a few lines each: who is answered what, when,
-//! and in which order. Time is a number.
+//! The engine against a store and clients of a few lines each: what is answered, when, and in which
+//! order. Time is a number.
 
 use super::*;
 use crate::clock;

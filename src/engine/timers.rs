@@ -51,12 +51,10 @@ impl Timers {
         self.deadlines[timer as usize].get_or_insert(deadline);
     }
 
-    /// Never fires `timer`.
     pub(super) fn stop(&mut self, timer: Timer) {
         self.deadlines[timer as usize] = None;
     }
 
-    /// Takes `timer` if it is due.
     pub(super) fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
         let deadline = &mut self.deadlines[timer as usize];
         let due = deadline.is_some_and(|deadline| deadline <= now);
@@ -66,7 +64,6 @@ impl Timers {
         due
     }
 
-    /// The earliest deadline.
     pub(super) fn next(&self) -> Option<Instant> {
         self.deadlines.iter().flatten().min().copied()
     }

@@ -1,5 +1,5 @@
-//! What the store's answers, and their want, mean for clients: who is held back and for how long,
-//! who lost a session to whom, and what is asked again.
+//! What the store's answers mean for clients: replies that wait, takeovers, refusals, and what is
+//! asked again.
 //! Method: the engine's rig, with a store that answers when it is told to.
 
 use std::time::Duration;

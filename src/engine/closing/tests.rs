@@ -1,5 +1,5 @@
-//! A shutdown in detail: who is told what and when, what it waits for, what it asks of the store,
-//! and what the report makes of it.
+//! A shutdown in detail: what clients are sent and when, what it waits for, what the store is asked,
+//! and what the report says.
 //! Method: the engine's rig, with a store that answers when it is told to.
 
 use super::*;

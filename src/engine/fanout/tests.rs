@@ -1,4 +1,4 @@
-//! What is said to everybody: to whom, in which order, and what a shutdown leaves of it.
+//! Messages to every client: their order, their limits, and what a shutdown does with them.
 
 use std::time::Duration;
 
