@@ -49,34 +49,12 @@ fn states(now: Instant) -> [State; 8] {
     ]
 }
 
-fn name(state: State) -> &'static str {
-    match state {
-        State::Serving => "Serving",
-        State::Delaying { .. } => "Delaying",
-        State::Notifying { .. } => "Notifying",
-        State::Draining { .. } => "Draining",
-        State::Persisting { .. } => "Persisting",
-        State::Closing { .. } => "Closing",
-        State::Sweeping { .. } => "Sweeping",
-        State::Stopped => "Stopped",
-    }
-}
-
-/// How far along a phase is: it only ever grows.
-fn rank(state: State) -> usize {
-    let now = clock::now().instant;
-    states(now)
-        .iter()
-        .position(|other| name(*other) == name(state))
-        .unwrap()
-}
-
-fn steps() -> Vec<(&'static str, Event, bool, &'static str, &'static [Action])> {
+fn steps() -> Vec<(Phase, Event, bool, Phase, &'static [Action])> {
     let now = clock::now().instant;
     let mut steps = Vec::new();
     for state in states(now) {
         for event in EVENTS {
-            let delays: &[u64] = if (name(state), event) == ("Serving", Event::Begin) {
+            let delays: &[u64] = if (state, event) == (State::Serving, Event::Begin) {
                 &[0, 1]
             } else {
                 &[0]
@@ -84,8 +62,8 @@ fn steps() -> Vec<(&'static str, Event, bool, &'static str, &'static [Action])> 
             for delay in delays {
                 let mut shutdown = machine(state, Duration::from_secs(*delay), now);
                 let actions = shutdown.step(event, now);
-                let next = name(shutdown.state);
-                steps.push((name(state), event, *delay > 0, next, actions));
+                let next = shutdown.state.phase();
+                steps.push((state.phase(), event, *delay > 0, next, actions));
             }
         }
     }
@@ -120,15 +98,12 @@ fn the_whole_table_is_the_committed_one() {
         if state == next && actions.is_empty() {
             continue;
         }
-        let condition = match (state, event) {
-            ("Serving", Event::Begin) if delayed => " (with a delay)",
-            _ => "",
-        };
+        let condition = if delayed { " (with a delay)" } else { "" };
         let actions: Vec<_> = actions.iter().map(|action| format!("{action:?}")).collect();
         let actions = actions.join(", ");
         writeln!(
             table,
-            "| {state} | {event:?}{condition} | {next} | {actions} |"
+            "| {state:?} | {event:?}{condition} | {next:?} | {actions} |"
         )
         .unwrap();
     }
@@ -138,7 +113,7 @@ fn the_whole_table_is_the_committed_one() {
 #[test]
 fn the_graph_is_the_committed_one() {
     let mut graph = String::from("digraph shutdown {\n");
-    let mut edges: Vec<(&str, &str, Vec<String>)> = Vec::new();
+    let mut edges: Vec<(Phase, Phase, Vec<String>)> = Vec::new();
     for (state, event, _, next, _) in steps() {
         if state == next {
             continue;
@@ -153,7 +128,12 @@ fn the_graph_is_the_committed_one() {
         }
     }
     for (from, to, labels) in edges {
-        writeln!(graph, "  {from} -> {to} [label=\"{}\"];", labels.join(", ")).unwrap();
+        writeln!(
+            graph,
+            "  {from:?} -> {to:?} [label=\"{}\"];",
+            labels.join(", ")
+        )
+        .unwrap();
     }
     graph.push_str("}\n");
     check_snapshot("shutdown-graph.dot", &graph);
@@ -166,7 +146,10 @@ fn no_event_leads_back() {
         for event in EVENTS {
             let mut shutdown = machine(state, Duration::ZERO, now);
             shutdown.step(event, now);
-            assert!(rank(shutdown.state) >= rank(state), "{state:?} {event:?}");
+            assert!(
+                shutdown.state.phase() >= state.phase(),
+                "{state:?} {event:?}"
+            );
         }
     }
 }
@@ -434,8 +417,8 @@ fn live(seed: u64) -> Vec<Action> {
     let mut heard_at = None;
     let mut actions = Vec::new();
     for step in 0..10_000 {
-        let before = rank(shutdown.state());
-        if rng.random_bool(0.1) || step > 200 && before == 0 {
+        let before = shutdown.state().phase();
+        if rng.random_bool(0.1) || step > 200 && before == Phase::Serving {
             actions.extend_from_slice(shutdown.handle_request(asked(now), now));
         }
         if rng.random_bool(0.3) {
@@ -447,7 +430,7 @@ fn live(seed: u64) -> Vec<Action> {
             actions.extend_from_slice(shutdown.handle_census(&census, now));
             shutdown.state() != state
         } {}
-        assert!(rank(shutdown.state()) >= before, "seed {seed}: went back");
+        assert!(shutdown.state().phase() >= before, "seed {seed}: went back");
         if shutdown.state() == State::Stopped {
             return actions;
         }
