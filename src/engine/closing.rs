@@ -71,7 +71,7 @@ impl Engine {
     pub(super) fn shutdown_requested(&mut self, request: Request, now: Now) {
         self.closing.outcome.trigger.get_or_insert(request.trigger);
         let actions = self.shutdown.handle_request(request, now.instant);
-        self.refuse_broadcasts();
+        self.fanout.refuse_operators(&mut self.outputs);
         self.apply(actions, now);
     }
 

@@ -75,17 +75,14 @@ impl Fanout {
         self.broadcasts.len() < self.broadcasts_max
     }
 
-    fn push(&mut self, broadcast: Broadcast) {
-        self.broadcasts.push_back(broadcast);
-    }
-
-    /// Takes out the broadcasts of operators that have not begun.
-    fn remove_operators(&mut self) -> VecDeque<Broadcast> {
+    /// A shutdown has begun: operators' broadcasts that wait are refused. Those that were promised
+    /// still go out.
+    pub(super) fn refuse_operators(&mut self, outputs: &mut VecDeque<Output>) {
         let is_operator = |broadcast: &Broadcast| matches!(broadcast.origin, Origin::Operator(_));
         let all = std::mem::take(&mut self.broadcasts).into_iter();
-        let (removed, kept) = all.partition(is_operator);
+        let (refused, kept): (VecDeque<_>, _) = all.partition(is_operator);
         self.broadcasts = kept;
-        removed
+        outputs.extend(refused.iter().map(refusal));
     }
 
     /// Whether broadcasts are under way, or wait.
@@ -101,22 +98,24 @@ impl Fanout {
         notice.map(|pass| pass.cursor)
     }
 
-    /// Begins what comes next, if nothing is under way. Returns a broadcast that begins.
-    fn begin_next(&mut self) -> Option<&Broadcast> {
-        if self.pass.is_some() {
-            return None;
-        }
-        if self.interrupted.is_some() {
+    /// Begins what comes next, if nothing is under way. Returns whether something is.
+    fn begin_next(&mut self, outputs: &mut VecDeque<Output>) -> bool {
+        if self.pass.is_none() {
             self.pass = self.interrupted.take();
-        } else if std::mem::take(&mut self.heartbeat_due) {
-            self.pass = Some(Pass::new(ToAll::Heartbeat));
-        } else if let Some(broadcast) = self.broadcasts.pop_front() {
-            let pass = self.pass.insert(Pass::new(ToAll::Broadcast(broadcast)));
-            if let ToAll::Broadcast(broadcast) = &pass.message {
-                return Some(broadcast);
-            }
         }
-        None
+        if self.pass.is_none() && std::mem::take(&mut self.heartbeat_due) {
+            self.pass = Some(Pass::new(ToAll::Heartbeat));
+        }
+        if self.pass.is_none()
+            && let Some(broadcast) = self.broadcasts.pop_front()
+        {
+            let (text, origin) = (Arc::clone(&broadcast.text), broadcast.origin);
+            if origin != Origin::Node {
+                outputs.push_back(Output::Publish { text, origin });
+            }
+            self.pass = Some(Pass::new(ToAll::Broadcast(broadcast)));
+        }
+        self.pass.is_some()
     }
 
     /// The next slots, at most `max`, and what goes to the clients there.
@@ -160,6 +159,11 @@ impl Fanout {
     }
 }
 
+fn refusal(broadcast: &Broadcast) -> Output {
+    let (origin, queued) = (broadcast.origin, None);
+    Output::BroadcastDone { origin, queued }
+}
+
 impl Pass {
     fn new(message: ToAll) -> Self {
         Self {
@@ -189,15 +193,7 @@ impl Engine {
 
     /// Begins the next message to every client, if none is under way.
     pub(super) fn begin_pass(&mut self, now: Now) {
-        if let Some(Broadcast { text, origin }) = self.fanout.begin_next()
-            && *origin != Origin::Node
-        {
-            self.outputs.push_back(Output::Publish {
-                text: Arc::clone(text),
-                origin: *origin,
-            });
-        }
-        if self.fanout.pass.is_some() {
+        if self.fanout.begin_next(&mut self.outputs) {
             self.timers.set(Timer::Continue, now.instant);
         }
     }
@@ -214,26 +210,12 @@ impl Engine {
             Origin::Operator(_) => !self.is_shutting_down() && self.fanout.has_room(),
             Origin::Handle | Origin::Node => true,
         };
-        if !takes {
-            return self.refuse_broadcast(&broadcast);
+        if takes {
+            self.fanout.broadcasts.push_back(broadcast);
+            self.begin_pass(now);
+        } else {
+            self.outputs.push_back(refusal(&broadcast));
         }
-        self.fanout.push(broadcast);
-        self.begin_pass(now);
-    }
-
-    /// A shutdown has begun: operators' broadcasts that wait are refused. Those that were promised
-    /// still go out.
-    pub(super) fn refuse_broadcasts(&mut self) {
-        for broadcast in self.fanout.remove_operators() {
-            self.refuse_broadcast(&broadcast);
-        }
-    }
-
-    fn refuse_broadcast(&mut self, broadcast: &Broadcast) {
-        self.outputs.push_back(Output::BroadcastDone {
-            origin: broadcast.origin,
-            queued: None,
-        });
     }
 
     /// Queues the message for the client at a slot. Returns whether there was one to queue it for.
