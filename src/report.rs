@@ -2,56 +2,13 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde_json::Value;
 
-use crate::engine::shutdown::{Outcome, Timeline};
-
-#[derive(Serialize)]
-struct Report<'a> {
-    signal: Option<String>,
-    connections: usize,
-    notified: usize,
-    drained: usize,
-    saved: usize,
-    spilled: usize,
-    byes: usize,
-    late: u64,
-    closed_1001: usize,
-    cut: usize,
-    repeats: u32,
-    spill_rows_waiting: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    synced: Option<bool>,
-    store_lost: bool,
-    phases_ms: Phases,
-    total_ms: u64,
-    unsaved: &'a [Unsaved<'a>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unsaved_more: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unsaved_file: Option<&'a str>,
-}
+use crate::engine::shutdown::Outcome;
 
 /// The longest report, with its line break. A pipe takes so much whole or not at all (`PIPE_BUF` on
 /// Linux), however slowly it is read, and no supervisor's log cuts it.
 const LINE_BYTES_MAX: usize = 4_096;
-
-/// Milliseconds in each phase; 0 for one that was skipped.
-#[derive(Serialize)]
-struct Phases {
-    delaying: u64,
-    notifying: u64,
-    draining: u64,
-    persisting: u64,
-    closing: u64,
-    sweeping: u64,
-}
-
-#[derive(Serialize)]
-struct Unsaved<'a> {
-    session: &'a str,
-    count: u64,
-}
 
 impl Outcome {
     /// 0: every session is safe. 1: some are not, and the report names them; or the disk has
@@ -63,88 +20,86 @@ impl Outcome {
     /// One JSON object of less than 4,096 bytes, without a line break. docs/shutdown.md explains
     /// each field. Of the sessions that are not safe it names as many as there is room for.
     pub fn report_json(&self) -> String {
-        let unsaved = self.unsaved();
-        self.json(&unsaved[..self.unsaved_shown(&unsaved)])
+        self.json(&self.unsaved_shown())
     }
 
     /// How many sessions that are not safe the report does not name, for lack of room.
     pub fn unsaved_beyond_report(&self) -> usize {
-        let unsaved = self.unsaved();
-        unsaved.len() - self.unsaved_shown(&unsaved)
+        self.unsaved.len() - self.unsaved_shown().len()
     }
 
-    fn unsaved(&self) -> Vec<Unsaved<'_>> {
-        let unsaved = self.unsaved.iter();
-        unsaved
-            .map(|(session, count)| Unsaved {
-                session,
-                count: *count,
-            })
-            .collect()
-    }
-
-    /// How many of them there is room for.
-    fn unsaved_shown(&self, unsaved: &[Unsaved<'_>]) -> usize {
+    /// The sessions that there is room for, as JSON.
+    fn unsaved_shown(&self) -> Vec<String> {
         let mut left = (LINE_BYTES_MAX - 1).saturating_sub(self.json(&[]).len());
-        let mut shown = 0;
-        for entry in unsaved {
-            let len = serde_json::to_string(entry).map_or(0, |json| json.len() + ",".len());
-            if len > left {
+        let mut shown = Vec::new();
+        for (session, count) in &self.unsaved {
+            let entry = object(&[("session", json(session.as_str())), ("count", json(*count))]);
+            let Some(rest) = left.checked_sub(entry.len() + ",".len()) else {
                 break;
-            }
-            left -= len;
-            shown += 1;
+            };
+            left = rest;
+            shown.push(entry);
         }
         shown
     }
 
-    fn json(&self, unsaved: &[Unsaved<'_>]) -> String {
+    fn json(&self, unsaved: &[String]) -> String {
+        let end = self.timeline.stopped.or(self.timeline.began);
+        let lasted = end.map(|end| self.timeline.lasted(end).map(|(_, lasted)| lasted));
+        let phases = PHASES.into_iter().zip(lasted.unwrap_or_default());
+        let phases = phases.map(|(name, lasted)| (name, json(lasted.as_millis() as u64)));
         let more = self.unsaved.len() - unsaved.len();
-        let report = Report {
-            signal: self.trigger.map(|trigger| trigger.to_string()),
-            connections: self.connections,
-            notified: self.notified,
-            drained: self.drained,
-            saved: self.saved,
-            spilled: self.spilled,
-            byes: self.byes,
-            late: self.late,
-            closed_1001: self.closed_1001,
-            cut: self.cut,
-            repeats: self.repeats,
-            spill_rows_waiting: self.spill_rows_waiting,
-            synced: self.synced,
-            store_lost: self.store_lost,
-            phases_ms: Phases::of(&self.timeline),
-            total_ms: between(self.timeline.began, self.timeline.stopped),
-            unsaved,
-            unsaved_more: (more > 0).then_some(more),
-            unsaved_file: self.unsaved_file.as_deref(),
-        };
-        // Numbers, and strings that need no more than an escape: there is nothing that can fail.
-        serde_json::to_string(&report).unwrap_or_default()
+        let mut fields = vec![
+            ("signal", json(self.trigger.map(|by| by.to_string()))),
+            ("connections", json(self.connections)),
+            ("notified", json(self.notified)),
+            ("drained", json(self.drained)),
+            ("saved", json(self.saved)),
+            ("spilled", json(self.spilled)),
+            ("byes", json(self.byes)),
+            ("late", json(self.late)),
+            ("closed_1001", json(self.closed_1001)),
+            ("cut", json(self.cut)),
+            ("repeats", json(self.repeats)),
+            ("spill_rows_waiting", json(self.spill_rows_waiting)),
+        ];
+        fields.extend(self.synced.map(|synced| ("synced", json(synced))));
+        fields.extend([
+            ("store_lost", json(self.store_lost)),
+            ("phases_ms", object(&phases.collect::<Vec<_>>())),
+            (
+                "total_ms",
+                json(between(self.timeline.began, self.timeline.stopped)),
+            ),
+            ("unsaved", format!("[{}]", unsaved.join(","))),
+        ]);
+        fields.extend((more > 0).then(|| ("unsaved_more", json(more))));
+        let file = self.unsaved_file.as_deref();
+        fields.extend(file.map(|file| ("unsaved_file", json(file))));
+        object(&fields)
     }
 }
 
-impl Phases {
-    fn of(timeline: &Timeline) -> Self {
-        let end = timeline.stopped.or(timeline.began);
-        let lasted = end.map(|end| {
-            timeline
-                .lasted(end)
-                .map(|(_, lasted)| lasted.as_millis() as u64)
-        });
-        let [delaying, notifying, draining, persisting, closing, sweeping] =
-            lasted.unwrap_or_default();
-        Self {
-            delaying,
-            notifying,
-            draining,
-            persisting,
-            closing,
-            sweeping,
-        }
-    }
+/// The names of the phases, as `Timeline::lasted` has them in order.
+const PHASES: [&str; 6] = [
+    "delaying",
+    "notifying",
+    "draining",
+    "persisting",
+    "closing",
+    "sweeping",
+];
+
+fn json(value: impl Into<Value>) -> String {
+    value.into().to_string()
+}
+
+/// An object of values that are JSON, in this order.
+fn object(fields: &[(&str, String)]) -> String {
+    let fields = fields
+        .iter()
+        .map(|(name, json)| format!("\"{name}\":{json}"));
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
 }
 
 fn between(from: Option<Instant>, to: Option<Instant>) -> u64 {
@@ -160,7 +115,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::engine::shutdown::Trigger;
+    use crate::engine::shutdown::{Timeline, Trigger};
 
     #[test]
     fn a_report_is_one_line_with_every_field() {
