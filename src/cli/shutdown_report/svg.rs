@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn nothing_of_the_file_becomes_markup() {
         let line = LINE.replace("SIGTERM", "<script>&");
-        let report = super::super::parse(line.as_bytes()).expect("a report");
+        let report = super::super::parse(&line).expect("a report");
         let drawn = drawn(&report);
         assert!(drawn.contains("&lt;script>&amp;,"));
         assert!(!drawn.contains("<script"));
