@@ -107,5 +107,7 @@ pub use engine::app::{Application, Chat, Context, Echo};
 pub use engine::message::Message;
 pub use engine::shutdown::Outcome;
 pub use error::Error;
+/// Its types are in [`StoreParts`].
+pub use mio;
 pub use server::{Handle, Server};
 pub use store::{SessionStore, StoreParts};

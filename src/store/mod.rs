@@ -131,7 +131,8 @@ use memory::MemoryStore;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {}
 
-/// A place that keeps sessions. No method blocks, and none panics on what the store answers.
+/// A place that keeps sessions; the [module](self) says what it promises. No method may block, and
+/// none may panic on what a disk or a server answers.
 pub trait SessionStore: Send {
     /// What it is, for people: without secrets, for the start-up line and the log.
     fn describe(&self) -> String;
@@ -194,11 +195,11 @@ pub trait Spill {
 pub struct StoreParts<'a> {
     /// The server's settings, [`session_ttl`](Config::session_ttl) among them.
     pub config: &'a Config,
-    /// Where to register a descriptor.
+    /// Where to register a descriptor, for [`SessionStore::handle_ready`].
     pub registry: &'a Registry,
     /// The token to register it with.
     pub token: Token,
-    /// Wakes the loop from another thread.
+    /// Wakes the loop from another thread, upon which `handle_ready` is called, too.
     pub waker: &'a Arc<Waker>,
     /// Random, to spread attempts to reconnect over the fleet.
     pub seed: u64,

@@ -10,8 +10,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use mio::Waker;
 use sundown::engine::io::{Now, SessionId, StoreCommand, StoreEvent};
+use sundown::mio::Waker;
 use sundown::store::expiry::Expiry;
 use sundown::store::record::Record;
 use sundown::{Error, SessionStore};
