@@ -120,35 +120,11 @@ const MASKED: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {
-    use super::super::validator::Validator;
     use super::*;
+    use crate::net::masked::{frame, header};
+    use crate::net::validator::Validator;
 
     const LIMIT: usize = 70_000;
-    const MASK: [u8; 4] = [1, 2, 3, 4];
-
-    /// What begins a frame that announces so many bytes, in the form that the second byte says.
-    fn header(first: u8, second: u8, length: u64) -> Vec<u8> {
-        let mut bytes = vec![first, second];
-        match second & 0x7f {
-            126 => bytes.extend((length as u16).to_be_bytes()),
-            127 => bytes.extend(length.to_be_bytes()),
-            _ => {}
-        }
-        bytes.extend(MASK);
-        bytes
-    }
-
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let second = match payload.len() {
-            short @ ..126 => short as u8,
-            126..65_536 => 126,
-            _ => 127,
-        };
-        let mut bytes = header(first, 0x80 | second, payload.len() as u64);
-        let mask = MASK.iter().cycle();
-        bytes.extend(payload.iter().zip(mask).map(|(byte, mask)| byte ^ mask));
-        bytes
-    }
 
     #[track_caller]
     fn is_left(bytes: &[u8]) {

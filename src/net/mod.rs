@@ -11,6 +11,8 @@ pub mod handshake;
 pub mod http;
 pub(crate) mod intake;
 pub(crate) mod listener;
+#[cfg(test)]
+mod masked;
 mod pool;
 pub(crate) mod read_queues;
 mod silence;

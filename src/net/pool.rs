@@ -104,26 +104,13 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::websocket::{Payload, Received, encode_message};
     use super::*;
     use crate::engine::io::CloseReason;
+    use crate::engine::message::Message;
+    use crate::net::masked::frame;
+    use crate::net::websocket::{Received, encode_message};
 
     const LIMIT: usize = 100;
-
-    /// A masked client frame; `first` is FIN, RSV and opcode.
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let length = payload.len();
-        let mut bytes = match u8::try_from(length) {
-            Ok(short @ ..126) => vec![first, 0x80 | short],
-            Ok(_) | Err(_) if length < 1 << 16 => {
-                vec![first, 0xfe, (length >> 8) as u8, length as u8]
-            }
-            Ok(_) | Err(_) => [&[first, 0xff], &(length as u64).to_be_bytes()[..]].concat(),
-        };
-        bytes.extend([0; 4]);
-        bytes.extend(payload);
-        bytes
-    }
 
     /// A peer, as its connection sees it: an echo, with a codec while something is under way.
     #[derive(Default)]
@@ -142,9 +129,9 @@ mod tests {
                     Received::Control => {}
                     Received::Message(payload) => {
                         encode_message(b"echo", false, &mut self.sent);
-                        let bytes = match &payload {
-                            Payload::Text(text) => text.as_bytes(),
-                            Payload::Binary(bytes) => bytes,
+                        let bytes = match payload.as_message() {
+                            Message::Text(text) => text.as_bytes(),
+                            Message::Binary(bytes) => bytes,
                         };
                         encode_message(bytes, false, &mut self.sent);
                     }

@@ -349,18 +349,9 @@ pub(super) fn long_length(bytes: &[u8]) -> Result<u64, CloseReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::masked::{MASK, frame};
 
     const LIMIT: usize = 1_000;
-    const MASK: [u8; 4] = [1, 2, 3, 4];
-
-    /// A masked client frame; `first` is FIN, RSV and opcode.
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![first, 0x80 | payload.len() as u8];
-        bytes.extend(MASK);
-        let mask = MASK.iter().cycle();
-        bytes.extend(payload.iter().zip(mask).map(|(byte, mask)| byte ^ mask));
-        bytes
-    }
 
     /// All that may be passed on of these bytes.
     fn check_all(validator: &mut Validator, bytes: &[u8]) -> usize {
@@ -441,12 +432,7 @@ mod tests {
     fn a_mask_is_taken_off_and_put_on() {
         for len in 0..40 {
             let payload: Vec<u8> = (0..len).collect();
-            let mask = MASK.iter().cycle();
-            let masked: Vec<u8> = payload
-                .iter()
-                .zip(mask)
-                .map(|(byte, mask)| byte ^ mask)
-                .collect();
+            let masked = frame(0x82, &payload).split_off(6);
             let mut bytes = masked.clone();
             unmask(&mut bytes, MASK);
             assert_eq!(bytes, payload);

@@ -298,20 +298,7 @@ impl Write for Memory<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A masked client frame; `first` is FIN, RSV and opcode.
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mask = [1, 2, 3, 4];
-        let mut bytes = vec![first, 0x80 | payload.len() as u8];
-        bytes.extend(mask);
-        bytes.extend(
-            payload
-                .iter()
-                .zip(mask.iter().cycle())
-                .map(|(byte, mask)| byte ^ mask),
-        );
-        bytes
-    }
+    use crate::net::masked::frame;
 
     /// Everything that comes of reading `pieces` one after the other, and what was sent.
     fn receive(pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
