@@ -402,7 +402,7 @@ mod tests {
         // mio's sockets hold 12 bytes more in a debug build.
         let debug_bytes = size_of::<TcpStream>() - size_of::<i32>();
         let bytes = size_of::<Option<Connection>>() - debug_bytes;
-        assert!(bytes <= 112, "{bytes} bytes for each, be it ever so silent");
+        assert!(bytes <= 112, "{bytes} bytes for each, even at rest");
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(crate) struct Connections {
     deadlines: Deadlines,
     /// What connections at rest do without.
     pool: Pool,
-    /// The time in answers.
+    /// The `Date` of HTTP answers.
     date: Date,
     /// What has been carried so far.
     counters: Counters,
@@ -267,7 +267,7 @@ impl Connections {
         }
     }
 
-    /// A WebSocket peer has to close in time: from the first on that it is told.
+    /// A WebSocket peer has to close within `close_timeout`. A later call changes nothing.
     fn bound_closing(&mut self, conn: ConnId, now: Instant) {
         if let Some(connection) = self.get_mut(conn)
             && connection.bound_close()

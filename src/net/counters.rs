@@ -92,7 +92,7 @@ impl Counters {
         self.count(code, "by peer");
     }
 
-    /// The connection is gone, and nobody has sent a Close.
+    /// The connection is gone, and neither side has sent a Close.
     pub(super) fn lost(&mut self) {
         self.count(ABNORMAL, "lost");
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-/// The clock of answers.
+/// The `Date` of answers.
 #[derive(Debug, Default)]
 pub(super) struct Date {
     /// Seconds since the Unix epoch.

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 pub(super) enum Kind {
     /// A client is to complete its request head.
     Handshake,
-    /// An operator is.
+    /// The same of an operator.
     AdminHandshake,
-    /// It is over, and the rest of its output is to be taken.
+    /// It is over, and the peer is to read the rest of its output.
     Sending,
     /// The same of an operator.
     AdminSending,
@@ -26,12 +26,12 @@ pub(super) enum Kind {
     Parted,
     /// The closing handshake is to be completed.
     Closing,
-    /// It is looked at again, whether it has been heard.
+    /// The next check whether it has been silent.
     Idle,
 }
 
 impl Kind {
-    /// In the order in which they are looked at.
+    /// In the order in which due ones are handled.
     pub(super) const ALL: [Self; 9] = [
         Self::Handshake,
         Self::AdminHandshake,
@@ -124,7 +124,7 @@ impl Deadlines {
         Some(self.since? + Duration::from_nanos(at))
     }
 
-    /// Takes out the earliest of a kind, if it is due; answers whose it was.
+    /// Takes out the earliest of a kind, if it is due, and returns whose it was.
     pub(super) fn pop_due(&mut self, kind: Kind, now: Instant) -> Option<u32> {
         let node = self.first_node(kind)?;
         if self.since? + Duration::from_nanos(self.nodes[node as usize].at) > now {
@@ -134,7 +134,7 @@ impl Deadlines {
         Some(slot_of(node))
     }
 
-    /// Whose is the earliest of a kind.
+    /// The connection with the earliest deadline of a kind.
     pub(super) fn first(&self, kind: Kind) -> Option<u32> {
         self.first_node(kind).map(slot_of)
     }

@@ -51,7 +51,7 @@ impl Incoming {
         self.bytes.is_empty() && self.awaited.is_none()
     }
 
-    /// Takes in what has come; `None` while the head is not complete. Answers the head, and what
+    /// Takes in what has come; `None` while the head is not complete. Returns the head, and what
     /// came behind it. Whatever the verdict is, it is the last.
     pub fn receive(
         &mut self,
@@ -67,7 +67,7 @@ impl Incoming {
         Ok(parsed.map(|(head, len)| (head, self.bytes.split_off(len))))
     }
 
-    /// The same where what comes behind a head is its body: answers both when both are complete.
+    /// The same where what comes behind a head is its body: returns both when both are complete.
     /// What comes behind the body is dropped.
     pub fn receive_with_body(
         &mut self,
@@ -94,14 +94,14 @@ impl Incoming {
         Ok(Some((awaited.head, body)))
     }
 
-    /// Whether the client waits for a 100: answers yes once.
+    /// Whether the client waits for a 100. Returns `true` once.
     pub fn take_expectation(&mut self) -> bool {
         let awaited = self.awaited.as_mut();
         awaited.is_some_and(|awaited| std::mem::take(&mut awaited.expects_continue))
     }
 }
 
-/// What a client that waits for it is told to go on with.
+/// The interim answer to a client that waits before it sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// RFC 9112, section 6: without either field there is no body. Chunks are not understood; and both
@@ -137,7 +137,7 @@ fn expects_continue(head: &Head) -> bool {
     expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Reads a request head from the front of `bytes`; `None` while it is not complete. Answers the
+/// Reads a request head from the front of `bytes`; `None` while it is not complete. Returns the
 /// head and its length. What lies beyond `len_max` is not looked at, so that the verdict is the
 /// same however the bytes were cut on their way.
 pub fn parse(bytes: &[u8], len_max: usize) -> Result<Option<(Head, usize)>, BadHead> {

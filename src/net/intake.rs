@@ -5,14 +5,14 @@
 //! that `validator` would let pass to its last byte, and all of which is there. Everything else it
 //! leaves as it is, to be judged and read by the codec.
 //!
-//! Pure. It knows nothing of what came before: whoever asks for a message sees to it that no frame
+//! Pure. It knows nothing of what came before: a message may be asked for only while no frame
 //! and no fragment is under way.
 
 use super::validator::{long_length, unmask};
 use crate::engine::io::CloseReason;
 use crate::engine::message::Message;
 
-/// The bytes of a read that nobody has used yet.
+/// The bytes of a read that are not used yet.
 #[derive(Debug)]
 pub(crate) struct Intake<'a> {
     rest: &'a mut [u8],

@@ -32,7 +32,7 @@ pub(crate) struct Listener {
     retry_at: Option<Instant>,
     /// The last attempt failed, and the log has been told.
     failing: bool,
-    /// Nobody finds the socket in the file system, and the log has been told.
+    /// The socket's file is gone or another's, and that has been logged.
     lost: bool,
 }
 
@@ -147,7 +147,7 @@ impl Listener {
         }
     }
 
-    /// Whether nobody could find the socket in the file system at the last look.
+    /// Whether the socket's file was gone or another's at the last look.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost
     }
@@ -212,7 +212,7 @@ impl Socket {
 
 /// Has the kernel drop every SYN for this listener or, where that is not allowed, refuse it.
 ///
-/// Recent kernels let nobody filter TCP without `CAP_NET_ADMIN`, which a server should not have.
+/// Recent kernels refuse a TCP filter without `CAP_NET_ADMIN`, which a server should not have.
 /// But since Linux 5.7 everybody may bind a socket to an interface, even to one that is none. Then
 /// no SYN finds this listener any more, while those who are half through, or in the queue, are in.
 #[cfg(target_os = "linux")]

@@ -10,7 +10,7 @@
 
 use super::websocket::WebSocket;
 
-/// Codecs and buffers that nobody needs at the moment; the last that came is the next that goes.
+/// Codecs and buffers that no connection has; the last that came is the next that goes.
 #[derive(Debug)]
 pub(super) struct Pool {
     message_bytes_max: usize,
@@ -77,7 +77,7 @@ impl Pool {
         self.codecs.push(codec);
     }
 
-    /// Sees to it that something can be appended to `buffer` without an allocation.
+    /// Gives `buffer` memory from the pool, if it has none.
     pub(super) fn lend_buffer(&mut self, buffer: &mut Vec<u8>) {
         if buffer.capacity() == 0
             && let Some(spare) = self.buffers.pop()
@@ -96,7 +96,7 @@ impl Pool {
         }
     }
 
-    /// Frees all, when nobody is there to need it.
+    /// Frees all, when no connection is left.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.message_bytes_max);
     }

@@ -1,6 +1,6 @@
 //! A listening socket in the file system, for a proxy on the same host.
 //!
-//! It owns its file: one that nobody listens on is replaced, and its own is removed when it ends.
+//! It owns its file: one without a listener is replaced, and its own is removed when it ends.
 //! It must never take the place of another that is in use, or of a file that is no socket.
 
 use std::fs::{self, File, Permissions};
@@ -20,12 +20,12 @@ pub(super) struct UnixSocket {
     path: PathBuf,
     /// Device and number of the file, to know it from another's at the same path.
     file: (u64, u64),
-    /// Nobody can connect any more.
+    /// No client can connect any more.
     shut: bool,
 }
 
 /// Who connects must be able to write: this user, and a group, which is the server's own or that of
-/// a directory with the set-group-ID bit. Nobody else, whatever the umask.
+/// a directory with the set-group-ID bit. No other user, whatever the umask.
 const MODE: u32 = 0o660;
 
 impl UnixSocket {
@@ -41,7 +41,7 @@ impl UnixSocket {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(path)?)?;
-        // From here on the file goes with it. Until it listens, nobody can connect.
+        // From here on the file goes with it. Until it listens, no client can connect.
         let bound = Self {
             file: number_of(path)?,
             listener: OwnedFd::from(socket).into(),
@@ -66,7 +66,7 @@ impl UnixSocket {
         }
     }
 
-    /// Refuses whoever connects from now on; who is in the queue can still be accepted.
+    /// Refuses new connections; those in the accept queue can still be accepted.
     pub(super) fn shut_queue(&mut self) -> io::Result<()> {
         // First, so that it is never there without a listener: a successor makes its own.
         self.remove();
@@ -74,7 +74,7 @@ impl UnixSocket {
         SockRef::from(&self.listener).shutdown(Shutdown::Read)
     }
 
-    /// Whether whoever connects to the path comes here. What cannot be looked at is taken for well.
+    /// Whether a client that connects to the path comes here. If that cannot be found out, it does.
     pub(super) fn is_at_its_path(&self) -> bool {
         use io::ErrorKind::{NotADirectory, NotFound};
         self.shut
@@ -115,7 +115,7 @@ fn number_of(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-/// Removes a socket on which nobody listens: a server that was killed leaves it behind.
+/// Removes a socket without a listener: a server that was killed leaves it behind.
 fn make_room(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => {}

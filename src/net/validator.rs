@@ -93,7 +93,7 @@ impl Validator {
     }
 
     /// Judges the next bytes, to the end of a final frame at most, behind which there is something
-    /// to tell, and answers how many of them may be passed on. If there are none, there is a
+    /// to tell, and returns how many of them may be passed on. If there are none, there is a
     /// violation, and what was passed on before does not complete the frame that commits it.
     pub(super) fn check(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
@@ -233,7 +233,7 @@ impl Validator {
         });
     }
 
-    /// Judges what `bytes` holds of the payload, and answers how much that is.
+    /// Judges what `bytes` holds of the payload, and returns how much that is.
     fn payload(&mut self, bytes: &[u8]) -> Result<usize, CloseReason> {
         let Part::Payload(frame) = &mut self.part else {
             return Ok(0);
@@ -264,7 +264,7 @@ impl Validator {
         }
     }
 
-    /// Goes on to the next header, if this was the payload's last byte, and answers whether it was
+    /// Goes on to the next header, if this was the payload's last byte, and returns whether it was
     /// that of a final frame: the last of a message, or a control frame.
     fn frame_end(&mut self) -> Result<bool, CloseReason> {
         let Part::Payload(Frame {
@@ -302,7 +302,7 @@ impl Kind {
     }
 }
 
-/// Moves what `bytes` has of a header behind the `len` bytes that are there, and answers how much
+/// Moves what `bytes` has of a header behind the `len` bytes that are there, and returns how much
 /// that was.
 fn take_header(header: &mut [u8; HEADER_BYTES_MAX], len: usize, bytes: &[u8]) -> usize {
     let room = &mut header[len..];

@@ -181,7 +181,7 @@ impl WebSocket {
     }
 }
 
-/// What answers a Close frame: the same again (section 5.5.1), unless its code may not be sent.
+/// The answer to a Close frame: the same payload again (section 5.5.1), unless its code may not be sent.
 fn answer_to(payload: &[u8]) -> Vec<u8> {
     match payload.first_chunk() {
         Some(code) if !may_be_sent(u16::from_be_bytes(*code)) => {

@@ -1,4 +1,5 @@
-//! Who has had its time: slow handshakes, peers that do not close, peers that have fallen silent.
+//! Deadlines that have passed: slow handshakes, peers that do not close, silent peers; and room for
+//! new connections when there is none.
 
 use std::time::Instant;
 
@@ -11,12 +12,12 @@ use crate::net::silence::Verdict;
 use crate::net::websocket;
 
 /// So many places are made in a turn. To close a socket takes the kernel as long as ten messages, and
-/// whoever has sent one waits meanwhile; and of the 128 that have room for a handshake, each keeps
+/// the peer that has sent one waits meanwhile; and of the 128 that have room for a handshake, each keeps
 /// its place for 32 turns at least.
 const PLACES_MADE_MAX: usize = 4;
 
 impl Connections {
-    /// Cuts who has had its time; answers the WebSocket connections among them.
+    /// Handles the deadlines that have passed. Returns the WebSocket connections that are over by that.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {
         let mut lost = Vec::new();
         for kind in Kind::ALL {
@@ -32,9 +33,9 @@ impl Connections {
         self.deadlines.next()
     }
 
-    /// Makes room for those who wait to be accepted there: the sockets that have lingered longest
-    /// are closed. If there is none, the oldest handshakes are answered 503, and linger from then
-    /// on. In the next turns there is room.
+    /// Makes room for connections that wait to be accepted there: the sockets that have lingered
+    /// longest are closed. If none lingers, the oldest handshakes are answered 503, and linger from
+    /// then on. There is room in the next turns.
     pub(crate) fn make_room(&mut self, entrance: Entrance, now: Instant) {
         let lingering: &[Kind] = match entrance {
             // Nothing is lost by closing those that have all of their output.
@@ -67,7 +68,7 @@ impl Connections {
         self.kill(slot);
     }
 
-    /// Answers the connection if it is a WebSocket connection that is over by that.
+    /// Returns the connection if it is a WebSocket connection that is over by that.
     fn expire(&mut self, slot: u32, kind: Kind, now: Instant) -> Option<ConnId> {
         let conn = self.id_at(slot)?;
         match kind {

@@ -27,7 +27,7 @@ pub(crate) enum Event<'a> {
     Message(Message<'a>),
     /// A data message that was put together from what was read in pieces.
     Assembled(Payload),
-    /// A control frame, which has been dealt with.
+    /// A control frame, which has been answered if it had to be.
     Control,
     /// The peer has closed its side: by a Close frame, or by a bare FIN.
     PeerClosed { by_frame: bool },
@@ -48,7 +48,7 @@ impl Connections {
         Some(connection.id_at(slot))
     }
 
-    /// Fills `buffer` from a connection: what it holds back from before, or one read. Answers how
+    /// Fills `buffer` from a connection: what it holds back from before, or one read. Returns how
     /// many bytes there are to give to `next_event`, and what the read itself has told.
     pub(crate) fn fill(
         &mut self,
@@ -280,7 +280,7 @@ impl Connections {
         }
     }
 
-    /// The peer has had its say. What is still owed to it, it must take within `close_timeout`.
+    /// The peer has closed its side. It must read what is still queued for it within `close_timeout`.
     fn deafen(&mut self, conn: ConnId, now: Instant) {
         if let Some(connection) = self.get_mut(conn)
             && connection.deafen()

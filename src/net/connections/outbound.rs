@@ -22,8 +22,8 @@ impl Connections {
         }
     }
 
-    /// The request is whole, and its answer takes a while: nothing more is read until then, and the
-    /// time for the request does not run on.
+    /// The request is whole, and its answer takes a while: until then nothing more is read, and no
+    /// deadline runs.
     pub(crate) fn await_answer(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
             connection.set_paused(true);
@@ -133,7 +133,7 @@ impl Connections {
         self.linger(conn, now);
     }
 
-    /// Sends away everyone who has not got as far as a WebSocket.
+    /// Answers all requests that are not whole yet.
     pub(crate) fn dismiss_strangers(&mut self, answer: &Answer, now: Instant) {
         for conn in self.all() {
             if let Some(connection) = self.get_mut(conn)
@@ -152,7 +152,7 @@ impl Connections {
             };
             self.counters.sent_bytes += connection.socket.flush() as u64;
             if connection.socket.unsent() > 0 {
-                // Nobody waits for those who are no clients any more.
+                // A shutdown waits for clients only.
                 if connection.is_websocket() {
                     self.unsent.insert(slot);
                 }
@@ -163,7 +163,7 @@ impl Connections {
             if let Some(kind) = connection.half_close() {
                 self.deadlines.set(slot, kind, now);
             }
-            // A broken pipe is told by reading.
+            // The next read tells of a broken pipe.
             if connection.socket.is_readable() {
                 self.queues.enlist(slot, connection);
             }

@@ -57,7 +57,7 @@ impl Server {
         }
     }
 
-    /// Waits for input and serves it; answers how each message came.
+    /// Waits for input and serves it; returns how each message came.
     fn serve(&mut self) -> Vec<&'static str> {
         self.wait_ready(1);
         let (mut ways, mut buffer) = (Vec::new(), [0; 100]);
