@@ -259,7 +259,7 @@ impl Connection {
     }
 
     /// Gives its codec back, if it has one and nothing is under way.
-    pub(super) fn rest(&mut self, pool: &mut Pool) {
+    pub(super) fn return_codec(&mut self, pool: &mut Pool) {
         if let Phase::Open(codec) = &mut self.phase
             && let Some(codec) = codec.take_if(|codec| codec.is_at_rest())
         {
@@ -346,7 +346,7 @@ impl Connection {
         *half_closed = true;
         self.socket.half_close();
         Some(match (was_client, self.entrance) {
-            (true, _) => Kind::Parted,
+            (true, _) => Kind::HalfClosed,
             (false, Entrance::Public) => Kind::Answered,
             (false, Entrance::Admin) => Kind::AdminAnswered,
         })

@@ -79,7 +79,7 @@ impl Connections {
             sockets: Default::default(),
             deadlines: Deadlines::new(|kind| match kind {
                 Kind::Handshake | Kind::AdminHandshake => limits.handshake_timeout,
-                Kind::Sending | Kind::AdminSending | Kind::Parted => limits.linger_timeout,
+                Kind::Sending | Kind::AdminSending | Kind::HalfClosed => limits.linger_timeout,
                 Kind::Answered | Kind::AdminAnswered => limits.answered_timeout,
                 Kind::Closing => limits.close_timeout,
                 Kind::Idle => limits.idle_timeout / u32::from(IDLE_CHECKS),

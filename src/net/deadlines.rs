@@ -23,7 +23,7 @@ pub(super) enum Kind {
     /// The same of an operator.
     AdminAnswered,
     /// Our side of a WebSocket connection is closed, and the peer is to close its own.
-    Parted,
+    HalfClosed,
     /// The closing handshake is to be completed.
     Closing,
     /// The next check whether it has been silent.
@@ -39,7 +39,7 @@ impl Kind {
         Self::AdminSending,
         Self::Answered,
         Self::AdminAnswered,
-        Self::Parted,
+        Self::HalfClosed,
         Self::Closing,
         Self::Idle,
     ];

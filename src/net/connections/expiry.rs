@@ -39,7 +39,7 @@ impl Connections {
     pub(crate) fn make_room(&mut self, entrance: Entrance, now: Instant) {
         let lingering: &[Kind] = match entrance {
             // Nothing is lost by closing those that have all of their output.
-            Entrance::Public => &[Kind::Answered, Kind::Parted, Kind::Sending],
+            Entrance::Public => &[Kind::Answered, Kind::HalfClosed, Kind::Sending],
             Entrance::Admin => &[Kind::AdminAnswered, Kind::AdminSending],
         };
         let oldest =
@@ -86,7 +86,7 @@ impl Connections {
             | Kind::AdminSending
             | Kind::Answered
             | Kind::AdminAnswered
-            | Kind::Parted => {
+            | Kind::HalfClosed => {
                 self.release(slot);
                 None
             }

@@ -60,7 +60,7 @@ impl Connections {
             return (0, None);
         };
         if connection.is_paused() {
-            return (0, self.look(conn, now));
+            return (0, self.check_hang_up(conn, now));
         }
         if connection.holds_input() {
             return (connection.take_held(buffer), None);
@@ -178,7 +178,7 @@ impl Connections {
         let read_bytes_max = self.limits.read_bytes_max;
         if let Some(connection) = live(&mut self.table, conn) {
             connection.adapt(used, lent, read_bytes_max);
-            connection.rest(&mut self.pool);
+            connection.return_codec(&mut self.pool);
             self.queues.put_back(conn.slot, connection);
         }
     }
@@ -202,7 +202,7 @@ impl Connections {
 
     /// A connection that is not read from has hung up. If nothing of it is left to be read, it has
     /// ended; else what is left has `close_timeout` to be read.
-    fn look(&mut self, conn: ConnId, now: Instant) -> Option<Event<'static>> {
+    fn check_hang_up(&mut self, conn: ConnId, now: Instant) -> Option<Event<'static>> {
         let connection = self.get_mut(conn)?;
         if !connection.socket.has_hung_up() {
             return None;
