@@ -195,10 +195,9 @@ impl Connections {
 
     /// Cuts a connection: what the kernel takes at once is sent.
     pub(crate) fn cut(&mut self, conn: ConnId) {
-        if let Some(connection) = self.get_mut(conn) {
+        if let Some(connection) = live(&mut self.table, conn) {
             // Its goodbye, if it was queued in this turn.
-            let taken = connection.socket.flush();
-            self.counters.sent_bytes += taken as u64;
+            self.counters.sent(connection.socket.flush());
             self.kill(conn.slot);
         }
     }
@@ -244,14 +243,6 @@ impl Connections {
 
     fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
         live(&mut self.table, conn)
-    }
-
-    /// A connection with a buffer for output, which is flushed in this turn.
-    fn get_to_send(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let connection = live(&mut self.table, conn)?;
-        self.pool.lend_buffer(connection.socket.outbound());
-        self.to_flush.insert(conn.slot);
-        Some(connection)
     }
 
     /// Its silence is checked from here on: it has done its handshake.

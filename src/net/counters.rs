@@ -56,6 +56,16 @@ impl Default for Counters {
 }
 
 impl Counters {
+    /// The kernel has given so many bytes.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.received_bytes += bytes as u64;
+    }
+
+    /// The kernel has taken so many bytes.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent_bytes += bytes as u64;
+    }
+
     /// A request was answered before it was whole.
     pub(super) fn answered(&mut self, entrance: Entrance, status: u16) {
         let answers = match entrance {

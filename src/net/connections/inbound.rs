@@ -71,7 +71,7 @@ impl Connections {
         let is_open = connection.is_open();
         match connection.read(buffer) {
             ReadOutcome::Bytes(len) => {
-                self.counters.received_bytes += len as u64;
+                self.counters.received(len);
                 if is_open {
                     self.heard_at = Some(now);
                 }

@@ -63,15 +63,17 @@ impl Connections {
         if !reserved && !self.keeps_up(conn) {
             return false;
         }
-        if let Some(connection) = self.get_to_send(conn)
+        if let Some(connection) = live(&mut self.table, conn)
             && connection.is_websocket()
         {
+            self.to_flush.insert(conn.slot);
             let outbound = connection.socket.outbound();
+            self.pool.lend_buffer(outbound);
             if payload.len() < OFFERED_BYTES_MIN {
                 websocket::encode_message(payload, binary, outbound);
             } else {
                 websocket::encode_header_of_message(payload.len(), binary, outbound);
-                self.counters.sent_bytes += connection.socket.offer(payload) as u64;
+                self.counters.sent(connection.socket.offer(payload));
             }
         }
         true
@@ -81,17 +83,13 @@ impl Connections {
     /// one turn is no fault: what waits is offered to the kernel first.
     pub(super) fn keeps_up(&mut self, conn: ConnId) -> bool {
         let limit = self.limits.outbound_bytes_max;
-        let Some(connection) = self.get_mut(conn) else {
+        let Some(connection) = live(&mut self.table, conn) else {
             return true;
         };
-        let taken = if connection.socket.unsent() > limit {
-            connection.socket.flush()
-        } else {
-            0
-        };
-        let keeps_up = !connection.is_websocket() || connection.socket.unsent() <= limit;
-        self.counters.sent_bytes += taken as u64;
-        keeps_up
+        if connection.socket.unsent() > limit {
+            self.counters.sent(connection.socket.flush());
+        }
+        !connection.is_websocket() || connection.socket.unsent() <= limit
     }
 
     /// Queues a Close frame: there is room for it, whatever waits already. What the peer sends is
@@ -150,7 +148,7 @@ impl Connections {
             let Some(connection) = self.table.get_mut(slot) else {
                 continue;
             };
-            self.counters.sent_bytes += connection.socket.flush() as u64;
+            self.counters.sent(connection.socket.flush());
             if connection.socket.unsent() > 0 {
                 // A shutdown waits for clients only.
                 if connection.is_websocket() {
