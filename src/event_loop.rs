@@ -24,7 +24,7 @@ use crate::clock;
 use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
 use crate::core::{Core, Shell, Step};
 use crate::engine::io::{
-    CloseReason, ConnId, Input, Levels, Now, Origin, Save, StoreCommand, StoreEvent,
+    CloseReason, ConnId, Gate, Input, Levels, Now, Origin, Save, StoreCommand, StoreEvent,
 };
 use crate::engine::message::{Message, ServerMessage};
 use crate::error::Error;
@@ -128,7 +128,7 @@ impl EventLoop {
 
     /// Whether readiness is 200.
     pub(crate) fn is_ready(&self, core: &Core) -> bool {
-        core.engine().gate().ready && self.has_seats(core) && !self.listener.is_lost()
+        core.engine().gate().ready && !self.listener.is_lost()
     }
 
     fn wait(&mut self, core: &Core, timeout: Option<Duration>) -> Result<(), Error> {
@@ -187,16 +187,17 @@ impl EventLoop {
         if entrance == Entrance::Admin {
             self.listener.look_for_file();
         }
-        let gate = core.engine().gate();
         let ready = self.is_ready(core);
+        let gate = Gate {
+            ready,
+            ..core.engine().gate()
+        };
         let decision = match entrance {
             Entrance::Admin => handshake::decide_admin(head, ready, &self.admin_hosts),
             Entrance::Public => handshake::decide(
                 head,
                 &Rules {
-                    ready,
-                    upgrades: gate.upgrades && self.has_seats(core),
-                    sessions: gate.sessions,
+                    gate,
                     allowed_origins: &self.allowed_origins,
                     accepts: &|path| {
                         let listed = config::lists(&self.paths, path);
@@ -229,11 +230,6 @@ impl EventLoop {
         self.note_answer(conn, head, answer.status);
         self.connections
             .answer(conn, &answer, !handshake::is_head(head), now);
-    }
-
-    /// Whether one more client may come in.
-    fn has_seats(&self, core: &Core) -> bool {
-        core.engine().connections() < self.limits.connections_max
     }
 }
 

@@ -223,6 +223,31 @@ pub enum Input<'a> {
     Levels(Levels),
 }
 
+/// What may be let in at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Readiness is 200.
+    pub ready: bool,
+    /// Upgrades are answered 101: there is room, and no shutdown.
+    pub upgrades: bool,
+    /// Upgrades that need the store are answered 101.
+    pub sessions: bool,
+}
+
+impl Gate {
+    /// Whether a client may come in that names a session, or names none; or what its 503 says.
+    pub fn admit(self, protocol: Protocol, names_session: bool) -> Result<(), &'static str> {
+        let needs_store = names_session || protocol == Protocol::V1;
+        if !self.upgrades {
+            Err("try another instance")
+        } else if needs_store && !self.sessions {
+            Err("store unavailable")
+        } else {
+            Ok(())
+        }
+    }
+}
+
 /// Levels that the shell reads from the lengths of its own lists, once a turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Levels {

@@ -33,7 +33,7 @@ use clients::{Client, Clients, Stage};
 use closing::Closing;
 use fanout::Fanout;
 use io::{
-    CloseReason, ConnId, Input, Levels, Now, Output, Protocol, Save, SessionId, StoreCommand,
+    CloseReason, ConnId, Gate, Input, Levels, Now, Output, Protocol, Save, SessionId, StoreCommand,
 };
 use message::{Message, ServerMessage};
 use saving::Saving;
@@ -45,6 +45,7 @@ use timers::{Timer, Timers};
 pub struct Engine {
     app: Box<dyn Application>,
     heartbeat: Duration,
+    connections_max: usize,
     fanout_max: usize,
     rng: StdRng,
     clients: Clients,
@@ -58,17 +59,6 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     /// Scratch for one message's replies, kept for its capacity.
     replies: Vec<ServerMessage>,
-}
-
-/// What the shell may let in at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gate {
-    /// Readiness is 200.
-    pub ready: bool,
-    /// Upgrades are answered 101.
-    pub upgrades: bool,
-    /// Upgrades that need the store are answered 101.
-    pub sessions: bool,
 }
 
 /// `relaxed`: how long a count may wait for its save.
@@ -91,6 +81,7 @@ impl Engine {
         Self {
             app,
             heartbeat,
+            connections_max: config.limits.connections_max,
             fanout_max: config.limits.fanout_max,
             rng: StdRng::from_seed(seed),
             clients: Clients::default(),
@@ -189,9 +180,10 @@ impl Engine {
 
     /// What may be let in.
     pub fn gate(&self) -> Gate {
+        let has_seats = self.clients.len() < self.connections_max;
         Gate {
-            ready: self.saving.is_up() && self.phase() == Phase::Serving,
-            upgrades: self.phase() < Phase::Notifying,
+            ready: self.saving.is_up() && self.phase() == Phase::Serving && has_seats,
+            upgrades: self.phase() < Phase::Notifying && has_seats,
             sessions: self.saving.is_up(),
         }
     }

@@ -9,7 +9,7 @@ use tungstenite::http::{HeaderMap, Method, Version};
 use super::authority::{host_of, is_for_operators};
 use super::http::{self, Answer, BadHead, Head};
 use crate::config::{AdminHosts, AllowedOrigins};
-use crate::engine::io::{Protocol, SessionId};
+use crate::engine::io::{Gate, Protocol, SessionId};
 
 /// The subprotocol of clients that understand hello and notice (docs/protocol.md).
 pub const SUBPROTOCOL: &str = "sundown.v1";
@@ -19,12 +19,8 @@ pub type Pages = dyn Fn(&str) -> Option<Answer> + Send;
 
 /// What holds at this moment.
 pub struct Rules<'a> {
-    /// Readiness is 200.
-    pub ready: bool,
-    /// Upgrades are let in: there is room, and no shutdown.
-    pub upgrades: bool,
-    /// Upgrades that need the store are let in: it can be asked.
-    pub sessions: bool,
+    /// What the engine lets in.
+    pub gate: Gate,
     /// The origins whose pages may connect.
     pub allowed_origins: &'a AllowedOrigins,
     /// Whether a path is one of the application's.
@@ -65,7 +61,7 @@ pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
     let path = head.uri().path();
     // Any other protocol that is offered (h2c, say) may be ignored: RFC 9110, section 7.8.
     if !is_handshake(head)
-        && let Some(decision) = health(head, rules.ready).or_else(|| page(head, rules))
+        && let Some(decision) = health(head, rules.gate.ready).or_else(|| page(head, rules))
     {
         return decision;
     }
@@ -180,13 +176,8 @@ fn grant(head: &Head, rules: &Rules<'_>) -> Result<Upgrade, Answer> {
     }
     let session = session_of(head)?;
     let protocol = protocol_of(head.headers());
-    let needs_store = session.is_some() || protocol == Protocol::V1;
-    if !rules.upgrades {
-        return Err(Answer::unavailable("try another instance"));
-    }
-    if needs_store && !rules.sessions {
-        return Err(Answer::unavailable("store unavailable"));
-    }
+    let admitted = rules.gate.admit(protocol, session.is_some());
+    admitted.map_err(Answer::unavailable)?;
     let mut response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n",
@@ -313,9 +304,11 @@ mod tests {
         let allowed: Vec<String> = origins.iter().map(ToString::to_string).collect();
         let allowed = AllowedOrigins::parse(&allowed).unwrap();
         let rules = Rules {
-            ready: upgrades && sessions,
-            upgrades,
-            sessions,
+            gate: Gate {
+                ready: upgrades && sessions,
+                upgrades,
+                sessions,
+            },
             allowed_origins: &allowed,
             accepts: &|path| matches!(path, "/ws/chat/" | "/ws/chat" | "/both"),
             page: &|path| matches!(path, "/page" | "/both").then(|| Answer::json(200, "a page")),

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use sundown::core::{Core, Shell, Step};
 use sundown::engine::Engine;
 use sundown::engine::io::{
-    CloseReason, ConnId, Input, Levels, Now, Output, Protocol, Refused, Save, SessionId,
-    SessionKey, StoreCommand, StoreEvent,
+    CloseReason, ConnId, Input, Levels, Now, Output, Refused, Save, SessionId, SessionKey,
+    StoreCommand, StoreEvent,
 };
 use sundown::engine::message::{Message, ServerMessage};
 use sundown::engine::shutdown::{Outcome, Phase, Request, Trigger};
@@ -258,9 +258,7 @@ impl Attached<'_> {
         match brought {
             Brought::Request { protocol, session } => {
                 let gate = core.engine().gate();
-                // As `net::handshake` decides.
-                let needs_store = session.is_some() || protocol == Protocol::V1;
-                if !gate.upgrades || needs_store && !gate.sessions {
+                if gate.admit(protocol, session.is_some()).is_err() {
                     self.common.seen.note("refused with 503");
                     return self.parts.sockets.refuse(self.common, conn);
                 }

@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use sundown::config::AllowedOrigins;
+use sundown::engine::io::Gate;
 use sundown::net::handshake::{Decision, Rules, decide};
 use sundown::net::http;
 
@@ -32,9 +33,11 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             let decision = decide(
                 &head,
                 &Rules {
-                    ready: true,
-                    upgrades: true,
-                    sessions: true,
+                    gate: Gate {
+                        ready: true,
+                        upgrades: true,
+                        sessions: true,
+                    },
                     allowed_origins: &AllowedOrigins::default(),
                     accepts: &|_| true,
                     page: &|_| None,

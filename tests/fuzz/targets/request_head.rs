@@ -7,6 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sundown::config::{AdminHosts, AllowedOrigins};
+use sundown::engine::io::Gate;
 use sundown::net::handshake::{self, Decision, Rules};
 use sundown::net::http::{Answer, BadHead, Head, Incoming};
 use sundown_fuzz::{choice, cut};
@@ -67,9 +68,11 @@ fn decide(head: &Head) {
     for bits in 0..16 {
         let is_set = |bit: u8| bits & 1 << bit != 0;
         let rules = Rules {
-            ready: is_set(0),
-            upgrades: is_set(1),
-            sessions: is_set(2),
+            gate: Gate {
+                ready: is_set(0),
+                upgrades: is_set(1),
+                sessions: is_set(2),
+            },
             allowed_origins: if is_set(3) { &origins } else { &all },
             accepts: &|path| path == "/ws/chat/",
             page: &|path| (path == "/").then(|| Answer::json(200, "a page")),
@@ -89,9 +92,9 @@ fn decide(head: &Head) {
 fn check(decision: Decision, rules: &Rules<'_>) {
     match decision {
         Decision::Upgrade(upgrade) => {
-            assert!(rules.upgrades, "let in though upgrades are refused");
+            assert!(rules.gate.upgrades, "let in though upgrades are refused");
             assert!(
-                rules.sessions || upgrade.session.is_none(),
+                rules.gate.sessions || upgrade.session.is_none(),
                 "let in without a store"
             );
             assert!(upgrade.response.starts_with(b"HTTP/1.1 101 "));

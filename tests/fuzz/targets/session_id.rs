@@ -7,7 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sundown::config::AllowedOrigins;
-use sundown::engine::io::SessionId;
+use sundown::engine::io::{Gate, SessionId};
 use sundown::engine::message::ServerMessage;
 use sundown::net::handshake::{self, Decision, Rules};
 use sundown::net::http::Incoming;
@@ -94,9 +94,11 @@ fn ask(query: &[u8]) -> Got {
         return Got::NoRequest;
     };
     let rules = Rules {
-        ready: true,
-        upgrades: true,
-        sessions: true,
+        gate: Gate {
+            ready: true,
+            upgrades: true,
+            sessions: true,
+        },
         allowed_origins: &AllowedOrigins::default(),
         page: &|_| None,
         accepts: &|path| path == "/ws/chat/",
