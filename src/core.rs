@@ -4,20 +4,14 @@
 //! in `event_loop`, fake ones in tests/simulation. It passes what comes in to the engine, and what
 //! the engine asks for to the shell. It decides nothing, never waits, and reads no clock.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::Limits;
 use crate::engine::Engine;
-use crate::engine::io::{
-    CloseReason, ConnId, Input, Levels, Now, Origin, Output, Save, StoreCommand, StoreEvent,
-};
-use crate::engine::message::ServerMessage;
+use crate::engine::io::{Input, Levels, Now, Output, Save, StoreCommand, StoreEvent};
 
 /// The engine, and how far the end of its shell has come.
 pub struct Core {
     engine: Engine,
-    accepts_max: usize,
     /// The clock at the beginning of the turn.
     now: Now,
     /// The accept queues are shut: whoever is still in one is a stranger to wait for.
@@ -36,7 +30,7 @@ pub enum Step {
     Timers,
     /// The levels drive the shutdown.
     Levels,
-    /// The store carries out what it is asked.
+    /// The store is asked, and answers if it can.
     FlushStore,
     /// What was queued is written.
     FlushSockets,
@@ -56,34 +50,36 @@ impl Step {
     ];
 }
 
-/// What a core drives. Whatever brings something in passes it to [`Core::handle_input`].
+/// What a core drives. Whatever comes in is passed to [`Core::handle_input`].
 pub trait Shell: Sized {
-    /// Where connections come in.
-    type Entrance: Copy + 'static;
-    /// All of those, in the order in which they are served.
-    const ENTRANCES: &'static [Self::Entrance];
-
-    /// Passes on what is asked of the process: shutdowns.
+    /// Passes on requests to shut down.
     fn dispatch_requests(&mut self, core: &mut Core);
-    /// Reads from connections, within a turn's budget, and passes on what they have sent.
-    fn read(&mut self, core: &mut Core);
-    /// Passes on what other nodes and threads have to say.
-    fn dispatch_bus(&mut self, _core: &mut Core) {}
-    /// The same, at a deadline of the link to other nodes.
-    fn handle_bus_timeout(&mut self, _core: &mut Core) {}
-    /// The same, once what is for other nodes has been sent.
-    fn flush_bus(&mut self, _core: &mut Core) {}
-
     /// The store may have something to read.
     fn handle_store_ready(&mut self, now: Now);
-    /// The time that `store_timeout` gave has come.
+    /// Passes on what other nodes, and connections, have sent, within a turn's budget.
+    fn read(&mut self, core: &mut Core);
+
+    /// Whether a connection waits to be accepted, and there is room for it.
+    fn may_accept(&self) -> bool;
+    /// Accepts connections, within a turn's budget.
+    fn accept(&mut self, now: Instant);
+    /// Nobody new gets into the accept queues.
+    fn shut_queues(&mut self);
+
+    /// Does what is due, but for the store, and passes on what comes of it.
+    fn handle_timeout(&mut self, core: &mut Core);
+    /// Does what is due for the store.
     fn handle_store_timeout(&mut self, now: Now);
-    /// When the store has something to do.
-    fn store_timeout(&self) -> Option<Instant>;
-    /// Asks the store, for what `flush_store` carries out or sends.
-    fn ask(&mut self, command: StoreCommand);
+    /// When something is due: at once, if there is something to read that no event will tell of.
+    fn poll_timeout(&self, now: Instant) -> Option<Instant>;
+
+    /// Lengths of lists. Those who wait to be accepted are not among the sockets.
+    fn levels(&self) -> Levels;
+
     /// Puts a batch aside. Returns the answer, if it is known at once.
     fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent>;
+    /// Asks the store, for what `flush_store` carries out or sends.
+    fn ask(&mut self, command: StoreCommand);
     /// Carries out, or sends, what was asked.
     fn flush_store(&mut self, now: Now);
     /// Tries for the last time what could not be carried out yet; the process is to end at `end`.
@@ -91,53 +87,15 @@ pub trait Shell: Sized {
     /// The store's next answer.
     fn poll_store_event(&mut self, now: Now) -> Option<StoreEvent>;
 
-    /// Whether connections may wait to be accepted there.
-    fn has_waiting(&self, entrance: Self::Entrance) -> bool;
-    /// Whether one more socket may come in there.
-    fn has_room(&self, entrance: Self::Entrance) -> bool;
-    /// Closes what can be closed there, for others.
-    fn make_room(&mut self, entrance: Self::Entrance, now: Instant);
-    /// Accepts one connection; `false` if there is none.
-    fn accept(&mut self, entrance: Self::Entrance, now: Instant) -> bool;
-    /// Nobody new gets into the accept queues.
-    fn shut_queues(&mut self);
-
-    /// Queues a message; `false`: the peer reads too slowly.
-    fn send(&mut self, conn: ConnId, message: &ServerMessage) -> bool;
-    /// See [`Output::Close`].
-    fn close(&mut self, conn: ConnId, reason: &CloseReason, bounded: bool, now: Instant);
-    /// See [`Output::Fail`].
-    fn fail(&mut self, conn: ConnId, reason: &CloseReason, now: Instant);
-    /// See [`Output::Finish`].
-    fn finish(&mut self, conn: ConnId, now: Instant);
-    /// See [`Output::Pause`] and [`Output::Resume`].
-    fn set_paused(&mut self, conn: ConnId, paused: bool, now: Instant);
-    /// See [`Output::Cut`].
-    fn cut(&mut self, conn: ConnId);
-    /// Answers whoever has not got as far as a WebSocket.
-    fn dismiss_strangers(&mut self, now: Instant);
-    /// See [`Output::Publish`].
-    fn publish(&mut self, _text: Arc<str>, _origin: Origin, _now: Instant) {}
-    /// See [`Output::BroadcastDone`].
-    fn broadcast_done(&mut self, _origin: Origin, _queued: Option<usize>, _core: &Core) {}
-
-    /// Does what is due for sockets. Returns the WebSocket connections that are over by that.
-    fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId>;
-    /// When sockets have something to do, or the link to other nodes.
-    fn poll_timeout(&self) -> Option<Instant>;
-    /// Whether anything can be read that no event will tell of.
-    fn has_reads(&self) -> bool;
-    /// Lengths of lists. Those who wait to be accepted are not among the sockets.
-    fn levels(&self) -> Levels;
-    /// Writes what was queued, each connection once.
-    fn flush(&mut self, now: Instant);
-    /// Frees what is over.
-    fn reap(&mut self);
-
     /// The engine has taken an input in, and nothing that comes of it has been performed yet.
     fn observe(&mut self, _engine: &Engine) {}
-    /// This is performed next.
-    fn observe_output(&mut self, _output: &Output) {}
+    /// Does what the engine asks for; `false`: there was no room for the message. Accept queues are
+    /// shut before, where that is asked for.
+    fn perform(&mut self, output: &Output, core: &Core) -> bool;
+    /// Writes what was queued, each connection once.
+    fn flush(&mut self, core: &mut Core);
+    /// Frees what is over.
+    fn reap(&mut self);
 }
 
 /// Store answers may ask for more of the store (a claim that waited for a save): so often in one
@@ -146,10 +104,9 @@ const STORE_ROUNDS_MAX: usize = 4;
 
 impl Core {
     /// A core before its first turn.
-    pub fn new(engine: Engine, limits: &Limits, now: Now) -> Self {
+    pub fn new(engine: Engine, now: Now) -> Self {
         Self {
             engine,
-            accepts_max: limits.accepts_max,
             now,
             is_sweeping: false,
             is_stopped: false,
@@ -164,10 +121,7 @@ impl Core {
             Step::Timers => self.handle_timers(shell),
             Step::Levels => self.handle_input(Input::Levels(self.levels(shell)), shell),
             Step::FlushStore => self.flush_store(shell),
-            Step::FlushSockets => {
-                shell.flush_bus(self);
-                shell.flush(now.instant);
-            }
+            Step::FlushSockets => shell.flush(self),
             Step::Reap => shell.reap(),
         }
     }
@@ -181,11 +135,10 @@ impl Core {
 
     /// The earliest deadline; the present if there is work that no event will tell of.
     pub fn poll_timeout<S: Shell>(&self, shell: &S) -> Option<Instant> {
-        if shell.has_reads() || may_accept(shell) {
-            return Some(self.now.instant);
-        }
+        let now = self.now.instant;
         let engine = self.engine.poll_timeout(&self.levels(shell));
-        let times = [engine, shell.poll_timeout(), shell.store_timeout()];
+        let accepts = shell.may_accept().then_some(now);
+        let times = [accepts, shell.poll_timeout(now), engine];
         times.into_iter().flatten().min()
     }
 
@@ -208,9 +161,8 @@ impl Core {
         shell.dispatch_requests(self);
         shell.handle_store_ready(self.now);
         self.dispatch_store_events(shell);
-        shell.dispatch_bus(self);
         shell.read(self);
-        self.accept(shell);
+        shell.accept(self.now.instant);
     }
 
     /// Whether there was any.
@@ -223,51 +175,18 @@ impl Core {
         any
     }
 
-    fn accept<S: Shell>(&mut self, shell: &mut S) {
-        let now = self.now.instant;
-        for &entrance in S::ENTRANCES {
-            for _ in 0..self.accepts_max {
-                if !shell.has_waiting(entrance) {
-                    break;
-                }
-                if !shell.has_room(entrance) {
-                    shell.make_room(entrance, now);
-                    break;
-                }
-                if !shell.accept(entrance, now) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Closes the way in: nobody new gets into the queues, and whoever is there is taken out.
-    fn shut_queues<S: Shell>(&mut self, shell: &mut S) {
-        if !self.is_sweeping {
-            self.is_sweeping = true;
-            shell.shut_queues();
-        }
-        self.accept(shell);
-    }
-
     fn handle_timers<S: Shell>(&mut self, shell: &mut S) {
-        let now = self.now;
-        for conn in shell.handle_timeout(now.instant) {
-            self.handle_input(Input::Gone { conn }, shell);
-        }
-        if shell.store_timeout().is_some_and(|at| at <= now.instant) {
-            shell.handle_store_timeout(now);
-            self.dispatch_store_events(shell);
-        }
-        shell.handle_bus_timeout(self);
-        self.engine.handle_timeout(now);
+        shell.handle_timeout(self);
+        shell.handle_store_timeout(self.now);
+        self.dispatch_store_events(shell);
+        self.engine.handle_timeout(self.now);
         self.perform_outputs(shell);
     }
 
     fn levels<S: Shell>(&self, shell: &S) -> Levels {
         let mut levels = shell.levels();
         // Whoever waits in a queue is a stranger, too.
-        levels.sockets += usize::from(self.is_sweeping && may_accept(shell));
+        levels.sockets += usize::from(self.is_sweeping && shell.may_accept());
         levels
     }
 
@@ -298,43 +217,27 @@ impl Core {
 
     /// Does everything that the engine asks for.
     fn perform_outputs<S: Shell>(&mut self, shell: &mut S) {
-        let now = self.now.instant;
         while let Some(output) = self.engine.poll_output() {
-            shell.observe_output(&output);
-            match output {
-                Output::Send { conn, message } => {
-                    if !shell.send(conn, &message) {
-                        let message = &message;
-                        self.engine
-                            .handle_input(Input::SlowReader { conn, message }, self.now);
-                    }
-                }
-                Output::Close {
-                    conn,
-                    reason,
-                    bounded,
-                } => shell.close(conn, &reason, bounded, now),
-                Output::Fail { conn, reason } => shell.fail(conn, &reason, now),
-                Output::Finish { conn } => shell.finish(conn, now),
-                Output::Pause { conn } => shell.set_paused(conn, true, now),
-                Output::Resume { conn } => shell.set_paused(conn, false, now),
-                Output::Publish { text, origin } => shell.publish(text, origin, now),
-                Output::BroadcastDone { origin, queued } => {
-                    shell.broadcast_done(origin, queued, self);
-                }
-                Output::CloseListener => self.shut_queues(shell),
-                Output::Cut { conn } => shell.cut(conn),
-                Output::Stop => {
-                    self.shut_queues(shell);
-                    shell.dismiss_strangers(now);
-                    self.is_stopped = true;
-                }
+            let stops = matches!(output, Output::Stop);
+            if stops || matches!(output, Output::CloseListener) {
+                self.shut_queues(shell);
+            }
+            self.is_stopped |= stops;
+            let is_done = shell.perform(&output, self);
+            if !is_done && let Output::Send { conn, message } = &output {
+                let (conn, now) = (*conn, self.now);
+                self.engine
+                    .handle_input(Input::SlowReader { conn, message }, now);
             }
         }
     }
-}
 
-fn may_accept<S: Shell>(shell: &S) -> bool {
-    let mut entrances = S::ENTRANCES.iter();
-    entrances.any(|&entrance| shell.has_waiting(entrance) && shell.has_room(entrance))
+    /// Closes the way in: nobody new gets into the queues, and whoever is there is taken out.
+    fn shut_queues<S: Shell>(&mut self, shell: &mut S) {
+        if !self.is_sweeping {
+            self.is_sweeping = true;
+            shell.shut_queues();
+        }
+        shell.accept(self.now.instant);
+    }
 }

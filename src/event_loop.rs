@@ -23,10 +23,8 @@ use crate::bus::Bus;
 use crate::clock;
 use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
 use crate::core::{Core, Shell, Step};
-use crate::engine::io::{
-    CloseReason, ConnId, Gate, Input, Levels, Now, Origin, Save, StoreCommand, StoreEvent,
-};
-use crate::engine::message::{Message, ServerMessage};
+use crate::engine::io::{ConnId, Gate, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent};
+use crate::engine::message::Message;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::net::connection::Entrance;
@@ -231,12 +229,40 @@ impl EventLoop {
         self.connections
             .answer(conn, &answer, !handshake::is_head(head), now);
     }
+
+    /// Whether one more socket may come in there.
+    fn has_room(&self, entrance: Entrance) -> bool {
+        let max = match entrance {
+            Entrance::Public => self.limits.connections_max + Limits::STRANGERS_MAX,
+            Entrance::Admin => Limits::OPERATORS_MAX,
+        };
+        self.connections.len_at(entrance) < max
+    }
+
+    fn accept_at(&mut self, entrance: Entrance, now: Instant) {
+        for _ in 0..self.limits.accepts_max {
+            let has_room = self.has_room(entrance);
+            let listener = match entrance {
+                Entrance::Public => Some(&mut self.listener),
+                Entrance::Admin => self.admin.as_mut(),
+            };
+            let Some(listener) = listener.filter(|listener| listener.is_ready()) else {
+                return;
+            };
+            if !has_room {
+                return self.connections.make_room(entrance, now);
+            }
+            let Some(socket) = listener.accept(now) else {
+                return;
+            };
+            self.metrics.accepted += u64::from(entrance == Entrance::Public);
+            self.connections
+                .insert(socket, entrance, self.poll.registry(), now);
+        }
+    }
 }
 
 impl Shell for EventLoop {
-    type Entrance = Entrance;
-    const ENTRANCES: &'static [Entrance] = &[Entrance::Public, Entrance::Admin];
-
     fn dispatch_requests(&mut self, core: &mut Core) {
         if self.told.woken {
             self.pass_requests(core);
@@ -246,11 +272,13 @@ impl Shell for EventLoop {
         }
     }
 
-    fn read(&mut self, core: &mut Core) {
-        self.serve_ready(core);
+    fn handle_store_ready(&mut self, now: Now) {
+        if self.told.store_ready || self.told.woken {
+            self.store.handle_ready(now);
+        }
     }
 
-    fn dispatch_bus(&mut self, core: &mut Core) {
+    fn read(&mut self, core: &mut Core) {
         if self.told.bus_ready || self.told.woken {
             let now = core.now().instant;
             self.bus.iter_mut().for_each(|bus| bus.handle_ready(now));
@@ -259,10 +287,34 @@ impl Shell for EventLoop {
         if self.told.woken {
             self.dispatch_broadcasts(core);
         }
+        self.serve_ready(core);
     }
 
-    fn handle_bus_timeout(&mut self, core: &mut Core) {
+    fn may_accept(&self) -> bool {
+        let admin = self.admin.as_ref().is_some_and(Listener::is_ready);
+        admin && self.has_room(Entrance::Admin)
+            || self.listener.is_ready() && self.has_room(Entrance::Public)
+    }
+
+    fn accept(&mut self, now: Instant) {
+        self.accept_at(Entrance::Public, now);
+        self.accept_at(Entrance::Admin, now);
+    }
+
+    fn shut_queues(&mut self) {
+        self.listener.shut_queue();
+        self.admin.iter_mut().for_each(Listener::shut_queue);
+    }
+
+    fn handle_timeout(&mut self, core: &mut Core) {
         let now = core.now().instant;
+        self.listener.handle_timeout(now);
+        if let Some(admin) = &mut self.admin {
+            admin.handle_timeout(now);
+        }
+        for conn in self.connections.handle_timeout(now) {
+            core.handle_input(Input::Gone { conn }, self);
+        }
         if let Some(bus) = &mut self.bus
             && bus.poll_timeout().is_some_and(|at| at <= now)
         {
@@ -271,33 +323,38 @@ impl Shell for EventLoop {
         }
     }
 
-    /// After the store, which the way to other nodes follows.
-    fn flush_bus(&mut self, core: &mut Core) {
-        let now = core.now().instant;
-        if let Some(bus) = &mut self.bus {
-            bus.follow(self.store.peer(), now);
-            bus.flush(now);
-            self.dispatch_bus_events(core);
-        }
-    }
-
-    fn handle_store_ready(&mut self, now: Now) {
-        if self.told.store_ready || self.told.woken {
-            self.store.handle_ready(now);
-        }
-    }
-
     fn handle_store_timeout(&mut self, now: Now) {
-        self.store.handle_timeout(now);
+        let due = self.store.poll_timeout();
+        if due.is_some_and(|at| at <= now.instant) {
+            self.store.handle_timeout(now);
+        }
     }
 
-    fn store_timeout(&self) -> Option<Instant> {
-        self.store.poll_timeout()
+    fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        if self.connections.reads_len() > 0 {
+            return Some(now);
+        }
+        let admin = self.admin.as_ref().and_then(Listener::poll_timeout);
+        [
+            self.connections.poll_timeout(),
+            self.store.poll_timeout(),
+            self.bus.as_ref().and_then(Bus::poll_timeout),
+            self.listener.poll_timeout(),
+            admin,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    fn ask(&mut self, command: StoreCommand) {
-        self.count_command(&command);
-        self.store.ask(command);
+    fn levels(&self) -> Levels {
+        Levels {
+            unsent: self.connections.unsent_len(),
+            unread: self.connections.unread_len(),
+            sockets: self.connections.len(),
+            heard_at: self.connections.heard_at(),
+            promised: self.requests.promises.len(),
+        }
     }
 
     fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent> {
@@ -306,6 +363,11 @@ impl Shell for EventLoop {
         };
         spill.put(batch);
         None
+    }
+
+    fn ask(&mut self, command: StoreCommand) {
+        self.count_command(&command);
+        self.store.ask(command);
     }
 
     fn flush_store(&mut self, now: Now) {
@@ -328,120 +390,45 @@ impl Shell for EventLoop {
         Some(event)
     }
 
-    fn has_waiting(&self, entrance: Entrance) -> bool {
-        match entrance {
-            Entrance::Public => self.listener.is_ready(),
-            Entrance::Admin => self.admin.as_ref().is_some_and(Listener::is_ready),
+    fn perform(&mut self, output: &Output, core: &Core) -> bool {
+        let (connections, now) = (&mut self.connections, core.now().instant);
+        match *output {
+            Output::Send { conn, ref message } => {
+                let payload = message.payload(&mut self.scratch);
+                let (binary, reserved) = (message.is_binary(), message.is_reserved());
+                let is_queued = connections.send(conn, payload, binary, reserved);
+                self.metrics.messages_sent += u64::from(is_queued);
+                return is_queued;
+            }
+            Output::Close {
+                conn,
+                ref reason,
+                bounded,
+            } => connections.close(conn, reason, bounded, now),
+            Output::Fail { conn, ref reason } => connections.fail(conn, reason, now),
+            Output::Finish { conn } => connections.finish(conn, now),
+            Output::Pause { conn } => connections.set_paused(conn, true, now),
+            Output::Resume { conn } => connections.set_paused(conn, false, now),
+            Output::Publish { ref text, origin } => self.publish(Arc::clone(text), origin, now),
+            Output::BroadcastDone { origin, queued } => self.answer_done(origin, queued, core),
+            Output::CloseListener => {}
+            Output::Cut { conn } => connections.cut(conn),
+            Output::Stop => {
+                let answer = Answer::unavailable("try another instance");
+                connections.dismiss_strangers(&answer, now);
+            }
         }
-    }
-
-    fn has_room(&self, entrance: Entrance) -> bool {
-        let max = match entrance {
-            Entrance::Public => self.limits.connections_max + Limits::STRANGERS_MAX,
-            Entrance::Admin => Limits::OPERATORS_MAX,
-        };
-        self.connections.len_at(entrance) < max
-    }
-
-    fn make_room(&mut self, entrance: Entrance, now: Instant) {
-        self.connections.make_room(entrance, now);
-    }
-
-    fn accept(&mut self, entrance: Entrance, now: Instant) -> bool {
-        let listener = match entrance {
-            Entrance::Public => Some(&mut self.listener),
-            Entrance::Admin => self.admin.as_mut(),
-        };
-        let Some(socket) = listener.and_then(|listener| listener.accept(now)) else {
-            return false;
-        };
-        self.metrics.accepted += u64::from(entrance == Entrance::Public);
-        self.connections
-            .insert(socket, entrance, self.poll.registry(), now);
         true
     }
 
-    fn shut_queues(&mut self) {
-        self.listener.shut_queue();
-        self.admin.iter_mut().for_each(Listener::shut_queue);
-    }
-
-    fn send(&mut self, conn: ConnId, message: &ServerMessage) -> bool {
-        let payload = message.payload(&mut self.scratch);
-        let (binary, reserved) = (message.is_binary(), message.is_reserved());
-        let is_queued = self.connections.send(conn, payload, binary, reserved);
-        self.metrics.messages_sent += u64::from(is_queued);
-        is_queued
-    }
-
-    fn close(&mut self, conn: ConnId, reason: &CloseReason, bounded: bool, now: Instant) {
-        self.connections.close(conn, reason, bounded, now);
-    }
-
-    fn fail(&mut self, conn: ConnId, reason: &CloseReason, now: Instant) {
-        self.connections.fail(conn, reason, now);
-    }
-
-    fn finish(&mut self, conn: ConnId, now: Instant) {
-        self.connections.finish(conn, now);
-    }
-
-    fn set_paused(&mut self, conn: ConnId, paused: bool, now: Instant) {
-        self.connections.set_paused(conn, paused, now);
-    }
-
-    fn cut(&mut self, conn: ConnId) {
-        self.connections.cut(conn);
-    }
-
-    fn dismiss_strangers(&mut self, now: Instant) {
-        let answer = Answer::unavailable("try another instance");
-        self.connections.dismiss_strangers(&answer, now);
-    }
-
-    fn publish(&mut self, text: Arc<str>, origin: Origin, now: Instant) {
-        self.pass_on(text, origin, now);
-    }
-
-    fn broadcast_done(&mut self, origin: Origin, queued: Option<usize>, core: &Core) {
-        self.answer_done(origin, queued, core);
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {
-        self.listener.handle_timeout(now);
-        if let Some(admin) = &mut self.admin {
-            admin.handle_timeout(now);
+    /// The link to other nodes goes where the store leads.
+    fn flush(&mut self, core: &mut Core) {
+        let now = core.now().instant;
+        if let Some(bus) = &mut self.bus {
+            bus.follow(self.store.peer(), now);
+            bus.flush(now);
+            self.dispatch_bus_events(core);
         }
-        self.connections.handle_timeout(now)
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        [
-            self.connections.poll_timeout(),
-            self.bus.as_ref().and_then(Bus::poll_timeout),
-            self.listener.poll_timeout(),
-            self.admin.as_ref().and_then(Listener::poll_timeout),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    fn has_reads(&self) -> bool {
-        self.connections.reads_len() > 0
-    }
-
-    fn levels(&self) -> Levels {
-        Levels {
-            unsent: self.connections.unsent_len(),
-            unread: self.connections.unread_len(),
-            sockets: self.connections.len(),
-            heard_at: self.connections.heard_at(),
-            promised: self.requests.promises.len(),
-        }
-    }
-
-    fn flush(&mut self, now: Instant) {
         self.connections.flush(now);
     }
 

@@ -99,7 +99,7 @@ impl Server {
         let bus = bus::open(&parts(Source::Bus))?;
         let (requests, broadcasts) = requests(Arc::clone(&waker), config.limits.broadcasts_max);
         let engine = Engine::new(&config, app, rng.random(), now);
-        let core = Core::new(engine, &config.limits, now);
+        let core = Core::new(engine, now);
         let event_loop = EventLoop {
             events: Events::with_capacity(EVENTS_MAX),
             told: Told::default(),

@@ -164,7 +164,7 @@ impl EventLoop {
     }
 
     /// To the other nodes, now that it begins here.
-    pub(super) fn pass_on(&mut self, text: Arc<str>, origin: Origin, now: Instant) {
+    pub(super) fn publish(&mut self, text: Arc<str>, origin: Origin, now: Instant) {
         let taken = self.bus.as_mut().map(|bus| bus.publish(text, now));
         let published = match taken {
             None => Some(true),

@@ -11,7 +11,7 @@ use sundown::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Refused, Save, SessionId, SessionKey,
     StoreCommand, StoreEvent,
 };
-use sundown::engine::message::{Message, ServerMessage};
+use sundown::engine::message::Message;
 use sundown::engine::shutdown::{Outcome, Phase, Request, Trigger};
 use sundown::{Application, Context};
 
@@ -125,7 +125,7 @@ impl Process {
         let phase = engine.phase();
         let name = format!("node {node}.{life}");
         Self {
-            core: Core::new(engine, &config.limits, now),
+            core: Core::new(engine, now),
             life,
             idle_turns: VecDeque::new(),
             dies_after: None,
@@ -198,11 +198,12 @@ impl Process {
         let parts = &mut self.parts;
         parts.progress = !parts.ready.is_empty() || !parts.signals.is_empty();
         let mut shell = Attached { parts, common };
-        shell.take_events();
-        for step in Step::ALL
-            .into_iter()
-            .take(self.dies_after.unwrap_or(usize::MAX))
-        {
+        for (sock, readable) in std::mem::take(&mut shell.parts.ready) {
+            let sockets = &mut shell.parts.sockets;
+            sockets.handle_ready(shell.common, sock, readable);
+        }
+        let steps = self.dies_after.unwrap_or(Step::ALL.len());
+        for step in Step::ALL.into_iter().take(steps) {
             self.core.step(step, now, &mut shell);
         }
         if self.dies_after.is_some() {
@@ -210,11 +211,7 @@ impl Process {
         }
         let at = self.core.poll_timeout(&shell);
         shell.look_at_phases(self.core.engine());
-        if shell.parts.progress {
-            self.idle_turns.clear();
-        } else {
-            self.check_idle(now.instant);
-        }
+        self.check_idle(now.instant);
         if self.core.is_stopped() {
             let outcome = self.core.engine().outcome();
             self.parts.book.stopped(common, &outcome);
@@ -225,13 +222,11 @@ impl Process {
 
     fn check_idle(&mut self, now: Instant) {
         let turns = &mut self.idle_turns;
-        turns.push_back(now);
-        while turns
-            .front()
-            .is_some_and(|at| now - *at > Duration::from_secs(1))
-        {
-            turns.pop_front();
+        if self.parts.progress {
+            return turns.clear();
         }
+        turns.push_back(now);
+        turns.retain(|at| now - *at <= Duration::from_secs(1));
         let (name, turns) = (&self.parts.name, turns.len());
         assert!(
             turns <= IDLE_TURNS_MAX,
@@ -241,12 +236,6 @@ impl Process {
 }
 
 impl Attached<'_> {
-    fn take_events(&mut self) {
-        for (sock, readable) in std::mem::take(&mut self.parts.ready) {
-            self.parts.sockets.handle_ready(self.common, sock, readable);
-        }
-    }
-
     fn say(&mut self, words: impl FnOnce() -> String) {
         let name = &self.parts.name;
         self.common.say(|| format!("{name}: {}", words()));
@@ -299,9 +288,6 @@ impl Attached<'_> {
 }
 
 impl Shell for Attached<'_> {
-    type Entrance = ();
-    const ENTRANCES: &'static [()] = &[()];
-
     fn dispatch_requests(&mut self, core: &mut Core) {
         for trigger in std::mem::take(&mut self.parts.signals) {
             self.say(|| trigger.to_string());
@@ -346,12 +332,11 @@ impl Shell for Attached<'_> {
         self.parts.link.handle_ready(self.common);
     }
 
-    fn handle_store_timeout(&mut self, _now: Now) {
-        self.parts.link.handle_timeout(self.common);
-    }
-
-    fn store_timeout(&self) -> Option<Instant> {
-        self.parts.link.poll_timeout(self.common)
+    fn handle_store_timeout(&mut self, now: Now) {
+        let due = self.parts.link.poll_timeout(self.common);
+        if due.is_some_and(|at| at <= now.instant) {
+            self.parts.link.handle_timeout(self.common);
+        }
     }
 
     fn ask(&mut self, command: StoreCommand) {
@@ -391,74 +376,42 @@ impl Shell for Attached<'_> {
         Some(event)
     }
 
-    fn has_waiting(&self, (): ()) -> bool {
+    fn may_accept(&self) -> bool {
         !self.parts.accept_queue.is_empty()
     }
 
-    fn has_room(&self, (): ()) -> bool {
-        true
-    }
-
-    fn make_room(&mut self, (): (), _now: Instant) {}
-
-    fn accept(&mut self, (): (), _now: Instant) -> bool {
-        let sock = self.parts.accept_queue.pop_front();
-        self.parts.progress |= sock.is_some();
-        if let Some(sock) = sock {
+    fn accept(&mut self, _now: Instant) {
+        for _ in 0..self.common.options.config.limits.accepts_max {
+            let Some(sock) = self.parts.accept_queue.pop_front() else {
+                return;
+            };
+            self.parts.progress = true;
             self.parts.sockets.insert(self.common, sock);
         }
-        sock.is_some()
     }
 
     fn shut_queues(&mut self) {
         self.parts.is_shut = true;
     }
 
-    fn send(&mut self, conn: ConnId, message: &ServerMessage) -> bool {
-        self.parts.sockets.send(self.common, conn, message.clone())
-    }
-
-    fn close(&mut self, conn: ConnId, reason: &CloseReason, bounded: bool, _now: Instant) {
-        let sockets = &mut self.parts.sockets;
-        sockets.close(self.common, conn, reason, bounded);
-    }
-
-    fn fail(&mut self, conn: ConnId, reason: &CloseReason, _now: Instant) {
-        self.parts.sockets.fail(self.common, conn, reason);
-        self.parts.book.too_slow(conn);
-    }
-
-    fn finish(&mut self, conn: ConnId, _now: Instant) {
-        self.parts.sockets.finish(self.common, conn);
-    }
-
-    fn set_paused(&mut self, conn: ConnId, paused: bool, _now: Instant) {
-        self.parts.sockets.set_paused(self.common, conn, paused);
-    }
-
-    fn cut(&mut self, conn: ConnId) {
-        self.parts.sockets.cut(conn);
-    }
-
-    fn dismiss_strangers(&mut self, _now: Instant) {
-        self.parts.sockets.dismiss_strangers(self.common);
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {
-        let lost = self.parts.sockets.handle_timeout(now);
-        for conn in &lost {
+    fn handle_timeout(&mut self, core: &mut Core) {
+        for conn in self.parts.sockets.handle_timeout(core.now().instant) {
             self.common.seen.note("peer did not close in time");
-            self.parts.book.gone(*conn);
+            self.parts.book.gone(conn);
+            core.handle_input(Input::Gone { conn }, self);
         }
-        lost
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.parts.sockets.poll_timeout()
-    }
-
-    fn has_reads(&self) -> bool {
-        self.parts.sockets.reads_len() > 0
+    fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let sockets = &self.parts.sockets;
+        if sockets.reads_len() > 0 {
+            return Some(now);
+        }
+        let times = [
+            sockets.poll_timeout(),
+            self.parts.link.poll_timeout(self.common),
+        ];
+        times.into_iter().flatten().min()
     }
 
     fn levels(&self) -> Levels {
@@ -472,7 +425,7 @@ impl Shell for Attached<'_> {
         }
     }
 
-    fn flush(&mut self, _now: Instant) {
+    fn flush(&mut self, _core: &mut Core) {
         self.parts.progress |= self.parts.sockets.flush(self.common);
         let clients = self.common.options.clients.iter();
         let texts_max = clients.map(|client| client.text_max).max().unwrap_or(0);
@@ -501,38 +454,57 @@ impl Shell for Attached<'_> {
         }
     }
 
-    fn observe_output(&mut self, output: &Output) {
+    fn perform(&mut self, output: &Output, _core: &Core) -> bool {
         self.parts.progress = true;
         self.say(|| format!("{output:?}"));
         let (parts, common) = (&mut *self.parts, &mut *self.common);
-        let book = &mut parts.book;
-        match output {
-            // The connection may have been over when this was decided.
-            Output::Send { conn, message } if book.is_open(*conn) => {
-                book.sent(common, *conn, message);
-            }
-            Output::Close { conn, reason, .. } if book.is_open(*conn) => {
-                book.closed(common, *conn, reason);
-            }
-            Output::Pause { conn } if book.is_open(*conn) => book.paused(*conn, true),
-            Output::Resume { conn } if book.is_open(*conn) => book.paused(*conn, false),
-            Output::Finish { conn } => {
-                if book.finished(common, *conn) {
-                    common.promised.extend(parts.sockets.sock(*conn));
+        let (book, sockets) = (&mut parts.book, &mut parts.sockets);
+        match *output {
+            Output::Send { conn, ref message } => {
+                // The connection may have been over when this was decided.
+                if book.is_open(conn) {
+                    book.sent(common, conn, message);
                 }
+                return sockets.send(common, conn, message.clone());
             }
-            Output::Cut { conn } => book.cut(common, *conn, parts.signals_read > 2),
-            Output::Send { .. }
-            | Output::Close { .. }
-            | Output::Fail { .. }
-            | Output::Pause { .. }
-            | Output::Resume { .. }
-            | Output::CloseListener
-            | Output::Stop => {}
+            Output::Close {
+                conn,
+                ref reason,
+                bounded,
+            } => {
+                if book.is_open(conn) {
+                    book.closed(common, conn, reason);
+                }
+                sockets.close(common, conn, reason, bounded);
+            }
+            Output::Fail { conn, ref reason } => {
+                book.too_slow(conn);
+                sockets.fail(common, conn, reason);
+            }
+            Output::Finish { conn } => {
+                if book.finished(common, conn) {
+                    common.promised.extend(sockets.sock(conn));
+                }
+                sockets.finish(common, conn);
+            }
+            Output::Pause { conn } | Output::Resume { conn } => {
+                let paused = matches!(output, Output::Pause { .. });
+                if book.is_open(conn) {
+                    book.paused(conn, paused);
+                }
+                sockets.set_paused(common, conn, paused);
+            }
             Output::Publish { .. } | Output::BroadcastDone { .. } => {
                 unreachable!("nobody has anything to say to everybody here")
             }
+            Output::CloseListener => {}
+            Output::Cut { conn } => {
+                book.cut(common, conn, parts.signals_read > 2);
+                sockets.cut(conn);
+            }
+            Output::Stop => sockets.dismiss_strangers(common),
         }
+        true
     }
 }
 
