@@ -14,6 +14,8 @@ pub struct Core {
     engine: Engine,
     /// The clock at the beginning of the turn.
     now: Now,
+    /// The levels that the engine goes by.
+    levels: Levels,
     /// The accept queues are shut: whoever is still in one is a stranger to wait for.
     is_sweeping: bool,
     /// The engine has nothing left to do.
@@ -108,6 +110,7 @@ impl Core {
         Self {
             engine,
             now,
+            levels: Levels::default(),
             is_sweeping: false,
             is_stopped: false,
         }
@@ -119,7 +122,10 @@ impl Core {
         match step {
             Step::Dispatch => self.dispatch(shell),
             Step::Timers => self.handle_timers(shell),
-            Step::Levels => self.handle_input(Input::Levels(self.levels(shell)), shell),
+            Step::Levels => {
+                self.levels = self.read_levels(shell);
+                self.handle_input(Input::Levels(self.levels), shell);
+            }
             Step::FlushStore => self.flush_store(shell),
             Step::FlushSockets => shell.flush(self),
             Step::Reap => shell.reap(),
@@ -136,9 +142,10 @@ impl Core {
     /// The earliest deadline; the present if there is work that no event will tell of.
     pub fn poll_timeout<S: Shell>(&self, shell: &S) -> Option<Instant> {
         let now = self.now.instant;
-        let engine = self.engine.poll_timeout(&self.levels(shell));
-        let accepts = shell.may_accept().then_some(now);
-        let times = [accepts, shell.poll_timeout(now), engine];
+        // What the last steps of the turn have changed may be what a phase waits for.
+        let is_told = !self.engine.is_shutting_down() || self.levels == self.read_levels(shell);
+        let at_once = (shell.may_accept() || !is_told).then_some(now);
+        let times = [at_once, shell.poll_timeout(now), self.engine.poll_timeout()];
         times.into_iter().flatten().min()
     }
 
@@ -183,7 +190,7 @@ impl Core {
         self.perform_outputs(shell);
     }
 
-    fn levels<S: Shell>(&self, shell: &S) -> Levels {
+    fn read_levels<S: Shell>(&self, shell: &S) -> Levels {
         let mut levels = shell.levels();
         // Whoever waits in a queue is a stranger, too.
         levels.sockets += usize::from(self.is_sweeping && shell.may_accept());

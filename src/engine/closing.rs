@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::Engine;
 use super::clients::Stage;
-use super::io::{CloseReason, ConnId, Levels, Now, Output, Protocol, Save};
+use super::io::{CloseReason, ConnId, Now, Output, Protocol, Save};
 use super::message::ServerMessage;
 use super::session::Session;
 use super::shutdown::{Action, Census, Outcome, Phase, Request, State};
@@ -80,7 +80,7 @@ impl Engine {
         self.saving.allow_spill();
         loop {
             let before = self.shutdown.state();
-            let census = self.census(&self.levels);
+            let census = self.census();
             let actions = self.shutdown.handle_census(&census, now.instant);
             self.apply(actions, now);
             let after = self.shutdown.state();
@@ -91,10 +91,11 @@ impl Engine {
         }
     }
 
-    pub(super) fn census(&self, levels: &Levels) -> Census {
+    pub(super) fn census(&self) -> Census {
+        let levels = &self.levels;
         Census {
             connections: self.clients.len(),
-            untold: usize::from(self.owes_messages(levels)),
+            untold: usize::from(self.owes_messages()),
             unsent: levels.unsent,
             unread: levels.unread,
             unsaved: self.saving.unsaved_len(&self.sessions),
@@ -104,9 +105,9 @@ impl Engine {
     }
 
     /// Whether the notice or a broadcast is still to be queued for some client.
-    fn owes_messages(&self, levels: &Levels) -> bool {
+    fn owes_messages(&self) -> bool {
         let fanout = &self.fanout;
-        fanout.notice_cursor().is_some() || fanout.has_broadcasts() || levels.promised > 0
+        fanout.notice_cursor().is_some() || fanout.has_broadcasts() || self.levels.promised > 0
     }
 
     fn apply(&mut self, actions: &[Action], now: Now) {

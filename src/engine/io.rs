@@ -249,7 +249,7 @@ impl Gate {
 }
 
 /// Levels that the shell reads from the lengths of its own lists, once a turn.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Levels {
     /// Connections with bytes that the kernel has not taken yet.
     pub unsent: usize,

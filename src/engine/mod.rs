@@ -168,9 +168,9 @@ impl Engine {
         self.saving.poll(&mut self.sessions)
     }
 
-    /// When `handle_timeout` and the next `Input::Levels` are due, if these are the levels.
-    pub fn poll_timeout(&self, levels: &Levels) -> Option<Instant> {
-        let shutdown = self.shutdown.poll_timeout(&self.census(levels));
+    /// When `handle_timeout` and the next `Input::Levels` are due, if the levels stay as they are.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let shutdown = self.shutdown.poll_timeout(&self.census());
         // What did not fit into the last turn's share is due at once.
         let spill = self.sessions.has_spill();
         let spill = self.shutdown.timeline().began.filter(|_| spill);

@@ -192,10 +192,10 @@ impl Rig {
         while self.log.last().is_none_or(|last| last != "stop") {
             turns += 1;
             assert!(turns < 10_000, "it asks for a turn, and does nothing in it");
-            let due = self
-                .engine
-                .poll_timeout(&self.levels)
-                .filter(|due| *due <= until);
+            let has_changed = self.levels != self.engine.levels;
+            let at_once = has_changed.then_some(self.now.instant);
+            let due = at_once.or_else(|| self.engine.poll_timeout());
+            let due = due.filter(|due| *due <= until);
             if due.is_none() && self.now.instant == until {
                 return;
             }

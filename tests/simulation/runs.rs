@@ -8,7 +8,7 @@ use super::trace::{LINES_MAX, Seen, Trace, Words, loudly};
 use super::world::World;
 
 /// Played in every test run.
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=250;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that have found something, and what.
 const REGRESSIONS: &[(u64, &str)] = &[
