@@ -22,7 +22,7 @@ use mio::{Events, Poll, Waker};
 use crate::bus::Bus;
 use crate::clock;
 use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
-use crate::core::{Core, Shell, Step};
+use crate::core::{Core, Shell};
 use crate::engine::io::{ConnId, Gate, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent};
 use crate::engine::message::Message;
 use crate::error::Error;
@@ -46,6 +46,9 @@ pub(crate) struct EventLoop {
     pub(crate) poll: Poll,
     pub(crate) events: Events,
     pub(crate) told: Told,
+    /// When this turn's second step began, and its fifth.
+    pub(crate) dispatched_at: Instant,
+    pub(crate) stored_at: Instant,
     pub(crate) connections: Connections,
     pub(crate) listener: Listener,
     pub(crate) admin: Option<Listener>,
@@ -111,16 +114,8 @@ impl EventLoop {
         let now = clock::now();
         self.connections.handle_clock(now.unix_ms);
         self.take_events();
-        let (mut dispatched, mut stored) = (now.instant, now.instant);
-        for step in Step::ALL {
-            core.step(step, now, self);
-            match step {
-                Step::Dispatch => dispatched = clock::instant(),
-                Step::FlushStore => stored = clock::instant(),
-                Step::Timers | Step::Levels | Step::FlushSockets | Step::Reap => {}
-            }
-        }
-        self.count_turn(now.instant, dispatched, stored);
+        core.turn(now, Core::STEPS, self);
+        self.count_turn(now.instant);
         Ok(!core.is_stopped())
     }
 
@@ -307,6 +302,7 @@ impl Shell for EventLoop {
     }
 
     fn handle_timeout(&mut self, core: &mut Core) {
+        self.dispatched_at = clock::instant();
         let now = core.now().instant;
         self.listener.handle_timeout(now);
         if let Some(admin) = &mut self.admin {
@@ -423,6 +419,7 @@ impl Shell for EventLoop {
 
     /// The link to other nodes goes where the store leads.
     fn flush(&mut self, core: &mut Core) {
+        self.stored_at = clock::instant();
         let now = core.now().instant;
         if let Some(bus) = &mut self.bus {
             bus.follow(self.store.peer(), now);

@@ -103,6 +103,8 @@ impl Server {
         let event_loop = EventLoop {
             events: Events::with_capacity(EVENTS_MAX),
             told: Told::default(),
+            dispatched_at: now.instant,
+            stored_at: now.instant,
             connections: Connections::new(config.limits),
             listener,
             admin,

@@ -28,7 +28,8 @@ impl EventLoop {
     }
 
     /// The turn is over: when what came in had been dealt with, and when the store had its share.
-    pub(super) fn count_turn(&self, begin: Instant, dispatched: Instant, stored: Instant) {
+    pub(super) fn count_turn(&self, begin: Instant) {
+        let (dispatched, stored) = (self.dispatched_at, self.stored_at);
         let end = clock::instant();
         let since = |from, to: Instant| to.saturating_duration_since(from);
         let lasted = since(begin, end);

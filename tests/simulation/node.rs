@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use sundown::core::{Core, Shell, Step};
+use sundown::core::{Core, Shell};
 use sundown::engine::Engine;
 use sundown::engine::io::{
     CloseReason, ConnId, Input, Levels, Now, Output, Refused, Save, SessionId, SessionKey,
@@ -202,10 +202,8 @@ impl Process {
             let sockets = &mut shell.parts.sockets;
             sockets.handle_ready(shell.common, sock, readable);
         }
-        let steps = self.dies_after.unwrap_or(Step::ALL.len());
-        for step in Step::ALL.into_iter().take(steps) {
-            self.core.step(step, now, &mut shell);
-        }
+        let steps = self.dies_after.unwrap_or(Core::STEPS);
+        self.core.turn(now, steps, &mut shell);
         if self.dies_after.is_some() {
             return Turned::Killed;
         }

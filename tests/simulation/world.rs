@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sundown::core::Step;
+use sundown::core::Core;
 use sundown::engine::shutdown::Trigger;
 
 use super::client::Client;
@@ -499,7 +499,7 @@ impl World {
         } else {
             "crash"
         });
-        process.dies_after = Some(self.common.dice.among(0, Step::ALL.len()));
+        process.dies_after = Some(self.common.dice.among(0, Core::STEPS));
         self.wake(node);
     }
 
