@@ -207,6 +207,12 @@ impl Process {
         if self.dies_after.is_some() {
             return Turned::Killed;
         }
+        let is_flushed = shell.parts.sockets.is_flushed();
+        assert!(
+            is_flushed,
+            "{}: output waits for another turn",
+            shell.parts.name
+        );
         let at = self.core.poll_timeout(&shell);
         shell.look_at_phases(self.core.engine());
         self.check_idle(now.instant);

@@ -433,6 +433,11 @@ impl Sockets {
         any
     }
 
+    /// Nothing has been queued since the last flush.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
     /// Frees what is over.
     pub(crate) fn reap(&mut self, common: &mut Common) {
         for slot in std::mem::take(&mut self.dead) {
