@@ -1,9 +1,8 @@
-//! The way from one node to all others: a link of its own to Redis, on which what is for everybody
-//! is said and heard. At most once: who is not in reach at that moment never hears of it.
+//! Broadcasts between nodes, on a link to Redis of their own. Delivery is at most once: a node that
+//! is out of reach at that moment does not get the broadcast.
 //!
-//! It leads to where the link of the sessions does, and nowhere while that is down: a Redis that was
-//! left for another one, after a failover, takes a message and passes it to nobody. So it is no
-//! news of its own that the store is down, and a wrong password is tried, and logged, once.
+//! The link follows that of the sessions, and is down while that is down: after a failover the old
+//! Redis accepts a message and passes it to no node. An outage is logged once, by the store.
 
 #[cfg(feature = "redis")]
 mod linked;
@@ -20,7 +19,7 @@ pub(crate) use linked::{Bus, open};
 #[cfg(not(feature = "redis"))]
 pub(crate) use none::{Bus, open};
 
-/// What comes of it.
+/// What the bus reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "redis"),

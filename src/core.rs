@@ -1,8 +1,8 @@
 //! What the event loop and the simulation share: the engine, and the order of a turn.
 //!
-//! A [`Core`] owns the engine and drives a [`Shell`], which has the sockets and the store: real ones
-//! in `event_loop`, fake ones in tests/simulation. It passes what comes in to the engine, and what
-//! the engine asks for to the shell. It decides nothing, never waits, and reads no clock.
+//! A [`Core`] owns the engine and drives a [`Shell`], which has the sockets and the store: real
+//! ones in `event_loop`, fake ones in tests/simulation. It passes what comes in to the engine, and
+//! what the engine asks for to the shell. It decides nothing, never waits, and reads no clock.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ pub struct Core {
     now: Now,
     /// The levels that the engine goes by.
     levels: Levels,
-    /// The accept queues are shut: whoever is still in one is a stranger to wait for.
+    /// The accept queues are shut: a connection that is still in one delays the end.
     is_sweeping: bool,
     /// The engine has nothing left to do.
     is_stopped: bool,
@@ -35,7 +35,7 @@ pub trait Shell: Sized {
     fn may_accept(&self) -> bool;
     /// Accepts connections, within a turn's budget.
     fn accept(&mut self, now: Instant);
-    /// Nobody new gets into the accept queues.
+    /// Shuts the accept queues: no new connection gets in.
     fn shut_queues(&mut self);
 
     /// Does what is due, but for the store, and passes on what comes of it.
@@ -66,7 +66,7 @@ pub trait Shell: Sized {
     fn perform(&mut self, output: &Output, core: &Core) -> bool;
     /// Writes what was queued, each connection once.
     fn flush(&mut self, core: &mut Core);
-    /// Frees what is over.
+    /// Frees connections that are over.
     fn reap(&mut self);
 }
 
@@ -89,8 +89,8 @@ impl Core {
     /// How many steps a turn has.
     pub const STEPS: usize = 6;
 
-    /// A turn after the wait and the clock, in an order that docs/ARCHITECTURE.md gives reasons for.
-    /// A process that is killed takes the first `steps` only.
+    /// A turn after the wait and the clock, in an order that docs/ARCHITECTURE.md gives reasons
+    /// for. A process that is killed takes the first `steps` only.
     pub fn turn<S: Shell>(&mut self, now: Now, steps: usize, shell: &mut S) {
         let all: [fn(&mut Self, &mut S); Self::STEPS] = [
             Self::dispatch,

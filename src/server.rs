@@ -223,9 +223,10 @@ impl Handle {
     /// `{"broadcast":<json>}`. Returns at once.
     ///
     /// `Ok` is a promise: every client of this node that is connected, and is still there when its
-    /// turn comes, is told, also in a shutdown that begins meanwhile. Who has no room for it
-    /// (`--max-outbound-bytes`) is closed, as by any other message. Otherwise nobody is told, but
-    /// for [`BroadcastError::OnlyHere`]: then other nodes are out of reach.
+    /// turn comes, is told, also in a shutdown that begins meanwhile. A client that has
+    /// no room for it (`--max-outbound-bytes`) is closed, as by any other message. With an error no
+    /// client gets it, except for [`BroadcastError::OnlyHere`]: other nodes are out of reach, and
+    /// the clients of this one get it.
     ///
     /// Across nodes it goes through Redis, if that keeps the sessions: once to each node that is in
     /// reach at this moment, and to the others never. It waits for 3 seconds for a link that is

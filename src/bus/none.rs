@@ -1,4 +1,4 @@
-//! The bus of a build without Redis: there is none, and so there is no value of it.
+//! The bus of a build without the feature `redis`: a type without values.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,8 +1,8 @@
-//! The conversation between nodes: each says what is for everybody on one channel, and hears the
-//! others on it. Pure: no socket, no clock.
+//! The Pub/Sub channel of all nodes: each node publishes its broadcasts there and is subscribed to
+//! it. Pure: no socket, no clock.
 //!
-//! In RESP3, in which one may speak and listen on the same link. Must never take for another node's
-//! what this one has said itself: Redis sends it back.
+//! In RESP3, where a subscribed link may still publish. Redis sends a message back to its
+//! publisher, which must not take it for another node's.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -1,7 +1,7 @@
 //! Messages to every client: heartbeats, the notice of a shutdown, and broadcasts. One is under way
 //! at a time, and goes out in slices, so that no turn is long.
 //!
-//! It owns which message that is, how far it has come, and what waits. It never sees a client.
+//! It owns which message that is, how far it has come, and what waits.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -21,7 +21,7 @@ pub use self::outcome::Outcome;
 pub use self::timeline::{Phase, Timeline};
 use crate::config::ShutdownBudget;
 
-/// Who asked for the shutdown.
+/// The source of a request to shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// SIGTERM.
@@ -48,7 +48,7 @@ impl fmt::Display for Trigger {
 /// A request to shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Who asks.
+    /// Its source.
     pub trigger: Trigger,
     /// When the request came, which may be long before the loop has seen it.
     pub at: Instant,

@@ -6,7 +6,7 @@
 
 use crate::slots::SlotSet;
 
-/// The lists.
+/// Three lists of slots: due, under way, kept.
 #[derive(Debug, Default)]
 pub(super) struct Spilling {
     /// The store's time is over: what is counted from here on goes into the spill, too.

@@ -1,5 +1,5 @@
-//! What passes through the loop, as numbers for operators: it tells `metrics` what has happened,
-//! and at a scrape what the others hold.
+//! Metrics of the loop: counters when something happens, and gauges of the other modules at a
+//! scrape.
 
 use std::time::{Duration, Instant};
 

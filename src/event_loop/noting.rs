@@ -1,4 +1,4 @@
-//! `--log debug`: a line for each request. What a connection is called is its number on this server;
+//! `--log debug`: a line for each request. A connection is called by its number on this server;
 //! its beginning and its end are logged by `net`, which sees them.
 //!
 //! It must never log a session's id, which is a secret, nor a query, which has it; nor what looks

@@ -1,14 +1,14 @@
-//! What other threads have been promised: that every client is told what they say to everybody.
+//! Broadcasts of other threads that were accepted and are not queued for all clients yet.
 //!
-//! It owns the number of promises that are not kept yet, which bounds what may wait between them and
-//! the loop. Both sides change it by one atomic operation, so that there is no moment in which a
-//! promise is made to a loop that takes no more.
+//! It owns their number, which bounds what may wait between those threads and the loop. Both sides
+//! change it by one atomic operation, so that there is no moment in which a promise is made to a
+//! loop that takes no more.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::broadcast::BroadcastError;
 
-/// The promises.
+/// The number of them.
 #[derive(Debug)]
 pub(crate) struct Promises {
     /// How many there are; above that, what [`CLOSED`] and [`APART`] say.

@@ -1,7 +1,8 @@
-//! Whom the loop reads from in a turn, and how much: those with something new first, then slices of
+//! The connections that a turn reads from, and how much: those with new input first, then slices of
 //! those that send much, and of those that are over.
 //!
-//! It owns what a read and a message cost of a budget. It decides nothing about what was read.
+//! It owns what a read and a message cost of a turn's budget. It decides nothing about what was
+//! read.
 
 use super::EventLoop;
 use crate::core::Core;
@@ -11,8 +12,8 @@ use crate::net::read_queues::Queue;
 
 impl EventLoop {
     /// Gives each connection that has something new one read, and of those that have more than that
-    /// as many as fit a small slice: then `poll` is asked again, so that whoever sends little waits
-    /// for one slice, and not for all who send much. What is left keeps its place.
+    /// as many as fit a small slice: then `poll` is asked again, so that a client that sends little
+    /// waits for one slice, and not for all that send much. What is left keeps its place.
     pub(super) fn serve_ready(&mut self, core: &mut Core) {
         let slice = self.limits.slice_bytes_max;
         for (queue, mut budget) in [
@@ -32,7 +33,7 @@ impl EventLoop {
         }
     }
 
-    /// One read, and all that comes of it. Answers what it has cost of the turn's budget.
+    /// One read, and all that comes of it. Returns what it has cost of the turn's budget.
     fn serve(&mut self, core: &mut Core, conn: ConnId) -> usize {
         let now = core.now().instant;
         let mut buffer = std::mem::take(&mut self.buffer);

@@ -1,5 +1,5 @@
-//! The shutdown's beginning and its end: who asks for it (signals, and other threads), and what the
-//! engine and the store say of how it went. It only passes on.
+//! Requests to shut down (signals, and other threads), and the outcome at the end, which the engine
+//! and the store report. It only passes values on.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use crate::engine::shutdown::{Outcome, Request, Trigger};
 use crate::signals::Signals;
 
 impl EventLoop {
-    /// Whoever asks has woken the loop.
+    /// Passes on requests to shut down. A request wakes the loop.
     pub(super) fn pass_requests(&mut self, core: &mut Core) {
         let signals = self.signals.iter().flat_map(Signals::pending);
         let handles = self.requests.shutdowns.swap(0, Ordering::Acquire);

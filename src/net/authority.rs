@@ -1,8 +1,8 @@
-//! Whom a request is for: the host that it names (RFC 9110, section 7.2), and whether operators may
-//! be asked under that name.
+//! The `Host` of a request (RFC 9110, section 7.2), and whether the admin listener answers under
+//! that name.
 //!
-//! Pure. A browser sends the name that a page was loaded from, so that a page whose name was made to
-//! mean this machine (DNS rebinding) is told from an operator by it.
+//! Pure. A browser sends the name that a page was loaded from, so that a page whose name was made
+//! to mean this machine (DNS rebinding) is told from an operator by it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,7 +1,7 @@
 //! One connection: its phase, its socket, and what was received and not yet used.
 //!
-//! It closes so that nothing in flight is lost: a socket that is closed with unread input sends RST,
-//! and RST destroys what the peer has not read yet. So everything that is over lingers: it is
+//! It closes so that nothing in flight is lost: a socket that is closed with unread input sends
+//! RST, and RST destroys what the peer has not read yet. So everything that is over lingers: it is
 //! half-closed, and read to its end. `connections` decides when.
 
 use mio::net::TcpStream;
@@ -245,7 +245,7 @@ impl Connection {
         self.codec().is_none_or(WebSocket::is_between_messages)
     }
 
-    /// Has its codec read from `input`. The pongs are appended to the output.
+    /// Decodes frames from `input`. Pongs are appended to the output.
     pub(super) fn receive(&mut self, input: &mut Intake<'_>, pool: &mut Pool) -> Received {
         let Phase::Open(codec) = &mut self.phase else {
             return Received::Nothing;

@@ -7,20 +7,20 @@
 
 use std::time::{Duration, Instant};
 
-/// What a connection has to do in time.
+/// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// A client is to complete its request head.
+    /// The request head must be complete.
     Handshake,
-    /// The same of an operator.
+    /// The same on the admin listener.
     AdminHandshake,
     /// It is over, and the peer is to read the rest of its output.
     Sending,
-    /// The same of an operator.
+    /// The same on the admin listener.
     AdminSending,
     /// Our side is closed behind an HTTP answer, and the peer is to close its own.
     Answered,
-    /// The same of an operator.
+    /// The same on the admin listener.
     AdminAnswered,
     /// Our side of a WebSocket connection is closed, and the peer is to close its own.
     HalfClosed,
@@ -124,7 +124,7 @@ impl Deadlines {
         Some(self.since? + Duration::from_nanos(at))
     }
 
-    /// Takes out the earliest of a kind, if it is due, and returns whose it was.
+    /// Takes out the earliest of a kind, if it is due, and returns its slot.
     pub(super) fn pop_due(&mut self, kind: Kind, now: Instant) -> Option<u32> {
         let node = self.first_node(kind)?;
         if self.since? + Duration::from_nanos(self.nodes[node as usize].at) > now {
@@ -200,7 +200,7 @@ mod tests {
         MS * (10 + 7 * kind as u32)
     }
 
-    /// Who is due, in order.
+    /// Slots by deadline, the earliest first.
     fn take(deadlines: &mut Deadlines, kind: Kind, now: Instant) -> Vec<u32> {
         std::iter::from_fn(|| deadlines.pop_due(kind, now)).collect()
     }

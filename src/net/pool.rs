@@ -1,4 +1,4 @@
-//! What connections at rest do without: codecs, and buffers for output.
+//! The pool of codecs and of buffers for output. A connection at rest has neither.
 //!
 //! Most connections are silent most of the time. One that has nothing under way gives both back,
 //! and takes the next best when something comes; so ten thousand silent ones hold nothing of the
@@ -41,7 +41,7 @@ const BUFFERS_MAX: usize = 256;
 pub(super) const BUFFER_BYTES_MAX: usize = 4 << 10;
 
 impl Pool {
-    /// None; codecs will take messages of so many bytes.
+    /// An empty pool. Its codecs accept messages of `message_bytes_max` at most.
     pub(super) fn new(message_bytes_max: usize) -> Self {
         Self {
             message_bytes_max,

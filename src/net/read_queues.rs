@@ -1,4 +1,4 @@
-//! Whom to read from next: three queues of slots, first come, first served.
+//! The connections to read from next: three queues of slots, first come, first served.
 //!
 //! A connection is in one of them at most, and stays in the table until its turn has come.
 
@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 
 use super::connection::Connection;
 
-/// The queues.
 #[derive(Debug, Default)]
 pub(super) struct ReadQueues([VecDeque<u32>; 3]);
 

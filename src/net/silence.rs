@@ -1,4 +1,5 @@
-//! How long a WebSocket peer has been silent, in checks: `IDLE_CHECKS` of them lie in an idle timeout.
+//! How long a WebSocket peer has been silent, in checks: `IDLE_CHECKS` of them lie in an idle
+//! timeout.
 
 /// The checks in a row that have found a peer silent.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub(super) enum Verdict {
     Close,
 }
 
-/// So many checks are made in an idle timeout.
+/// Checks in an idle timeout.
 pub(super) const IDLE_CHECKS: u8 = 8;
 
 /// A peer that was just upgraded has been silent for no time. After one that was heard, the first

@@ -56,8 +56,7 @@ impl Socket {
         }
     }
 
-    /// Has the kernel tell of it, once and for all: no further system call when what it waits for
-    /// changes.
+    /// Registers for all events at once: no further system call when the interest changes.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut self.stream, token, interest)
@@ -233,8 +232,8 @@ impl Socket {
     }
 }
 
-/// A peer that is gone is an error, and no SIGPIPE. Where the flag does not exist, Rust's runtime has
-/// the signal ignored.
+/// A peer that is gone is an error, and no SIGPIPE. Where the flag does not exist, Rust's runtime
+/// has the signal ignored.
 #[cfg(not(target_vendor = "apple"))]
 const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]

@@ -1,5 +1,5 @@
-//! Whom to trust behind `rediss://`. Owns no connection; reads the system's certificates once, when
-//! the store is opened, and must never do so later.
+//! The certificates that `rediss://` trusts. Owns no connection; reads the system's certificates
+//! once, when the store is opened, and must never do so later.
 
 use std::sync::Arc;
 

@@ -2,9 +2,10 @@
 //! end become free and their memory can be given back.
 //!
 //! `slab` can only give all of its memory back at once. glibc then raises the size from which on a
-//! block is a mapping of its own, and keeps the memory of the next crowd. This table is cut in place.
+//! block is a mapping of its own, and keeps the memory of the next crowd. This table is cut in
+//! place.
 
-/// The table.
+/// Rows of `T`, by slot.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     /// The last one is taken.

@@ -1,7 +1,7 @@
 //! When a record expires, and by which clock that is judged.
 //!
 //! A record outlives its process, so its expiry is a time of the wall clock, and that may step: a
-//! board that gets its time from the network, a virtual machine that slept. A step is no rest. What
+//! board that gets its time from the network, a virtual machine that slept. What
 //! is open here is renewed by the monotonic clock, every quarter of the time to live; so after a
 //! step forward (or a process that stood still) expiry is judged by a time that goes on from before
 //! it, until all that is open must have been renewed. It must never judge by a time ahead of the

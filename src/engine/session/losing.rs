@@ -1,4 +1,4 @@
-//! What becomes of sessions when the store has lost what it had confirmed.
+//! Sessions whose records the store has lost after it had confirmed them.
 //!
 //! It owns the ids of sessions that were saved and closed during a shutdown, in case the store
 //! loses them before the exit. It must never report a lost session as safe.

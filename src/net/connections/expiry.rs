@@ -11,13 +11,14 @@ use crate::net::http::Answer;
 use crate::net::silence::Verdict;
 use crate::net::websocket;
 
-/// So many places are made in a turn. To close a socket takes the kernel as long as ten messages, and
-/// the peer that has sent one waits meanwhile; and of the 128 that have room for a handshake, each keeps
-/// its place for 32 turns at least.
+/// Places that are made in a turn. To close a socket takes the kernel as long as ten messages, and
+/// the peer that has sent one waits meanwhile; and of the 128 that have room for a handshake, each
+/// keeps its place for 32 turns at least.
 const PLACES_MADE_MAX: usize = 4;
 
 impl Connections {
-    /// Handles the deadlines that have passed. Returns the WebSocket connections that are over by that.
+    /// Handles the deadlines that have passed. Returns the WebSocket connections that are over by
+    /// that.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<ConnId> {
         let mut lost = Vec::new();
         for kind in Kind::ALL {
