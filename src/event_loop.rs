@@ -5,11 +5,11 @@
 //! nothing in it blocks but the wait.
 
 mod broadcasting;
-mod counting;
-mod noting;
 mod promises;
 mod reading;
-mod stopping;
+mod recording;
+mod request_log;
+mod shutdown_requests;
 mod store_log;
 
 use std::sync::Arc;
@@ -30,15 +30,15 @@ use crate::metrics::Metrics;
 use crate::net::connection::Entrance;
 use crate::net::connections::Connections;
 use crate::net::connections::inbound::Event;
+use crate::net::event_source::Source;
 use crate::net::handshake::{self, Decision, Pages, Rules};
 use crate::net::http::{Answer, Head};
 use crate::net::listener::Listener;
-use crate::net::token::Source;
 use crate::signals::Signals;
 use crate::store::SessionStore;
 pub(crate) use broadcasting::Announced;
-pub(crate) use noting::Names;
 pub(crate) use promises::Promises;
+pub(crate) use request_log::Names;
 pub(crate) use store_log::StoreLog;
 
 /// The loop and everything it drives.

@@ -22,9 +22,9 @@ use crate::error::Error;
 use crate::event_loop::{Announced, EventLoop, Names, Promises, Requests, StoreLog, Told};
 use crate::metrics::Metrics;
 use crate::net::connections::Connections;
+use crate::net::event_source::Source;
 use crate::net::handshake::Pages;
 use crate::net::listener::Listener;
-use crate::net::token::Source;
 use crate::signals::Signals;
 use crate::store::{self, SessionStore, StoreParts};
 #[cfg(feature = "web")]

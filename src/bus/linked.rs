@@ -9,10 +9,10 @@ use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::redis::Peer;
 use crate::redis::backoff::Backoff;
+use crate::redis::certificates::Tls;
 use crate::redis::link::{Link, Parts};
 use crate::redis::resolver::Resolver;
 use crate::redis::target::Target;
-use crate::redis::tls::Tls;
 use crate::store::StoreParts;
 
 /// Opens the way to other nodes, if the store is one that they share. It connects later, when

@@ -6,7 +6,6 @@
 //! `poll_timeout` says when it wants to be called again. After each `handle_*`, drain
 //! `poll_output`; once a turn, hand `poll_spill` to the spill and then `poll_store` to the store.
 
-mod answers;
 pub mod app;
 mod clients;
 mod closing;
@@ -19,6 +18,7 @@ mod saving;
 mod session;
 pub mod shutdown;
 mod spilling;
+mod store_events;
 mod timers;
 
 use std::collections::VecDeque;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token};
 
 use super::backoff::Backoff;
+use super::certificates::Tls;
 use super::conversation::{Conversation, Health};
 use super::outage::Outage;
 use super::resolver::Resolver;
 use super::stream::{Address, Stream};
 use super::target::Place;
-use super::tls::Tls;
 use super::transfer::exchange;
 
 pub(crate) struct Link<C: Conversation> {

@@ -6,6 +6,7 @@
 //! wait.
 
 pub(crate) mod backoff;
+pub(crate) mod certificates;
 pub(crate) mod conversation;
 pub(crate) mod framing;
 pub(crate) mod link;
@@ -16,7 +17,6 @@ pub(crate) mod request;
 pub(crate) mod resolver;
 mod stream;
 pub(crate) mod target;
-pub(crate) mod tls;
 mod transfer;
 
 pub use link::Peer;

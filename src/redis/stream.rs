@@ -14,8 +14,8 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::ClientConnection;
 
+use super::certificates::Tls;
 use super::outbound::Outbound;
-use super::tls::Tls;
 
 /// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -102,8 +102,6 @@
 //! # Ok::<(), sundown::Error>(())
 //! ```
 
-#[cfg(feature = "sqlite")]
-mod database;
 pub mod expiry;
 pub mod memory;
 pub mod record;
@@ -113,6 +111,8 @@ pub mod redis;
 pub mod spill;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "sqlite")]
+mod sqlite_file;
 
 use std::sync::Arc;
 use std::time::Instant;

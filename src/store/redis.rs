@@ -18,10 +18,10 @@ use crate::engine::io::{Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 use crate::redis::Peer;
 use crate::redis::backoff::Backoff;
+use crate::redis::certificates::Tls;
 use crate::redis::link::{Link, Parts};
 use crate::redis::resolver::Resolver;
 use crate::redis::target::{Security, Target};
-use crate::redis::tls::Tls;
 use pipeline::Pipeline;
 
 /// Sessions in one Redis (not a cluster), version 5 or newer; news of sessions that another node
@@ -66,7 +66,7 @@ impl RedisStore {
         match target.security {
             Security::Plain => Ok(()),
             Security::Tls | Security::TlsUnverified => {
-                crate::redis::tls::server_name(&target).map(drop)
+                crate::redis::certificates::server_name(&target).map(drop)
             }
         }
     }

@@ -17,7 +17,7 @@ use super::NOBODY;
 use super::lease::Lease;
 use crate::clock;
 use crate::engine::io::{Disk, Save, SessionId};
-use crate::store::database::{
+use crate::store::sqlite_file::{
     self, Checkpointer, Identity, Kind, in_transaction, integer, unsigned,
 };
 
@@ -105,7 +105,7 @@ impl Row {
 impl SpillFile {
     /// Opens the file, or makes it; this may block. The error is for people.
     pub(super) fn open(path: &Path, waker: Arc<Waker>) -> Result<Self, String> {
-        let (conn, ()) = database::open(path, &KIND, add_expiry).map_err(|error| error.text)?;
+        let (conn, ()) = sqlite_file::open(path, &KIND, add_expiry).map_err(|error| error.text)?;
         let real_path = path.canonicalize().map_err(|error| error.to_string())?;
         let identity = Identity::of(path).map_err(|error| error.to_string())?;
         Ok(Self {

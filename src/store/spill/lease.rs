@@ -8,7 +8,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 
-use crate::store::database::open_private;
+use crate::store::sqlite_file::open_private;
 
 /// The right, for as long as this lives.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{SqliteStore, sessions};
 use crate::engine::io::{Now, StoreEvent};
-use crate::store::database::is_locked;
+use crate::store::sqlite_file::is_locked;
 
 /// How often to look for claims by other processes, and how many to take in one turn.
 const CLAIMS_PERIOD: Duration = Duration::from_secs(1);

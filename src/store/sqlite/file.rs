@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::store::database::{self, Kind, OpenError};
+use crate::store::sqlite_file::{self, Kind, OpenError};
 
 /// `sweep_ms` is a time before which the row does not expire. Only claims set it, and only the
 /// sweep moves it, so that a save touches no index. `claim_seq` numbers the claims of all
@@ -56,7 +56,7 @@ pub(super) struct Opened {
 /// Whether the file is whole and has this claim in it; otherwise what is wrong with it.
 pub(super) fn check(conn: &Connection, claim_seq: i64) -> rusqlite::Result<Result<(), String>> {
     let tx = conn.unchecked_transaction()?;
-    if let Err(damage) = database::check(&tx, &KIND)? {
+    if let Err(damage) = sqlite_file::check(&tx, &KIND)? {
         return Ok(Err(damage));
     }
     let last: i64 = tx.query_row("SELECT max(claim_seq) FROM meta", [], |row| row.get(0))?;
@@ -75,10 +75,10 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         let sql = "UPDATE meta SET nodes = nodes + 1 RETURNING nodes, claim_seq";
         conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
     };
-    let opened = database::open(path, &KIND, register).or_else(|error| {
+    let opened = sqlite_file::open(path, &KIND, register).or_else(|error| {
         if error.is_full && path.exists() {
-            database::empty_wal(path)?;
-            return database::open(path, &KIND, register);
+            sqlite_file::empty_wal(path)?;
+            return sqlite_file::open(path, &KIND, register);
         }
         Err(error)
     });

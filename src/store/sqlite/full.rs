@@ -10,7 +10,7 @@ use super::SqliteStore;
 use super::asked::Asked;
 use super::sessions::{self, Clock};
 use crate::engine::io::{Now, StoreCommand};
-use crate::store::database::Room;
+use crate::store::sqlite_file::Room;
 
 /// More pages than a file can have.
 const NO_LIMIT: i64 = 4_294_967_294;

@@ -38,10 +38,10 @@ use self::sessions::Clock;
 use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
 pub(crate) use self::waiting::open;
 use super::SessionStore;
-use super::database::{
+use super::expiry::Expiry;
+use super::sqlite_file::{
     self, Checkpointer, Identity, OpenError, Room, is_damage, is_full, is_locked,
 };
-use super::expiry::Expiry;
 use crate::engine::io::{Disk, Now, Refused, StoreCommand, StoreEvent};
 use crate::error::Error;
 
@@ -166,7 +166,7 @@ impl SqliteStore {
         } else if self.is_full && self.checkpointer.is_busy() {
             return self.wait_for_lock(now);
         } else {
-            database::in_transaction(conn, || {
+            sqlite_file::in_transaction(conn, || {
                 carry_out_all(conn, asked, node, clock, is_full_disk)
             })
         };
@@ -315,8 +315,9 @@ impl SqliteStore {
     fn sweep(&mut self, now: Now) {
         let clock = self.clock();
         let rows_max = self.sweep.rows_max();
-        let swept =
-            database::in_transaction(&self.conn, || sessions::sweep(&self.conn, clock, rows_max));
+        let swept = sqlite_file::in_transaction(&self.conn, || {
+            sessions::sweep(&self.conn, clock, rows_max)
+        });
         match swept {
             Ok(rows) => {
                 let pages = rows * PAGES_PER_CLAIM;

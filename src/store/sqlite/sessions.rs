@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use crate::engine::io::{Claim, Save, SessionId};
-use crate::store::database::{in_transaction, integer, unsigned};
+use crate::store::sqlite_file::{in_transaction, integer, unsigned};
 
 /// Free pages that a file has when the disk becomes full, and those that new sessions leave to
 /// saves and to the sweep: both may split a page.

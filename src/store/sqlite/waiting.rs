@@ -13,7 +13,7 @@ use super::SqliteStore;
 use crate::engine::io::{Disk, Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 use crate::store::SessionStore;
-use crate::store::database::OpenError;
+use crate::store::sqlite_file::OpenError;
 
 /// How often the file is tried.
 const PAUSE: Duration = Duration::from_secs(1);
