@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::sessions::Granted;
+use rusqlite::Connection;
+
+use super::sessions::{self, Clock, Granted};
 use crate::engine::io::StoreCommand;
 
 /// Rows written in one transaction; with more, the rest has the next turn.
@@ -48,4 +50,26 @@ pub(super) fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
         requests: asked.len(),
         pages,
     }
+}
+
+/// Carries out requests, in a transaction.
+pub(super) fn carry_out_all<'a>(
+    conn: &Connection,
+    asked: impl IntoIterator<Item = &'a mut Asked>,
+    node: i64,
+    clock: Clock,
+    is_full: bool,
+) -> rusqlite::Result<()> {
+    for asked in asked {
+        match &asked.command {
+            StoreCommand::Save(batch) => asked.fenced = sessions::save(conn, batch, clock)?,
+            StoreCommand::Claim(claim) => {
+                let has_room = !is_full || sessions::has_room_for(conn, &claim.session)?;
+                let granted = has_room.then(|| sessions::claim(conn, claim, node, clock));
+                asked.granted = granted.transpose()?;
+            }
+            StoreCommand::Sync => {}
+        }
+    }
+    Ok(())
 }

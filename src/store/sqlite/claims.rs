@@ -1,71 +1,102 @@
-//! Which claims by other processes have been seen, and the look for more of them.
+//! Claims of sessions by other processes: how far they were seen, and when to look for more.
 
 use std::time::{Duration, Instant};
 
-use super::{SqliteStore, sessions};
-use crate::engine::io::{Now, StoreEvent};
-use crate::store::sqlite_file::is_locked;
+use rusqlite::Connection;
+
+use super::sessions;
+use crate::engine::io::StoreEvent;
 
 /// How often to look for claims by other processes, and how many to take in one turn.
 const CLAIMS_PERIOD: Duration = Duration::from_secs(1);
 const CLAIMS_PER_TURN_MAX: usize = 256;
 
-/// Which claims have been seen.
+/// The claims that have been seen, and when to look for more.
 #[derive(Debug)]
 pub(super) struct ClaimWatch {
     /// This opening of the file, which makes our claims ours.
-    pub(super) node: i64,
+    node: i64,
     /// The last claim that has been looked at.
-    pub(super) seen_seq: i64,
+    seen_seq: i64,
     /// The last claim of our own.
-    pub(super) own_seq: i64,
+    own_seq: i64,
     /// The file's version when it was last looked at to the end.
-    pub(super) data_version: Option<i64>,
+    data_version: Option<i64>,
     /// When to look; `None` before the first turn.
-    pub(super) look_at: Option<Instant>,
+    look_at: Option<Instant>,
 }
 
-impl SqliteStore {
-    /// Looks for claims by other processes.
-    pub(super) fn look_for_claims(&mut self, now: Now) {
-        self.claims.look_at = Some(now.instant + CLAIMS_PERIOD);
-        self.look_for_file(now);
-        if self.is_down() {
-            return;
-        }
-        match self.find_claims() {
-            Ok(true) => {}
-            // More than fits into a turn: the rest in the next one.
-            Ok(false) => self.claims.look_at = Some(now.instant),
-            Err(error) if is_locked(&error) => {}
-            Err(error) => self.go_down(&error, now),
+impl ClaimWatch {
+    /// In a file that has claims up to `seq`.
+    pub(super) fn new(node: i64, seq: i64) -> Self {
+        Self {
+            node,
+            seen_seq: seq,
+            own_seq: seq,
+            data_version: None,
+            look_at: None,
         }
     }
 
-    /// Whether all have been found.
-    fn find_claims(&mut self) -> rusqlite::Result<bool> {
-        let watch = &mut self.claims;
-        let data_version = sessions::data_version(&self.conn)?;
-        if watch.data_version == Some(data_version) {
+    pub(super) fn node(&self) -> i64 {
+        self.node
+    }
+
+    /// The last claim of our own.
+    pub(super) fn own_seq(&self) -> i64 {
+        self.own_seq
+    }
+
+    /// When to look.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// The first look is due now. Returns whether this is the first call.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        let is_first = self.look_at.is_none();
+        self.look_at.get_or_insert(now);
+        is_first
+    }
+
+    /// A look begins: the next one is due after a while.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        self.look_at = Some(now + CLAIMS_PERIOD);
+    }
+
+    /// A claim of our own was made.
+    pub(super) fn handle_own(&mut self, seq: i64) {
+        self.own_seq = seq;
+    }
+
+    /// Finds claims by others. If there are more than fit into a turn, the rest is due at once.
+    pub(super) fn find(
+        &mut self,
+        conn: &Connection,
+        now: Instant,
+    ) -> rusqlite::Result<Vec<StoreEvent>> {
+        let data_version = sessions::data_version(conn)?;
+        if self.data_version == Some(data_version) {
             // Nobody else has written, so that the claims since are all our own.
-            watch.seen_seq = watch.own_seq.max(watch.seen_seq);
-            return Ok(true);
+            self.seen_seq = self.own_seq.max(self.seen_seq);
+            return Ok(Vec::new());
         }
-        let found = sessions::claims_after(&self.conn, watch.seen_seq, CLAIMS_PER_TURN_MAX)?;
-        let all = found.len() < CLAIMS_PER_TURN_MAX;
+        let found = sessions::claims_after(conn, self.seen_seq, CLAIMS_PER_TURN_MAX)?;
+        if found.len() < CLAIMS_PER_TURN_MAX {
+            self.data_version = Some(data_version);
+        } else {
+            self.look_at = Some(now);
+        }
+        let mut taken_over = Vec::new();
         for claim in found {
-            watch.seen_seq = claim.claim_seq;
-            if claim.node != watch.node
+            self.seen_seq = claim.claim_seq;
+            if claim.node != self.node
                 && let Some(session) = claim.session
             {
                 let epoch = claim.epoch;
-                self.events
-                    .push_back(StoreEvent::TakenOver { session, epoch });
+                taken_over.push(StoreEvent::TakenOver { session, epoch });
             }
         }
-        if all {
-            watch.data_version = Some(data_version);
-        }
-        Ok(all)
+        Ok(taken_over)
     }
 }

@@ -4,12 +4,8 @@
 //! that are there are saved in the room of the WAL, and those that have expired are deleted, which
 //! makes room for others. It must never take the store down for a claim alone.
 
-use rusqlite::Connection;
-
-use super::SqliteStore;
-use super::asked::Asked;
-use super::sessions::{self, Clock};
-use crate::engine::io::{Now, StoreCommand};
+use super::{SqliteStore, sessions};
+use crate::engine::io::Now;
 use crate::store::sqlite_file::Room;
 
 /// More pages than a file can have.
@@ -89,26 +85,4 @@ impl SqliteStore {
     pub(super) fn makes_room(&mut self) -> bool {
         self.checkpointer.is_busy() || self.checkpointer.trim_written()
     }
-}
-
-/// Carries out requests, in a transaction.
-pub(super) fn carry_out_all<'a>(
-    conn: &Connection,
-    asked: impl IntoIterator<Item = &'a mut Asked>,
-    node: i64,
-    clock: Clock,
-    is_full: bool,
-) -> rusqlite::Result<()> {
-    for asked in asked {
-        match &asked.command {
-            StoreCommand::Save(batch) => asked.fenced = sessions::save(conn, batch, clock)?,
-            StoreCommand::Claim(claim) => {
-                let has_room = !is_full || sessions::has_room_for(conn, &claim.session)?;
-                let granted = has_room.then(|| sessions::claim(conn, claim, node, clock));
-                asked.granted = granted.transpose()?;
-            }
-            StoreCommand::Sync => {}
-        }
-    }
-    Ok(())
 }

@@ -30,12 +30,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use self::asked::{Asked, PAGES_PER_CLAIM, share_of_turn};
+use self::asked::{Asked, PAGES_PER_CLAIM, carry_out_all, share_of_turn};
 use self::claims::ClaimWatch;
 use self::file::Opened;
-use self::full::carry_out_all;
 use self::sessions::Clock;
-use self::sweep::{SWEEP_PERIOD, SWEEP_PERIOD_BUSY, Sweep};
+use self::sweep::Sweep;
 pub(crate) use self::waiting::open;
 use super::SessionStore;
 use super::expiry::Expiry;
@@ -132,13 +131,7 @@ impl SqliteStore {
             down_pause: DOWN_PAUSE_MIN,
             asked: VecDeque::new(),
             events: VecDeque::from([StoreEvent::Up]),
-            claims: ClaimWatch {
-                node,
-                seen_seq: claim_seq,
-                own_seq: claim_seq,
-                data_version: None,
-                look_at: None,
-            },
+            claims: ClaimWatch::new(node, claim_seq),
             sweep: Sweep::default(),
             is_full: false,
             is_lost: false,
@@ -160,7 +153,7 @@ impl SqliteStore {
         }
         let clock = self.clock();
         let asked = self.asked.iter_mut().take(share.requests);
-        let (conn, node, is_full_disk) = (&self.conn, self.claims.node, self.is_full);
+        let (conn, node, is_full_disk) = (&self.conn, self.claims.node(), self.is_full);
         let result = if share.pages == 0 {
             Ok(())
         } else if self.is_full && self.checkpointer.is_busy() {
@@ -210,10 +203,12 @@ impl SqliteStore {
                     StoreEvent::Saved { batch, fenced }
                 }
                 StoreCommand::Claim(claim) => {
-                    self.sweep.claims += 1;
+                    self.sweep.handle_claim();
                     match asked.granted {
                         Some(granted) => {
-                            self.claims.own_seq = granted.claim_seq.unwrap_or(self.claims.own_seq);
+                            if let Some(seq) = granted.claim_seq {
+                                self.claims.handle_own(seq);
+                            }
                             StoreEvent::Claimed {
                                 key: claim.key,
                                 epoch: granted.epoch,
@@ -228,7 +223,7 @@ impl SqliteStore {
                     }
                 }
                 StoreCommand::Sync => {
-                    self.checkpointer.sync(self.claims.own_seq);
+                    self.checkpointer.sync(self.claims.own_seq());
                     continue;
                 }
             });
@@ -311,6 +306,20 @@ impl SqliteStore {
         self.down_pause = (self.down_pause * 2).min(DOWN_PAUSE_MAX);
     }
 
+    /// Looks for claims by other processes.
+    fn look_for_claims(&mut self, now: Now) {
+        self.claims.put_off(now.instant);
+        self.look_for_file(now);
+        if self.is_down() {
+            return;
+        }
+        match self.claims.find(&self.conn, now.instant) {
+            Ok(taken_over) => self.events.extend(taken_over),
+            Err(error) if is_locked(&error) => {}
+            Err(error) => self.go_down(&error, now),
+        }
+    }
+
     /// Deletes some of what has expired.
     fn sweep(&mut self, now: Now) {
         let clock = self.clock();
@@ -329,10 +338,10 @@ impl SqliteStore {
                 // Whether the store can go on is for the saves to say.
                 self.begin_full(&error.to_string(), Room::None, now);
                 self.makes_room();
-                self.sweep.look_at = Some(now.instant + SWEEP_PERIOD_BUSY);
+                self.sweep.put_off(now.instant);
             }
             Err(error) if is_locked(&error) => {
-                self.sweep.look_at = Some(now.instant + SWEEP_PERIOD_BUSY);
+                self.sweep.put_off(now.instant);
             }
             Err(error) => self.go_down(&error, now),
         }
@@ -359,7 +368,7 @@ impl SqliteStore {
             State::Locked { .. } => {
                 // On a full disk one checkpoint follows the other, and the sweep would never have
                 // its turn.
-                if self.is_full && self.sweep.look_at.is_some_and(|at| at <= now.instant) {
+                if self.is_full && self.sweep.look_at().is_some_and(|at| at <= now.instant) {
                     self.sweep(now);
                 }
                 self.carry_out(now);
@@ -401,10 +410,10 @@ impl SessionStore for SqliteStore {
             // What is left of the last turn goes with this turn's, at the flush.
             State::Working { .. } | State::Locked { .. } | State::Down { .. } => {}
         }
-        if !self.is_down() && self.claims.look_at.is_some_and(due) {
+        if !self.is_down() && self.claims.look_at().is_some_and(due) {
             self.look_for_claims(now);
         }
-        if self.is_working() && (self.sweep.is_owed() || self.sweep.look_at.is_some_and(due)) {
+        if self.is_working() && (self.sweep.is_owed() || self.sweep.look_at().is_some_and(due)) {
             self.sweep(now);
         }
     }
@@ -412,12 +421,10 @@ impl SessionStore for SqliteStore {
     fn flush(&mut self, now: Now) {
         self.expiry.handle_now(now);
         self.collect(now);
-        if self.claims.look_at.is_none() {
-            // The first turn.
-            self.claims.look_at = Some(now.instant);
+        if self.claims.begin(now.instant) {
             self.begin_full_if(self.checkpointer.room(), now);
         }
-        self.sweep.look_at.get_or_insert(now.instant + SWEEP_PERIOD);
+        self.sweep.begin(now.instant);
         match self.state {
             State::Working { .. } => self.carry_out(now),
             State::Locked { .. } | State::Down { .. } => {}
@@ -439,10 +446,10 @@ impl SessionStore for SqliteStore {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let look_at = self.claims.look_at;
+        let look_at = self.claims.look_at();
         let first = |times: [Option<Instant>; 3]| times.into_iter().flatten().min();
         match self.state {
-            State::Working { rest_at } => first([rest_at, look_at, self.sweep.look_at]),
+            State::Working { rest_at } => first([rest_at, look_at, self.sweep.look_at()]),
             State::Locked { retry_at, .. } => first([Some(retry_at), look_at, None]),
             State::Down { probe_at } => Some(probe_at),
         }

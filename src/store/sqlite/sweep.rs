@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How often to look for rows that have expired, and how many to take in one turn. When there were
 /// some, more are likely, and the next look is sooner; when there were that many, it is soon.
-pub(super) const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+const SWEEP_PERIOD: Duration = Duration::from_secs(60);
 const SWEEP_PERIOD_SOME: Duration = Duration::from_secs(1);
 pub(super) const SWEEP_PERIOD_BUSY: Duration = Duration::from_millis(100);
 const SWEEP_ROWS_MIN: usize = 100;
@@ -17,14 +17,34 @@ const SWEEP_ROWS_PER_CLAIM: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     /// When to look; `None` before the first turn.
-    pub(super) look_at: Option<Instant>,
+    look_at: Option<Instant>,
     /// The last look has not found the end.
     is_behind: bool,
     /// Claims since then.
-    pub(super) claims: usize,
+    claims: usize,
 }
 
 impl Sweep {
+    /// The first look is due after a while. Later calls change nothing.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.look_at.get_or_insert(now + SWEEP_PERIOD);
+    }
+
+    /// When to look.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// A claim may have made a row.
+    pub(super) fn handle_claim(&mut self) {
+        self.claims += 1;
+    }
+
+    /// A look was not possible: the next one is due soon.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        self.look_at = Some(now + SWEEP_PERIOD_BUSY);
+    }
+
     /// Rows to look at now.
     pub(super) fn rows_max(&self) -> usize {
         let owed = if self.is_behind { self.claims } else { 0 };

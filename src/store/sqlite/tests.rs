@@ -1,5 +1,6 @@
 //! What only shows from the inside: the sweep, the share of a turn, a store that goes down.
 
+use super::sweep::SWEEP_PERIOD_BUSY;
 use super::*;
 use crate::clock;
 use crate::engine::io::{Claim, Save, SessionId, SessionKey};
@@ -172,7 +173,7 @@ fn the_sweep_keeps_up_with_new_sessions() {
         f.now.unix_ms += 10;
         if turn == 250 {
             // The first look comes after a minute.
-            f.store.sweep.look_at = Some(f.now.instant);
+            f.store.sweep.hurry(f.now.instant);
         }
         if turn % 100 == 0 {
             rows = f.rows();
