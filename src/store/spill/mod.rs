@@ -164,8 +164,7 @@ impl SpillingStore {
             }
             StoreEvent::Refused { reason, .. } if matches!(self.gate, Gate::Replaying(_)) => {
                 if let Gate::Replaying(replay) = &mut self.gate {
-                    replay.refused += 1;
-                    replay.reason = reason;
+                    replay.handle_refused(reason);
                 }
                 None
             }
@@ -293,7 +292,7 @@ impl SpillingStore {
     fn replay(&mut self) {
         match &mut self.gate {
             Gate::Looking { at, .. } if *at <= self.now => self.look(),
-            Gate::Replaying(replay) if !replay.under_way => self.hand_over(),
+            Gate::Replaying(replay) if !replay.is_under_way() => self.hand_over(),
             Gate::Shut | Gate::Looking { .. } | Gate::Replaying(_) | Gate::Open => {}
         }
     }
@@ -325,7 +324,7 @@ impl SpillingStore {
         let (Place::File(file), Gate::Replaying(replay)) = (&self.place, &mut self.gate) else {
             return;
         };
-        let page = match file.rows_after(&replay.after, ROWS_MAX, self.expiry.judged_ms()) {
+        let page = match file.rows_after(replay.after(), ROWS_MAX, self.expiry.judged_ms()) {
             Ok(page) => page,
             Err(error) => return self.handle_unreadable(&error),
         };
@@ -333,11 +332,9 @@ impl SpillingStore {
             replay.tell(&file.describe());
             return self.open_gate();
         };
-        replay.after = last;
-        replay.expired += page.expired.len();
+        replay.hand_over(page.rows.len(), page.expired.len(), last);
         self.settled.extend(page.expired);
-        replay.under_way = !page.rows.is_empty();
-        if replay.under_way {
+        if !page.rows.is_empty() {
             let rows = page.rows.into_iter().map(Row::into_save).collect();
             self.store.ask(StoreCommand::Save(rows));
         }
@@ -427,7 +424,7 @@ impl SessionStore for SpillingStore {
         let look_at = match &self.gate {
             Gate::Looking { at, .. } => Some(*at),
             // The next rows, or the end, in the next turn.
-            Gate::Replaying(replay) => (!replay.under_way).then_some(self.now),
+            Gate::Replaying(replay) => (!replay.is_under_way()).then_some(self.now),
             Gate::Shut | Gate::Open => None,
         };
         let times = [self.store.poll_timeout(), look_at, self.retry_at];

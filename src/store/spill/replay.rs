@@ -9,18 +9,18 @@ use crate::engine::io::Save;
 pub(super) struct Replay {
     _lease: Lease,
     /// The last session that was handed over.
-    pub(super) after: String,
+    after: String,
     /// A batch is on its way.
-    pub(super) under_way: bool,
+    under_way: bool,
     replayed: usize,
     /// Claimed anew since.
     dropped: usize,
     /// Rested for longer than the time to live.
-    pub(super) expired: usize,
+    expired: usize,
     /// Rows that the store has refused by themselves, the last one for this reason. They stay, and
     /// are tried again by the next replay.
-    pub(super) refused: usize,
-    pub(super) reason: String,
+    refused: usize,
+    reason: String,
 }
 
 impl Replay {
@@ -36,6 +36,29 @@ impl Replay {
             refused: 0,
             reason: String::new(),
         }
+    }
+
+    /// The last session that was handed over.
+    pub(super) fn after(&self) -> &str {
+        &self.after
+    }
+
+    /// Whether a batch is on its way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way
+    }
+
+    /// The next rows, up to this session, are handed over; so many have expired.
+    pub(super) fn hand_over(&mut self, rows: usize, expired: usize, last: String) {
+        self.after = last;
+        self.expired += expired;
+        self.under_way = rows > 0;
+    }
+
+    /// The store has refused a row by itself.
+    pub(super) fn handle_refused(&mut self, reason: String) {
+        self.refused += 1;
+        self.reason = reason;
     }
 
     /// The store has answered.
