@@ -5,6 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+
 use crate::plans::Script;
 use crate::support::{PATIENCE, frame, ms, now, pause};
 
@@ -30,13 +32,18 @@ pub(crate) enum Fate {
     Open,
 }
 
+/// What the kernel keeps for a peer in either direction.
+const KERNEL_BYTES: usize = 64 << 10;
+
 impl Peer {
     pub(crate) fn connect(address: SocketAddr, script: &Arc<Script>) -> Self {
         let socket = TcpStream::connect_timeout(&address, PATIENCE).expect("room in the queue");
         socket.set_nonblocking(true).expect("O_NONBLOCK");
         socket.set_nodelay(true).expect("TCP_NODELAY");
-        // The kernel's buffers are not the server's memory, and would take megabytes first.
-        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 64 << 10).expect("SO_RCVBUF");
+        // The kernel's buffers are not the server's memory, and would take megabytes first: before a
+        // server has room for no more replies, and after the crowd has gone.
+        set_socket_recv_buffer_size(&socket, KERNEL_BYTES).expect("SO_RCVBUF");
+        set_socket_send_buffer_size(&socket, KERNEL_BYTES).expect("SO_SNDBUF");
         Self {
             socket,
             script: Arc::clone(script),
