@@ -67,7 +67,7 @@ fn receive<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
                     return sent;
                 }
                 Received::Failed(reason) => {
-                    assert!([1002, 1007, 1009].contains(&reason.code), "{reason:?}");
+                    assert!([1002, 1007, 1009].contains(&reason.code()), "{reason:?}");
                     socket.close(&reason, &mut sent);
                     return sent;
                 }
