@@ -44,10 +44,10 @@ impl Outcome {
     }
 
     fn json(&self, unsaved: &[String]) -> String {
-        let end = self.timeline.stopped.or(self.timeline.began);
-        let lasted = end.map(|end| self.timeline.lasted(end).map(|(_, lasted)| lasted));
-        let phases = PHASES.into_iter().zip(lasted.unwrap_or_default());
-        let phases = phases.map(|(name, lasted)| (name, json(lasted.as_millis() as u64)));
+        let phases = self
+            .timeline
+            .lasted(self.timeline.began)
+            .map(|(phase, lasted)| (phase.name(), json(lasted.as_millis() as u64)));
         let more = self.unsaved.len() - unsaved.len();
         let mut fields = vec![
             ("signal", json(self.trigger.map(|by| by.to_string()))),
@@ -66,7 +66,7 @@ impl Outcome {
         fields.extend(self.synced.map(|synced| ("synced", json(synced))));
         fields.extend([
             ("store_lost", json(self.store_lost)),
-            ("phases_ms", object(&phases.collect::<Vec<_>>())),
+            ("phases_ms", object(&phases)),
             (
                 "total_ms",
                 json(between(self.timeline.began, self.timeline.stopped)),
@@ -79,16 +79,6 @@ impl Outcome {
         object(&fields)
     }
 }
-
-/// The names of the phases, as `Timeline::lasted` has them in order.
-const PHASES: [&str; 6] = [
-    "delaying",
-    "notifying",
-    "draining",
-    "persisting",
-    "closing",
-    "sweeping",
-];
 
 fn json(value: impl Into<Value>) -> String {
     value.into().to_string()

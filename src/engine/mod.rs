@@ -235,7 +235,7 @@ impl Engine {
 
     /// How long each phase of the shutdown has lasted.
     pub fn phases_lasted(&self, now: Instant) -> [(Phase, Duration); 6] {
-        self.shutdown.timeline().lasted(now)
+        self.shutdown.timeline().lasted(Some(now))
     }
 
     fn opened(&mut self, conn: ConnId, protocol: Protocol, session: Option<SessionId>) {

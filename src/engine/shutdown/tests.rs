@@ -194,7 +194,7 @@ fn all_times_count_from_when_the_signal_came_and_not_from_when_it_was_seen() {
     shutdown.handle_request(asked(came), seen);
     let timeout = ShutdownBudget::default().timeout;
     assert_eq!(shutdown.end(), Some(came + timeout));
-    let [(delaying, held_up), ..] = shutdown.timeline().lasted(seen);
+    let [(delaying, held_up), ..] = shutdown.timeline().lasted(Some(seen));
     assert_eq!((delaying, held_up), (Phase::Delaying, seen - came));
 }
 

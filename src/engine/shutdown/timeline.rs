@@ -65,9 +65,10 @@ pub struct Timeline {
 
 impl Timeline {
     /// For how long each phase has lasted, from Delaying on: until the next that was entered began,
-    /// and the last one until `now`. One that was skipped, or is to come, has lasted for no time.
-    pub fn lasted(&self, now: Instant) -> [(Phase, Duration); 6] {
-        let mut end = self.stopped.unwrap_or(now);
+    /// and the last one until `now`, if there is one. A phase that was skipped, or is to come, has
+    /// lasted for no time.
+    pub fn lasted(&self, now: Option<Instant>) -> [(Phase, Duration); 6] {
+        let mut end = self.stopped.or(now);
         let mut phases = [
             (Phase::Sweeping, self.sweeping),
             (Phase::Closing, self.closing),
@@ -77,10 +78,12 @@ impl Timeline {
             (Phase::Delaying, self.began),
         ]
         .map(|(phase, began)| {
-            let began = began.unwrap_or(end);
-            let lasted = end.saturating_duration_since(began);
+            let began = began.or(end);
+            let lasted = began
+                .zip(end)
+                .map(|(began, end)| end.saturating_duration_since(began));
             end = began;
-            (phase, lasted)
+            (phase, lasted.unwrap_or_default())
         });
         phases.reverse();
         phases
