@@ -160,7 +160,12 @@ fn text_of(line: &str) -> Option<String> {
         match entry.get("log").or_else(|| entry.get("MESSAGE")) {
             Some(Value::String(text)) => return Some(text.clone()),
             Some(Value::Null) => return None,
-            // Bytes, which is how journalctl gives a text with control characters: no report.
+            // Bytes: the text has control characters, such as colours.
+            Some(Value::Array(bytes)) => {
+                let bytes = bytes.iter().filter_map(Value::as_u64);
+                let bytes: Vec<u8> = bytes.filter_map(|byte| byte.try_into().ok()).collect();
+                return Some(String::from_utf8_lossy(&bytes).into_owned());
+            }
             Some(_) | None => {}
         }
     }
@@ -335,6 +340,7 @@ mod tests {
         for log in [
             docker("ready\n") + &docker(&format!("{LINE}\n")),
             journal("null") + &journal(&json(LINE)) + &journal(&json("stopped")),
+            journal(&format!("{:?}", format!("\u{1b}[32m{LINE}").as_bytes())),
         ] {
             let Last::Report(line) = last_report(log.as_bytes()).unwrap() else {
                 panic!("{log}");
