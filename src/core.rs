@@ -171,7 +171,7 @@ impl Core {
 
     fn read_levels<S: Shell>(&self, shell: &S) -> Levels {
         let mut levels = shell.levels();
-        // Whoever waits in a queue is a stranger, too.
+        // A connection in an accept queue is waited for, too.
         levels.sockets += usize::from(self.is_sweeping && shell.may_accept());
         levels
     }
@@ -218,7 +218,7 @@ impl Core {
         }
     }
 
-    /// Closes the way in: nobody new gets into the queues, and whoever is there is taken out.
+    /// Shuts the accept queues, and accepts what is still in them.
     fn shut_queues<S: Shell>(&mut self, shell: &mut S) {
         if !self.is_sweeping {
             self.is_sweeping = true;

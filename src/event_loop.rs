@@ -1,8 +1,8 @@
-//! The loop: one thread, one mio `Poll`, one turn in seven steps.
+//! The loop: one thread, one mio `Poll`, and the [`Shell`] of a [`Core`], which owns the order of a
+//! turn.
 //!
-//! It performs what the engine decides: it carries bytes between `net`, `store` and `engine`, which
-//! never see each other, and owns the order in which that happens. It decides nothing itself, and
-//! nothing in it blocks but the wait.
+//! It waits for events, and performs what the engine decides, with real sockets, the store, the log
+//! and metrics. It decides nothing itself, and nothing in it blocks but the wait.
 
 mod broadcasting;
 mod promises;

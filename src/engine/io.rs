@@ -165,7 +165,8 @@ pub struct Broadcast {
 /// Where a broadcast comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// An operator, on this connection, who is answered how many clients it was queued for.
+    /// An operator's request on this connection. The answer is the number of clients that it was
+    /// queued for.
     Operator(ConnId),
     /// Another thread of this process, which was promised that it goes to all clients.
     Handle,

@@ -22,6 +22,18 @@ fn frozen(config: &Config, clients: u32) -> Rig {
     rig
 }
 
+/// A client whose goodbye has been said, with the session that the store may refuse as `rig.bad`.
+fn after_goodbye() -> Rig {
+    let mut rig = Rig::with(&quiet(Durability::Acked));
+    rig.pass(0);
+    rig.open(0, PLAIN, "bad");
+    rig.flush();
+    rig.spill_keeps = true;
+    rig.shut_down();
+    rig.pass(3_000);
+    rig
+}
+
 /// What came out, but for the notices.
 fn heard(rig: &mut Rig) -> Vec<String> {
     let mut log = std::mem::take(&mut rig.log);
@@ -239,14 +251,8 @@ fn what_the_store_refuses_goes_into_the_spill_without_waiting_for_the_others() {
 
 #[test]
 fn what_is_spilled_and_refused_again_is_spilled_once_more_when_it_has_grown() {
-    let mut rig = Rig::with(&quiet(Durability::Acked));
-    rig.pass(0);
-    rig.open(0, PLAIN, "bad");
-    rig.flush();
-    rig.spill_keeps = true;
-    rig.shut_down();
-    rig.pass(3_000);
-    // The goodbye is said; what comes late is refused, and spilled, again and again.
+    let mut rig = after_goodbye();
+    // What comes late is refused, and spilled, again and again.
     rig.bad = Some("bad");
     rig.say(0);
     rig.flush();
@@ -261,13 +267,7 @@ fn what_is_spilled_and_refused_again_is_spilled_once_more_when_it_has_grown() {
 
 #[test]
 fn what_is_spilled_and_has_grown_since_is_not_called_safe() {
-    let mut rig = Rig::with(&quiet(Durability::Acked));
-    rig.pass(0);
-    rig.open(0, PLAIN, "bad");
-    rig.flush();
-    rig.spill_keeps = true;
-    rig.shut_down();
-    rig.pass(3_000);
+    let mut rig = after_goodbye();
     rig.bad = Some("bad");
     rig.say(0);
     rig.flush();
