@@ -8,6 +8,7 @@ mod client;
 mod losing;
 mod refusing;
 mod renewing;
+mod unconfirmed;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,6 +16,7 @@ use slab::Slab;
 
 pub(super) use self::client::ClientSession;
 use self::losing::Released;
+use self::unconfirmed::Unconfirmed;
 
 use super::io::{Claim, ConnId, Save, SessionId, SessionKey, StoreCommand};
 use super::ledger::Ledger;
@@ -32,12 +34,7 @@ pub(super) struct Sessions {
     by_id: HashMap<SessionId, SessionKey>,
     /// Sessions that wait for their epoch.
     claiming: SlotSet,
-    /// Sessions whose count the store has not confirmed.
-    unsaved: SlotSet,
-    /// Sessions that the store has refused to save, and that have not been handed over again.
-    refused: SlotSet,
-    /// Saved sessions whose last save before the exit is not confirmed yet.
-    unconfirmed: SlotSet,
+    unconfirmed: Unconfirmed,
     /// Which of the unsaved go into the spill.
     spilling: Spilling,
     /// Sessions to hand to the store at the next flush, each once.
@@ -95,9 +92,7 @@ impl Sessions {
             next_generation: 0,
             by_id: HashMap::new(),
             claiming: SlotSet::default(),
-            unsaved: SlotSet::default(),
-            refused: SlotSet::default(),
-            unconfirmed: SlotSet::default(),
+            unconfirmed: Unconfirmed::default(),
             spilling: Spilling::default(),
             dirty: Vec::new(),
             unclaimed: VecDeque::new(),
@@ -154,7 +149,7 @@ impl Sessions {
 
     /// Whether the store has all of a session. It has all of one that is not in the table any more.
     fn is_saved(&self, key: SessionKey) -> bool {
-        self.get(key).is_none() || !self.unsaved.contains(key.slot)
+        self.get(key).is_none() || !self.unconfirmed.unsaved().contains(key.slot)
     }
 
     /// The next reply whose count the store has.
@@ -199,11 +194,10 @@ impl Sessions {
 
     pub(super) fn handle_saved(&mut self, save: &Save) {
         if let Some(session) = get_mut(&mut self.slab, save.key) {
-            self.unconfirmed.remove(save.key.slot);
             session.ledger.handle_saved(save.count);
-            if session.ledger.is_saved() {
-                let is_owned = session.owner.is_some();
-                self.unsaved.remove(save.key.slot);
+            let (is_saved, is_owned) = (session.ledger.is_saved(), session.owner.is_some());
+            self.unconfirmed.handle_saved(save.key.slot, is_saved);
+            if is_saved {
                 self.spilling.handle_saved(save.key.slot);
                 if !is_owned {
                     self.forget_if_over(save.key);
@@ -231,11 +225,8 @@ impl Sessions {
         for (_, session) in &mut self.slab {
             session.ledger.handle_store_down();
         }
-        let unsaved: Vec<_> = self
-            .unsaved
-            .iter()
-            .filter_map(|slot| self.key_at(slot))
-            .collect();
+        let unsaved = self.unconfirmed.unsaved().iter();
+        let unsaved: Vec<_> = unsaved.filter_map(|slot| self.key_at(slot)).collect();
         for key in unsaved {
             self.mark_dirty(key);
         }
@@ -244,7 +235,7 @@ impl Sessions {
     /// The store's time is over: what it has not confirmed goes into the spill, and what is counted
     /// from here on. What the spill has refused before is tried again.
     pub(super) fn begin_spill(&mut self) {
-        self.spilling.begin(self.unsaved.iter());
+        self.spilling.begin(self.unconfirmed.unsaved().iter());
     }
 
     pub(super) fn has_spill(&self) -> bool {
@@ -310,7 +301,8 @@ impl Sessions {
 
     /// How many sessions neither the store nor the spill has confirmed, claims included.
     pub(super) fn unsafe_len(&self) -> usize {
-        self.unsaved.len() - self.spilling.held_len() + self.claiming.len()
+        let unsaved = self.unconfirmed.unsaved().len();
+        unsaved - self.spilling.held_len() + self.claiming.len()
     }
 
     /// How many sessions are in the spill and not in the store.
@@ -392,7 +384,7 @@ impl Sessions {
         let over = self
             .get(key)
             .is_some_and(|session| session.owner.is_none() && session.displaces.is_none());
-        if over && !self.unsaved.contains(key.slot) && !self.claiming.contains(key.slot) {
+        if over && self.is_saved(key) && !self.claiming.contains(key.slot) {
             self.remember_released(key);
             self.forget(key);
         }
@@ -413,9 +405,7 @@ impl Sessions {
     fn forget(&mut self, key: SessionKey) {
         if self.get(key).is_some() {
             self.claiming.remove(key.slot);
-            self.unsaved.remove(key.slot);
-            self.refused.remove(key.slot);
-            self.unconfirmed.remove(key.slot);
+            self.unconfirmed.forget(key.slot);
             self.spilling.forget(key.slot);
             let session = self.slab.remove(key.slot as usize);
             if self.by_id.get(&session.id) == Some(&key) {

@@ -32,7 +32,7 @@ impl Sessions {
         match session {
             ClientSession::Stored(key) => {
                 let count = get_mut(&mut self.slab, *key)?.ledger.count()?;
-                self.unsaved.insert(key.slot);
+                self.unconfirmed.handle_unsaved(key.slot);
                 self.mark_dirty(*key);
                 self.spilling.handle_counted(key.slot);
                 Some(count)

@@ -18,8 +18,8 @@ pub(super) struct Released {
 impl Sessions {
     /// The sessions whose count neither the store nor the spill has.
     pub(in crate::engine) fn lost(&self) -> impl Iterator<Item = &Session> {
-        self.unsaved
-            .iter()
+        let unsaved = self.unconfirmed.unsaved().iter();
+        unsaved
             .filter(|slot| !self.spilling.holds(*slot))
             .filter_map(|slot| self.slab.get(slot as usize))
     }
@@ -46,7 +46,7 @@ impl Sessions {
         for (slot, session) in &mut self.slab {
             session.ledger.handle_refused();
             if !session.ledger.is_saved() {
-                self.unsaved.insert(slot as u32);
+                self.unconfirmed.handle_unsaved(slot as u32);
             }
         }
     }

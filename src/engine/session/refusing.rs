@@ -33,9 +33,7 @@ impl Sessions {
         session.ledger.handle_refused();
         let (id, owner) = (session.id.clone(), session.owner);
         if !session.ledger.is_saved() {
-            self.unconfirmed.remove(key.slot);
-            self.unsaved.insert(key.slot);
-            self.refused.insert(key.slot);
+            self.unconfirmed.handle_refused(key.slot);
         }
         let waits = |session: &Session| session.displaces == Some(key) && !session.claim_asked;
         let successor = self.find(&id);
@@ -53,19 +51,19 @@ impl Sessions {
     /// Marks up to `max` refused sessions to be saved. Returns whether there are more.
     pub(in crate::engine) fn retry_refused(&mut self, max: usize) -> bool {
         for _ in 0..max {
-            let Some(slot) = self.refused.pop() else {
+            let Some(slot) = self.unconfirmed.pop_refused() else {
                 break;
             };
             if let Some(key) = self.key_at(slot) {
                 self.mark_dirty(key);
             }
         }
-        !self.refused.is_empty()
+        !self.unconfirmed.refused().is_empty()
     }
 
     /// A session that the store has refused goes into the spill, with no more time to try again.
     pub(in crate::engine) fn spill_refused(&mut self, key: SessionKey) {
-        if self.get(key).is_some() && self.refused.contains(key.slot) {
+        if self.get(key).is_some() && self.unconfirmed.refused().contains(key.slot) {
             self.spilling.handle_refused(key.slot);
         }
     }

@@ -4,7 +4,6 @@
 //! The store has to confirm the latter before the exit.
 
 use super::{Session, Sessions};
-use crate::slots::SlotSet;
 
 impl Sessions {
     /// Marks up to `max` open sessions from `cursor` on to be saved, changed or not: that renews
@@ -22,8 +21,8 @@ impl Sessions {
             if let Some(key) = self.key_at(slot as u32) {
                 self.mark_dirty(key);
                 let is_granted = |session: &Session| session.ledger.granted_epoch().is_some();
-                if is_last && self.is_saved(key) && self.get(key).is_some_and(is_granted) {
-                    self.unconfirmed.insert(key.slot);
+                if is_last && self.get(key).is_some_and(is_granted) {
+                    self.unconfirmed.handle_renewed(key.slot);
                 }
             }
         }
@@ -32,11 +31,11 @@ impl Sessions {
 
     /// How many saved sessions are to be confirmed once more.
     pub(in crate::engine) fn unconfirmed_len(&self) -> usize {
-        self.unconfirmed.len()
+        self.unconfirmed.renewed().len()
     }
 
     /// What the store has confirmed once counts as saved.
     pub(in crate::engine) fn give_up_confirming(&mut self) {
-        self.unconfirmed = SlotSet::default();
+        self.unconfirmed.give_up_renewed();
     }
 }
