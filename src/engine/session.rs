@@ -184,10 +184,7 @@ impl Sessions {
         let session = get_mut(&mut self.slab, key)?;
         self.claiming.remove(key.slot);
         session.ledger.open(epoch, count);
-        let granted = Claimed {
-            owner: session.owner,
-            displaced: session.displaces.take(),
-        };
+        let granted = session.claimed();
         self.forget_if_over(key);
         Some(granted)
     }
@@ -366,6 +363,19 @@ impl Sessions {
         }
     }
 
+    /// A connection that waits to take a session over on this node waits no longer.
+    fn undo_displace(&mut self, key: SessionKey) -> Option<ConnId> {
+        let id = self.get(key)?.id.clone();
+        let by = self.find(&id)?;
+        let successor = self.get(by)?;
+        if successor.displaces != Some(key) || successor.claim_asked {
+            return None;
+        }
+        let owner = self.end(by);
+        self.by_id.insert(id, key);
+        owner
+    }
+
     fn key_at(&self, slot: u32) -> Option<SessionKey> {
         let generation = self.slab.get(slot as usize)?.generation;
         Some(SessionKey { slot, generation })
@@ -446,6 +456,14 @@ impl Session {
 
     pub(super) fn owner(&self) -> Option<ConnId> {
         self.owner
+    }
+
+    /// Its claim is answered.
+    fn claimed(&mut self) -> Claimed {
+        Claimed {
+            owner: self.owner,
+            displaced: self.displaces.take(),
+        }
     }
 }
 

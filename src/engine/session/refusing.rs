@@ -3,7 +3,7 @@
 //! A refused session is handed over again later. A count that the store has not confirmed is never
 //! forgotten.
 
-use super::{Claimed, ConnId, Session, SessionKey, Sessions, get_mut};
+use super::{Claimed, ConnId, SessionKey, Sessions, get_mut};
 
 /// The connections that a refused save concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,7 @@ impl Sessions {
     /// The store has refused a claim: the session ends.
     pub(in crate::engine) fn handle_claim_refused(&mut self, key: SessionKey) -> Option<Claimed> {
         let session = get_mut(&mut self.slab, key)?;
-        let claimed = Claimed {
-            owner: session.owner,
-            displaced: session.displaces.take(),
-        };
+        let claimed = session.claimed();
         self.forget(key);
         Some(claimed)
     }
@@ -31,19 +28,11 @@ impl Sessions {
     pub(in crate::engine) fn handle_save_refused(&mut self, key: SessionKey) -> Option<Unsaved> {
         let session = get_mut(&mut self.slab, key)?;
         session.ledger.handle_refused();
-        let (id, owner) = (session.id.clone(), session.owner);
+        let owner = session.owner;
         if !session.ledger.is_saved() {
             self.unconfirmed.handle_refused(key.slot);
         }
-        let waits = |session: &Session| session.displaces == Some(key) && !session.claim_asked;
-        let successor = self.find(&id);
-        let successor = successor.filter(|&key| self.get(key).is_some_and(waits));
-        let waiting = successor.and_then(|successor| {
-            let owner = self.get(successor)?.owner;
-            self.forget(successor);
-            self.by_id.insert(id, key);
-            owner
-        });
+        let waiting = self.undo_displace(key);
         self.forget_if_over(key);
         Some(Unsaved { owner, waiting })
     }
