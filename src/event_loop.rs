@@ -4,20 +4,21 @@
 //! It waits for events, and performs what the engine decides, with real sockets, the store, the log
 //! and metrics. It decides nothing itself, and nothing in it blocks but the wait.
 
+mod binding;
 mod broadcasting;
 mod promises;
 mod reading;
 mod recording;
 mod request_log;
+mod requests;
 mod shutdown_requests;
 mod store_log;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Waker};
+use mio::{Events, Poll};
 
 use crate::bus::Bus;
 use crate::clock;
@@ -36,65 +37,55 @@ use crate::net::http::{Answer, Head};
 use crate::net::listener::Listener;
 use crate::signals::Signals;
 use crate::store::SessionStore;
-pub(crate) use broadcasting::Announced;
-pub(crate) use promises::Promises;
-pub(crate) use request_log::Names;
-pub(crate) use store_log::StoreLog;
+use broadcasting::Announced;
+use request_log::Names;
+pub(crate) use requests::Requests;
+use store_log::StoreLog;
 
 /// The loop and everything it drives.
 pub(crate) struct EventLoop {
-    pub(crate) poll: Poll,
-    pub(crate) events: Events,
-    pub(crate) told: Told,
+    poll: Poll,
+    events: Events,
+    told: Told,
     /// When this turn's second step began, and its fifth.
-    pub(crate) dispatched_at: Instant,
-    pub(crate) stored_at: Instant,
-    pub(crate) connections: Connections,
-    pub(crate) listener: Listener,
-    pub(crate) admin: Option<Listener>,
-    pub(crate) signals: Option<Signals>,
-    pub(crate) requests: Arc<Requests>,
+    dispatched_at: Instant,
+    stored_at: Instant,
+    connections: Connections,
+    listener: Listener,
+    admin: Option<Listener>,
+    signals: Option<Signals>,
+    requests: Arc<Requests>,
     /// What other threads say to everybody.
-    pub(crate) broadcasts: Receiver<Arc<str>>,
-    pub(crate) store: Box<dyn SessionStore>,
+    broadcasts: Receiver<Arc<str>>,
+    store: Box<dyn SessionStore>,
     /// Rows that the spill leaves behind and that are not from this shutdown, as far as is known.
-    pub(crate) spill_rows_waiting: Option<u64>,
+    spill_rows_waiting: Option<u64>,
     /// The way to other nodes, where there is one.
-    pub(crate) bus: Option<Bus>,
+    bus: Option<Bus>,
     /// What was said on it, and not answered.
-    pub(crate) announced: Announced,
-    pub(crate) metrics: Metrics,
-    pub(crate) store_log: StoreLog,
-    pub(crate) limits: Limits,
-    pub(crate) allowed_origins: AllowedOrigins,
-    pub(crate) admin_hosts: AdminHosts,
-    pub(crate) paths: Vec<String>,
+    announced: Announced,
+    metrics: Metrics,
+    store_log: StoreLog,
+    limits: Limits,
+    allowed_origins: AllowedOrigins,
+    admin_hosts: AdminHosts,
+    paths: Vec<String>,
     /// What sessions are called in the log.
-    pub(crate) names: Names,
+    names: Names,
     /// The page of a path, if pages are served.
-    pub(crate) page: Box<Pages>,
+    page: Box<Pages>,
     /// One receive buffer for all connections.
-    pub(crate) buffer: Vec<u8>,
+    buffer: Vec<u8>,
     /// Scratch for outgoing payloads.
-    pub(crate) scratch: String,
+    scratch: String,
 }
 
 /// What the kernel has told of in this turn, beside sockets.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+struct Told {
     woken: bool,
     store_ready: bool,
     bus_ready: bool,
-}
-
-/// What other threads ask of the loop.
-#[derive(Debug)]
-pub(crate) struct Requests {
-    pub(crate) waker: Arc<Waker>,
-    pub(crate) shutdowns: AtomicU32,
-    pub(crate) broadcasts: SyncSender<Arc<str>>,
-    /// How many of those are not queued for all clients yet.
-    pub(crate) promises: Promises,
 }
 
 /// How long the spill may take after the last turn: no more than half of what is left of the
@@ -263,7 +254,7 @@ impl Shell for EventLoop {
             self.pass_requests(core);
         }
         if core.engine().is_shutting_down() {
-            self.requests.promises.close();
+            self.requests.promises().close();
         }
     }
 
@@ -349,7 +340,7 @@ impl Shell for EventLoop {
             unread: self.connections.unread_len(),
             sockets: self.connections.len(),
             heard_at: self.connections.heard_at(),
-            promised: self.requests.promises.len(),
+            promised: self.requests.promises().len(),
         }
     }
 

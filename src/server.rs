@@ -2,16 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use mio::{Events, Poll, Waker};
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::broadcast::{self, BroadcastError};
-use crate::bus;
+use crate::broadcast::BroadcastError;
 use crate::clock;
 use crate::config::{Config, Listen, StoreConfig};
 use crate::core::Core;
@@ -19,12 +15,8 @@ use crate::engine::Engine;
 use crate::engine::app::Application;
 use crate::engine::shutdown::Outcome;
 use crate::error::Error;
-use crate::event_loop::{Announced, EventLoop, Names, Promises, Requests, StoreLog, Told};
-use crate::metrics::Metrics;
-use crate::net::connections::Connections;
-use crate::net::event_source::Source;
+use crate::event_loop::{EventLoop, Requests};
 use crate::net::handshake::Pages;
-use crate::net::listener::Listener;
 use crate::signals::Signals;
 use crate::store::{self, SessionStore, StoreParts};
 #[cfg(feature = "web")]
@@ -42,9 +34,6 @@ pub struct Server {
 pub struct Handle {
     requests: Arc<Requests>,
 }
-
-/// Events taken from the kernel in one go.
-const EVENTS_MAX: usize = 1_024;
 
 impl Server {
     /// Binds the listeners and opens the store. An SQLite file is opened here, which may take its
@@ -76,75 +65,26 @@ impl Server {
             what: "no random seed",
             source: error.into(),
         })?;
-        let poll = Poll::new().map_err(Error::io("cannot create the event queue"))?;
-        let registry = poll.registry();
-        let waker = Waker::new(registry, Source::Waker.token())
-            .map(Arc::new)
-            .map_err(Error::io("cannot create the waker"))?;
-        let bind = |addr: &Listen, flag: &str, source: Source| {
-            Listener::bind(addr, flag, registry, source.token())
-        };
-        let listener = bind(&config.listen, "--listen", Source::Listener)?;
-        let bind_admin = |addr: SocketAddr| bind(&addr.into(), "--admin", Source::Admin);
-        let admin = config.admin.map(bind_admin).transpose()?;
-        let mut parts = |source: Source| StoreParts {
-            config: &config,
-            registry,
-            token: source.token(),
-            waker: &waker,
-            seed: rng.random(),
-            now,
-        };
-        let store = open(&parts(Source::Store))?;
-        let bus = bus::open(&parts(Source::Bus))?;
-        let (requests, broadcasts) = requests(Arc::clone(&waker), config.limits.broadcasts_max);
-        let engine = Engine::new(&config, app, rng.random(), now);
-        let core = Core::new(engine, now);
-        let event_loop = EventLoop {
-            events: Events::with_capacity(EVENTS_MAX),
-            told: Told::default(),
-            dispatched_at: now.instant,
-            stored_at: now.instant,
-            connections: Connections::new(config.limits),
-            listener,
-            admin,
-            signals: None,
-            requests,
-            broadcasts,
-            store,
-            spill_rows_waiting: Some(0),
-            bus,
-            announced: Announced::default(),
-            metrics: Metrics::default(),
-            store_log: StoreLog::default(),
-            limits: config.limits,
-            allowed_origins: config.allowed_origins()?,
-            admin_hosts: config.admin_hosts()?,
-            page: pages(&config),
-            paths: config.paths,
-            names: Names::default(),
-            buffer: vec![0; config.limits.read_bytes_max],
-            scratch: String::new(),
-            poll,
-        };
+        let core = Core::new(Engine::new(&config, app, rng.random(), now), now);
+        let page = pages(&config);
+        let event_loop = EventLoop::bind(config, open, page, || rng.random(), now)?;
         Ok(Self { core, event_loop })
     }
 
     /// Shuts down on these signals, too.
-    pub fn with_signals(mut self, mut signals: Signals) -> Result<Self, Error> {
-        signals.watch(&self.event_loop.requests.waker)?;
-        self.event_loop.signals = Some(signals);
+    pub fn with_signals(mut self, signals: Signals) -> Result<Self, Error> {
+        self.event_loop.watch(signals)?;
         Ok(self)
     }
 
     /// Where WebSocket clients connect: the port that was taken, if 0 was asked for.
     pub fn local_addr(&self) -> Listen {
-        self.event_loop.listener.local_addr().clone()
+        self.event_loop.local_addr().clone()
     }
 
     /// Where operators connect.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.event_loop.admin.as_ref()?.local_addr().tcp()
+        self.event_loop.admin_addr()?.tcp()
     }
 
     /// Whether `GET /readyz` is answered 200: the store answers, there is room for a client, and no
@@ -161,13 +101,13 @@ impl Server {
 
     /// Where sessions are kept, for people, without secrets.
     pub fn store_description(&self) -> String {
-        self.event_loop.store.describe()
+        self.event_loop.store_description()
     }
 
     /// For other threads.
     pub fn handle(&self) -> Handle {
         Handle {
-            requests: Arc::clone(&self.event_loop.requests),
+            requests: self.event_loop.requests(),
         }
     }
 
@@ -191,18 +131,6 @@ impl Server {
     }
 }
 
-/// What other threads ask, and where the loop hears what they say to everybody: at most so many.
-fn requests(waker: Arc<Waker>, broadcasts_max: usize) -> (Arc<Requests>, Receiver<Arc<str>>) {
-    let (broadcasts, said) = mpsc::sync_channel(broadcasts_max);
-    let requests = Requests {
-        waker,
-        shutdowns: AtomicU32::new(0),
-        broadcasts,
-        promises: Promises::new(broadcasts_max),
-    };
-    (Arc::new(requests), said)
-}
-
 /// What answers `GET` for a page: nothing, unless pages are served.
 fn pages(config: &Config) -> Box<Pages> {
     match config.paths.first() {
@@ -215,8 +143,7 @@ fn pages(config: &Config) -> Box<Pages> {
 impl Handle {
     /// Begins the shutdown; a second call skips the drain, a third ends it at once.
     pub fn shutdown(&self) {
-        self.requests.shutdowns.fetch_add(1, Ordering::Release);
-        self.wake();
+        self.requests.shut_down();
     }
 
     /// Says something to every client of every node: each gets the text message
@@ -232,22 +159,6 @@ impl Handle {
     /// reach at this moment, and to the others never. It waits for 3 seconds for a link that is
     /// lost in this moment; `sundown_broadcasts_unpublished_total` counts what went nowhere.
     pub fn broadcast(&self, json: &str) -> Result<(), BroadcastError> {
-        let text = broadcast::message(json.as_bytes())?;
-        let reaches_others = self.requests.promises.make()?;
-        // There is room for all that are promised. Without a loop, it is over.
-        let sent = self.requests.broadcasts.try_send(text);
-        sent.map_err(|_| BroadcastError::ShuttingDown)?;
-        self.wake();
-        if reaches_others {
-            Ok(())
-        } else {
-            Err(BroadcastError::OnlyHere)
-        }
-    }
-
-    fn wake(&self) {
-        if let Err(error) = self.requests.waker.wake() {
-            log::error!("cannot wake the loop: {error}");
-        }
+        self.requests.broadcast(json)
     }
 }

@@ -15,7 +15,7 @@ use crate::net::http::Answer;
 
 /// Broadcasts of this node that have begun, oldest first, until it is known what has come of them.
 #[derive(Debug, Default)]
-pub(crate) struct Announced(VecDeque<Announcement>);
+pub(super) struct Announced(VecDeque<Announcement>);
 
 #[derive(Debug)]
 struct Announcement {
@@ -128,7 +128,7 @@ impl EventLoop {
                 }
             }
         }
-        self.requests.promises.set_reach(bus.is_up());
+        self.requests.promises().set_reach(bus.is_up());
         self.bus = Some(bus);
         self.answer_announced(core);
     }
@@ -145,7 +145,7 @@ impl EventLoop {
         }
         let conn = match origin {
             Origin::Operator(conn) => conn,
-            Origin::Handle => return self.requests.promises.keep(),
+            Origin::Handle => return self.requests.promises().keep(),
             Origin::Node => return,
         };
         match queued {

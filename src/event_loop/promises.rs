@@ -10,7 +10,7 @@ use crate::broadcast::BroadcastError;
 
 /// The number of them.
 #[derive(Debug)]
-pub(crate) struct Promises {
+pub(super) struct Promises {
     /// How many there are; above that, what [`CLOSED`] and [`APART`] say.
     state: AtomicU32,
     max: u32,
@@ -23,14 +23,14 @@ const APART: u32 = 1 << 30;
 
 impl Promises {
     /// At most `max` at a time.
-    pub(crate) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         let max = u32::try_from(max).unwrap_or(u32::MAX).min(APART - 1);
         let state = AtomicU32::new(0);
         Self { state, max }
     }
 
     /// Another thread: makes one. Whether other nodes are in reach.
-    pub(crate) fn make(&self) -> Result<bool, BroadcastError> {
+    pub(super) fn make(&self) -> Result<bool, BroadcastError> {
         let one_more = |state: u32| {
             let is_open = state & CLOSED == 0;
             (is_open && state & !APART < self.max).then_some(state + 1)
@@ -46,18 +46,18 @@ impl Promises {
     }
 
     /// The loop: one has been kept.
-    pub(crate) fn keep(&self) {
+    pub(super) fn keep(&self) {
         let before = self.state.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & !(CLOSED | APART) > 0, "it was made before");
     }
 
     /// The loop: no more are made.
-    pub(crate) fn close(&self) {
+    pub(super) fn close(&self) {
         self.state.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// The loop: whether other nodes are in reach.
-    pub(crate) fn set_reach(&self, is_up: bool) {
+    pub(super) fn set_reach(&self, is_up: bool) {
         if is_up {
             self.state.fetch_and(!APART, Ordering::AcqRel);
         } else {
@@ -66,7 +66,7 @@ impl Promises {
     }
 
     /// How many are not kept yet.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         (self.state.load(Ordering::Acquire) & !(CLOSED | APART)) as usize
     }
 }

@@ -14,7 +14,7 @@ use crate::net::http::Head;
 /// What a session is called in the log: a hash with a key that every start makes anew. It tells two
 /// sessions apart within one log, and nobody who knows it finds the id.
 #[derive(Debug, Default)]
-pub(crate) struct Names(RandomState);
+pub(super) struct Names(RandomState);
 
 /// As much of a path that is none of the service's as is logged.
 const PATH_BYTES_MAX: usize = 128;

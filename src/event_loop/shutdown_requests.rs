@@ -1,8 +1,6 @@
 //! Requests to shut down (signals, and other threads), and the outcome at the end, which the engine
 //! and the store report. It only passes values on.
 
-use std::sync::atomic::Ordering;
-
 use super::EventLoop;
 use crate::core::Core;
 use crate::engine::io::{Disk, Input};
@@ -13,7 +11,7 @@ impl EventLoop {
     /// Passes on requests to shut down. A request wakes the loop.
     pub(super) fn pass_requests(&mut self, core: &mut Core) {
         let signals = self.signals.iter().flat_map(Signals::pending);
-        let handles = self.requests.shutdowns.swap(0, Ordering::Acquire);
+        let handles = self.requests.take_shutdowns();
         let by_handle = Request {
             trigger: Trigger::Handle,
             at: core.now().instant,

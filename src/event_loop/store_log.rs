@@ -11,7 +11,7 @@ use crate::engine::io::StoreEvent;
 
 /// How many requests were refused since the last line about them, and when that was.
 #[derive(Debug, Default)]
-pub(crate) struct StoreLog {
+pub(super) struct StoreLog {
     told_at: Option<Instant>,
     untold: u64,
 }
