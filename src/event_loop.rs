@@ -15,12 +15,10 @@ mod shutdown_requests;
 mod store_log;
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-use crate::bus::Bus;
 use crate::clock;
 use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
 use crate::core::{Core, Shell};
@@ -37,7 +35,8 @@ use crate::net::http::{Answer, Head};
 use crate::net::listener::Listener;
 use crate::signals::Signals;
 use crate::store::SessionStore;
-use broadcasting::Announced;
+use broadcasting::Broadcasting;
+use reading::ReadBuffer;
 use request_log::Names;
 pub(crate) use requests::Requests;
 use store_log::StoreLog;
@@ -55,15 +54,10 @@ pub(crate) struct EventLoop {
     admin: Option<Listener>,
     signals: Option<Signals>,
     requests: Arc<Requests>,
-    /// What other threads say to everybody.
-    broadcasts: Receiver<Arc<str>>,
+    broadcasting: Broadcasting,
     store: Box<dyn SessionStore>,
     /// Rows that the spill leaves behind and that are not from this shutdown, as far as is known.
     spill_rows_waiting: Option<u64>,
-    /// The way to other nodes, where there is one.
-    bus: Option<Bus>,
-    /// What was said on it, and not answered.
-    announced: Announced,
     metrics: Metrics,
     store_log: StoreLog,
     limits: Limits,
@@ -74,8 +68,7 @@ pub(crate) struct EventLoop {
     names: Names,
     /// The page of a path, if pages are served.
     page: Box<Pages>,
-    /// One receive buffer for all connections.
-    buffer: Vec<u8>,
+    read_buffer: ReadBuffer,
     /// Scratch for outgoing payloads.
     scratch: String,
 }
@@ -266,9 +259,7 @@ impl Shell for EventLoop {
 
     fn read(&mut self, core: &mut Core) {
         if self.told.bus_ready || self.told.woken {
-            let now = core.now().instant;
-            self.bus.iter_mut().for_each(|bus| bus.handle_ready(now));
-            self.dispatch_bus_events(core);
+            self.handle_bus_ready(core);
         }
         if self.told.woken {
             self.dispatch_broadcasts(core);
@@ -302,12 +293,7 @@ impl Shell for EventLoop {
         for conn in self.connections.handle_timeout(now) {
             core.handle_input(Input::Gone { conn }, self);
         }
-        if let Some(bus) = &mut self.bus
-            && bus.poll_timeout().is_some_and(|at| at <= now)
-        {
-            bus.handle_timeout(now);
-            self.dispatch_bus_events(core);
-        }
+        self.handle_bus_timeout(core);
     }
 
     fn handle_store_timeout(&mut self, now: Now) {
@@ -325,7 +311,7 @@ impl Shell for EventLoop {
         [
             self.connections.poll_timeout(),
             self.store.poll_timeout(),
-            self.bus.as_ref().and_then(Bus::poll_timeout),
+            self.broadcasting.poll_timeout(),
             self.listener.poll_timeout(),
             admin,
         ]
@@ -408,16 +394,10 @@ impl Shell for EventLoop {
         true
     }
 
-    /// The link to other nodes goes where the store leads.
     fn flush(&mut self, core: &mut Core) {
         self.stored_at = clock::instant();
-        let now = core.now().instant;
-        if let Some(bus) = &mut self.bus {
-            bus.follow(self.store.peer(), now);
-            bus.flush(now);
-            self.dispatch_bus_events(core);
-        }
-        self.connections.flush(now);
+        self.flush_bus(core);
+        self.connections.flush(core.now().instant);
     }
 
     fn reap(&mut self) {

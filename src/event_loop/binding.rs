@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mio::{Events, Poll, Waker};
 
-use super::{Announced, EventLoop, Names, Requests, StoreLog, Told};
+use super::{Broadcasting, EventLoop, Names, ReadBuffer, Requests, StoreLog, Told};
 use crate::bus;
 use crate::config::{Config, Listen};
 use crate::engine::io::Now;
@@ -52,7 +52,7 @@ impl EventLoop {
         };
         let store = open(&parts(Source::Store))?;
         let bus = bus::open(&parts(Source::Bus))?;
-        let (requests, broadcasts) = Requests::new(waker, config.limits.broadcasts_max);
+        let (requests, said) = Requests::new(waker, config.limits.broadcasts_max);
         Ok(Self {
             events: Events::with_capacity(EVENTS_MAX),
             told: Told::default(),
@@ -63,11 +63,9 @@ impl EventLoop {
             admin,
             signals: None,
             requests,
-            broadcasts,
+            broadcasting: Broadcasting::new(said, bus),
             store,
             spill_rows_waiting: Some(0),
-            bus,
-            announced: Announced::default(),
             metrics: Metrics::default(),
             store_log: StoreLog::default(),
             limits: config.limits,
@@ -76,7 +74,7 @@ impl EventLoop {
             page,
             paths: config.paths,
             names: Names::default(),
-            buffer: vec![0; config.limits.read_bytes_max],
+            read_buffer: ReadBuffer::new(config.limits.read_bytes_max),
             scratch: String::new(),
             poll,
         })

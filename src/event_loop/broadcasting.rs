@@ -3,19 +3,29 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use super::EventLoop;
 use crate::broadcast::{self, BroadcastError};
-use crate::bus::BusEvent;
+use crate::bus::{Bus, BusEvent};
 use crate::clock;
 use crate::core::Core;
 use crate::engine::io::{Broadcast, ConnId, Input, Origin};
 use crate::net::http::Answer;
 
+/// Where broadcasts come from and go to.
+pub(super) struct Broadcasting {
+    /// What other threads say to everybody.
+    said: Receiver<Arc<str>>,
+    /// The way to other nodes, where there is one.
+    bus: Option<Bus>,
+    announced: Announced,
+}
+
 /// Broadcasts of this node that have begun, oldest first, until it is known what has come of them.
 #[derive(Debug, Default)]
-pub(super) struct Announced(VecDeque<Announcement>);
+struct Announced(VecDeque<Announcement>);
 
 #[derive(Debug)]
 struct Announcement {
@@ -24,6 +34,25 @@ struct Announcement {
     told: Option<usize>,
     /// Whether other nodes hear it, once that is known.
     published: Option<bool>,
+}
+
+impl Broadcasting {
+    pub(super) fn new(said: Receiver<Arc<str>>, bus: Option<Bus>) -> Self {
+        Self {
+            said,
+            bus,
+            announced: Announced::default(),
+        }
+    }
+
+    /// Whether they reach other nodes.
+    pub(super) fn is_linked(&self) -> bool {
+        self.bus.as_ref().is_some_and(Bus::is_up)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.bus.as_ref().and_then(Bus::poll_timeout)
+    }
 }
 
 impl Announced {
@@ -90,19 +119,46 @@ impl EventLoop {
 
     /// From other threads: what they have said since the last look.
     pub(super) fn dispatch_broadcasts(&mut self, core: &mut Core) {
-        while let Ok(text) = self.broadcasts.try_recv() {
+        while let Ok(text) = self.broadcasting.said.try_recv() {
             self.broadcast(core, text, Origin::Handle);
         }
     }
 
+    /// The kernel has told of the link to other nodes, or a thread of the bus has woken the loop.
+    pub(super) fn handle_bus_ready(&mut self, core: &mut Core) {
+        let now = core.now().instant;
+        self.drive_bus(core, |bus| bus.handle_ready(now));
+    }
+
+    pub(super) fn handle_bus_timeout(&mut self, core: &mut Core) {
+        let now = core.now().instant;
+        if self.broadcasting.poll_timeout().is_some_and(|at| at <= now) {
+            self.drive_bus(core, |bus| bus.handle_timeout(now));
+        }
+    }
+
+    /// The link to other nodes goes where the store leads.
+    pub(super) fn flush_bus(&mut self, core: &mut Core) {
+        let (now, peer) = (core.now().instant, self.store.peer());
+        self.drive_bus(core, |bus| {
+            bus.follow(peer, now);
+            bus.flush(now);
+        });
+    }
+
+    /// Does something with the bus, if there is one, and passes on what comes of it.
+    fn drive_bus(&mut self, core: &mut Core, drive: impl FnOnce(&mut Bus)) {
+        if let Some(bus) = &mut self.broadcasting.bus {
+            drive(bus);
+            self.dispatch_bus_events(core);
+        }
+    }
+
     /// From other nodes, and whether they are in reach.
-    pub(super) fn dispatch_bus_events(&mut self, core: &mut Core) {
-        let Some(mut bus) = self.bus.take() else {
-            return;
-        };
+    fn dispatch_bus_events(&mut self, core: &mut Core) {
         // What other nodes have said waits in Redis while too much waits here.
         while core.engine().has_room_for_broadcasts()
-            && let Some(event) = bus.poll_event()
+            && let Some(event) = self.broadcasting.bus.as_mut().and_then(Bus::poll_event)
         {
             match event {
                 BusEvent::Up => log::info!("broadcasts reach other nodes"),
@@ -113,7 +169,7 @@ impl EventLoop {
                 BusEvent::Resumed => log::info!("broadcasts reach other nodes again"),
                 BusEvent::Published(done) => {
                     self.metrics.broadcasts.unpublished += u64::from(!done);
-                    self.announced.handle_published(done);
+                    self.broadcasting.announced.handle_published(done);
                 }
                 BusEvent::Heard(Ok(text)) => {
                     self.metrics.broadcasts.remote += 1;
@@ -128,8 +184,8 @@ impl EventLoop {
                 }
             }
         }
-        self.requests.promises().set_reach(bus.is_up());
-        self.bus = Some(bus);
+        let is_linked = self.broadcasting.is_linked();
+        self.requests.promises().set_reach(is_linked);
         self.answer_announced(core);
     }
 
@@ -150,7 +206,7 @@ impl EventLoop {
         };
         match queued {
             Some(queued) => {
-                self.announced.handle_told(conn, queued);
+                self.broadcasting.announced.handle_told(conn, queued);
                 self.answer_announced(core);
             }
             None if core.engine().is_shutting_down() => {
@@ -165,7 +221,8 @@ impl EventLoop {
 
     /// To the other nodes, now that it begins here.
     pub(super) fn publish(&mut self, text: Arc<str>, origin: Origin, now: Instant) {
-        let taken = self.bus.as_mut().map(|bus| bus.publish(text, now));
+        let bus = self.broadcasting.bus.as_mut();
+        let taken = bus.map(|bus| bus.publish(text, now));
         let published = match taken {
             None => Some(true),
             Some(true) => None,
@@ -174,11 +231,11 @@ impl EventLoop {
                 Some(false)
             }
         };
-        self.announced.handle_begun(origin, published);
+        self.broadcasting.announced.handle_begun(origin, published);
     }
 
     fn answer_announced(&mut self, core: &Core) {
-        while let Some((conn, told, published)) = self.announced.poll_answer() {
+        while let Some((conn, told, published)) = self.broadcasting.announced.poll_answer() {
             let answer = if published {
                 Answer::object(200, &format!("{{\"queued\":{told}}}\n"))
             } else {

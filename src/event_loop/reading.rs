@@ -10,6 +10,15 @@ use crate::engine::io::ConnId;
 use crate::net::intake::Intake;
 use crate::net::read_queues::Queue;
 
+/// One receive buffer for all connections.
+pub(super) struct ReadBuffer(Vec<u8>);
+
+impl ReadBuffer {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self(vec![0; bytes_max])
+    }
+}
+
 impl EventLoop {
     /// Gives each connection that has something new one read, and of those that have more than that
     /// as many as fit a small slice: then `poll` is asked again, so that a client that sends little
@@ -36,7 +45,7 @@ impl EventLoop {
     /// One read, and all that comes of it. Returns what it has cost of the turn's budget.
     fn serve(&mut self, core: &mut Core, conn: ConnId) -> usize {
         let now = core.now().instant;
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::take(&mut self.read_buffer.0);
         let (len, ended) = self.connections.fill(conn, &mut buffer, now);
         let mut cost = READ_COST_BYTES + len;
         let mut input = Intake::new(&mut buffer[..len]);
@@ -56,7 +65,7 @@ impl EventLoop {
             self.handle_event(core, conn, event);
         }
         self.connections.served(conn, used, lent);
-        self.buffer = buffer;
+        self.read_buffer.0 = buffer;
         cost
     }
 }

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bus::Bus;
 use crate::clock;
 use crate::core::Core;
 use crate::engine::io::{Refused, StoreCommand, StoreEvent};
@@ -96,7 +95,7 @@ impl EventLoop {
             early_answers: &counters.early_answers,
             early_admin_answers: &counters.early_admin_answers,
             closes: counters.closes(),
-            is_linked: self.bus.as_ref().is_some_and(Bus::is_up),
+            is_linked: self.broadcasting.is_linked(),
             ready,
             phases: &Phase::ALL.map(Phase::name),
             phase: engine.phase().name(),

@@ -24,14 +24,14 @@ pub(crate) struct Requests {
 impl Requests {
     /// With the end at which the loop receives the broadcasts, at most `broadcasts_max` at a time.
     pub(super) fn new(waker: Arc<Waker>, broadcasts_max: usize) -> (Arc<Self>, Receiver<Arc<str>>) {
-        let (broadcasts, received) = mpsc::sync_channel(broadcasts_max);
+        let (broadcasts, said) = mpsc::sync_channel(broadcasts_max);
         let requests = Self {
             waker,
             shutdowns: AtomicU32::new(0),
             broadcasts,
             promises: Promises::new(broadcasts_max),
         };
-        (Arc::new(requests), received)
+        (Arc::new(requests), said)
     }
 
     /// Another thread asks for a shutdown.
