@@ -207,8 +207,8 @@ impl Metrics {
         families.gauges(
             "sundown_build_info",
             "1, with the version of this server.",
-            &["version"],
-            [([env!("CARGO_PKG_VERSION")].as_slice(), 1.0)],
+            ["version"],
+            [([env!("CARGO_PKG_VERSION")], 1.0)],
         );
         self.append_network(&families, levels);
         self.append_store(&families, levels);
@@ -285,60 +285,49 @@ impl Metrics {
         for (status, count) in handshakes {
             *outcomes.entry(outcome_of(*status)).or_default() += count;
         }
-        let outcomes: Vec<_> = outcomes
-            .iter()
-            .map(|(name, count)| ([*name], *count))
-            .collect();
         families.counters(
             "sundown_handshakes_total",
             "Opening handshakes, by what came of them.",
-            &["outcome"],
-            outcomes.iter().map(|(name, count)| (&name[..], *count)),
+            ["outcome"],
+            outcomes.iter().map(|(name, count)| ([*name], *count)),
         );
         let early = levels.early_admin_answers.iter();
         let mut answers = self.answers.clone();
         for (status, count) in early {
             *answers.entry(("admin", *status)).or_default() += count;
         }
-        let answers: Vec<_> = answers
-            .iter()
-            .map(|((listener, status), count)| (*listener, status.to_string(), *count))
-            .collect();
-        let answers: Vec<_> = answers
-            .iter()
-            .map(|(listener, status, count)| ([*listener, status], *count))
-            .collect();
+        let answers = answers.iter().map(|((listener, status), count)| {
+            let labels = [(*listener).to_owned(), status.to_string()];
+            (labels, *count)
+        });
         families.counters(
             "sundown_http_responses_total",
             "Answers to requests that are no handshakes, by listener and status.",
-            &["listener", "code"],
-            answers.iter().map(|(labels, count)| (&labels[..], *count)),
+            ["listener", "code"],
+            answers,
         );
-        let closes = levels.closes.iter();
-        let closes: Vec<_> = closes
-            .map(|((code, reason), count)| (code.to_string(), *reason, *count))
-            .collect();
-        let closes: Vec<_> = closes
-            .iter()
-            .map(|(code, reason, count)| ([code.as_str(), reason], *count))
-            .collect();
+        let closes = levels.closes.iter().map(|((code, reason), count)| {
+            let labels = [code.to_string(), (*reason).to_owned()];
+            (labels, *count)
+        });
         families.counters(
             "sundown_closes_total",
             "WebSocket connections that have ended, by the first close code and its reason.",
-            &["code", "reason"],
-            closes.iter().map(|(labels, count)| (&labels[..], *count)),
+            ["code", "reason"],
+            closes,
         );
     }
 
     fn append_broadcasts(&self, families: &Families, is_linked: bool) {
         let broadcasts = &self.broadcasts;
-        let (local, remote) = (broadcasts.local, broadcasts.remote);
-        let samples = [(["local"], local), (["remote"], remote)];
         families.counters(
             "sundown_broadcasts_total",
             "Broadcasts, by whether they were asked for here or heard from another node.",
-            &["origin"],
-            samples.iter().map(|(origin, count)| (&origin[..], *count)),
+            ["origin"],
+            [
+                (["local"], broadcasts.local),
+                (["remote"], broadcasts.remote),
+            ],
         );
         let counters = [
             (
@@ -445,14 +434,11 @@ fn append_shutdown(families: &Families, levels: &Levels<'_>) {
         levels.phase,
     );
     let lasted = levels.lasted.iter();
-    let lasted: Vec<_> = lasted
-        .map(|(phase, lasted)| ([*phase], lasted.as_secs_f64()))
-        .collect();
     families.gauges(
         "sundown_shutdown_phase_seconds",
         "For how long each phase of the shutdown has lasted.",
-        &["phase"],
-        lasted.iter().map(|(phase, seconds)| (&phase[..], *seconds)),
+        ["phase"],
+        lasted.map(|(phase, lasted)| ([*phase], lasted.as_secs_f64())),
     );
 }
 

@@ -19,25 +19,27 @@ pub(super) const MEDIA_TYPE: &str = TEXT_FORMAT;
 pub(super) struct Families(Registry);
 
 /// A sample: the values of the labels, in their order, and a number.
-pub(super) type Sample<'a, N> = (&'a [&'a str], N);
+type Sample<S, const LABELS: usize, N> = ([S; LABELS], N);
 
 impl Families {
     /// A number that only grows. Its name ends with `_total`.
     pub(super) fn counter(&self, name: &str, help: &str, value: u64) {
-        self.counters(name, help, &[], [([].as_slice(), value)]);
+        self.counters::<&str, 0>(name, help, [], [([], value)]);
     }
 
     /// The same for each combination of labels.
-    pub(super) fn counters<'a>(
+    pub(super) fn counters<S: AsRef<str> + fmt::Debug, const LABELS: usize>(
         &self,
         name: &str,
         help: &str,
-        labels: &[&str],
-        samples: impl IntoIterator<Item = Sample<'a, u64>>,
+        labels: [&str; LABELS],
+        samples: impl IntoIterator<Item = Sample<S, LABELS, u64>>,
     ) {
-        let family = IntCounterVec::new(Opts::new(name, help), labels).and_then(|counters| {
+        let family = IntCounterVec::new(Opts::new(name, help), &labels).and_then(|counters| {
             for (labels, value) in samples {
-                counters.get_metric_with_label_values(labels)?.inc_by(value);
+                counters
+                    .get_metric_with_label_values(&labels)?
+                    .inc_by(value);
             }
             self.0.register(Box::new(counters))
         });
@@ -63,16 +65,16 @@ impl Families {
     }
 
     /// Any number that goes up and down, for each combination of labels.
-    pub(super) fn gauges<'a>(
+    pub(super) fn gauges<S: AsRef<str> + fmt::Debug, const LABELS: usize>(
         &self,
         name: &str,
         help: &str,
-        labels: &[&str],
-        samples: impl IntoIterator<Item = Sample<'a, f64>>,
+        labels: [&str; LABELS],
+        samples: impl IntoIterator<Item = Sample<S, LABELS, f64>>,
     ) {
-        let family = GaugeVec::new(Opts::new(name, help), labels).and_then(|gauges| {
+        let family = GaugeVec::new(Opts::new(name, help), &labels).and_then(|gauges| {
             for (labels, value) in samples {
-                gauges.get_metric_with_label_values(labels)?.set(value);
+                gauges.get_metric_with_label_values(&labels)?.set(value);
             }
             self.0.register(Box::new(gauges))
         });
@@ -81,12 +83,9 @@ impl Families {
 
     /// One of several states, each of which is a label: 1 for the one that holds, 0 for the others.
     pub(super) fn state(&self, name: &str, help: &str, label: &str, all: &[&str], now: &str) {
-        let samples: Vec<_> = all
-            .iter()
-            .map(|state| ([*state], if *state == now { 1.0 } else { 0.0 }))
-            .collect();
-        let samples = samples.iter().map(|(state, value)| (&state[..], *value));
-        self.gauges(name, help, &[label], samples);
+        let holds = |state: &str| if state == now { 1.0 } else { 0.0 };
+        let samples = all.iter().map(|&state| ([state], holds(state)));
+        self.gauges(name, help, [label], samples);
     }
 
     /// Durations.

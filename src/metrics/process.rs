@@ -57,11 +57,11 @@ fn append_usage(families: &Families, usage: Usage) {
         usage.cpu_seconds,
     );
     if let Some(boot) = boot {
-        families.gauges(
+        families.gauges::<&str, 0>(
             "process_start_time_seconds",
             "When the process was started, since 1970-01-01T00:00:00Z.",
-            &[],
-            [([].as_slice(), boot + usage.started_after)],
+            [],
+            [([], boot + usage.started_after)],
         );
     }
 }
