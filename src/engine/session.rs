@@ -8,6 +8,7 @@ mod client;
 mod losing;
 mod refusing;
 mod renewing;
+mod replies;
 mod unconfirmed;
 
 use std::collections::{HashMap, VecDeque};
@@ -152,21 +153,6 @@ impl Sessions {
         self.get(key).is_none() || !self.unconfirmed.unsaved().contains(key.slot)
     }
 
-    /// The next reply whose count the store has.
-    pub(super) fn release(&mut self, key: SessionKey) -> Option<ServerMessage> {
-        let session = get_mut(&mut self.slab, key)?;
-        let (count, _) = session.held.front()?;
-        if !session.ledger.may_tell(*count) {
-            return None;
-        }
-        let (_, message) = session.held.pop_front()?;
-        session.held_bytes -= message.weight();
-        if session.held.is_empty() && session.held.capacity() > 64 {
-            session.held = VecDeque::new();
-        }
-        Some(message)
-    }
-
     /// The session is taken over: it ends, and what the store refused is dropped. Returns the
     /// connection that had it.
     pub(super) fn end(&mut self, key: SessionKey) -> Option<ConnId> {
@@ -305,12 +291,6 @@ impl Sessions {
     /// How many sessions are in the spill and not in the store.
     pub(super) fn spilled_len(&self) -> usize {
         self.spilling.held_len()
-    }
-
-    /// Replies that wait for a save, of all sessions.
-    pub(super) fn held_len(&self) -> usize {
-        let lens = self.slab.iter().map(|(_, session)| session.held.len());
-        lens.sum()
     }
 
     /// How many sessions there are, closed and unsaved ones included.

@@ -1,7 +1,7 @@
 //! What a client asks of its session. The engine takes one path for every client: one without a
 //! session id has an ephemeral session, which no store keeps.
 
-use super::{ServerMessage, Session, SessionId, SessionKey, Sessions, get_mut};
+use super::{Session, SessionId, SessionKey, Sessions, get_mut};
 
 /// The session that a client's messages count in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,20 +76,6 @@ impl Sessions {
         }
     }
 
-    /// Keeps a reply until the store has the present count.
-    pub(in crate::engine) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
-        if let Some(session) = get_mut(&mut self.slab, key) {
-            session.held_bytes += message.weight();
-            session.held.push_back((session.processed(), message));
-        }
-    }
-
-    /// Whether replies wait for a save.
-    pub(in crate::engine) fn holds_replies(&self, session: ClientSession) -> bool {
-        self.stored(session)
-            .is_some_and(|session| !session.held.is_empty())
-    }
-
     /// Whether its client is not to be read from: the session is not granted, or too many replies
     /// wait. A client that `is_paused` is read again at half of either limit, which may round down
     /// to zero.
@@ -106,14 +92,6 @@ impl Sessions {
         })
     }
 
-    /// Drops the replies that wait: what they acknowledge was never confirmed.
-    pub(in crate::engine) fn drop_held(&mut self, session: ClientSession) {
-        if let Some(session) = session.key().and_then(|key| get_mut(&mut self.slab, key)) {
-            session.held = <_>::default();
-            session.held_bytes = 0;
-        }
-    }
-
     /// The connection has let go of its session, which is forgotten as soon as it is saved.
     pub(in crate::engine) fn close(&mut self, session: ClientSession) {
         if let Some(key) = session.key()
@@ -126,7 +104,7 @@ impl Sessions {
         }
     }
 
-    fn stored(&self, session: ClientSession) -> Option<&Session> {
+    pub(super) fn stored(&self, session: ClientSession) -> Option<&Session> {
         self.get(session.key()?)
     }
 }

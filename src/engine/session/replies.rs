@@ -1,0 +1,52 @@
+//! The replies that wait until the store has saved what they acknowledge.
+//!
+//! They are released in their order, each when its count is saved and never earlier, or are dropped.
+
+use std::collections::VecDeque;
+
+use super::{ClientSession, ServerMessage, SessionKey, Sessions, get_mut};
+
+impl Sessions {
+    /// Keeps a reply until the store has the present count.
+    pub(in crate::engine) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
+        if let Some(session) = get_mut(&mut self.slab, key) {
+            session.held_bytes += message.weight();
+            session.held.push_back((session.processed(), message));
+        }
+    }
+
+    /// The next reply whose count the store has.
+    pub(in crate::engine) fn release(&mut self, key: SessionKey) -> Option<ServerMessage> {
+        let session = get_mut(&mut self.slab, key)?;
+        let (count, _) = session.held.front()?;
+        if !session.ledger.may_tell(*count) {
+            return None;
+        }
+        let (_, message) = session.held.pop_front()?;
+        session.held_bytes -= message.weight();
+        if session.held.is_empty() && session.held.capacity() > 64 {
+            session.held = VecDeque::new();
+        }
+        Some(message)
+    }
+
+    /// Whether replies wait for a save.
+    pub(in crate::engine) fn holds_replies(&self, session: ClientSession) -> bool {
+        self.stored(session)
+            .is_some_and(|session| !session.held.is_empty())
+    }
+
+    /// Replies that wait for a save, of all sessions.
+    pub(in crate::engine) fn held_len(&self) -> usize {
+        let lens = self.slab.iter().map(|(_, session)| session.held.len());
+        lens.sum()
+    }
+
+    /// Drops the replies that wait: what they acknowledge was never confirmed.
+    pub(in crate::engine) fn drop_held(&mut self, session: ClientSession) {
+        if let Some(session) = session.key().and_then(|key| get_mut(&mut self.slab, key)) {
+            session.held = <_>::default();
+            session.held_bytes = 0;
+        }
+    }
+}
