@@ -59,6 +59,7 @@
 //! - `core`: the engine, and the order of the turn; `event_loop`: what it has around it.
 //! - [`net`]: sockets, frames, HTTP. It decides nothing above that.
 //! - [`store`]: where sessions are kept. One interface, three stores, and room for others.
+//! - `memory`: how much of it peers make the process hold.
 //! - [`signals`], [`clock`], [`error`], `metrics`, `report`, `broadcast`, `web`: the rest of the
 //!   outside world.
 //!
@@ -89,6 +90,7 @@ pub mod core;
 pub mod engine;
 pub mod error;
 mod event_loop;
+mod memory;
 mod metrics;
 pub mod net;
 #[cfg(feature = "redis")]

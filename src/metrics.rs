@@ -107,6 +107,8 @@ pub(crate) struct Levels<'a> {
     pub(crate) ready_connections: usize,
     /// Bytes that the kernel has not taken.
     pub(crate) outbound_bytes: usize,
+    /// Bytes that peers make the process hold, by kind.
+    pub(crate) held: &'a [(&'static str, usize)],
     /// Bytes that the kernel has given, on all sockets.
     pub(crate) received_bytes: u64,
     /// Bytes that it has taken.
@@ -275,6 +277,7 @@ impl Metrics {
         for (name, help, value) in gauges {
             families.gauge(name, help, value as u64);
         }
+        append_held(families, levels);
         self.append_answers(families, levels);
     }
 
@@ -420,6 +423,20 @@ impl Metrics {
     }
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "no machine has the 8 PiB from which on it begins"
+)]
+fn append_held(families: &Families, levels: &Levels<'_>) {
+    let held = levels.held.iter();
+    families.gauges(
+        "sundown_held_bytes",
+        "Bytes that peers make the process hold, by what they are.",
+        ["kind"],
+        held.map(|(kind, bytes)| ([*kind], *bytes as f64)),
+    );
+}
+
 fn append_shutdown(families: &Families, levels: &Levels<'_>) {
     families.gauge(
         "sundown_ready",
@@ -478,6 +495,7 @@ mod tests {
             waiting_replies: 5,
             ready_connections: 6,
             outbound_bytes: 7,
+            held: &[("received", 13)],
             received_bytes: 8,
             sent_bytes: 9,
             early_answers: &[(408, 10)].into(),
@@ -496,6 +514,7 @@ mod tests {
             "sundown_handshakes_total{outcome=\"upgraded\"} 1",
             "sundown_http_responses_total{code=\"200\",listener=\"admin\"} 1",
             "sundown_http_responses_total{code=\"413\",listener=\"admin\"} 12",
+            "sundown_held_bytes{kind=\"received\"} 13",
             "sundown_received_bytes_total 8",
             "sundown_handshakes_total{outcome=\"timed_out\"} 10",
             "sundown_handshakes_total{outcome=\"unavailable\"} 0",

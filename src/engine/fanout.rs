@@ -91,6 +91,17 @@ impl Fanout {
         under_way || self.interrupted.is_some() || !self.broadcasts.is_empty()
     }
 
+    /// Bytes of the broadcasts that are under way, and of those that wait.
+    pub(super) fn held_bytes(&self) -> usize {
+        let begun = [&self.pass, &self.interrupted].into_iter().flatten();
+        let begun = begun.filter_map(|pass| match &pass.message {
+            ToAll::Broadcast(broadcast) => Some(broadcast),
+            ToAll::Heartbeat | ToAll::Notice => None,
+        });
+        let all = begun.chain(&self.broadcasts);
+        all.map(|broadcast| broadcast.text.len()).sum()
+    }
+
     /// Up to which slot the notice has come, if it is under way.
     pub(super) fn notice_cursor(&self) -> Option<usize> {
         let pass = self.pass.as_ref();

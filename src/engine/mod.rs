@@ -28,6 +28,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::config::Config;
+use crate::memory::{Account, Kind};
 use app::{Application, Context};
 use clients::{Client, Clients, Stage};
 use closing::Closing;
@@ -226,6 +227,14 @@ impl Engine {
     /// How many replies wait for a save. Counts them one session after the other.
     pub fn waiting_replies(&self) -> usize {
         self.sessions.held_len()
+    }
+
+    /// The replies and the broadcasts that wait. A list of broadcasts is short: it is not counted
+    /// on the way, but here.
+    pub(crate) fn memory(&self) -> Account {
+        let mut memory = self.sessions.memory();
+        memory.add(Kind::Broadcasts, self.fanout.held_bytes());
+        memory
     }
 
     /// The phase of the shutdown.

@@ -24,6 +24,7 @@ use super::ledger::Ledger;
 use super::message::ServerMessage;
 use super::spilling::Spilling;
 use crate::config::Limits;
+use crate::memory::Account;
 use crate::slots::SlotSet;
 
 /// Every session that is open, or closed and not yet saved.
@@ -48,6 +49,8 @@ pub(super) struct Sessions {
     held_replies_max: usize,
     held_bytes_max: usize,
     released: Released,
+    /// The replies that wait.
+    memory: Account,
 }
 
 /// One session.
@@ -101,6 +104,7 @@ impl Sessions {
             held_replies_max: limits.held_replies_max,
             held_bytes_max: (limits.outbound_bytes_max / 2).max(1),
             released: Released::default(),
+            memory: Account::default(),
         }
     }
 
@@ -397,10 +401,16 @@ impl Sessions {
             self.claiming.remove(key.slot);
             self.unconfirmed.forget(key.slot);
             self.spilling.forget(key.slot);
-            let session = self.slab.remove(key.slot as usize);
+            let mut session = self.slab.remove(key.slot as usize);
+            session.drop_held(&mut self.memory);
             if self.by_id.get(&session.id) == Some(&key) {
                 self.by_id.remove(&session.id);
             }
+            debug_assert!(
+                !self.slab.is_empty() || self.memory.total() == 0,
+                "{:?}",
+                self.memory
+            );
         }
     }
 }

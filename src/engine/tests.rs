@@ -58,6 +58,8 @@ impl Rig {
         while let Some(output) = self.engine.poll_output() {
             self.log.push(in_words(&output));
         }
+        let sessions = &self.engine.sessions;
+        assert_eq!(sessions.memory(), sessions.count_memory());
     }
 
     pub(super) fn open(&mut self, slot: u32, protocol: Protocol, session: &str) {

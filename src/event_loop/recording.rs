@@ -90,6 +90,7 @@ impl EventLoop {
             waiting_replies: engine.waiting_replies(),
             ready_connections: self.connections.unread_len(),
             outbound_bytes: self.connections.unsent_bytes(),
+            held: &(self.connections.memory() + engine.memory()).by_kind(),
             received_bytes: counters.received_bytes,
             sent_bytes: counters.sent_bytes,
             early_answers: &counters.early_answers,

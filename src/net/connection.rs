@@ -14,6 +14,7 @@ use super::silence::{Silence, Verdict};
 use super::socket::{ReadOutcome, Socket};
 use super::websocket::{Received, WebSocket};
 use crate::engine::io::{CloseReason, ConnId};
+use crate::memory::{Account, Kind as Held};
 
 /// A connection that was accepted.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ pub(crate) struct Connection {
     /// Received, and not used yet: while reading from it is paused, or until its next turn.
     stash: Vec<u8>,
     silence: Silence,
+    /// How much of its input and of its output is in the account.
+    received_counted: u32,
+    outbound_counted: u32,
     /// The engine does not want its messages now.
     paused: bool,
     /// In one of the queues of whom to read from.
@@ -100,6 +104,8 @@ impl Connection {
             read_len: READ_BYTES_MIN,
             stash: Vec::new(),
             silence: Silence::default(),
+            received_counted: 0,
+            outbound_counted: 0,
             paused: false,
             queued: false,
             end_counted: false,
@@ -350,6 +356,34 @@ impl Connection {
             (false, Entrance::Public) => Kind::Answered,
             (false, Entrance::Admin) => Kind::AdminAnswered,
         })
+    }
+
+    /// How much it has received and not used.
+    pub(super) fn received(&self) -> usize {
+        let begun = match &self.phase {
+            Phase::Open(None) | Phase::Deaf(None) | Phase::Lingering { .. } | Phase::Dead => 0,
+            Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) => codec.held_bytes(),
+            Phase::Handshake(request) => request.held_bytes(),
+        };
+        begun + self.stash.len()
+    }
+
+    /// Brings what `account` has of its input up to date.
+    pub(super) fn count_received(&mut self, account: &mut Account) {
+        let received = self.received();
+        account.replace(Held::Received, &mut self.received_counted, received);
+    }
+
+    /// Brings what `account` has of its output up to date.
+    pub(super) fn count_outbound(&mut self, account: &mut Account) {
+        let unsent = self.socket.unsent();
+        account.replace(Held::Outbound, &mut self.outbound_counted, unsent);
+    }
+
+    /// It is freed, with all that it holds.
+    pub(super) fn uncount(&mut self, account: &mut Account) {
+        account.replace(Held::Received, &mut self.received_counted, 0);
+        account.replace(Held::Outbound, &mut self.outbound_counted, 0);
     }
 
     /// It is finished. Returns whether it was not before.

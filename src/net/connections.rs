@@ -25,6 +25,7 @@ use super::read_queues::{Queue, ReadQueues};
 use super::silence::IDLE_CHECKS;
 use crate::config::Limits;
 use crate::engine::io::ConnId;
+use crate::memory::Account;
 use crate::slots::SlotSet;
 use crate::slots::table::Table;
 
@@ -61,6 +62,8 @@ pub(crate) struct Connections {
     date: Date,
     /// What has been carried so far.
     counters: Counters,
+    /// What connections hold, as of their last `served` or `flush`.
+    memory: Account,
     /// When a WebSocket peer was last heard.
     heard_at: Option<Instant>,
 }
@@ -87,6 +90,7 @@ impl Connections {
             pool: Pool::new(limits.message_bytes_max),
             date: Date::default(),
             counters: Counters::default(),
+            memory: Account::default(),
             heard_at: None,
         }
     }
@@ -143,6 +147,11 @@ impl Connections {
     /// What has been carried so far.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What connections hold, once a turn is over.
+    pub(crate) fn memory(&self) -> Account {
+        self.memory
     }
 
     /// When a WebSocket peer was last heard.
@@ -210,13 +219,15 @@ impl Connections {
         }
         let rows = self.table.capacity();
         for slot in std::mem::take(&mut self.dead) {
-            if let Some(connection) = self.table.remove(slot) {
+            if let Some(mut connection) = self.table.remove(slot) {
+                connection.uncount(&mut self.memory);
                 let sockets = &mut self.sockets[connection.entrance() as usize];
                 sockets.open -= 1;
                 sockets.dead -= 1;
             }
         }
         if self.table.len() == 0 {
+            debug_assert_eq!(self.memory.total(), 0, "{:?}", self.memory);
             self.pool.clear();
         }
         if self.table.capacity() < rows {
@@ -231,6 +242,8 @@ impl Connections {
         if let Some(connection) = self.table.get_mut(slot)
             && connection.die()
         {
+            connection.count_received(&mut self.memory);
+            connection.count_outbound(&mut self.memory);
             self.sockets[connection.entrance() as usize].dead += 1;
             self.deadlines.clear(slot);
             self.unsent.remove(slot);

@@ -40,6 +40,7 @@ pub struct Incoming {
 #[derive(Debug)]
 struct Awaited {
     head: Head,
+    head_len: usize,
     body_len: usize,
     /// The client waits for a 100 before it sends the body (RFC 9110, section 10.1.1).
     expects_continue: bool,
@@ -49,6 +50,12 @@ impl Incoming {
     /// Whether not one byte has come.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.awaited.is_none()
+    }
+
+    /// How many bytes have come of a request that is not whole.
+    pub fn held_bytes(&self) -> usize {
+        let head_len = self.awaited.as_ref().map_or(0, |awaited| awaited.head_len);
+        head_len + self.bytes.len()
     }
 
     /// Takes in what has come; `None` while the head is not complete. Returns the head, and what
@@ -78,8 +85,9 @@ impl Incoming {
         if self.awaited.is_some() {
             self.bytes.extend_from_slice(input);
         } else if let Some((head, behind)) = self.receive(input, len_max)? {
-            self.bytes = behind;
+            let head_len = std::mem::replace(&mut self.bytes, behind).len();
             self.awaited = Some(Awaited {
+                head_len,
                 body_len: body_len(&head, body_len_max)?,
                 expects_continue: expects_continue(&head),
                 head,
@@ -325,6 +333,8 @@ mod tests {
             };
             let early = receive(&mut incoming, &whole[..cut]);
             assert_eq!(early.is_some(), cut >= POST.len() + 5, "{cut}");
+            let expected = if early.is_some() { 0 } else { cut };
+            assert_eq!(incoming.held_bytes(), expected);
             let expects = incoming.take_expectation();
             assert_eq!(
                 expects,

@@ -18,7 +18,7 @@ pub(super) struct Validator {
     part: Part,
     /// The message that a fragment has begun and none has ended.
     open: Option<Kind>,
-    /// Bytes of that message, in the fragments that have begun.
+    /// Bytes of that message, in the fragments that have ended.
     message_bytes: u64,
     /// The text of the message so far.
     text: Utf8,
@@ -48,7 +48,8 @@ enum Part {
 struct Frame {
     is_final: bool,
     kind: Kind,
-    /// Bytes of the payload to come.
+    /// Bytes of the payload, and those of them to come.
+    length: u64,
     left: u64,
     /// Its first byte is for the next byte of the payload.
     mask: [u8; 4],
@@ -138,6 +139,16 @@ impl Validator {
             && self.violation.is_none()
     }
 
+    /// How much of the message and of the frame that are under way has been passed on.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let of_frame = match &self.part {
+            Part::Header { len, .. } => *len as u64,
+            Part::Payload(frame) => frame.length - frame.left,
+            Part::Closed => 0,
+        };
+        self.message_bytes + of_frame
+    }
+
     /// The payload of the longest frame that has begun.
     pub(super) fn frame_bytes_max(&self) -> u64 {
         self.frame_bytes_max
@@ -211,14 +222,7 @@ impl Validator {
     fn begin(&mut self, first: u8, kind: Kind, length: u64, mask: [u8; 4]) {
         let is_final = first & 0x80 != 0;
         match kind {
-            Kind::Text | Kind::Binary => {
-                self.open = (!is_final).then_some(kind);
-                self.message_bytes = if is_final {
-                    0
-                } else {
-                    self.message_bytes + length
-                };
-            }
+            Kind::Text | Kind::Binary => self.open = (!is_final).then_some(kind),
             // Its reason is a text of its own, and no message goes on behind it.
             Kind::Close => self.text = Utf8::default(),
             Kind::Ping | Kind::Pong => {}
@@ -228,6 +232,7 @@ impl Validator {
         self.part = Part::Payload(Frame {
             is_final,
             kind,
+            length,
             left: length,
             mask,
         });
@@ -270,6 +275,7 @@ impl Validator {
         let Part::Payload(Frame {
             is_final,
             kind,
+            length,
             left: 0,
             ..
         }) = self.part
@@ -279,6 +285,11 @@ impl Validator {
         let ends_text = matches!(kind, Kind::Text | Kind::Close) && is_final;
         if ends_text && !self.text.is_whole() {
             return Err(CloseReason::InvalidUtf8);
+        }
+        match kind {
+            Kind::Text | Kind::Binary if is_final => self.message_bytes = 0,
+            Kind::Text | Kind::Binary => self.message_bytes += length,
+            Kind::Close | Kind::Ping | Kind::Pong => {}
         }
         self.part = match kind {
             Kind::Close => Part::Closed,
@@ -491,6 +502,28 @@ mod tests {
         );
         check(&frame(0x88, b"\x03\xe8ok\xc0"), 6 + 4);
         check(&frame(0x88, b"\x03\xe8ok\xc3"), 6 + 4);
+    }
+
+    #[test]
+    fn what_is_held_is_what_has_come_of_a_message_that_is_not_whole() {
+        let fragment = [&frame(0x02, b"abc")[..], &frame(0x00, b"defg")].concat();
+        let (ping, last) = (frame(0x89, b"xy"), frame(0x80, b"hi"));
+        // How much is held after each byte: of the message, and of the frame, a header included.
+        let header = |before: u64| (1..=5).map(move |len| before + len).chain([before]);
+        let payload = |before: u64, len: u64| (1..=len).map(move |len| before + len);
+        let held = [
+            header(0).chain(payload(0, 3)).collect::<Vec<_>>(),
+            header(3).chain(payload(3, 4)).collect(),
+            header(7).chain([8, 7]).collect(),
+            header(7).chain([8, 0]).collect(),
+            header(0).chain([1, 0]).collect(),
+        ];
+        let bytes = [fragment, ping, last, frame(0x81, b"ok")].concat();
+        let mut validator = Validator::new(LIMIT);
+        for (at, (byte, held)) in bytes.iter().zip(held.concat()).enumerate() {
+            assert_eq!(validator.check(&[*byte]), 1);
+            assert_eq!(validator.held_bytes(), held, "behind byte {at}");
+        }
     }
 
     #[test]

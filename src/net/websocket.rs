@@ -143,6 +143,11 @@ impl WebSocket {
         self.is_between_messages() && matches!(self.closing, Closing::Open)
     }
 
+    /// How many bytes of a message that is not whole, or of a frame, it holds.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.validator.held_bytes() as usize
+    }
+
     /// The payload of the longest frame that has begun.
     pub(super) fn frame_bytes_max(&self) -> u64 {
         self.validator.frame_bytes_max()

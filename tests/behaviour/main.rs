@@ -23,6 +23,7 @@ mod failover;
 mod fair_turns;
 mod frozen_redis;
 mod hangup;
+mod held_bytes;
 mod inner_limits;
 mod journal;
 mod kill9;

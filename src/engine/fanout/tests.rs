@@ -144,3 +144,23 @@ fn a_shutdown_takes_no_more_of_operators_and_says_what_it_owes() {
         }
     }
 }
+
+#[test]
+fn a_broadcast_is_held_until_it_is_queued_for_all() {
+    let mut config = Config::default();
+    config.limits.fanout_max = 1;
+    config.shutdown.delay = Duration::from_secs(1);
+    let mut rig = Rig::with(&config);
+    for slot in 0..2 {
+        rig.open(slot, PLAIN, "");
+    }
+    rig.input(broadcast("abc"));
+    rig.input(broadcast("operators"));
+    rig.input(broadcast("y"));
+    rig.engine.handle_timeout(rig.now);
+    assert_eq!(rig.engine.memory().total(), 3 + 9 + 1);
+    rig.ask();
+    assert_eq!(rig.engine.memory().total(), 3 + 1, "one is refused");
+    rig.pass(1_000);
+    assert_eq!(rig.engine.memory().total(), 0);
+}

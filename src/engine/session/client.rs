@@ -98,7 +98,7 @@ impl Sessions {
             && let Some(session) = get_mut(&mut self.slab, key)
         {
             session.owner = None;
-            session.held = <_>::default();
+            session.drop_held(&mut self.memory);
             self.forget_if_over(key);
             self.forget_if_unwanted(key);
         }

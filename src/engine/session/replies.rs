@@ -4,13 +4,16 @@
 
 use std::collections::VecDeque;
 
-use super::{ClientSession, ServerMessage, SessionKey, Sessions, get_mut};
+use super::{ClientSession, ServerMessage, Session, SessionKey, Sessions, get_mut};
+use crate::memory::{Account, Kind};
 
 impl Sessions {
     /// Keeps a reply until the store has the present count.
     pub(in crate::engine) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
         if let Some(session) = get_mut(&mut self.slab, key) {
-            session.held_bytes += message.weight();
+            let bytes = message.weight();
+            session.held_bytes += bytes;
+            self.memory.add(Kind::Replies, bytes);
             session.held.push_back((session.processed(), message));
         }
     }
@@ -23,7 +26,9 @@ impl Sessions {
             return None;
         }
         let (_, message) = session.held.pop_front()?;
-        session.held_bytes -= message.weight();
+        let bytes = message.weight();
+        session.held_bytes -= bytes;
+        self.memory.subtract(Kind::Replies, bytes);
         if session.held.is_empty() && session.held.capacity() > 64 {
             session.held = VecDeque::new();
         }
@@ -45,8 +50,30 @@ impl Sessions {
     /// Drops the replies that wait: what they acknowledge was never confirmed.
     pub(in crate::engine) fn drop_held(&mut self, session: ClientSession) {
         if let Some(session) = session.key().and_then(|key| get_mut(&mut self.slab, key)) {
-            session.held = <_>::default();
-            session.held_bytes = 0;
+            session.drop_held(&mut self.memory);
         }
+    }
+
+    /// What the replies that wait hold.
+    pub(in crate::engine) fn memory(&self) -> Account {
+        self.memory
+    }
+
+    /// The same, counted one after the other.
+    #[cfg(test)]
+    pub(in crate::engine) fn count_memory(&self) -> Account {
+        let mut memory = Account::default();
+        for (_, message) in self.slab.iter().flat_map(|(_, session)| &session.held) {
+            memory.add(Kind::Replies, message.weight());
+        }
+        memory
+    }
+}
+
+impl Session {
+    /// Drops the replies that wait.
+    pub(super) fn drop_held(&mut self, memory: &mut Account) {
+        self.held = VecDeque::new();
+        memory.subtract(Kind::Replies, std::mem::take(&mut self.held_bytes));
     }
 }

@@ -179,6 +179,7 @@ impl Connections {
         if let Some(connection) = live(&mut self.table, conn) {
             connection.adapt(used, lent, read_bytes_max);
             connection.return_codec(&mut self.pool);
+            connection.count_received(&mut self.memory);
             self.queues.put_back(conn.slot, connection);
         }
     }

@@ -149,6 +149,7 @@ impl Connections {
                 continue;
             };
             self.counters.sent(connection.socket.flush());
+            connection.count_outbound(&mut self.memory);
             if connection.socket.unsent() > 0 {
                 // A shutdown waits for clients only.
                 if connection.is_websocket() {
@@ -174,6 +175,7 @@ impl Connections {
                 let kind = connection.entrance().sending();
                 self.deadlines.set(conn.slot, kind, now);
             }
+            connection.count_received(&mut self.memory);
             self.unsent.remove(conn.slot);
             self.queues.enlist(conn.slot, connection);
             self.to_flush.insert(conn.slot);

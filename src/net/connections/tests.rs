@@ -1,16 +1,22 @@
-//! Connections over real sockets: what they hold at rest, their deadlines, and how they are freed.
+//! Connections over real sockets: what they hold, their deadlines, and how they are freed.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use mio::{Events, Poll};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use socket2::SockRef;
 
 use super::inbound::Event;
 use super::*;
 use crate::clock;
 use crate::engine::io::CloseReason;
+use crate::memory::Kind as Held;
+use crate::net::http::Answer;
 use crate::net::intake::Intake;
+use crate::net::masked::frame;
 
 struct Server {
     poll: Poll,
@@ -29,30 +35,44 @@ impl Server {
         }
     }
 
-    /// A client whose handshake is complete.
-    fn open(&mut self) -> (TcpStream, ConnId) {
+    /// A client whose request is to come.
+    fn accept(&mut self) -> (TcpStream, ConnId) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (socket, _) = self.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
+        // Little fits into the kernel: a peer that does not read is noticed.
+        let (near, far) = (SockRef::from(&socket), SockRef::from(&client));
+        near.set_send_buffer_size(4 << 10).unwrap();
+        far.set_recv_buffer_size(4 << 10).unwrap();
         let registry = self.poll.registry();
         let (socket, now) = (TcpStream::from_std(socket), self.now);
         self.connections
             .insert(socket, Entrance::Public, registry, now);
-        let conn = *self.connections.all().last().unwrap();
-        self.connections.upgrade(conn, b"101", now);
+        let newest = self.connections.all().into_iter();
+        (client, newest.max_by_key(|conn| conn.generation).unwrap())
+    }
+
+    /// A client whose handshake is complete.
+    fn open(&mut self) -> (TcpStream, ConnId) {
+        let (client, conn) = self.accept();
+        self.connections.upgrade(conn, b"101", self.now);
         self.connections.flush(self.now);
         (client, conn)
     }
 
     /// Waits until so many have sent something.
     fn wait_ready(&mut self, len: usize) {
-        let mut events = Events::with_capacity(8);
         while self.connections.queue_len(Queue::Ready) < len {
-            self.poll.poll(&mut events, None).unwrap();
-            for event in &events {
-                if let Source::Connection(slot) = Source::of(event.token()) {
-                    self.connections.handle_ready(slot, event);
-                }
+            self.take_events(None);
+        }
+    }
+
+    fn take_events(&mut self, timeout: Option<Duration>) {
+        let mut events = Events::with_capacity(8);
+        self.poll.poll(&mut events, timeout).unwrap();
+        for event in &events {
+            if let Source::Connection(slot) = Source::of(event.token()) {
+                self.connections.handle_ready(slot, event);
             }
         }
     }
@@ -296,4 +316,178 @@ fn after_a_crowd_no_row_and_no_deadline_is_left() {
     server.connections.reap();
     assert_eq!(lens(&server).0, 0);
     assert_eq!(lens(&server).2, Kind::ALL.map(|_| false));
+}
+
+/// Ends a turn. Returns what is counted then, which is what a look at each connection finds.
+#[track_caller]
+fn held(server: &mut Server) -> [usize; 2] {
+    server.connections.flush(server.now);
+    server.connections.reap();
+    let mut found = Account::default();
+    for (_, connection) in server.connections.table.iter() {
+        found.add(Held::Received, connection.received());
+        found.add(Held::Outbound, connection.socket.unsent());
+    }
+    assert_eq!(server.connections.memory(), found);
+    [Held::Received, Held::Outbound].map(|kind| found.of(kind))
+}
+
+#[test]
+fn what_connections_hold_is_counted_until_it_is_used_or_they_are_freed() {
+    let mut server = Server::new();
+    let (mut stranger, _) = server.accept();
+    let [(slow, slow_conn), (mut client, conn)] = [server.open(), server.open()];
+    assert_eq!(held(&mut server), [0, 0]);
+
+    stranger.write_all(b"GET / HT").unwrap();
+    server.serve();
+    assert_eq!(held(&mut server), [8, 0], "of a head");
+    client.write_all(&frame(0x82, b"12345")[..9]).unwrap();
+    server.serve();
+    assert_eq!(held(&mut server), [8 + 3, 0], "of a message");
+    server.connections.hold_back(conn, b"later");
+    server.connections.served(conn, 0, 0);
+    assert_eq!(held(&mut server), [8 + 3 + 5, 0], "what waits for its turn");
+    let payload = vec![0; 300_000];
+    assert!(server.connections.send(slow_conn, &payload, true, false));
+    server.connections.flush(server.now);
+    let unsent = server.connections.unsent_bytes();
+    assert!(unsent > 0, "the kernel has taken all of it");
+    assert_eq!(held(&mut server), [8 + 3 + 5, unsent], "what is not sent");
+
+    server.connections.cut(conn);
+    assert_eq!(held(&mut server), [8 + 5, unsent], "it is in a queue");
+    assert_eq!(server.connections.next_of(Queue::Backlog), None);
+    assert_eq!(held(&mut server), [8, unsent], "it is freed");
+    stranger.write_all(b"nonsense\r\n\r\n").unwrap();
+    server.serve();
+    assert_eq!(held(&mut server), [0, unsent], "it is answered");
+    drop(slow);
+    while server.connections.get_mut(slow_conn).is_some() {
+        server.serve();
+    }
+    assert_eq!(held(&mut server), [0, 0]);
+}
+
+/// A client of the test below, and what it has not written yet.
+struct Peer {
+    stream: TcpStream,
+    conn: ConnId,
+    pending: Vec<u8>,
+}
+
+#[test]
+fn the_account_is_what_connections_hold_whatever_happens() {
+    let mut most = [0, 0];
+    for seed in 0..60 {
+        let (mut rng, mut server) = (StdRng::seed_from_u64(seed), Server::new());
+        let mut peers = Vec::new();
+        for _ in 0..200 {
+            if peers.len() < 2 || peers.len() < 8 && rng.random_bool(0.1) {
+                let opens = rng.random_bool(0.7);
+                let (stream, conn) = if opens {
+                    server.open()
+                } else {
+                    server.accept()
+                };
+                let pending = Vec::new();
+                peers.push(Peer {
+                    stream,
+                    conn,
+                    pending,
+                });
+            }
+            let at = rng.random_range(0..peers.len());
+            if act(&mut server, &mut peers[at], &mut rng) {
+                peers.swap_remove(at);
+            }
+            server.take_events(Some(Duration::ZERO));
+            serve_some(&mut server, &mut rng);
+            for (most, now) in most.iter_mut().zip(held(&mut server)) {
+                *most = now.max(*most);
+            }
+        }
+        for conn in server.connections.all() {
+            server.connections.cut(conn);
+        }
+        while server.connections.len() > 0 {
+            serve_some(&mut server, &mut rng);
+            held(&mut server);
+        }
+        assert_eq!(held(&mut server), [0, 0], "seed {seed}");
+    }
+    assert!(!most.contains(&0), "nothing was held: {most:?}");
+}
+
+/// Something happens to a connection, from outside or from inside. Returns whether its peer goes.
+fn act(server: &mut Server, peer: &mut Peer, rng: &mut StdRng) -> bool {
+    let (conn, now) = (peer.conn, server.now);
+    let reason = CloseReason::of(1001, "");
+    match rng.random_range(0..40) {
+        0 => server.connections.cut(conn),
+        1 => server.connections.close(conn, &reason, true, now),
+        2 => server.connections.finish(conn, now),
+        3 => server.connections.fail(conn, &reason, now),
+        4 => {
+            let answer = Answer::unavailable("");
+            server.connections.answer(conn, &answer, true, now);
+        }
+        5 => server.connections.make_room(Entrance::Public, now),
+        6 => {
+            server.now += Duration::from_secs(rng.random_range(1..20));
+            server.connections.handle_timeout(server.now);
+        }
+        7 => return true,
+        8..12 => {
+            let paused = rng.random_bool(0.5);
+            server.connections.set_paused(conn, paused, now);
+        }
+        12..18 => {
+            let payload = vec![0; rng.random_range(0..200_000)];
+            if !server.connections.send(conn, &payload, true, false) {
+                server.connections.fail(conn, &CloseReason::TooSlow, now);
+            }
+        }
+        18..24 => {
+            let mut buffer = vec![0; rng.random_range(1..200_000)];
+            _ = peer.stream.read(&mut buffer);
+        }
+        _ => {
+            if peer.pending.is_empty() {
+                let payload = vec![0; rng.random_range(0..120)];
+                let firsts = [0x82, 0x82, 0x02, 0x00, 0x80, 0x89, 0x88];
+                for _ in 0..rng.random_range(1..100) {
+                    let first = firsts[rng.random_range(0..firsts.len())];
+                    peer.pending.extend(frame(first, &payload));
+                }
+            }
+            let len = rng.random_range(0..=peer.pending.len());
+            let written = peer.stream.write(&peer.pending[..len]).unwrap_or(0);
+            peer.pending.drain(..written);
+        }
+    }
+    false
+}
+
+/// One read of many connections, some of which use only a part of what it has brought.
+fn serve_some(server: &mut Server, rng: &mut StdRng) {
+    let (mut buffer, now) = (vec![0; 64 << 10], server.now);
+    for queue in [Queue::Ready, Queue::Backlog, Queue::Leaving] {
+        for _ in 0..server.connections.queue_len(queue) {
+            if rng.random_bool(0.2) {
+                break;
+            }
+            let Some(conn) = server.connections.next_of(queue) else {
+                continue;
+            };
+            let (len, _) = server.connections.fill(conn, &mut buffer, now);
+            let mut input = Intake::new(&mut buffer[..len]);
+            for _ in 0..rng.random_range(1..50) {
+                _ = server.connections.next_event(conn, &mut input, now);
+            }
+            server.connections.hold_back(conn, input.rest());
+            let used = len - input.rest().len();
+            server.connections.served(conn, used, input.frames());
+        }
+    }
 }

@@ -1,0 +1,97 @@
+//! One account of the memory that peers make the process hold: bytes, by kind.
+//!
+//! A plain value. Whoever owns the bytes owns an account of them (`net::connections`,
+//! `engine::session`), and the sum of all is made for whoever asks. Counted is the length of what
+//! waits, and neither what the allocator has reserved for it nor what has a fixed size. It limits
+//! nothing.
+
+use std::ops::Add;
+
+/// What is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Requests and messages that are not whole, and input that waits for its turn.
+    Received,
+    /// Output that the kernel has not taken.
+    Outbound,
+    /// Replies that wait for a save.
+    Replies,
+    /// Broadcasts that are not queued for all clients.
+    Broadcasts,
+}
+
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Received,
+        Self::Outbound,
+        Self::Replies,
+        Self::Broadcasts,
+    ];
+
+    /// The name, as the metric has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Outbound => "outbound",
+            Self::Replies => "replies",
+            Self::Broadcasts => "broadcasts",
+        }
+    }
+}
+
+/// How many bytes of each kind are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account([usize; Kind::ALL.len()]);
+
+impl Account {
+    /// So many bytes more are held.
+    pub(crate) fn add(&mut self, kind: Kind, bytes: usize) {
+        self.0[kind as usize] += bytes;
+    }
+
+    /// So many bytes of those that were added are not held any more.
+    pub(crate) fn subtract(&mut self, kind: Kind, bytes: usize) {
+        let held = &mut self.0[kind as usize];
+        debug_assert!(*held >= bytes, "{kind:?}: {bytes} of {held} bytes");
+        *held = held.saturating_sub(bytes);
+    }
+
+    /// What `counted` says that somebody holds has become so many bytes. Most of the time it has
+    /// not changed.
+    pub(crate) fn replace(&mut self, kind: Kind, counted: &mut u32, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if bytes != *counted {
+            self.subtract(kind, *counted as usize);
+            self.add(kind, bytes as usize);
+            *counted = bytes;
+        }
+    }
+
+    /// The bytes of one kind.
+    #[cfg(test)]
+    pub(crate) fn of(&self, kind: Kind) -> usize {
+        self.0[kind as usize]
+    }
+
+    /// The bytes of all kinds.
+    pub(crate) fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+
+    /// The bytes of each kind, with its name.
+    pub(crate) fn by_kind(&self) -> [(&'static str, usize); Kind::ALL.len()] {
+        Kind::ALL.map(|kind| (kind.name(), self.0[kind as usize]))
+    }
+}
+
+impl Add for Account {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        for (held, more) in self.0.iter_mut().zip(other.0) {
+            *held += more;
+        }
+        self
+    }
+}
