@@ -59,7 +59,7 @@
 //! - `core`: the engine, and the order of the turn; `event_loop`: what it has around it.
 //! - [`net`]: sockets, frames, HTTP. It decides nothing above that.
 //! - [`store`]: where sessions are kept. One interface, three stores, and room for others.
-//! - `memory`: how much of it peers make the process hold.
+//! - `memory`: an account of the bytes that peers make the process hold.
 //! - [`signals`], [`clock`], [`error`], `metrics`, `report`, `broadcast`, `web`: the rest of the
 //!   outside world.
 //!

@@ -1,9 +1,8 @@
-//! One account of the memory that peers make the process hold: bytes, by kind.
+//! An account of the memory that peers make the process hold: bytes, by kind.
 //!
-//! A plain value. Whoever owns the bytes owns an account of them (`net::connections`,
-//! `engine::session`), and the sum of all is made for whoever asks. Counted is the length of what
-//! waits, and neither what the allocator has reserved for it nor what has a fixed size. It limits
-//! nothing.
+//! It is a plain value. `net::connections` and `engine::session` each own one, for the bytes that they
+//! own, and add them up when the metrics are read. An account has the lengths of what waits: neither
+//! what the allocator reserves, nor what has a fixed size. It limits nothing.
 
 use std::ops::Add;
 
@@ -45,20 +44,19 @@ impl Kind {
 pub(crate) struct Account([usize; Kind::ALL.len()]);
 
 impl Account {
-    /// So many bytes more are held.
+    /// Adds bytes.
     pub(crate) fn add(&mut self, kind: Kind, bytes: usize) {
         self.0[kind as usize] += bytes;
     }
 
-    /// So many bytes of those that were added are not held any more.
+    /// Takes off bytes that were added before.
     pub(crate) fn subtract(&mut self, kind: Kind, bytes: usize) {
         let held = &mut self.0[kind as usize];
         debug_assert!(*held >= bytes, "{kind:?}: {bytes} of {held} bytes");
         *held = held.saturating_sub(bytes);
     }
 
-    /// What `counted` says that somebody holds has become so many bytes. Most of the time it has
-    /// not changed.
+    /// Replaces a holder's share, which was `counted`, by `bytes`. In most calls it is the same.
     pub(crate) fn replace(&mut self, kind: Kind, counted: &mut u32, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         if bytes != *counted {

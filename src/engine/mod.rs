@@ -229,8 +229,8 @@ impl Engine {
         self.sessions.held_len()
     }
 
-    /// The replies and the broadcasts that wait. A list of broadcasts is short: it is not counted
-    /// on the way, but here.
+    /// Bytes of the replies and the broadcasts that wait. The list of broadcasts is short, so its
+    /// bytes are added up here.
     pub(crate) fn memory(&self) -> Account {
         let mut memory = self.sessions.memory();
         memory.add(Kind::Broadcasts, self.fanout.held_bytes());

@@ -49,7 +49,7 @@ pub(super) struct Sessions {
     held_replies_max: usize,
     held_bytes_max: usize,
     released: Released,
-    /// The replies that wait.
+    /// Bytes of the replies that wait.
     memory: Account,
 }
 
@@ -347,7 +347,8 @@ impl Sessions {
         }
     }
 
-    /// A connection that waits to take a session over on this node waits no longer.
+    /// Ends the session that waits to take this one over on this node, unless its claim has been
+    /// asked. Returns its connection.
     fn undo_displace(&mut self, key: SessionKey) -> Option<ConnId> {
         let id = self.get(key)?.id.clone();
         let by = self.find(&id)?;

@@ -1,5 +1,5 @@
-//! How the loop begins: the listeners, the store and the way to other nodes are opened. And what
-//! its owner may ask of it before the first turn.
+//! How the loop begins: it binds the listeners, and opens the store and the bus. And what `Server`
+//! asks of it before the first turn.
 
 use std::sync::Arc;
 

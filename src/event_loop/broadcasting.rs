@@ -16,7 +16,7 @@ use crate::net::http::Answer;
 
 /// Where broadcasts come from and go to.
 pub(super) struct Broadcasting {
-    /// What other threads say to everybody.
+    /// Broadcasts from other threads.
     said: Receiver<Arc<str>>,
     /// The way to other nodes, where there is one.
     bus: Option<Bus>,

@@ -1,6 +1,6 @@
-//! What other threads ask of the loop: to shut down, and to say something to every client.
+//! What other threads ask of the loop: a shutdown, and broadcasts.
 //!
-//! It owns what waits between those threads and the loop. It blocks neither.
+//! It owns the channel and the counters between those threads and the loop. It blocks neither.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use mio::Waker;
 use super::promises::Promises;
 use crate::broadcast::{self, BroadcastError};
 
-/// The loop has one, and each handle.
+/// Shared by the loop and all its handles.
 #[derive(Debug)]
 pub(crate) struct Requests {
     waker: Arc<Waker>,
@@ -22,7 +22,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// With the end at which the loop receives the broadcasts, at most `broadcasts_max` at a time.
+    /// Returns also the receiver of the broadcasts, of which at most `broadcasts_max` wait.
     pub(super) fn new(waker: Arc<Waker>, broadcasts_max: usize) -> (Arc<Self>, Receiver<Arc<str>>) {
         let (broadcasts, said) = mpsc::sync_channel(broadcasts_max);
         let requests = Self {

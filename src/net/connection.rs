@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     /// Received, and not used yet: while reading from it is paused, or until its next turn.
     stash: Vec<u8>,
     silence: Silence,
-    /// How much of its input and of its output is in the account.
+    /// Its share of the account ([`Account::replace`]).
     received_counted: u32,
     outbound_counted: u32,
     /// The engine does not want its messages now.
@@ -358,7 +358,7 @@ impl Connection {
         })
     }
 
-    /// How much it has received and not used.
+    /// Bytes that it has received and that are not processed.
     pub(super) fn received(&self) -> usize {
         let begun = match &self.phase {
             Phase::Open(None) | Phase::Deaf(None) | Phase::Lingering { .. } | Phase::Dead => 0,
@@ -368,19 +368,19 @@ impl Connection {
         begun + self.stash.len()
     }
 
-    /// Brings what `account` has of its input up to date.
+    /// Updates its share of the received bytes in `account`.
     pub(super) fn count_received(&mut self, account: &mut Account) {
         let received = self.received();
         account.replace(Held::Received, &mut self.received_counted, received);
     }
 
-    /// Brings what `account` has of its output up to date.
+    /// Updates its share of the outbound bytes in `account`.
     pub(super) fn count_outbound(&mut self, account: &mut Account) {
         let unsent = self.socket.unsent();
         account.replace(Held::Outbound, &mut self.outbound_counted, unsent);
     }
 
-    /// It is freed, with all that it holds.
+    /// It is freed: removes its share from `account`.
     pub(super) fn uncount(&mut self, account: &mut Account) {
         account.replace(Held::Received, &mut self.received_counted, 0);
         account.replace(Held::Outbound, &mut self.outbound_counted, 0);

@@ -62,7 +62,7 @@ pub(crate) struct Connections {
     date: Date,
     /// What has been carried so far.
     counters: Counters,
-    /// What connections hold, as of their last `served` or `flush`.
+    /// Bytes that connections hold, as of each one's last `served` or `flush`.
     memory: Account,
     /// When a WebSocket peer was last heard.
     heard_at: Option<Instant>,
@@ -149,7 +149,7 @@ impl Connections {
         &self.counters
     }
 
-    /// What connections hold, once a turn is over.
+    /// Bytes that connections hold; exact at the end of a turn.
     pub(crate) fn memory(&self) -> Account {
         self.memory
     }

@@ -54,12 +54,12 @@ impl Sessions {
         }
     }
 
-    /// What the replies that wait hold.
+    /// Bytes of the replies that wait.
     pub(in crate::engine) fn memory(&self) -> Account {
         self.memory
     }
 
-    /// The same, counted one after the other.
+    /// The same, added up one by one.
     #[cfg(test)]
     pub(in crate::engine) fn count_memory(&self) -> Account {
         let mut memory = Account::default();
