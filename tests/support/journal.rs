@@ -1,5 +1,6 @@
-//! A store as a program that embeds the server writes it: sessions in a file that only grows. A
-//! thread of its own reads and writes it, and wakes the loop when it has answers.
+//! A store from outside of the crate, for tests: sessions in a file that only grows. A thread of its
+//! own reads and writes it, and wakes the loop when it has answers. It panics when the disk fails,
+//! where a real store must say `Down`, and a claim's token is forgotten with the process.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -132,7 +133,10 @@ impl Keeper {
 
     fn keep(&mut self, session: SessionId, record: Record, expires_ms: u64) {
         let (epoch, count) = (record.epoch(), record.count());
-        writeln!(self.file, "{session} {epoch} {count} {expires_ms}").expect("a disk with room");
+        // One write: a process that is killed leaves no half of a line.
+        let line = format!("{session} {epoch} {count} {expires_ms}\n");
+        let written = self.file.write_all(line.as_bytes());
+        written.expect("a disk with room");
         self.records.insert(session, (record, expires_ms));
     }
 
