@@ -123,7 +123,8 @@ pub enum StoreEvent {
         /// All of it is where it survives the process. Otherwise none of it is.
         kept: bool,
     },
-    /// Another connection, here or on another node, has claimed this session with this epoch.
+    /// Another connection, here or on another node, has claimed this session with this epoch. Only
+    /// a store that several processes share needs to say so.
     TakenOver {
         /// The session.
         session: SessionId,

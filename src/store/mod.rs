@@ -16,7 +16,15 @@
 //!   no harm.
 //! - It is asked nothing before its first [`Up`](StoreEvent::Up), and nothing while it is down.
 //!   While it is up, it answers everything that it is asked; [`Down`](StoreEvent::Down) forgets
-//!   what it has not answered, and the engine asks again after the next `Up`.
+//!   what it has not answered, and the engine asks again after the next `Up`. What is asked before
+//!   the loop has polled the `Down` is forgotten, too: a store with a thread must drop it.
+//! - It says by itself that it is slow: [`Stalled`](StoreEvent::Stalled) when a request has waited
+//!   for a second, [`Resumed`](StoreEvent::Resumed) when it answers again, `Down` when it gives up.
+//!   Nothing else watches it, and until then the server is ready.
+//!
+//! Sessions that are open are saved again at intervals, changed or not, which renews their time to
+//! live. A claim's token is to be remembered as long as the record; a store that one process has for
+//! itself may forget it with the process.
 //!
 //! [`Record`](record::Record) is the first three for one session, as a value, and
 //! [`Expiry`](expiry::Expiry) says when a record has expired. What must block (a disk, a driver)
@@ -161,7 +169,8 @@ pub trait SessionStore: Send {
         None
     }
 
-    /// Whether what was written is on the disk; `None` if this process has no file for it.
+    /// Whether what was written is on the disk; `None` if this process has no file for it. A store
+    /// with a file must say, or the shutdown report cannot.
     fn disk(&self) -> Option<Disk> {
         None
     }
