@@ -1,0 +1,179 @@
+//! The account of what a process asks of the store and of the spill, and of what they answer.
+
+use std::collections::BTreeSet;
+
+use sundown::engine::io::{Save, SessionKey, StoreCommand, StoreEvent};
+
+use super::{Book, Common, Conn, SPILLS_ASKED_MAX, Session, by_key};
+
+impl Book {
+    /// The engine asks this of the store.
+    pub(crate) fn asked(&mut self, command: &StoreCommand) {
+        let name = self.name.clone();
+        match command {
+            StoreCommand::Sync => {}
+            StoreCommand::Claim(claim) => {
+                let session = self.sessions.entry(by_key(claim.key)).or_insert(Session {
+                    id: claim.session.clone(),
+                    epoch: None,
+                    granted: 0,
+                    counted: 0,
+                    confirmed: 0,
+                    spilled: 0,
+                    spills_asked: 0,
+                    save_asked: false,
+                    claim_asked: false,
+                    displaced: false,
+                    lost: false,
+                });
+                assert!(
+                    !session.claim_asked,
+                    "{name}: {claim:?} is under way already"
+                );
+                session.claim_asked = true;
+            }
+            StoreCommand::Save(batch) => {
+                let keys: BTreeSet<_> = batch.iter().map(|save| by_key(save.key)).collect();
+                assert_eq!(
+                    keys.len(),
+                    batch.len(),
+                    "{name}: twice in one batch: {batch:?}"
+                );
+                for save in batch {
+                    self.save_asked(save);
+                }
+            }
+        }
+    }
+
+    /// The engine puts these aside.
+    pub(crate) fn spill_asked(&mut self, batch: &[Save]) {
+        let name = &self.name;
+        self.spills = true;
+        for save in batch {
+            let session = self.sessions.get_mut(&by_key(save.key));
+            let session = session.expect("it was claimed");
+            let asked = (Some(save.epoch), save.count);
+            assert_eq!(asked, (session.epoch, session.counted), "{name}: {save:?}");
+            assert!(
+                session.counted > session.confirmed,
+                "{name}: {save:?} is saved"
+            );
+            session.spills_asked += 1;
+            assert!(
+                session.spills_asked <= SPILLS_ASKED_MAX,
+                "{name}: {session:?}"
+            );
+        }
+    }
+
+    fn save_asked(&mut self, save: &Save) {
+        let name = &self.name;
+        let session = self.sessions.get_mut(&by_key(save.key));
+        let session = session.unwrap_or_else(|| panic!("{name}: {save:?} was never claimed"));
+        assert!(
+            !session.save_asked,
+            "{name}: {save:?} while one is under way: {session:?}"
+        );
+        assert!(
+            !session.lost,
+            "{name}: {save:?} was lost to someone else: {session:?}"
+        );
+        assert_eq!(
+            Some(save.epoch),
+            session.epoch,
+            "{name}: {save:?}: {session:?}"
+        );
+        assert_eq!(save.count, session.counted, "{name}: {save:?}: {session:?}");
+        session.save_asked = true;
+    }
+
+    /// The engine is about to be told this.
+    pub(crate) fn answered(&mut self, common: &mut Common, event: &StoreEvent) {
+        self.refused = None;
+        match event {
+            StoreEvent::Up | StoreEvent::Resumed => self.store_is_up = true,
+            StoreEvent::Stalled => self.store_is_up = false,
+            StoreEvent::Synced => self.sync_owed = false,
+            StoreEvent::Down { .. } => {
+                self.store_is_up = false;
+                for session in self.sessions.values_mut() {
+                    session.save_asked = false;
+                    session.claim_asked = false;
+                }
+            }
+            StoreEvent::Claimed {
+                key, epoch, count, ..
+            } => {
+                self.granted(*key, *epoch, *count);
+            }
+            StoreEvent::Saved { batch, fenced } => {
+                for (at, save) in batch.iter().enumerate() {
+                    if let Some(session) = self.sessions.get_mut(&by_key(save.key)) {
+                        session.save_asked = false;
+                        if fenced.contains(&at) {
+                            session.lost = true;
+                            common.seen.note("fenced");
+                        } else {
+                            session.confirmed = session.confirmed.max(save.count);
+                        }
+                    }
+                }
+            }
+            StoreEvent::Lost { .. } => {
+                unreachable!("this store loses nothing that it has confirmed")
+            }
+            StoreEvent::Refused { request, .. } => self.refused(common, request),
+            StoreEvent::Spilled { batch, kept } => {
+                for save in batch {
+                    if let Some(session) = self.sessions.get_mut(&by_key(save.key)) {
+                        session.spills_asked -= 1;
+                        let spilled = if *kept { save.count } else { 0 };
+                        session.spilled = session.spilled.max(spilled);
+                    }
+                }
+            }
+            StoreEvent::TakenOver { session, epoch } => {
+                for known in self.sessions.values_mut() {
+                    let ours = known.epoch.is_some_and(|ours| ours < *epoch);
+                    if &known.id == session && ours && !known.displaced && !known.lost {
+                        known.lost = true;
+                        common.seen.note("taken over by another node");
+                    }
+                }
+            }
+        }
+    }
+
+    fn granted(&mut self, key: SessionKey, epoch: u64, count: u64) {
+        let Some(session) = self.sessions.get_mut(&by_key(key)) else {
+            return;
+        };
+        session.claim_asked = false;
+        if session.displaced && session.epoch.is_none() {
+            // It had counted nothing when someone else on this node asked: it was forgotten.
+            session.lost = true;
+            return;
+        }
+        session.epoch = Some(epoch);
+        session.granted = count;
+        session.counted = count;
+        session.confirmed = count;
+        session.spilled = 0;
+        let id = session.id.clone();
+        let name = &self.name;
+        for (other, session) in &mut self.sessions {
+            if other.1 < key.generation && session.id == id {
+                let inherited = session.lost || session.counted <= count;
+                assert!(inherited, "{name}: {count} is granted after {session:?}");
+                session.lost = true;
+            }
+        }
+        // Whoever asked for it last on this node.
+        let mine = |conn: &&mut Conn| conn.session.as_ref() == Some(&id);
+        let conns = self.conns.values_mut().filter(mine);
+        if let Some(conn) = conns.max_by_key(|conn| conn.number) {
+            conn.key = Some(key);
+        }
+    }
+}
