@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use crate::engine::Engine;
-use crate::engine::io::{Input, Levels, Now, Output, Save, StoreCommand, StoreEvent};
+use crate::engine::io::{Commit, Input, Levels, Now, Output, StoreCommand, StoreEvent};
 
 /// The engine, and how far the end of its shell has come.
 pub struct Core {
@@ -49,7 +49,7 @@ pub trait Shell: Sized {
     fn levels(&self) -> Levels;
 
     /// Puts a batch aside. Returns the answer, if it is known at once.
-    fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent>;
+    fn spill(&mut self, batch: Vec<Commit>) -> Option<StoreEvent>;
     /// Asks the store, for what `flush_store` carries out or sends.
     fn ask(&mut self, command: StoreCommand);
     /// Carries out, or sends, what was asked.

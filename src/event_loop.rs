@@ -22,7 +22,9 @@ use mio::{Events, Poll};
 use crate::clock;
 use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
 use crate::core::{Core, Shell};
-use crate::engine::io::{ConnId, Gate, Input, Levels, Now, Output, Save, StoreCommand, StoreEvent};
+use crate::engine::io::{
+    Commit, ConnId, Gate, Input, Levels, Now, Output, StoreCommand, StoreEvent,
+};
 use crate::engine::message::Message;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -330,7 +332,7 @@ impl Shell for EventLoop {
         }
     }
 
-    fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent> {
+    fn spill(&mut self, batch: Vec<Commit>) -> Option<StoreEvent> {
         let Some(spill) = self.store.spill() else {
             return Some(StoreEvent::Spilled { batch, kept: false });
         };

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use sundown::clock;
-use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
+use sundown::engine::io::{Claim, Commit, Now, SessionId, SessionKey, StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 use sundown::store::sqlite::SqliteStore;
 
@@ -102,7 +102,7 @@ impl Node {
 
     fn save(&mut self, session: &str, epoch: u64, count: u64) {
         self.store
-            .ask(StoreCommand::Save(vec![save(session, epoch, count)]));
+            .ask(StoreCommand::Commit(vec![commit(session, epoch, count)]));
     }
 }
 
@@ -113,8 +113,8 @@ fn key(slot: u32) -> SessionKey {
     }
 }
 
-fn save(session: &str, epoch: u64, count: u64) -> Save {
-    Save {
+fn commit(session: &str, epoch: u64, count: u64) -> Commit {
+    Commit {
         key: key(0),
         session: SessionId::parse(session).unwrap(),
         epoch,
@@ -136,9 +136,11 @@ fn text(event: &StoreEvent) -> String {
         } => format!("claimed {epoch} {count} {found}"),
         StoreEvent::Lost { reason } => format!("lost: {reason}"),
         StoreEvent::Refused { reason, .. } => format!("refused: {reason}"),
-        StoreEvent::Saved { batch, fenced } => match batch.first() {
-            Some(save) if fenced.is_empty() => format!("saved {} {}", save.session, save.count),
-            Some(save) => format!("fenced {} {}", save.session, save.count),
+        StoreEvent::Committed { batch, fenced } => match batch.first() {
+            Some(commit) if fenced.is_empty() => {
+                format!("saved {} {}", commit.session, commit.count)
+            }
+            Some(commit) => format!("fenced {} {}", commit.session, commit.count),
             None => "saved".to_owned(),
         },
         StoreEvent::Spilled { .. } => "spilled".to_owned(),
@@ -403,9 +405,11 @@ fn the_wal_stays_small_under_steady_writes() {
     while count < COMMITS_MIN || emptied < 5 || largest >= written / 2 {
         count += 1;
         let sessions = (0..5).map(|i| (count + i * 200) % 1_000);
-        let batch: Vec<_> = sessions.map(|i| save(&format!("s{i}"), 1, count)).collect();
+        let batch: Vec<_> = sessions
+            .map(|i| commit(&format!("s{i}"), 1, count))
+            .collect();
         let expected = format!("saved {} {count}", batch[0].session);
-        node.store.ask(StoreCommand::Save(batch));
+        node.store.ask(StoreCommand::Commit(batch));
         assert_eq!(node.run_until_event(), [expected]);
         let bytes = wal_bytes(&path);
         largest = bytes.max(largest);
@@ -434,10 +438,10 @@ fn a_reader_keeps_the_wal_large_only_as_long_as_it_reads() {
         .execute_batch("BEGIN; SELECT * FROM session")
         .unwrap();
     let batch: Vec<_> = (0..500)
-        .map(|i| save(&format!("{i:0>100}"), 1, 1))
+        .map(|i| commit(&format!("{i:0>100}"), 1, 1))
         .collect();
     let write = |node: &mut Node| {
-        node.store.ask(StoreCommand::Save(batch.clone()));
+        node.store.ask(StoreCommand::Commit(batch.clone()));
         node.run_until_event();
     };
     while wal_bytes(&path) < 12 * MIB {
@@ -513,8 +517,8 @@ fn child_that_saves_until_it_is_killed() {
     loop {
         count += 1;
         let sessions = 0..CHILD_SESSIONS;
-        let batch = sessions.map(|i| save(&format!("s{i}"), epoch, count));
-        node.store.ask(StoreCommand::Save(batch.collect()));
+        let batch = sessions.map(|i| commit(&format!("s{i}"), epoch, count));
+        node.store.ask(StoreCommand::Commit(batch.collect()));
         assert_eq!(node.run_until_event(), [format!("saved s0 {count}")]);
         println!("SAVED {count}");
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sundown::clock;
-use sundown::engine::io::{Claim, Now, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
+use sundown::engine::io::{Claim, Commit, Now, SessionId, SessionKey, StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 use sundown::store::memory::MemoryStore;
 use sundown::store::sqlite::SqliteStore;
@@ -99,11 +99,11 @@ impl Fixture {
     /// Whether it was taken.
     fn save(&mut self, session: &str, epoch: u64, count: u64) -> bool {
         self.store
-            .ask(StoreCommand::Save(vec![save(0, session, epoch, count)]));
+            .ask(StoreCommand::Commit(vec![commit(0, session, epoch, count)]));
         self.store.flush(self.now);
         match self.event() {
-            StoreEvent::Saved { batch, fenced } => {
-                assert_eq!(batch, [save(0, session, epoch, count)]);
+            StoreEvent::Committed { batch, fenced } => {
+                assert_eq!(batch, [commit(0, session, epoch, count)]);
                 fenced.is_empty()
             }
             other => panic!("{}: {other:?}", self.name),
@@ -140,8 +140,8 @@ fn claim(slot: u32, session: &str, token: u64) -> Claim {
     }
 }
 
-fn save(slot: u32, session: &str, epoch: u64, count: u64) -> Save {
-    Save {
+fn commit(slot: u32, session: &str, epoch: u64, count: u64) -> Commit {
+    Commit {
         key: key(slot),
         session: SessionId::parse(session).unwrap(),
         epoch,
@@ -266,18 +266,18 @@ fn a_save_puts_the_expiry_off() {
 fn answers_come_in_the_order_of_the_requests() {
     check(|f| {
         f.store.ask(StoreCommand::Claim(claim(1, "a", 1)));
-        f.store.ask(StoreCommand::Save(vec![
-            save(1, "a", 1, 4),
-            save(2, "b", 3, 5),
+        f.store.ask(StoreCommand::Commit(vec![
+            commit(1, "a", 1, 4),
+            commit(2, "b", 3, 5),
         ]));
         f.store.ask(StoreCommand::Claim(claim(3, "a", 2)));
         // In one batch, the first of "a" is refused, the second is not.
-        f.store.ask(StoreCommand::Save(vec![
-            save(1, "a", 1, 6),
-            save(3, "a", 2, 7),
-            save(2, "b", 2, 9),
+        f.store.ask(StoreCommand::Commit(vec![
+            commit(1, "a", 1, 6),
+            commit(3, "a", 2, 7),
+            commit(2, "b", 2, 9),
         ]));
-        f.store.ask(StoreCommand::Save(Vec::new()));
+        f.store.ask(StoreCommand::Commit(Vec::new()));
         f.store.ask(StoreCommand::Claim(claim(4, "b", 3)));
         f.store.flush(f.now);
         let mut seen = Vec::new();
@@ -291,8 +291,8 @@ fn answers_come_in_the_order_of_the_requests() {
             } = event
             {
                 seen.push(format!("claim {} {epoch} {count} {found}", key.slot));
-            } else if let StoreEvent::Saved { batch, fenced } = event {
-                let slots: Vec<_> = batch.iter().map(|save| save.key.slot).collect();
+            } else if let StoreEvent::Committed { batch, fenced } = event {
+                let slots: Vec<_> = batch.iter().map(|commit| commit.key.slot).collect();
                 seen.push(format!("save {slots:?} {fenced:?}"));
             } else {
                 seen.push(format!("{event:?}"));
@@ -314,11 +314,12 @@ fn answers_come_in_the_order_of_the_requests() {
 fn a_sync_is_answered_after_the_saves_before_it() {
     check(|f| {
         f.claim("a", 1);
-        f.store.ask(StoreCommand::Save(vec![save(0, "a", 1, 4)]));
+        f.store
+            .ask(StoreCommand::Commit(vec![commit(0, "a", 1, 4)]));
         f.store.ask(StoreCommand::Sync);
         f.store.ask(StoreCommand::Sync);
         f.store.flush(f.now);
-        assert!(matches!(f.event(), StoreEvent::Saved { .. }));
+        assert!(matches!(f.event(), StoreEvent::Committed { .. }));
         assert!(matches!(f.event(), StoreEvent::Synced));
         assert!(matches!(f.event(), StoreEvent::Synced));
     });

@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::Engine;
 use super::clients::Stage;
-use super::io::{CloseReason, ConnId, Now, Output, Protocol, Save};
+use super::io::{CloseReason, Commit, ConnId, Now, Output, Protocol};
 use super::message::ServerMessage;
 use super::session::Session;
 use super::shutdown::{Action, Census, Outcome, Phase, Request, State};
@@ -350,10 +350,10 @@ impl Engine {
     }
 
     /// The spill has answered: clients that have closed, and waited for that, are finished.
-    pub(super) fn spilled(&mut self, batch: &[Save], kept: bool) {
-        for save in batch {
-            self.sessions.handle_spilled(save, kept);
-            if let Some(conn) = self.sessions.get(save.key).and_then(Session::owner) {
+    pub(super) fn spilled(&mut self, batch: &[Commit], kept: bool) {
+        for commit in batch {
+            self.sessions.handle_spilled(commit, kept);
+            if let Some(conn) = self.sessions.get(commit.key).and_then(Session::owner) {
                 self.finish_if_safe(conn);
             }
         }

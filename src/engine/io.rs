@@ -44,7 +44,7 @@ pub struct Claim {
 
 /// Ask the store to keep a session's count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Save {
+pub struct Commit {
     /// Comes back with the answer.
     pub key: SessionKey,
     /// The session to save.
@@ -99,10 +99,10 @@ pub enum StoreEvent {
         found: bool,
     },
     /// A batch was carried out.
-    Saved {
+    Committed {
         /// The batch, handed back, less the saves that were refused ([`StoreEvent::Refused`]). It
         /// is the last answer to the batch, and comes if nothing is left of it, too.
-        batch: Vec<Save>,
+        batch: Vec<Commit>,
         /// Positions in the batch, ascending, that were refused because a newer claim exists.
         fenced: Vec<usize>,
     },
@@ -119,7 +119,7 @@ pub enum StoreEvent {
     /// A batch is in the spill, or is not: only where there is a spill.
     Spilled {
         /// The batch, handed back.
-        batch: Vec<Save>,
+        batch: Vec<Commit>,
         /// All of it is where it survives the process. Otherwise none of it is.
         kept: bool,
     },
@@ -138,16 +138,16 @@ pub enum StoreEvent {
 pub enum Refused {
     /// This claim. It is over.
     Claim(SessionKey),
-    /// This save, of a batch whose `Saved` follows. The session is not in the store, until a later
+    /// This save, of a batch whose `Committed` follows. The session is not in the store, until a later
     /// save of it is taken.
-    Save(Save),
+    Commit(Commit),
 }
 
 /// What the engine asks of the store; the shell hands it over once a turn, in this order.
 #[derive(Debug)]
 pub enum StoreCommand {
-    /// Save these; [`StoreEvent::Saved`] hands the batch back, less what was refused.
-    Save(Vec<Save>),
+    /// Save these; [`StoreEvent::Committed`] hands the batch back, less what was refused.
+    Commit(Vec<Commit>),
     /// Give this session's next epoch; [`StoreEvent::Claimed`] or [`StoreEvent::Refused`] answers.
     Claim(Claim),
     /// Make everything saved so far as durable as the store can: [`StoreEvent::Synced`].

@@ -34,7 +34,8 @@ use clients::{Client, Clients, Stage};
 use closing::Closing;
 use fanout::Fanout;
 use io::{
-    CloseReason, ConnId, Gate, Input, Levels, Now, Output, Protocol, Save, SessionId, StoreCommand,
+    CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, SessionId,
+    StoreCommand,
 };
 use message::{Message, ServerMessage};
 use saving::Saving;
@@ -159,7 +160,7 @@ impl Engine {
     /// What to put into the spill next, once a turn, until `None`: the store does not take it in
     /// time. [`StoreEvent::Spilled`](io::StoreEvent::Spilled) answers, also where there is no
     /// spill. A turn has its share, and the last one all of it.
-    pub fn poll_spill(&mut self) -> Option<Vec<Save>> {
+    pub fn poll_spill(&mut self) -> Option<Vec<Commit>> {
         let is_last = self.shutdown.state() == State::Stopped;
         self.saving.poll_spill(&mut self.sessions, is_last)
     }

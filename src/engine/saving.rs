@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::io::{Now, Save, StoreCommand};
+use super::io::{Commit, Now, StoreCommand};
 use super::session::Sessions;
 use crate::config::{Config, Durability};
 
@@ -210,7 +210,7 @@ impl Saving {
         &mut self,
         sessions: &mut Sessions,
         is_last: bool,
-    ) -> Option<Vec<Save>> {
+    ) -> Option<Vec<Commit>> {
         let max = if is_last {
             self.spill_max
         } else {

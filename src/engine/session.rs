@@ -19,7 +19,7 @@ pub(super) use self::client::ClientSession;
 use self::losing::Released;
 use self::unconfirmed::Unconfirmed;
 
-use super::io::{Claim, ConnId, Save, SessionId, SessionKey, StoreCommand};
+use super::io::{Claim, Commit, ConnId, SessionId, SessionKey, StoreCommand};
 use super::ledger::Ledger;
 use super::message::ServerMessage;
 use super::spilling::Spilling;
@@ -179,18 +179,18 @@ impl Sessions {
         Some(granted)
     }
 
-    pub(super) fn handle_saved(&mut self, save: &Save) {
-        if let Some(session) = get_mut(&mut self.slab, save.key) {
-            session.ledger.handle_saved(save.count);
+    pub(super) fn handle_saved(&mut self, commit: &Commit) {
+        if let Some(session) = get_mut(&mut self.slab, commit.key) {
+            session.ledger.handle_saved(commit.count);
             let (is_saved, is_owned) = (session.ledger.is_saved(), session.owner.is_some());
-            self.unconfirmed.handle_saved(save.key.slot, is_saved);
+            self.unconfirmed.handle_saved(commit.key.slot, is_saved);
             if is_saved {
-                self.spilling.handle_saved(save.key.slot);
+                self.spilling.handle_saved(commit.key.slot);
                 if !is_owned {
-                    self.forget_if_over(save.key);
+                    self.forget_if_over(commit.key);
                 }
             } else {
-                self.mark_dirty(save.key);
+                self.mark_dirty(commit.key);
             }
         }
     }
@@ -230,7 +230,7 @@ impl Sessions {
     }
 
     /// The next sessions to put into the spill, at most `max`.
-    pub(super) fn poll_spill(&mut self, max: usize) -> Vec<Save> {
+    pub(super) fn poll_spill(&mut self, max: usize) -> Vec<Commit> {
         let mut batch = Vec::new();
         while batch.len() < max
             && let Some(slot) = self.spilling.pop()
@@ -239,25 +239,25 @@ impl Sessions {
                 continue;
             };
             if let Some((epoch, count)) = session.ledger.next_spill() {
-                batch.push(session.save(slot, (epoch, count)));
+                batch.push(session.commit(slot, (epoch, count)));
             }
         }
         batch
     }
 
-    pub(super) fn handle_spilled(&mut self, save: &Save, kept: bool) {
-        let Some(session) = get_mut(&mut self.slab, save.key) else {
+    pub(super) fn handle_spilled(&mut self, commit: &Commit, kept: bool) {
+        let Some(session) = get_mut(&mut self.slab, commit.key) else {
             return;
         };
         if kept {
-            session.ledger.handle_spilled(save.count);
+            session.ledger.handle_spilled(commit.count);
         } else {
             session.ledger.handle_spill_lost();
         }
-        let grown = session.ledger.processed() > save.count;
+        let grown = session.ledger.processed() > commit.count;
         let useful = (kept || grown) && !session.ledger.is_saved();
         let holds_all = useful.then(|| session.ledger.is_safe());
-        self.spilling.handle_answer(save.key.slot, holds_all);
+        self.spilling.handle_answer(commit.key.slot, holds_all);
     }
 
     /// The next command for the store. Saves come first: a claim must find what the session that it
@@ -273,10 +273,10 @@ impl Sessions {
             session.dirty = false;
             // What is in flight marks it dirty again when it lands.
             let next = session.ledger.next_save();
-            batch.extend(next.map(|next| session.save(key.slot, next)));
+            batch.extend(next.map(|next| session.commit(key.slot, next)));
         }
         if !batch.is_empty() {
-            return Some(StoreCommand::Save(batch));
+            return Some(StoreCommand::Commit(batch));
         }
         self.poll_claim().map(StoreCommand::Claim)
     }
@@ -435,9 +435,9 @@ impl Session {
     }
 
     /// At this slot, with this epoch and count.
-    fn save(&self, slot: u32, (epoch, count): (u64, u64)) -> Save {
+    fn commit(&self, slot: u32, (epoch, count): (u64, u64)) -> Commit {
         let generation = self.generation;
-        Save {
+        Commit {
             key: SessionKey { slot, generation },
             session: self.id.clone(),
             epoch,

@@ -40,15 +40,15 @@ impl Engine {
             } => {
                 self.claimed(key, epoch, count, found, now);
             }
-            StoreEvent::Saved { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced } => {
                 let mut fenced = fenced.into_iter().peekable();
-                for (at, save) in batch.iter().enumerate() {
+                for (at, commit) in batch.iter().enumerate() {
                     if fenced.next_if_eq(&at).is_some() {
-                        self.lost_session(save.key);
+                        self.lost_session(commit.key);
                     } else {
-                        self.sessions.handle_saved(save);
-                        self.saved(save.key);
-                        self.plan_save(ClientSession::Stored(save.key), now);
+                        self.sessions.handle_saved(commit);
+                        self.saved(commit.key);
+                        self.plan_save(ClientSession::Stored(commit.key), now);
                     }
                 }
             }
@@ -177,7 +177,7 @@ impl Engine {
                     self.turn_away(conn, CloseReason::Refused);
                 }
             }
-            Refused::Save(save) => self.save_refused(save.key, now),
+            Refused::Commit(commit) => self.save_refused(commit.key, now),
         }
     }
 

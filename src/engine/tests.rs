@@ -5,7 +5,7 @@ use super::*;
 use crate::clock;
 use crate::config::{Durability, ShutdownBudget};
 use crate::engine::app::Chat;
-use crate::engine::io::{Claim, Refused, Save, SessionKey, StoreEvent};
+use crate::engine::io::{Claim, Commit, Refused, SessionKey, StoreEvent};
 use crate::engine::shutdown::{Request, State, Trigger};
 use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;
@@ -121,13 +121,13 @@ impl Rig {
     pub(super) fn asked(&mut self) -> Vec<String> {
         let mut asked = Vec::new();
         while let Some(batch) = self.engine.poll_spill() {
-            asked.push(format!("spill {}", saves_in_words(&batch)));
+            asked.push(format!("spill {}", commits_in_words(&batch)));
             self.spill(batch);
         }
         while let Some(command) = self.engine.poll_store() {
             asked.push(match command {
-                StoreCommand::Save(batch) => {
-                    let words = saves_in_words(&batch);
+                StoreCommand::Commit(batch) => {
+                    let words = commits_in_words(&batch);
                     self.save(batch);
                     words
                 }
@@ -145,13 +145,13 @@ impl Rig {
         asked
     }
 
-    fn save(&mut self, batch: Vec<Save>) {
-        let is_bad = |save: &Save| self.bad == Some(save.session.as_str());
+    fn save(&mut self, batch: Vec<Commit>) {
+        let is_bad = |commit: &Commit| self.bad == Some(commit.session.as_str());
         let (bad, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_bad);
-        for save in bad {
-            self.refuse(Refused::Save(save));
+        for commit in bad {
+            self.refuse(Refused::Commit(commit));
         }
-        self.store.ask(StoreCommand::Save(rest));
+        self.store.ask(StoreCommand::Commit(rest));
     }
 
     fn claim(&mut self, claim: Claim) {
@@ -168,9 +168,9 @@ impl Rig {
     }
 
     /// Answers at once, as the spill does.
-    fn spill(&mut self, batch: Vec<Save>) {
+    fn spill(&mut self, batch: Vec<Commit>) {
         let kept = self.spill_keeps;
-        self.spilled.push(saves_in_words(&batch));
+        self.spilled.push(commits_in_words(&batch));
         self.input(Input::Store(StoreEvent::Spilled { batch, kept }));
     }
 
@@ -232,10 +232,10 @@ pub(super) fn conn(slot: u32) -> ConnId {
     }
 }
 
-fn saves_in_words(batch: &[Save]) -> String {
+fn commits_in_words(batch: &[Commit]) -> String {
     let saves = batch
         .iter()
-        .map(|Save { session, count, .. }| format!("{session}={count}"));
+        .map(|Commit { session, count, .. }| format!("{session}={count}"));
     saves.collect::<Vec<_>>().join(" ")
 }
 

@@ -49,7 +49,7 @@ impl EventLoop {
         let now = clock::instant();
         match command {
             StoreCommand::Claim(_) => self.metrics.store.claims.start(now),
-            StoreCommand::Save(_) => self.metrics.store.saves.start(now),
+            StoreCommand::Commit(_) => self.metrics.store.saves.start(now),
             StoreCommand::Sync => {}
         }
     }
@@ -62,7 +62,7 @@ impl EventLoop {
             StoreEvent::Stalled => store.is(StoreState::Stalled),
             StoreEvent::Down { .. } => store.is(StoreState::Down),
             StoreEvent::Claimed { .. } => store.claims.stop(clock::instant()),
-            StoreEvent::Saved { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced } => {
                 store.saves.stop(clock::instant());
                 store.saved += (batch.len() - fenced.len()) as u64;
                 store.fenced += fenced.len() as u64;

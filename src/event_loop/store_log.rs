@@ -36,7 +36,7 @@ impl StoreLog {
                 }
             }
             StoreEvent::Claimed { .. }
-            | StoreEvent::Saved { .. }
+            | StoreEvent::Committed { .. }
             | StoreEvent::Synced
             | StoreEvent::Spilled { .. }
             | StoreEvent::TakenOver { .. } => {}

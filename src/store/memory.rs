@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::SessionStore;
 use super::expiry::Expiry;
 use super::record::Record;
-use crate::engine::io::{Claim, Now, Refused, Save, SessionId, StoreCommand, StoreEvent};
+use crate::engine::io::{Claim, Commit, Now, Refused, SessionId, StoreCommand, StoreEvent};
 
 /// Sessions kept at a time. For one more, the one that would expire soonest of those that have
 /// counted nothing goes; where all have counted, the newcomer is refused.
@@ -94,21 +94,21 @@ impl MemoryStore {
         }
     }
 
-    fn carry_out_saves(&mut self, batch: Vec<Save>) -> StoreEvent {
+    fn carry_out_saves(&mut self, batch: Vec<Commit>) -> StoreEvent {
         let mut fenced = Vec::new();
-        for (position, save) in batch.iter().enumerate() {
-            if !self.carry_out_save(save) {
+        for (position, commit) in batch.iter().enumerate() {
+            if !self.carry_out_save(commit) {
                 fenced.push(position);
             }
         }
-        StoreEvent::Saved { batch, fenced }
+        StoreEvent::Committed { batch, fenced }
     }
 
     /// Whether the save was taken; `false`: a newer claim exists.
-    fn carry_out_save(&mut self, save: &Save) -> bool {
-        let known = self.records.get_mut(&save.session);
+    fn carry_out_save(&mut self, commit: &Commit) -> bool {
+        let known = self.records.get_mut(&commit.session);
         let record = known.as_ref().map(|kept| kept.record);
-        let Some(record) = Record::save(record, save.epoch, save.count) else {
+        let Some(record) = Record::commit(record, commit.epoch, commit.count) else {
             return false;
         };
         match known {
@@ -117,7 +117,7 @@ impl MemoryStore {
                 kept.expires_unix_ms = self.expiry.expires_ms();
             }
             // Its owner's word for a record that had to go: there is always room for what is open.
-            Some(_) | None => self.put(save.session.clone(), record),
+            Some(_) | None => self.put(commit.session.clone(), record),
         }
         true
     }
@@ -223,7 +223,7 @@ impl SessionStore for MemoryStore {
         let mut asked = std::mem::take(&mut self.asked);
         for command in asked.drain(..) {
             let answer = match command {
-                StoreCommand::Save(batch) => self.carry_out_saves(batch),
+                StoreCommand::Commit(batch) => self.carry_out_saves(batch),
                 StoreCommand::Claim(claim) => self.carry_out_claim(claim),
                 StoreCommand::Sync => StoreEvent::Synced,
             };
@@ -290,7 +290,7 @@ mod tests {
     }
 
     fn save(store: &mut MemoryStore, name: &str, epoch: u64, count: u64, unix_ms: u64) -> bool {
-        store.ask(StoreCommand::Save(vec![Save {
+        store.ask(StoreCommand::Commit(vec![Commit {
             key: KEY,
             session: id(name),
             epoch,
@@ -298,7 +298,7 @@ mod tests {
         }]));
         flush(store, unix_ms);
         match store.events.pop_back() {
-            Some(StoreEvent::Saved { fenced, .. }) => fenced.is_empty(),
+            Some(StoreEvent::Committed { fenced, .. }) => fenced.is_empty(),
             other => panic!("{other:?}"),
         }
     }

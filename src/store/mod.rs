@@ -70,18 +70,18 @@
 //!                         found: grant.found,
 //!                     }
 //!                 }
-//!                 StoreCommand::Save(batch) => {
+//!                 StoreCommand::Commit(batch) => {
 //!                     let mut fenced = Vec::new();
-//!                     for (position, save) in batch.iter().enumerate() {
-//!                         let known = self.records.get(&save.session).copied();
-//!                         match Record::save(known, save.epoch, save.count) {
+//!                     for (position, commit) in batch.iter().enumerate() {
+//!                         let known = self.records.get(&commit.session).copied();
+//!                         match Record::commit(known, commit.epoch, commit.count) {
 //!                             Some(record) => {
-//!                                 self.records.insert(save.session.clone(), record);
+//!                                 self.records.insert(commit.session.clone(), record);
 //!                             }
 //!                             None => fenced.push(position),
 //!                         }
 //!                     }
-//!                     StoreEvent::Saved { batch, fenced }
+//!                     StoreEvent::Committed { batch, fenced }
 //!                 }
 //!                 StoreCommand::Sync => StoreEvent::Synced,
 //!             });
@@ -128,7 +128,7 @@ use std::time::Instant;
 use mio::{Registry, Token, Waker};
 
 use crate::config::{Config, StoreConfig};
-use crate::engine::io::{Disk, Now, Save, StoreCommand, StoreEvent};
+use crate::engine::io::{Commit, Disk, Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 #[cfg(feature = "redis")]
 pub use crate::redis::Peer;
@@ -190,7 +190,7 @@ pub trait SessionStore: Send {
 /// process.
 pub trait Spill {
     /// Puts a batch aside; [`StoreEvent::Spilled`] answers, among the events of the store.
-    fn put(&mut self, batch: Vec<Save>);
+    fn put(&mut self, batch: Vec<Commit>);
 
     /// The loop is over after this: what could not be written yet is tried once more, and the
     /// answers are taken for the last time. No client is served any more, so it may wait: for all

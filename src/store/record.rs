@@ -59,7 +59,7 @@ impl Record {
     /// Saves a count; `None` if it is refused, since a newer claim exists. Within an epoch the
     /// count never goes down. A higher epoch than the one held is the owner's word for a record
     /// that was lost.
-    pub fn save(known: Option<Self>, epoch: u64, count: u64) -> Option<Self> {
+    pub fn commit(known: Option<Self>, epoch: u64, count: u64) -> Option<Self> {
         match known {
             Some(record) if epoch < record.epoch => None,
             Some(record) if epoch == record.epoch => Some(Self {

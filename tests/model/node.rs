@@ -3,7 +3,7 @@
 
 use sundown::engine::ledger::Ledger;
 
-use crate::store::{Answer, Request, Save};
+use crate::store::{Answer, Commit, Request};
 
 /// One of the two.
 pub(crate) type NodeId = usize;
@@ -29,7 +29,7 @@ pub(crate) struct Node {
     /// The session that the current one takes over on this node.
     pub(crate) earlier: Option<Session>,
     /// What is in the spill file, which outlives the process.
-    pub(crate) spill: Option<Save>,
+    pub(crate) spill: Option<Commit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,7 +168,7 @@ impl Node {
         let session = self.current.as_ref()?;
         let to_hear = self.answers.iter().find_map(|answer| match *answer {
             Answer::Claimed { key, epoch, .. } if key == session.key => Some(epoch),
-            Answer::Claimed { .. } | Answer::Saved { .. } | Answer::Refused(_) => None,
+            Answer::Claimed { .. } | Answer::Committed { .. } | Answer::Refused(_) => None,
         });
         session.ledger.granted_epoch().or(to_hear)
     }
@@ -178,7 +178,7 @@ impl Node {
         let asks = |request: &Request| request.key() == Some(key);
         let answers = |answer: &Answer| match answer {
             Answer::Claimed { key: other, .. } => *other == key,
-            Answer::Saved { save, .. } => save.key == Some(key),
+            Answer::Committed { commit, .. } => commit.key == Some(key),
             Answer::Refused(request) => asks(request),
         };
         self.sessions().any(|session| session.key == key)
@@ -224,19 +224,19 @@ impl Session {
     }
 
     /// What to hand to the store now.
-    pub(crate) fn poll_save(&mut self) -> Option<Save> {
+    pub(crate) fn poll_commit(&mut self) -> Option<Commit> {
         let (epoch, count) = self.ledger.next_save()?;
-        Some(self.save_of(epoch, count))
+        Some(self.commit_of(epoch, count))
     }
 
     /// What to put into the spill now.
-    pub(crate) fn poll_spill(&self) -> Option<Save> {
+    pub(crate) fn poll_spill(&self) -> Option<Commit> {
         let (epoch, count) = self.ledger.next_spill()?;
-        Some(self.save_of(epoch, count))
+        Some(self.commit_of(epoch, count))
     }
 
-    fn save_of(&self, epoch: u64, count: u64) -> Save {
-        Save {
+    fn commit_of(&self, epoch: u64, count: u64) -> Commit {
+        Commit {
             key: Some(self.key),
             epoch,
             count,

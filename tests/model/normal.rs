@@ -5,7 +5,7 @@
 use crate::client::{Client, Stage};
 use crate::node::{Node, Session, Talk, Wire};
 use crate::protocol::State;
-use crate::store::{Answer, Request, Save};
+use crate::store::{Answer, Commit, Request};
 
 impl State {
     pub(crate) fn normalize(&mut self) {
@@ -65,15 +65,15 @@ fn answers(node: &mut Node) {
     let has_row = node.spill.is_some();
     node.answers.retain(|answer| match *answer {
         Answer::Claimed { key, .. } => knows(key),
-        Answer::Saved { save, .. } => has_row || save.key.is_none_or(knows),
+        Answer::Committed { commit, .. } => has_row || commit.key.is_none_or(knows),
         Answer::Refused(request) => request.key().is_none_or(knows),
     });
 }
 
-fn saves(node: &Node) -> impl Iterator<Item = &Save> {
+fn saves(node: &Node) -> impl Iterator<Item = &Commit> {
     let asked = node.requests.iter().chain(&node.late);
     let asked = asked.filter_map(|request| match request {
-        Request::Save(save) => Some(save),
+        Request::Commit(commit) => Some(commit),
         Request::Claim { .. } => None,
     });
     asked.chain(&node.spill)
@@ -84,9 +84,9 @@ fn bases(node: &Node) -> impl Iterator<Item = u64> {
     let granted = node.sessions().filter(|session| !session.is_claiming());
     let to_hear = node.answers.iter().filter_map(|answer| match *answer {
         Answer::Claimed { count, .. } => Some(count),
-        Answer::Saved { .. } | Answer::Refused(_) => None,
+        Answer::Committed { .. } | Answer::Refused(_) => None,
     });
-    let saves = saves(node).map(|save| save.base);
+    let saves = saves(node).map(|commit| commit.base);
     granted
         .map(|session| session.base)
         .chain(to_hear)
@@ -100,7 +100,7 @@ fn epochs(node: &Node) -> impl Iterator<Item = u64> {
         .filter_map(|session| session.ledger.granted_epoch());
     let to_hear = node.answers.iter().filter_map(|answer| match *answer {
         Answer::Claimed { epoch, .. } => Some(epoch),
-        Answer::Saved { .. } | Answer::Refused(_) => None,
+        Answer::Committed { .. } | Answer::Refused(_) => None,
     });
     granted.chain(to_hear)
 }

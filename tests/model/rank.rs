@@ -4,7 +4,7 @@
 use crate::client::{Said, Stage};
 use crate::node::{Link, Node, Phase, Session, Talk};
 use crate::protocol::State;
-use crate::store::{Answer, Request, Save};
+use crate::store::{Answer, Commit, Request};
 
 /// Compared part by part, the first difference decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,7 +54,7 @@ fn leftovers(node: &Node) -> u64 {
     let unasked = node.sessions().filter(unasked).map(|session| session.key);
     let asked = node.requests.iter().filter_map(|request| match request {
         Request::Claim { key } => Some(*key),
-        Request::Save(_) => None,
+        Request::Commit(_) => None,
     });
     let abandoned = unasked.chain(asked).filter(|&key| !has_client(key)).count();
     let is_refusal = |answer: &&Answer| matches!(answer, Answer::Refused(_));
@@ -87,19 +87,19 @@ fn client_work(state: &State) -> u64 {
 
 fn node_work(node: &Node) -> u64 {
     let sessions: u64 = node.sessions().map(session_work).sum();
-    let saves_too_little = |save: &Save| {
+    let saves_too_little = |commit: &Commit| {
         let session = node
             .sessions()
-            .find(|session| save.key == Some(session.key));
-        session.is_some_and(|session| session.ledger.processed() > save.count)
+            .find(|session| commit.key == Some(session.key));
+        session.is_some_and(|session| session.ledger.processed() > commit.count)
     };
     let asked = node.requests.iter().map(|request| match request {
-        Request::Save(save) if saves_too_little(save) => 13,
-        Request::Save(_) | Request::Claim { .. } => 5,
+        Request::Commit(commit) if saves_too_little(commit) => 13,
+        Request::Commit(_) | Request::Claim { .. } => 5,
     });
     let answered = node.answers.iter().map(|answer| match answer {
-        Answer::Saved { save, .. } if saves_too_little(save) => 10,
-        Answer::Saved { .. } | Answer::Claimed { .. } => 2,
+        Answer::Committed { commit, .. } if saves_too_little(commit) => 10,
+        Answer::Committed { .. } | Answer::Claimed { .. } => 2,
         Answer::Refused(_) => 0,
     });
     sessions + asked.chain(answered).sum::<u64>() + u64::from(node.news.is_some())

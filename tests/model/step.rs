@@ -194,7 +194,7 @@ impl Step<'_> {
         if late {
             self.note(match done.answer {
                 Answer::Claimed { .. } => Event::LateClaimCarriedOut,
-                Answer::Saved { .. } | Answer::Refused(_) => Event::LateSaveCarriedOut,
+                Answer::Committed { .. } | Answer::Refused(_) => Event::LateSaveCarriedOut,
             });
         } else {
             self.state.nodes[of].answers.push(done.answer);

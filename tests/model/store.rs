@@ -22,11 +22,11 @@ pub(crate) enum Request {
     Claim {
         key: u64,
     },
-    Save(Save),
+    Commit(Commit),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Save {
+pub(crate) struct Commit {
     /// `None`: a row of the spill.
     pub(crate) key: Option<u64>,
     pub(crate) epoch: u64,
@@ -40,7 +40,7 @@ impl Request {
     pub(crate) fn key(&self) -> Option<u64> {
         match self {
             Self::Claim { key } => Some(*key),
-            Self::Save(save) => save.key,
+            Self::Commit(commit) => commit.key,
         }
     }
 }
@@ -53,8 +53,8 @@ pub(crate) enum Answer {
         epoch: u64,
         count: u64,
     },
-    Saved {
-        save: Save,
+    Committed {
+        commit: Commit,
         fenced: bool,
     },
     /// By itself, while the store takes all others.
@@ -100,8 +100,8 @@ impl Store {
     pub(crate) fn may_be_changed_by(&self, request: &Request) -> bool {
         match request {
             Request::Claim { .. } => true,
-            Request::Save(save) => {
-                let saved = Record::save(self.record, save.epoch, save.count);
+            Request::Commit(commit) => {
+                let saved = Record::commit(self.record, commit.epoch, commit.count);
                 saved.is_some() && saved != self.record
             }
         }
@@ -118,7 +118,7 @@ impl Store {
     pub(crate) fn carry_out(&mut self, request: Request, protocol: Protocol) -> Done {
         match request {
             Request::Claim { key } => self.claim(key, protocol),
-            Request::Save(save) => self.save(save, protocol),
+            Request::Commit(commit) => self.save(commit, protocol),
         }
     }
 
@@ -141,29 +141,29 @@ impl Store {
         }
     }
 
-    fn save(&mut self, save: Save, protocol: Protocol) -> Done {
-        let is_fenced = match save.key {
+    fn save(&mut self, commit: Commit, protocol: Protocol) -> Done {
+        let is_fenced = match commit.key {
             Some(_) => !protocol.has(Flaw::NoFence),
             None => !protocol.has(Flaw::ReplayWithoutFence),
         };
         let epoch = if is_fenced {
-            save.epoch
+            commit.epoch
         } else {
-            save.epoch.max(self.epoch())
+            commit.epoch.max(self.epoch())
         };
-        let saved = Record::save(self.record, epoch, save.count);
+        let saved = Record::commit(self.record, epoch, commit.count);
         let mut counted_twice = false;
         if saved.is_some() {
             self.record = saved;
-            let (first, end) = (save.base as usize, save.count as usize);
+            let (first, end) = (commit.base as usize, commit.count as usize);
             for under in self.counted_under.iter_mut().take(end).skip(first) {
-                counted_twice |= *under != 0 && *under != save.epoch;
-                *under = save.epoch;
+                counted_twice |= *under != 0 && *under != commit.epoch;
+                *under = commit.epoch;
             }
         }
         Done {
-            answer: Answer::Saved {
-                save,
+            answer: Answer::Committed {
+                commit,
                 fenced: saved.is_none(),
             },
             news: None,

@@ -9,7 +9,7 @@ use crate::flaws::Flaw;
 use crate::node::{Link, NodeId, Phase, Session, Talk};
 use crate::protocol::Broken;
 use crate::step::Step;
-use crate::store::{Answer, Request, Save};
+use crate::store::{Answer, Commit, Request};
 
 impl Step<'_> {
     /// A client connects: the session is claimed, and whoever has it here counts no more.
@@ -115,14 +115,14 @@ impl Step<'_> {
     pub(crate) fn hear_answer(&mut self, at: NodeId) {
         match self.state.nodes[at].answers.remove(0) {
             Answer::Claimed { key, epoch, count } => self.claimed(at, key, epoch, count),
-            Answer::Saved { save, fenced } => match save.key {
+            Answer::Committed { commit, fenced } => match commit.key {
                 Some(key) if fenced => {
                     self.note(Event::SaveFenced);
-                    self.settle(at, save);
+                    self.settle(at, commit);
                     self.lose_session(at, key);
                 }
-                Some(key) => self.saved(at, key, save),
-                None => self.replayed(at, save, fenced),
+                Some(key) => self.saved(at, key, commit),
+                None => self.replayed(at, commit, fenced),
             },
             Answer::Refused(request) => self.refused(at, request),
         }
@@ -151,12 +151,12 @@ impl Step<'_> {
         self.state.nodes[at].forget_what_is_over();
     }
 
-    fn saved(&mut self, at: NodeId, key: u64, save: Save) {
-        self.settle(at, save);
+    fn saved(&mut self, at: NodeId, key: u64, commit: Commit) {
+        self.settle(at, commit);
         let Some(session) = self.state.nodes[at].session_mut(key) else {
             return;
         };
-        session.ledger.handle_saved(save.count);
+        session.ledger.handle_saved(commit.count);
         session.due |= !session.ledger.is_saved();
         self.release(at, key);
         self.finish_if_saved(at);
@@ -175,24 +175,24 @@ impl Step<'_> {
                     self.state.nodes[at].remove(key);
                 }
             }
-            Request::Save(Save { key: None, .. }) => {
+            Request::Commit(Commit { key: None, .. }) => {
                 self.note(Event::RowRefused);
                 self.store_up(at);
             }
-            Request::Save(save) => self.save_refused(at, save),
+            Request::Commit(commit) => self.save_refused(at, commit),
         }
         self.state.nodes[at].forget_what_is_over();
     }
 
-    fn save_refused(&mut self, at: NodeId, save: Save) {
+    fn save_refused(&mut self, at: NodeId, commit: Commit) {
         let counts = self.has(Flaw::RefusedSaveCounts);
         let node = &mut self.state.nodes[at];
         let is_saving = matches!(node.phase, Phase::Persisting | Phase::Closing);
-        let Some(session) = save.key.and_then(|key| node.session_mut(key)) else {
+        let Some(session) = commit.key.and_then(|key| node.session_mut(key)) else {
             return;
         };
         if counts {
-            session.ledger.handle_saved(save.count);
+            session.ledger.handle_saved(commit.count);
             let key = session.key;
             return self.release(at, key);
         }
@@ -288,7 +288,7 @@ impl Step<'_> {
         for session in node.sessions_mut() {
             if session.due && !session.is_claiming() {
                 session.due = false;
-                asked.extend(session.poll_save().map(Request::Save));
+                asked.extend(session.poll_commit().map(Request::Commit));
             }
         }
         let may_claim = node.earlier.as_ref().is_none_or(Session::is_saved);
@@ -308,13 +308,14 @@ impl Step<'_> {
         let node = &mut self.state.nodes[at];
         if let Some(row) = node.spill {
             node.link = Link::Replaying;
-            node.requests.push(Request::Save(Save { key: None, ..row }));
+            node.requests
+                .push(Request::Commit(Commit { key: None, ..row }));
         } else {
             self.store_up(at);
         }
     }
 
-    fn replayed(&mut self, at: NodeId, save: Save, fenced: bool) {
+    fn replayed(&mut self, at: NodeId, commit: Commit, fenced: bool) {
         self.note(if fenced {
             Event::SpillFenced
         } else {
@@ -322,22 +323,22 @@ impl Step<'_> {
         });
         if self.state.nodes[at]
             .spill
-            .is_some_and(|row| row.count > save.count)
+            .is_some_and(|row| row.count > commit.count)
         {
             self.note(Event::SpillGrewDuringReplay);
         }
         if self.has(Flaw::DeleteNewerRow) {
             self.state.nodes[at].spill = None;
         }
-        self.settle(at, save);
+        self.settle(at, commit);
         self.store_up(at);
     }
 
     /// The store has taken or refused this save: a row that it covers is not wanted any more.
-    fn settle(&mut self, at: NodeId, save: Save) {
-        let covered = |row: &Save| row.epoch == save.epoch && row.count <= save.count;
+    fn settle(&mut self, at: NodeId, commit: Commit) {
+        let covered = |row: &Commit| row.epoch == commit.epoch && row.count <= commit.count;
         if self.state.nodes[at].spill.as_ref().is_some_and(covered) {
-            if save.key.is_some() {
+            if commit.key.is_some() {
                 self.note(Event::SpillOutdatedByStore);
             }
             self.state.nodes[at].spill = None;
@@ -471,7 +472,7 @@ impl Step<'_> {
     }
 
     /// Of two rows for one session the newer is kept.
-    fn keep_row(&mut self, at: NodeId, row: Save) {
+    fn keep_row(&mut self, at: NodeId, row: Commit) {
         let node = &mut self.state.nodes[at];
         let held = node.spill.map(|held| (held.epoch, held.count));
         if held < Some((row.epoch, row.count)) {

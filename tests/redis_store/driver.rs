@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use sundown::engine::io::{
-    Claim, Now, Refused, Save, SessionId, SessionKey, StoreCommand, StoreEvent,
+    Claim, Commit, Now, Refused, SessionId, SessionKey, StoreCommand, StoreEvent,
 };
 use sundown::store::redis::RedisStore;
 use sundown::{Config, Error, SessionStore, StoreParts, clock};
@@ -201,10 +201,10 @@ impl Driver {
     /// Saves, and waits for the positions that were refused.
     #[track_caller]
     pub(crate) fn save(&mut self, batch: &[(&str, u64, u64)]) -> Vec<usize> {
-        let asked: Vec<_> = batch.iter().map(|&(s, e, n)| save(s, e, n)).collect();
-        self.store.ask(StoreCommand::Save(asked.clone()));
+        let asked: Vec<_> = batch.iter().map(|&(s, e, n)| commit(s, e, n)).collect();
+        self.store.ask(StoreCommand::Commit(asked.clone()));
         match self.answer() {
-            StoreEvent::Saved { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced } => {
                 assert_eq!(batch, asked);
                 fenced
             }
@@ -217,7 +217,7 @@ impl Driver {
     /// Asks for one save, and waits for nothing.
     pub(crate) fn store_save(&mut self, session: &str, epoch: u64, count: u64) {
         self.store
-            .ask(StoreCommand::Save(vec![save(session, epoch, count)]));
+            .ask(StoreCommand::Commit(vec![commit(session, epoch, count)]));
     }
 
     /// Claims; the reason of the refusal.
@@ -239,17 +239,17 @@ impl Driver {
     /// Saves; which were refused, and why.
     #[track_caller]
     pub(crate) fn refused_saves(&mut self, batch: &[(&str, u64, u64)]) -> Vec<(String, String)> {
-        self.store.ask(StoreCommand::Save(
-            batch.iter().map(|&(s, e, n)| save(s, e, n)).collect(),
+        self.store.ask(StoreCommand::Commit(
+            batch.iter().map(|&(s, e, n)| commit(s, e, n)).collect(),
         ));
         let mut refused = Vec::new();
         loop {
             match self.answer() {
                 StoreEvent::Refused {
-                    request: Refused::Save(save),
+                    request: Refused::Commit(commit),
                     reason,
-                } => refused.push((save.session.to_string(), reason)),
-                StoreEvent::Saved { fenced, .. } => {
+                } => refused.push((commit.session.to_string(), reason)),
+                StoreEvent::Committed { fenced, .. } => {
                     assert!(fenced.is_empty());
                     return refused;
                 }
@@ -267,8 +267,8 @@ pub(crate) fn claim(session: &str, token: u64) -> Claim {
     }
 }
 
-pub(crate) fn save(session: &str, epoch: u64, count: u64) -> Save {
-    Save {
+pub(crate) fn commit(session: &str, epoch: u64, count: u64) -> Commit {
+    Commit {
         key: KEY,
         session: SessionId::parse(session).unwrap(),
         epoch,

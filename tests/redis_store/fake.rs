@@ -7,7 +7,7 @@ use std::time::Duration;
 use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
-use crate::driver::{Driver, PATIENCE, claim, save};
+use crate::driver::{Driver, PATIENCE, claim, commit};
 
 const HELLO: &str = "%2\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
 const GREETING: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n:0\r\n\
@@ -82,9 +82,10 @@ fn converse(cut: usize) -> Vec<String> {
             _ => {
                 store.wait_up();
                 store.store.ask(StoreCommand::Claim(claim("a", 1)));
-                store
-                    .store
-                    .ask(StoreCommand::Save(vec![save("x", 3, 7), save("y", 3, 8)]));
+                store.store.ask(StoreCommand::Commit(vec![
+                    commit("x", 3, 7),
+                    commit("y", 3, 8),
+                ]));
                 fake.expect(&mut store, "\r\n8\r\n");
             }
         }

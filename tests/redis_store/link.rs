@@ -6,7 +6,7 @@ use std::time::Duration;
 use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
-use crate::driver::{Driver, claim, save};
+use crate::driver::{Driver, claim, commit};
 use crate::support::redis::Redis;
 
 #[test]
@@ -18,17 +18,17 @@ fn lost_scripts_are_loaded_again_with_requests_under_way() {
     for count in 1..=50 {
         store
             .store
-            .ask(StoreCommand::Save(vec![save("s", former, count)]));
+            .ask(StoreCommand::Commit(vec![commit("s", former, count)]));
     }
     store.store.ask(StoreCommand::Claim(claim("s", 2)));
     let newest = former * 2; // Above what the claim will give.
-    store.store.ask(StoreCommand::Save(vec![
-        save("s", former, 99),
-        save("s", newest, 51),
+    store.store.ask(StoreCommand::Commit(vec![
+        commit("s", former, 99),
+        commit("s", newest, 51),
     ]));
     for _ in 1..=50 {
         let event = store.answer();
-        assert!(matches!(&event, StoreEvent::Saved { fenced, .. } if fenced.is_empty()));
+        assert!(matches!(&event, StoreEvent::Committed { fenced, .. } if fenced.is_empty()));
     }
     match store.answer() {
         StoreEvent::Claimed { epoch, count, .. } => {
@@ -38,7 +38,7 @@ fn lost_scripts_are_loaded_again_with_requests_under_way() {
         other => panic!("{other:?}"),
     }
     let event = store.answer();
-    assert!(matches!(&event, StoreEvent::Saved { fenced, .. } if *fenced == [0]));
+    assert!(matches!(&event, StoreEvent::Committed { fenced, .. } if *fenced == [0]));
 }
 
 #[test]
@@ -49,14 +49,14 @@ fn a_frozen_redis_stalls_and_then_answers_everything() {
     store.store.ask(StoreCommand::Claim(claim("s", 1)));
     store
         .store
-        .ask(StoreCommand::Save(vec![save("other", 1, 5)]));
+        .ask(StoreCommand::Commit(vec![commit("other", 1, 5)]));
     assert!(matches!(store.next_of_all(), StoreEvent::Stalled));
     store.store.ask(StoreCommand::Sync);
     redis.thaw();
     let event = store.answer();
     assert!(matches!(event, StoreEvent::Claimed { found: false, .. }));
     let event = store.answer();
-    assert!(matches!(event, StoreEvent::Saved { fenced, .. } if fenced.is_empty()));
+    assert!(matches!(event, StoreEvent::Committed { fenced, .. } if fenced.is_empty()));
     assert!(matches!(store.answer(), StoreEvent::Synced));
     assert!(matches!(store.next_of_all(), StoreEvent::Resumed));
 }
@@ -122,7 +122,7 @@ fn a_killed_redis_is_down_once_and_up_once_it_is_back() {
             .ask(StoreCommand::Claim(claim("dropped", round)));
         store
             .store
-            .ask(StoreCommand::Save(vec![save("dropped", 1, 1)]));
+            .ask(StoreCommand::Commit(vec![commit("dropped", 1, 1)]));
         store.store.ask(StoreCommand::Sync);
         for _ in 0..10 {
             store.skip(Duration::from_secs(2));
@@ -141,11 +141,11 @@ fn a_kernel_that_takes_no_more_costs_neither_time_nor_answers() {
     let redis = Redis::start();
     let mut store = Driver::up(&redis.url());
     let batch: Vec<_> = (0..512)
-        .map(|n| save(&format!("{n:0>128}"), 1, 1))
+        .map(|n| commit(&format!("{n:0>128}"), 1, 1))
         .collect();
     redis.freeze();
     for _ in 0..200 {
-        store.store.ask(StoreCommand::Save(batch.clone())); // 29 MB in all
+        store.store.ask(StoreCommand::Commit(batch.clone())); // 29 MB in all
     }
     for token in 0..40_000 {
         store.store.ask(StoreCommand::Claim(claim("s", token))); // More answers than one turn reads
@@ -165,7 +165,7 @@ fn a_kernel_that_takes_no_more_costs_neither_time_nor_answers() {
     let mut former = 0;
     while saved < 200 || claimed < 40_000 || resumed == 0 {
         match store.next_of_all() {
-            StoreEvent::Saved { fenced, .. } => {
+            StoreEvent::Committed { fenced, .. } => {
                 assert_eq!((fenced, claimed), (vec![], 0));
                 saved += 1;
             }

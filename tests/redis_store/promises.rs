@@ -5,7 +5,7 @@ use redis::Value;
 use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
-use crate::driver::{Driver, claim, save};
+use crate::driver::{Driver, claim, commit};
 use crate::support::redis::Redis;
 
 #[test]
@@ -204,18 +204,18 @@ fn answers_come_in_the_order_of_the_requests() {
     let mut store = Driver::up(&redis.url());
     let mut former = 0;
     for round in 1..=20 {
-        store.store.ask(StoreCommand::Save(Vec::new()));
+        store.store.ask(StoreCommand::Commit(Vec::new()));
         store.store.ask(StoreCommand::Claim(claim("a", round)));
         // The former owner is refused, since the claim comes before it.
-        store.store.ask(StoreCommand::Save(vec![
-            save("a", former, 1),
-            save("b", 1, 1),
+        store.store.ask(StoreCommand::Commit(vec![
+            commit("a", former, 1),
+            commit("b", 1, 1),
         ]));
         store.store.ask(StoreCommand::Sync);
         let mut kinds = Vec::new();
         while kinds.len() < 4 {
             match store.answer() {
-                StoreEvent::Saved { batch, fenced } => {
+                StoreEvent::Committed { batch, fenced } => {
                     assert_eq!(fenced, [0][..batch.len() / 2]);
                     kinds.push(["save none", "", "save two"][batch.len()]);
                 }

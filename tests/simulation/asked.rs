@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sundown::engine::io::{Save, SessionKey, StoreCommand, StoreEvent};
+use sundown::engine::io::{Commit, SessionKey, StoreCommand, StoreEvent};
 
 use super::{Book, Common, Conn, SPILLS_ASKED_MAX, Session, by_key};
 
@@ -32,32 +32,36 @@ impl Book {
                 );
                 session.claim_asked = true;
             }
-            StoreCommand::Save(batch) => {
-                let keys: BTreeSet<_> = batch.iter().map(|save| by_key(save.key)).collect();
+            StoreCommand::Commit(batch) => {
+                let keys: BTreeSet<_> = batch.iter().map(|commit| by_key(commit.key)).collect();
                 assert_eq!(
                     keys.len(),
                     batch.len(),
                     "{name}: twice in one batch: {batch:?}"
                 );
-                for save in batch {
-                    self.save_asked(save);
+                for commit in batch {
+                    self.save_asked(commit);
                 }
             }
         }
     }
 
     /// The engine puts these aside.
-    pub(crate) fn spill_asked(&mut self, batch: &[Save]) {
+    pub(crate) fn spill_asked(&mut self, batch: &[Commit]) {
         let name = &self.name;
         self.spills = true;
-        for save in batch {
-            let session = self.sessions.get_mut(&by_key(save.key));
+        for commit in batch {
+            let session = self.sessions.get_mut(&by_key(commit.key));
             let session = session.expect("it was claimed");
-            let asked = (Some(save.epoch), save.count);
-            assert_eq!(asked, (session.epoch, session.counted), "{name}: {save:?}");
+            let asked = (Some(commit.epoch), commit.count);
+            assert_eq!(
+                asked,
+                (session.epoch, session.counted),
+                "{name}: {commit:?}"
+            );
             assert!(
                 session.counted > session.confirmed,
-                "{name}: {save:?} is saved"
+                "{name}: {commit:?} is saved"
             );
             session.spills_asked += 1;
             assert!(
@@ -67,24 +71,27 @@ impl Book {
         }
     }
 
-    fn save_asked(&mut self, save: &Save) {
+    fn save_asked(&mut self, commit: &Commit) {
         let name = &self.name;
-        let session = self.sessions.get_mut(&by_key(save.key));
-        let session = session.unwrap_or_else(|| panic!("{name}: {save:?} was never claimed"));
+        let session = self.sessions.get_mut(&by_key(commit.key));
+        let session = session.unwrap_or_else(|| panic!("{name}: {commit:?} was never claimed"));
         assert!(
             !session.save_asked,
-            "{name}: {save:?} while one is under way: {session:?}"
+            "{name}: {commit:?} while one is under way: {session:?}"
         );
         assert!(
             !session.lost,
-            "{name}: {save:?} was lost to someone else: {session:?}"
+            "{name}: {commit:?} was lost to someone else: {session:?}"
         );
         assert_eq!(
-            Some(save.epoch),
+            Some(commit.epoch),
             session.epoch,
-            "{name}: {save:?}: {session:?}"
+            "{name}: {commit:?}: {session:?}"
         );
-        assert_eq!(save.count, session.counted, "{name}: {save:?}: {session:?}");
+        assert_eq!(
+            commit.count, session.counted,
+            "{name}: {commit:?}: {session:?}"
+        );
         session.save_asked = true;
     }
 
@@ -107,15 +114,15 @@ impl Book {
             } => {
                 self.granted(*key, *epoch, *count);
             }
-            StoreEvent::Saved { batch, fenced } => {
-                for (at, save) in batch.iter().enumerate() {
-                    if let Some(session) = self.sessions.get_mut(&by_key(save.key)) {
+            StoreEvent::Committed { batch, fenced } => {
+                for (at, commit) in batch.iter().enumerate() {
+                    if let Some(session) = self.sessions.get_mut(&by_key(commit.key)) {
                         session.save_asked = false;
                         if fenced.contains(&at) {
                             session.lost = true;
                             common.seen.note("fenced");
                         } else {
-                            session.confirmed = session.confirmed.max(save.count);
+                            session.confirmed = session.confirmed.max(commit.count);
                         }
                     }
                 }
@@ -125,10 +132,10 @@ impl Book {
             }
             StoreEvent::Refused { request, .. } => self.refused(common, request),
             StoreEvent::Spilled { batch, kept } => {
-                for save in batch {
-                    if let Some(session) = self.sessions.get_mut(&by_key(save.key)) {
+                for commit in batch {
+                    if let Some(session) = self.sessions.get_mut(&by_key(commit.key)) {
                         session.spills_asked -= 1;
-                        let spilled = if *kept { save.count } else { 0 };
+                        let spilled = if *kept { commit.count } else { 0 };
                         session.spilled = session.spilled.max(spilled);
                     }
                 }

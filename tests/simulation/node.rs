@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sundown::core::{Core, Shell};
 use sundown::engine::Engine;
 use sundown::engine::io::{
-    CloseReason, ConnId, Input, Levels, Now, Output, Refused, Save, SessionId, SessionKey,
+    CloseReason, Commit, ConnId, Input, Levels, Now, Output, Refused, SessionId, SessionKey,
     StoreCommand, StoreEvent,
 };
 use sundown::engine::message::Message;
@@ -350,7 +350,7 @@ impl Shell for Attached<'_> {
         self.parts.link.ask(command);
     }
 
-    fn spill(&mut self, batch: Vec<Save>) -> Option<StoreEvent> {
+    fn spill(&mut self, batch: Vec<Commit>) -> Option<StoreEvent> {
         self.parts.progress = true;
         self.say(|| format!("asks Spill({batch:?})"));
         self.parts.book.spill_asked(&batch);

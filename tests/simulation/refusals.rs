@@ -11,7 +11,7 @@ impl Book {
     pub(super) fn refused(&mut self, common: &mut Common, request: &Refused) {
         let key = match request {
             Refused::Claim(key) => *key,
-            Refused::Save(save) => save.key,
+            Refused::Commit(commit) => commit.key,
         };
         let is_open = self.conns.values().any(|conn| conn.key == Some(key));
         let Some(session) = self.sessions.get_mut(&by_key(key)) else {
@@ -29,7 +29,7 @@ impl Book {
                 }
                 self.refused = Some(id);
             }
-            Refused::Save(_) => {
+            Refused::Commit(_) => {
                 session.save_asked = false;
                 if !is_open && session.counted <= session.confirmed {
                     // It was closed and saved while it was saved once more: it was forgotten.

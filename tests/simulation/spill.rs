@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use sundown::engine::io::{Save, SessionId, SessionKey, StoreEvent};
+use sundown::engine::io::{Commit, SessionId, SessionKey, StoreEvent};
 
 use super::common::Common;
 
@@ -38,7 +38,7 @@ pub(crate) enum Found {
     /// Tell the engine.
     Nothing,
     /// Save these first.
-    Rows(Vec<Save>),
+    Rows(Vec<Commit>),
     /// Someone else is at it.
     Later,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Spill {
     pub(crate) gate: Gate,
     /// Up to which row the replay has come.
     after: Option<SessionId>,
-    asked: VecDeque<Vec<Save>>,
+    asked: VecDeque<Vec<Commit>>,
     retry_at: Option<Instant>,
     written: BTreeMap<SessionId, (u64, u64)>,
 }
@@ -81,7 +81,7 @@ impl Spill {
         }
     }
 
-    pub(crate) fn ask(&mut self, batch: Vec<Save>) {
+    pub(crate) fn ask(&mut self, batch: Vec<Commit>) {
         self.asked.push_back(batch);
     }
 
@@ -104,12 +104,12 @@ impl Spill {
                 .seen
                 .note(if kept { "spilled" } else { "spill refused" });
             if kept {
-                for save in &batch {
-                    let row = (save.epoch, save.count);
+                for commit in &batch {
+                    let row = (commit.epoch, commit.count);
                     let rows = &mut common.truth.files[self.file].rows;
-                    let kept = rows.entry(save.session.clone()).or_insert(row);
+                    let kept = rows.entry(commit.session.clone()).or_insert(row);
                     *kept = row.max(*kept);
-                    self.written.insert(save.session.clone(), row);
+                    self.written.insert(commit.session.clone(), row);
                 }
             }
             events.push(StoreEvent::Spilled { batch, kept });
@@ -118,16 +118,16 @@ impl Spill {
     }
 
     /// The store has answered for these: their rows are not wanted any more.
-    pub(crate) fn settle(&mut self, common: &mut Common, batch: &[Save]) {
+    pub(crate) fn settle(&mut self, common: &mut Common, batch: &[Commit]) {
         let file = &mut common.truth.files[self.file];
         let rows = &mut file.rows;
         let is_replay = self.gate == Gate::Replaying;
-        for save in batch {
-            let covered = |row: &(u64, u64)| row.0 == save.epoch && row.1 <= save.count;
-            let mine = is_replay || self.written.get(&save.session).is_some_and(covered);
-            if mine && rows.get(&save.session).is_some_and(covered) {
-                rows.remove(&save.session);
-                file.refused.remove(&save.session);
+        for commit in batch {
+            let covered = |row: &(u64, u64)| row.0 == commit.epoch && row.1 <= commit.count;
+            let mine = is_replay || self.written.get(&commit.session).is_some_and(covered);
+            if mine && rows.get(&commit.session).is_some_and(covered) {
+                rows.remove(&commit.session);
+                file.refused.remove(&commit.session);
                 common.seen.note("spilled row settled");
             }
         }
@@ -162,14 +162,14 @@ impl Spill {
         self.gate = Gate::Replaying;
         common.seen.note("spill replayed");
         let rows = file.rows.iter().filter(|(row, _)| is_left(row));
-        let row = |(session, (epoch, count)): (&SessionId, &(u64, u64))| Save {
+        let row = |(session, (epoch, count)): (&SessionId, &(u64, u64))| Commit {
             key: NOBODY,
             session: session.clone(),
             epoch: *epoch,
             count: *count,
         };
         let rows: Vec<_> = rows.map(row).collect();
-        self.after = rows.last().map(|save| save.session.clone());
+        self.after = rows.last().map(|commit| commit.session.clone());
         Found::Rows(rows)
     }
 

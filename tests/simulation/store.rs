@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use sundown::engine::io::{Claim, Refused, Save, SessionId, StoreCommand, StoreEvent};
+use sundown::engine::io::{Claim, Commit, Refused, SessionId, StoreCommand, StoreEvent};
 
 use super::common::{Common, Event};
 use super::spill::{File, Found, Gate, Spill};
@@ -111,32 +111,32 @@ impl Truth {
     }
 
     /// Whether the save was taken.
-    fn save(&mut self, save: &Save, owner: (usize, u32)) -> bool {
-        let grant = (save.session.clone(), save.epoch);
+    fn save(&mut self, commit: &Commit, owner: (usize, u32)) -> bool {
+        let grant = (commit.session.clone(), commit.epoch);
         let granted = self.granted.get(&grant);
         // A replay is somebody else's, or somebody's later life.
-        let replayed = is_replayed(save) && granted.is_some();
+        let replayed = is_replayed(commit) && granted.is_some();
         assert!(
             granted == Some(&owner) || replayed,
             "{} saved under an epoch that is not its own",
-            save.session
+            commit.session
         );
-        let known = self.records.get_mut(&save.session);
+        let known = self.records.get_mut(&commit.session);
         match known {
-            Some(record) if save.epoch < record.epoch => return false,
-            Some(record) if save.epoch == record.epoch => {
-                record.count = record.count.max(save.count);
+            Some(record) if commit.epoch < record.epoch => return false,
+            Some(record) if commit.epoch == record.epoch => {
+                record.count = record.count.max(commit.count);
             }
             // The owner's word for a record that was lost.
             Some(_) | None => {
                 let record = Record {
-                    epoch: save.epoch,
-                    count: save.count,
+                    epoch: commit.epoch,
+                    count: commit.count,
                     token: None,
                     granted_count: 0,
                     found: false,
                 };
-                self.records.insert(save.session.clone(), record);
+                self.records.insert(commit.session.clone(), record);
             }
         }
         true
@@ -163,14 +163,14 @@ impl Common {
                 }
                 vec![answer]
             }
-            StoreCommand::Save(mut batch) => {
+            StoreCommand::Commit(mut batch) => {
                 let asked = batch.len();
-                let is_refused = |save: &mut Save| {
-                    self.refuses(&save.session) || is_replayed(save) && self.refuses_row()
+                let is_refused = |commit: &mut Commit| {
+                    self.refuses(&commit.session) || is_replayed(commit) && self.refuses_row()
                 };
                 let mut answers: Vec<_> = batch
                     .extract_if(.., is_refused)
-                    .map(|save| refused(Refused::Save(save)))
+                    .map(|commit| refused(Refused::Commit(commit)))
                     .collect();
                 if !answers.is_empty() {
                     self.seen.note(if answers.len() == asked {
@@ -179,7 +179,7 @@ impl Common {
                         "batch partly refused"
                     });
                 }
-                let is_fenced = |(at, save)| (!self.truth.save(save, owner)).then_some(at);
+                let is_fenced = |(at, commit)| (!self.truth.save(commit, owner)).then_some(at);
                 let fenced: Vec<usize> = batch.iter().enumerate().filter_map(is_fenced).collect();
                 if !fenced.is_empty() {
                     let all = fenced.len() == batch.len();
@@ -189,7 +189,7 @@ impl Common {
                         "batch partly fenced"
                     });
                 }
-                answers.push(StoreEvent::Saved { batch, fenced });
+                answers.push(StoreEvent::Committed { batch, fenced });
                 answers
             }
         }
@@ -247,8 +247,8 @@ impl Common {
     }
 }
 
-fn is_replayed(save: &Save) -> bool {
-    save.key.slot == u32::MAX
+fn is_replayed(commit: &Commit) -> bool {
+    commit.key.slot == u32::MAX
 }
 
 fn refused(request: Refused) -> StoreEvent {
@@ -336,7 +336,7 @@ impl Link {
     }
 
     /// Hands the batch back if there is no spill.
-    pub(crate) fn spill(&mut self, common: &Common, batch: Vec<Save>) -> Option<Vec<Save>> {
+    pub(crate) fn spill(&mut self, common: &Common, batch: Vec<Commit>) -> Option<Vec<Commit>> {
         if !common.options.has_spill {
             return Some(batch);
         }
@@ -433,14 +433,14 @@ impl Link {
     /// Passes an answer on to the engine, unless it is a replay's.
     fn take(&mut self, common: &mut Common, answer: StoreEvent) {
         if let StoreEvent::Refused {
-            request: Refused::Save(save),
+            request: Refused::Commit(commit),
             ..
         } = &answer
             && self.spill.gate == Gate::Replaying
         {
-            return self.spill.keep(common, &save.session);
+            return self.spill.keep(common, &commit.session);
         }
-        let StoreEvent::Saved { batch, .. } = &answer else {
+        let StoreEvent::Committed { batch, .. } = &answer else {
             return self.events.push_back(answer);
         };
         self.spill.settle(common, batch);
@@ -460,7 +460,7 @@ impl Link {
                     self.events.push_back(StoreEvent::Stalled);
                 }
             }
-            Found::Rows(rows) => self.send(common, StoreCommand::Save(rows)),
+            Found::Rows(rows) => self.send(common, StoreCommand::Commit(rows)),
             Found::Later => {}
         }
     }

@@ -110,18 +110,18 @@ impl Keeper {
                         found: grant.found,
                     });
                 }
-                StoreCommand::Save(batch) => {
+                StoreCommand::Commit(batch) => {
                     let mut fenced = Vec::new();
-                    for (position, save) in batch.iter().enumerate() {
-                        let known = self.records.get(&save.session).map(|(record, _)| *record);
-                        match Record::save(known, save.epoch, save.count) {
+                    for (position, commit) in batch.iter().enumerate() {
+                        let known = self.records.get(&commit.session).map(|(record, _)| *record);
+                        match Record::commit(known, commit.epoch, commit.count) {
                             Some(record) => {
-                                self.keep(save.session.clone(), record, work.expires_ms);
+                                self.keep(commit.session.clone(), record, work.expires_ms);
                             }
                             None => fenced.push(position),
                         }
                     }
-                    self.answer(StoreEvent::Saved { batch, fenced });
+                    self.answer(StoreEvent::Committed { batch, fenced });
                 }
                 StoreCommand::Sync => {
                     self.file.sync_data().expect("a disk that works");
@@ -152,7 +152,7 @@ fn read(lines: &str) -> HashMap<SessionId, (Record, u64)> {
         let mut words = line.split(' ');
         let session = SessionId::parse(words.next()?).ok()?;
         let mut number = || words.next()?.parse::<u64>().ok();
-        let record = Record::save(None, number()?, number()?)?;
+        let record = Record::commit(None, number()?, number()?)?;
         Some((session, (record, number()?)))
     };
     lines.lines().filter_map(record).collect()

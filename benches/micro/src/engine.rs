@@ -75,7 +75,7 @@ impl Rig {
     fn flush(&mut self) -> u32 {
         while let Some(command) = self.engine.poll_store() {
             let event = match command {
-                StoreCommand::Save(batch) => StoreEvent::Saved {
+                StoreCommand::Commit(batch) => StoreEvent::Committed {
                     batch,
                     fenced: Vec::new(),
                 },

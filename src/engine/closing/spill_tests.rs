@@ -200,7 +200,7 @@ fn a_session_that_is_being_taken_over_is_spilled() {
 /// A file that another process is writing answers late.
 #[test]
 fn a_session_has_one_spill_on_its_way_and_its_peer_waits_for_the_last() {
-    fn turn(rig: &mut Rig) -> Option<Vec<Save>> {
+    fn turn(rig: &mut Rig) -> Option<Vec<Commit>> {
         let levels = rig.levels;
         rig.input(Input::Levels(levels));
         rig.engine.poll_spill()

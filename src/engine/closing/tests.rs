@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::config::{Config, Durability, ShutdownBudget};
-use crate::engine::io::{Input, Save, SessionId, StoreEvent};
+use crate::engine::io::{Commit, Input, SessionId, StoreEvent};
 use crate::engine::shutdown::State;
 use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 
@@ -219,8 +219,8 @@ fn the_sync_is_asked_after_the_saves_and_the_goodbye_waits_for_it() {
         rig.pass(100);
         rig.log.clear();
         // The save is confirmed, the sync is not.
-        rig.input(Input::Store(StoreEvent::Saved {
-            batch: vec![Save {
+        rig.input(Input::Store(StoreEvent::Committed {
+            batch: vec![Commit {
                 key: rig
                     .engine
                     .clients

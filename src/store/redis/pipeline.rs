@@ -61,7 +61,7 @@ impl Pipeline {
             StoreCommand::Claim(claim) => {
                 scripts::claim(&self.hashes, claim, self.ttl_ms, &self.exchange.channel)
             }
-            StoreCommand::Save(batch) => scripts::save(&self.hashes, batch, self.ttl_ms),
+            StoreCommand::Commit(batch) => scripts::save(&self.hashes, batch, self.ttl_ms),
             StoreCommand::Sync => {
                 let sync = Reply::Own(Asked::Request(request));
                 return self.exchange.await_reply(sync);
@@ -115,20 +115,20 @@ impl Pipeline {
                     found,
                 });
             }
-            StoreCommand::Save(mut batch) => {
+            StoreCommand::Commit(mut batch) => {
                 let answers::Outcome {
                     mut fenced,
                     refused,
                 } = answers::saved(value, batch.len(), &self.exchange.login)?;
                 // From the end: the positions before it stay what they are.
                 for (position, reason) in refused.into_iter().rev() {
-                    let request = Refused::Save(batch.remove(position));
+                    let request = Refused::Commit(batch.remove(position));
                     events.push_back(StoreEvent::Refused { request, reason });
                     for fenced in fenced.iter_mut().filter(|fenced| **fenced > position) {
                         *fenced -= 1;
                     }
                 }
-                events.push_back(StoreEvent::Saved { batch, fenced });
+                events.push_back(StoreEvent::Committed { batch, fenced });
             }
             StoreCommand::Sync => events.push_back(StoreEvent::Synced),
         }
@@ -149,10 +149,10 @@ impl Pipeline {
         };
         match request {
             StoreCommand::Claim(claim) => events.push_back(refused(Refused::Claim(claim.key))),
-            StoreCommand::Save(batch) => {
-                events.extend(batch.into_iter().map(Refused::Save).map(refused));
+            StoreCommand::Commit(batch) => {
+                events.extend(batch.into_iter().map(Refused::Commit).map(refused));
                 let (batch, fenced) = (Vec::new(), Vec::new());
-                events.push_back(StoreEvent::Saved { batch, fenced });
+                events.push_back(StoreEvent::Committed { batch, fenced });
             }
             StoreCommand::Sync => events.push_back(StoreEvent::Synced),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::Cmd;
 
-use crate::engine::io::{Claim, Save, SessionId};
+use crate::engine::io::{Claim, Commit, SessionId};
 use crate::redis::target::Login;
 
 /// The scripts that keep the store's promises in Redis itself, where all nodes meet.
@@ -66,15 +66,15 @@ pub(crate) fn claim(hashes: &Hashes, claim: &Claim, ttl_ms: u64, channel: &str) 
     command
 }
 
-pub(crate) fn save(hashes: &Hashes, batch: &[Save], ttl_ms: u64) -> Cmd {
+pub(crate) fn save(hashes: &Hashes, batch: &[Commit], ttl_ms: u64) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(&hashes.save).arg(batch.len());
-    for save in batch {
-        command.arg(key(&save.session));
+    for commit in batch {
+        command.arg(key(&commit.session));
     }
     command.arg(ttl_ms);
-    for save in batch {
-        command.arg(save.epoch).arg(save.count);
+    for commit in batch {
+        command.arg(commit.epoch).arg(commit.count);
     }
     command
 }

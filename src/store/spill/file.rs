@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::NOBODY;
 use super::lease::Lease;
 use crate::clock;
-use crate::engine::io::{Disk, Save, SessionId};
+use crate::engine::io::{Commit, Disk, SessionId};
 use crate::store::sqlite_file::{
     self, Checkpointer, Identity, Kind, in_transaction, integer, unsigned,
 };
@@ -83,17 +83,17 @@ pub(super) struct Page {
 
 impl Row {
     /// The row of a save.
-    pub(super) fn of(save: &Save) -> Self {
+    pub(super) fn of(commit: &Commit) -> Self {
         Self {
-            session: save.session.clone(),
-            epoch: save.epoch,
-            count: save.count,
+            session: commit.session.clone(),
+            epoch: commit.epoch,
+            count: commit.count,
         }
     }
 
     /// The save of a row, on nobody's behalf.
-    pub(super) fn into_save(self) -> Save {
-        Save {
+    pub(super) fn into_commit(self) -> Commit {
+        Commit {
             key: NOBODY,
             session: self.session,
             epoch: self.epoch,
@@ -139,7 +139,7 @@ impl SpillFile {
     }
 
     /// Puts rows in: all of them, or none. They expire at this time, as the store's records do.
-    pub(super) fn put(&self, saves: &[Save], expires_ms: u64) -> rusqlite::Result<()> {
+    pub(super) fn put(&self, saves: &[Commit], expires_ms: u64) -> rusqlite::Result<()> {
         in_transaction(&self.conn, || {
             let mut statement = self.conn.prepare_cached(
                 "INSERT INTO spilled (id, epoch, count, expires_ms) VALUES (?1, ?2, ?3, ?4)
@@ -149,9 +149,9 @@ impl SpillFile {
                      epoch = excluded.epoch, expires_ms = excluded.expires_ms
                  WHERE excluded.epoch >= spilled.epoch",
             )?;
-            for save in saves {
-                let (epoch, count) = (integer(save.epoch), integer(save.count));
-                let id = save.session.as_str();
+            for commit in saves {
+                let (epoch, count) = (integer(commit.epoch), integer(commit.count));
+                let id = commit.session.as_str();
                 statement.execute(params![id, epoch, count, integer(expires_ms)])?;
             }
             Ok(())

@@ -29,7 +29,7 @@ use self::replay::Replay;
 use super::expiry::Expiry;
 use super::sqlite_file::is_locked;
 use super::{Peer, SessionStore, Spill};
-use crate::engine::io::{Disk, Now, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
+use crate::engine::io::{Commit, Disk, Now, SessionId, SessionKey, StoreCommand, StoreEvent};
 use crate::error::Error;
 
 /// A store, and the file for what it does not take in time.
@@ -41,9 +41,9 @@ pub struct SpillingStore {
     stalled: bool,
     /// The file has been replayed, or found empty, since this process began.
     seen_to: bool,
-    asked: VecDeque<Vec<Save>>,
+    asked: VecDeque<Vec<Commit>>,
     /// Rows that this process has written and that are still wanted.
-    written: HashMap<SessionId, Save>,
+    written: HashMap<SessionId, Commit>,
     /// Rows that the store has taken or refused.
     settled: Vec<Row>,
     /// Another process was writing: not before this.
@@ -153,14 +153,14 @@ impl SpillingStore {
                 self.stalled = matches!(event, StoreEvent::Stalled);
                 None
             }
-            StoreEvent::Saved { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced } => {
                 if let Gate::Replaying(replay) = &mut self.gate {
                     replay.handle_saved(&batch, &fenced);
                     self.settled.extend(batch.iter().map(Row::of));
                     return None;
                 }
                 self.settle(&batch);
-                Some(StoreEvent::Saved { batch, fenced })
+                Some(StoreEvent::Committed { batch, fenced })
             }
             StoreEvent::Refused { reason, .. } if matches!(self.gate, Gate::Replaying(_)) => {
                 if let Gate::Replaying(replay) = &mut self.gate {
@@ -180,15 +180,15 @@ impl SpillingStore {
     }
 
     /// The store has taken or refused these after all: their rows are not wanted any more.
-    fn settle(&mut self, batch: &[Save]) {
+    fn settle(&mut self, batch: &[Commit]) {
         if self.written.is_empty() {
             return;
         }
-        for save in batch {
-            let covered = |row: &Save| row.epoch == save.epoch && row.count <= save.count;
-            if self.written.get(&save.session).is_some_and(covered) {
-                self.written.remove(&save.session);
-                self.settled.push(Row::of(save));
+        for commit in batch {
+            let covered = |row: &Commit| row.epoch == commit.epoch && row.count <= commit.count;
+            if self.written.get(&commit.session).is_some_and(covered) {
+                self.written.remove(&commit.session);
+                self.settled.push(Row::of(commit));
             }
         }
     }
@@ -282,7 +282,7 @@ impl SpillingStore {
         log::error!("the spill: {change}");
         self.place.remake();
         self.settled.clear();
-        let rows: Vec<_> = self.written.drain().map(|(_, save)| save).collect();
+        let rows: Vec<_> = self.written.drain().map(|(_, commit)| commit).collect();
         for rows in rows.chunks(ROWS_MAX) {
             self.asked.push_back(rows.to_vec());
         }
@@ -335,8 +335,8 @@ impl SpillingStore {
         replay.hand_over(page.rows.len(), page.expired.len(), last);
         self.settled.extend(page.expired);
         if !page.rows.is_empty() {
-            let rows = page.rows.into_iter().map(Row::into_save).collect();
-            self.store.ask(StoreCommand::Save(rows));
+            let rows = page.rows.into_iter().map(Row::into_commit).collect();
+            self.store.ask(StoreCommand::Commit(rows));
         }
     }
 
@@ -433,7 +433,7 @@ impl SessionStore for SpillingStore {
 }
 
 impl Spill for SpillingStore {
-    fn put(&mut self, mut batch: Vec<Save>) {
+    fn put(&mut self, mut batch: Vec<Commit>) {
         // In the order of the file: a transaction writes pages, and neighbours share them.
         batch.sort_unstable_by(|a, b| a.session.cmp(&b.session));
         let mut rest = batch.into_iter().peekable();

@@ -3,7 +3,7 @@
 //! It owns the lease, which other processes wait for. It must never name a session.
 
 use super::lease::Lease;
-use crate::engine::io::Save;
+use crate::engine::io::Commit;
 
 /// What has become of the rows so far.
 pub(super) struct Replay {
@@ -62,7 +62,7 @@ impl Replay {
     }
 
     /// The store has answered.
-    pub(super) fn handle_saved(&mut self, batch: &[Save], fenced: &[usize]) {
+    pub(super) fn handle_saved(&mut self, batch: &[Commit], fenced: &[usize]) {
         self.under_way = false;
         self.replayed += batch.len() - fenced.len();
         self.dropped += fenced.len();

@@ -16,7 +16,7 @@ struct Fake(Arc<Mutex<Played>>);
 
 #[derive(Default)]
 struct Played {
-    saves: VecDeque<Vec<Save>>,
+    saves: VecDeque<Vec<Commit>>,
     events: VecDeque<StoreEvent>,
 }
 
@@ -25,7 +25,7 @@ impl SessionStore for Fake {
         "fake:".to_owned()
     }
     fn ask(&mut self, command: StoreCommand) {
-        let StoreCommand::Save(batch) = command else {
+        let StoreCommand::Commit(batch) = command else {
             panic!("{command:?}");
         };
         self.0.lock().unwrap().saves.push_back(batch);
@@ -97,8 +97,8 @@ impl Rig {
     /// What the store is asked to save, in words; it answers that, with these refused.
     fn answer(&mut self, fenced: Vec<usize>) -> (String, Vec<String>) {
         let batch = self.fake.0.lock().unwrap().saves.pop_front().unwrap();
-        let words = saves_in_words(&batch);
-        (words, self.hear(StoreEvent::Saved { batch, fenced }))
+        let words = commits_in_words(&batch);
+        (words, self.hear(StoreEvent::Committed { batch, fenced }))
     }
 
     fn is_asked(&self) -> bool {
@@ -106,7 +106,7 @@ impl Rig {
     }
 
     fn spill(&mut self, saves: &[(&str, u64, u64)]) -> Vec<String> {
-        let batch = saves.iter().map(|&(id, e, n)| save(id, e, n)).collect();
+        let batch = saves.iter().map(|&(id, e, n)| commit(id, e, n)).collect();
         self.spilling.put(batch);
         self.turn()
     }
@@ -117,13 +117,13 @@ impl Rig {
             panic!("there is a file");
         };
         let page = file.rows_after("", usize::MAX >> 1, 0).unwrap();
-        let saves: Vec<_> = page.rows.into_iter().map(Row::into_save).collect();
-        saves_in_words(&saves)
+        let saves: Vec<_> = page.rows.into_iter().map(Row::into_commit).collect();
+        commits_in_words(&saves)
     }
 }
 
-fn save(id: &str, epoch: u64, count: u64) -> Save {
-    Save {
+fn commit(id: &str, epoch: u64, count: u64) -> Commit {
+    Commit {
         key: SessionKey {
             slot: 3,
             generation: 4,
@@ -134,8 +134,8 @@ fn save(id: &str, epoch: u64, count: u64) -> Save {
     }
 }
 
-fn saves_in_words(saves: &[Save]) -> String {
-    let words = |s: &Save| format!("{}:{}={}", s.session, s.epoch, s.count);
+fn commits_in_words(saves: &[Commit]) -> String {
+    let words = |s: &Commit| format!("{}:{}={}", s.session, s.epoch, s.count);
     saves.iter().map(words).collect::<Vec<_>>().join(" ")
 }
 
@@ -145,10 +145,10 @@ fn in_words(event: &StoreEvent) -> String {
         StoreEvent::Down { .. } => "down".to_owned(),
         StoreEvent::Stalled => "stalled".to_owned(),
         StoreEvent::Resumed => "resumed".to_owned(),
-        StoreEvent::Saved { batch, .. } => format!("saved {}", saves_in_words(batch)),
-        StoreEvent::Spilled { batch, kept: true } => format!("kept {}", saves_in_words(batch)),
+        StoreEvent::Committed { batch, .. } => format!("saved {}", commits_in_words(batch)),
+        StoreEvent::Spilled { batch, kept: true } => format!("kept {}", commits_in_words(batch)),
         StoreEvent::Spilled { batch, kept: false } => {
-            format!("refused {}", saves_in_words(batch))
+            format!("refused {}", commits_in_words(batch))
         }
         StoreEvent::Claimed { .. }
         | StoreEvent::Refused { .. }
@@ -399,14 +399,14 @@ fn what_the_store_takes_after_all_leaves_the_spill() {
     let mut rig = rig(&path);
     rig.hear(StoreEvent::Up);
     rig.spill(&[("a", 5, 7), ("b", 5, 7), ("c", 5, 7)]);
-    let batch = vec![save("a", 5, 7), save("b", 5, 6), save("c", 5, 9)];
+    let batch = vec![commit("a", 5, 7), commit("b", 5, 6), commit("c", 5, 9)];
     let fenced = vec![2];
-    let told = rig.hear(StoreEvent::Saved { batch, fenced });
+    let told = rig.hear(StoreEvent::Committed { batch, fenced });
     assert_eq!(told, ["saved a:5=7 b:5=6 c:5=9"]);
     assert_eq!(rig.rows(), "b:5=7");
-    let batch = vec![save("b", 5, 7)];
+    let batch = vec![commit("b", 5, 7)];
     let fenced = vec![];
-    rig.hear(StoreEvent::Saved { batch, fenced });
+    rig.hear(StoreEvent::Committed { batch, fenced });
     assert_eq!(rig.rows(), "");
 }
 
@@ -492,11 +492,11 @@ fn a_row_that_the_store_refuses_stays_and_the_others_go_on() {
     let mut rig = rig(&path);
     assert_eq!(rig.hear(StoreEvent::Up), [""; 0]);
     let mut batch = rig.fake.0.lock().unwrap().saves.pop_front().unwrap();
-    let request = Refused::Save(batch.remove(1));
+    let request = Refused::Commit(batch.remove(1));
     let reason = "WRONGTYPE".to_owned();
     assert_eq!(rig.hear(StoreEvent::Refused { request, reason }), [""; 0]);
     let fenced = Vec::new();
-    assert_eq!(rig.hear(StoreEvent::Saved { batch, fenced }), ["up"]);
+    assert_eq!(rig.hear(StoreEvent::Committed { batch, fenced }), ["up"]);
     assert_eq!(rig.rows(), "evil:5=8");
 }
 

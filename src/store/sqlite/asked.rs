@@ -36,7 +36,7 @@ pub(super) fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
     let (mut rows, mut pages) = (0, 0);
     for (requests, asked) in asked.iter().enumerate() {
         let (rows_more, pages_more) = match &asked.command {
-            StoreCommand::Save(batch) => (batch.len(), batch.len() * PAGES_PER_SAVE),
+            StoreCommand::Commit(batch) => (batch.len(), batch.len() * PAGES_PER_SAVE),
             StoreCommand::Claim(_) => (1, PAGES_PER_CLAIM),
             StoreCommand::Sync => (0, 0),
         };
@@ -62,7 +62,7 @@ pub(super) fn carry_out_all<'a>(
 ) -> rusqlite::Result<()> {
     for asked in asked {
         match &asked.command {
-            StoreCommand::Save(batch) => asked.fenced = sessions::save(conn, batch, clock)?,
+            StoreCommand::Commit(batch) => asked.fenced = sessions::save(conn, batch, clock)?,
             StoreCommand::Claim(claim) => {
                 let has_room = !is_full || sessions::has_room_for(conn, &claim.session)?;
                 let granted = has_room.then(|| sessions::claim(conn, claim, node, clock));

@@ -197,10 +197,10 @@ impl SqliteStore {
     fn answer(&mut self, requests: usize) {
         for asked in self.asked.drain(..requests) {
             self.events.push_back(match asked.command {
-                StoreCommand::Save(batch) => {
+                StoreCommand::Commit(batch) => {
                     self.checkpointer.note_unsynced();
                     let fenced = asked.fenced;
-                    StoreEvent::Saved { batch, fenced }
+                    StoreEvent::Committed { batch, fenced }
                 }
                 StoreCommand::Claim(claim) => {
                     self.sweep.handle_claim();

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use crate::engine::io::{Claim, Save, SessionId};
+use crate::engine::io::{Claim, Commit, SessionId};
 use crate::store::sqlite_file::{in_transaction, integer, unsigned};
 
 /// Free pages that a file has when the disk becomes full, and those that new sessions leave to
@@ -121,7 +121,7 @@ pub(super) fn claim(
 /// Saves a batch. Gives the positions that were refused because a newer claim exists.
 pub(super) fn save(
     conn: &Connection,
-    batch: &[Save],
+    batch: &[Commit],
     clock: Clock,
 ) -> rusqlite::Result<Vec<usize>> {
     // The fence is the `WHERE`: a row that it holds back counts as no change.
@@ -138,11 +138,11 @@ pub(super) fn save(
          WHERE excluded.epoch >= session.epoch",
     )?;
     let mut fenced = Vec::new();
-    for (position, save) in batch.iter().enumerate() {
+    for (position, commit) in batch.iter().enumerate() {
         let changed = statement.execute(params![
-            save.session.as_str(),
-            integer(save.epoch),
-            integer(save.count),
+            commit.session.as_str(),
+            integer(commit.epoch),
+            integer(commit.count),
             clock.expires_ms(),
         ])?;
         if changed == 0 {

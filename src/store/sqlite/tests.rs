@@ -3,7 +3,7 @@
 use super::sweep::SWEEP_PERIOD_BUSY;
 use super::*;
 use crate::clock;
-use crate::engine::io::{Claim, Save, SessionId, SessionKey};
+use crate::engine::io::{Claim, Commit, SessionId, SessionKey};
 
 const TTL: Duration = Duration::from_secs(100);
 
@@ -46,7 +46,7 @@ impl Fixture {
     }
 
     fn save(&mut self, sessions: std::ops::Range<usize>, epoch: u64) {
-        let save = |i| Save {
+        let commit = |i| Commit {
             key: SessionKey {
                 slot: 0,
                 generation: 0,
@@ -56,7 +56,7 @@ impl Fixture {
             count: 1,
         };
         self.store
-            .ask(StoreCommand::Save(sessions.map(save).collect()));
+            .ask(StoreCommand::Commit(sessions.map(commit).collect()));
     }
 
     fn ask_claim(&mut self, session: usize) {
@@ -195,7 +195,7 @@ fn whoever_still_saves_under_a_deleted_row_is_fenced_by_the_next_claim() {
     f.save(0..1, 8);
     let events = f.turn();
     assert!(
-        matches!(&events[..], [StoreEvent::Saved { fenced, .. }] if *fenced == [0]),
+        matches!(&events[..], [StoreEvent::Committed { fenced, .. }] if *fenced == [0]),
         "{events:?}"
     );
     // One that comes back after the floor has risen is not fenced by itself, only by a claim.
@@ -204,7 +204,7 @@ fn whoever_still_saves_under_a_deleted_row_is_fenced_by_the_next_claim() {
     f.save(0..1, 9);
     let events = f.turn();
     assert!(
-        matches!(&events[..], [StoreEvent::Saved { fenced, .. }] if fenced.is_empty()),
+        matches!(&events[..], [StoreEvent::Committed { fenced, .. }] if fenced.is_empty()),
         "{events:?}"
     );
     assert_eq!(f.claim(0), (10, 1, true));
@@ -281,7 +281,7 @@ fn a_full_disk_takes_the_store_down_until_there_is_room() {
     f.save(0..500, 1);
     assert!(matches!(
         &f.turn_until_event()[..],
-        [StoreEvent::Saved { .. }]
+        [StoreEvent::Committed { .. }]
     ));
     assert_eq!(f.rows(), 500);
     assert_eq!(f.store.down_pause, DOWN_PAUSE_MIN);

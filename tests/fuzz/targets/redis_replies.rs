@@ -7,7 +7,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sundown::engine::io::{Claim, Refused, Save, SessionId, SessionKey, StoreCommand, StoreEvent};
+use sundown::engine::io::{
+    Claim, Commit, Refused, SessionId, SessionKey, StoreCommand, StoreEvent,
+};
 use sundown::store::redis::fuzzing::Conversation;
 use sundown_fuzz::{choice, cut, heap};
 
@@ -57,12 +59,12 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, asked: u8) -> Heard {
             // The batch's last answer follows.
             StoreEvent::TakenOver { .. }
             | StoreEvent::Refused {
-                request: Refused::Save(_),
+                request: Refused::Commit(_),
                 ..
             } => {}
             answer @ (StoreEvent::Claimed { .. }
             | StoreEvent::Refused { .. }
-            | StoreEvent::Saved { .. }
+            | StoreEvent::Committed { .. }
             | StoreEvent::Synced) => {
                 let next = expected.next().expect("an answer that nobody asked for");
                 answers(&answer, next);
@@ -101,8 +103,8 @@ fn ask(talk: &mut Conversation, asked: u8) -> Vec<u8> {
                 session: session("a"),
                 token,
             })),
-            1 => talk.ask(StoreCommand::Save(
-                (0..3).map(|slot| save(slot, token)).collect(),
+            1 => talk.ask(StoreCommand::Commit(
+                (0..3).map(|slot| commit(slot, token)).collect(),
             )),
             2 => talk.ask(StoreCommand::Sync),
             _ => talk.ping(),
@@ -121,9 +123,9 @@ fn answers(event: &StoreEvent, kind: u8) {
             },
             0,
         ) => assert_eq!(*found, key(0)),
-        (StoreEvent::Saved { batch, fenced }, 1) => {
+        (StoreEvent::Committed { batch, fenced }, 1) => {
             assert!(batch.len() <= 3);
-            assert!(batch.iter().all(|save| save.session == session("a")));
+            assert!(batch.iter().all(|commit| commit.session == session("a")));
             let is_in = |at: &usize| *at < batch.len();
             assert!(fenced.is_sorted_by(|a, b| a < b) && fenced.iter().all(is_in));
         }
@@ -143,8 +145,8 @@ fn session(id: &str) -> SessionId {
     SessionId::parse(id).expect("an id")
 }
 
-fn save(slot: u32, count: u64) -> Save {
-    Save {
+fn commit(slot: u32, count: u64) -> Commit {
+    Commit {
         key: key(slot),
         session: session("a"),
         epoch: 1,

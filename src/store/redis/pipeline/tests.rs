@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::io::{Claim, Save, SessionId, SessionKey};
+use crate::engine::io::{Claim, Commit, SessionId, SessionKey};
 use crate::redis::framing::Framing;
 use crate::redis::framing::REPLY_BYTES_MAX;
 use crate::redis::target::Target;
@@ -84,14 +84,14 @@ impl Talk {
     }
 
     fn save(&mut self, sessions: &[&str]) {
-        let save = |(count, session): (usize, &&str)| Save {
+        let commit = |(count, session): (usize, &&str)| Commit {
             key: KEY,
             session: SessionId::parse(session).unwrap(),
             epoch: 3,
             count: count as u64,
         };
-        let batch = sessions.iter().enumerate().map(save).collect();
-        self.ask(StoreCommand::Save(batch));
+        let batch = sessions.iter().enumerate().map(commit).collect();
+        self.ask(StoreCommand::Commit(batch));
     }
 
     fn ask(&mut self, command: StoreCommand) {
@@ -325,7 +325,10 @@ fn loads_lost_scripts_and_repeats_what_was_refused_in_order() {
         .iter()
         .map(|event| event.split(' ').next().unwrap())
         .collect();
-    assert_eq!(kinds, ["Claimed", "Saved", "Synced", "Claimed", "Claimed"]);
+    assert_eq!(
+        kinds,
+        ["Claimed", "Committed", "Synced", "Claimed", "Claimed"]
+    );
     assert!(answered[4].contains("epoch: 7"), "{answered:?}");
 }
 
@@ -538,17 +541,17 @@ fn a_batch_is_saved_but_for_what_is_refused_in_it() {
     let refused = "*4\r\n:0\r\n+WRONGTYPE x\r\n:2\r\n+ERR user_script:1: y\r\n";
     talk.hear(&format!("*2\r\n*1\r\n:3\r\n{refused}")).unwrap();
     let events: Vec<_> = talk.events.drain(..).collect();
-    let name = |save: &Save| save.session.to_string();
+    let name = |commit: &Commit| commit.session.to_string();
     let [
         StoreEvent::Refused {
-            request: Refused::Save(c),
+            request: Refused::Commit(c),
             ..
         },
         StoreEvent::Refused {
-            request: Refused::Save(a),
+            request: Refused::Commit(a),
             ..
         },
-        StoreEvent::Saved { batch, fenced },
+        StoreEvent::Committed { batch, fenced },
     ] = &events[..]
     else {
         panic!("{events:?}");
