@@ -4,15 +4,19 @@
 //! the scrape. On the way of a message there is nothing but the addition to a number: what the
 //! library needs is made from those numbers when somebody asks.
 
+mod broadcasts;
 mod families;
 mod process;
 mod stopwatch;
+mod store;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use broadcasts::Broadcasts;
 use families::{Families, Seconds};
-use stopwatch::Stopwatch;
+use store::Store;
+pub(crate) use store::StoreState;
 
 /// Everything since the start.
 #[derive(Debug)]
@@ -32,62 +36,6 @@ pub(crate) struct Metrics {
     pub(crate) store: Store,
     /// What is said to everybody.
     pub(crate) broadcasts: Broadcasts,
-}
-
-/// What is said to everybody, and how long it takes until it is queued for all clients.
-#[derive(Debug)]
-pub(crate) struct Broadcasts {
-    /// Asked for here.
-    pub(crate) local: u64,
-    /// Heard from other nodes.
-    pub(crate) remote: u64,
-    /// Of either kind: in a shutdown, or because too many waited.
-    pub(crate) refused: u64,
-    /// Asked for here, and not passed on to other nodes: they were out of reach, or Redis was slow.
-    pub(crate) unpublished: u64,
-    /// On the channel, and no broadcasts.
-    pub(crate) unreadable: u64,
-    pub(crate) watch: Stopwatch,
-}
-
-/// How the store takes what it is asked.
-#[derive(Debug)]
-pub(crate) struct Store {
-    state: StoreState,
-    failures: u64,
-    /// Counts that were confirmed.
-    pub(crate) saved: u64,
-    /// Counts that were refused, since the session has a newer owner.
-    pub(crate) fenced: u64,
-    /// Claims and saves that were refused for a reason of their own.
-    pub(crate) refused: u64,
-    /// Openings of sessions.
-    pub(crate) claims: Stopwatch,
-    /// Batches of counts.
-    pub(crate) saves: Stopwatch,
-}
-
-/// How a store is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StoreState {
-    /// It answers.
-    Up,
-    /// It does not answer in good time.
-    Stalled,
-    /// It is out of reach.
-    Down,
-}
-
-impl Store {
-    /// It is like that from here on. What was asked of one that goes down is never answered.
-    pub(crate) fn is(&mut self, state: StoreState) {
-        self.state = state;
-        if state == StoreState::Down {
-            self.failures += 1;
-            self.claims.reset();
-            self.saves.reset();
-        }
-    }
 }
 
 /// Levels at the moment of the scrape, and what others count.
@@ -155,35 +103,8 @@ impl Default for Metrics {
                 "Turns of the event loop, from the end of the wait.",
                 &TURN_BOUNDS,
             ),
-            store: Store {
-                state: StoreState::Down,
-                failures: 0,
-                saved: 0,
-                fenced: 0,
-                refused: 0,
-                claims: Stopwatch::new(Seconds::new(
-                    "sundown_store_claim_duration_seconds",
-                    "Openings of sessions, from the question to the store's answer.",
-                    &STORE_BOUNDS,
-                )),
-                saves: Stopwatch::new(Seconds::new(
-                    "sundown_store_save_duration_seconds",
-                    "Batches of counts, from the question to the store's answer.",
-                    &STORE_BOUNDS,
-                )),
-            },
-            broadcasts: Broadcasts {
-                local: 0,
-                remote: 0,
-                refused: 0,
-                unpublished: 0,
-                unreadable: 0,
-                watch: Stopwatch::new(Seconds::new(
-                    "sundown_broadcast_fanout_duration_seconds",
-                    "Broadcasts, until they are queued for all clients.",
-                    &STORE_BOUNDS,
-                )),
-            },
+            store: Store::default(),
+            broadcasts: Broadcasts::default(),
         }
     }
 }
@@ -213,8 +134,8 @@ impl Metrics {
             [([env!("CARGO_PKG_VERSION")], 1.0)],
         );
         self.append_network(&families, levels);
-        self.append_store(&families, levels);
-        self.append_broadcasts(&families, levels.is_linked);
+        self.store.append(&families, levels);
+        self.broadcasts.append(&families, levels.is_linked);
         families.seconds(&self.turns);
         append_shutdown(&families, levels);
         process::append(&families);
@@ -319,107 +240,6 @@ impl Metrics {
             ["code", "reason"],
             closes,
         );
-    }
-
-    fn append_broadcasts(&self, families: &Families, is_linked: bool) {
-        let broadcasts = &self.broadcasts;
-        families.counters(
-            "sundown_broadcasts_total",
-            "Broadcasts, by whether they were asked for here or heard from another node.",
-            ["origin"],
-            [
-                (["local"], broadcasts.local),
-                (["remote"], broadcasts.remote),
-            ],
-        );
-        let counters = [
-            (
-                "sundown_broadcasts_refused_total",
-                "Broadcasts that were not sent: in a shutdown, or because too many waited.",
-                broadcasts.refused,
-            ),
-            (
-                "sundown_broadcasts_unpublished_total",
-                "Broadcasts that were not passed on to other nodes, which were out of reach.",
-                broadcasts.unpublished,
-            ),
-            (
-                "sundown_broadcasts_unreadable_total",
-                "Messages on the broadcast channel that are no broadcasts.",
-                broadcasts.unreadable,
-            ),
-        ];
-        for (name, help, value) in counters {
-            families.counter(name, help, value);
-        }
-        families.seconds(&broadcasts.watch.seconds);
-        families.gauge(
-            "sundown_broadcast_link_up",
-            "1 while broadcasts reach other nodes, through Redis.",
-            u64::from(is_linked),
-        );
-    }
-
-    fn append_store(&self, families: &Families, levels: &Levels<'_>) {
-        let store = &self.store;
-        families.state(
-            "sundown_store_state",
-            "1 for how the session store is.",
-            "state",
-            &["up", "stalled", "down"],
-            match store.state {
-                StoreState::Up => "up",
-                StoreState::Stalled => "stalled",
-                StoreState::Down => "down",
-            },
-        );
-        let counters = [
-            (
-                "sundown_store_failures_total",
-                "Times that the store went down.",
-                store.failures,
-            ),
-            (
-                "sundown_store_saved_sessions_total",
-                "Counts that the store has confirmed.",
-                store.saved,
-            ),
-            (
-                "sundown_store_fenced_sessions_total",
-                "Counts that the store refused, since the session has a newer owner.",
-                store.fenced,
-            ),
-            (
-                "sundown_store_refused_sessions_total",
-                "Claims and saves of one session that the store has refused.",
-                store.refused,
-            ),
-        ];
-        for (name, help, value) in counters {
-            families.counter(name, help, value);
-        }
-        families.seconds(&store.claims.seconds);
-        families.seconds(&store.saves.seconds);
-        let gauges = [
-            (
-                "sundown_sessions",
-                "Sessions that are open on this node.",
-                levels.sessions,
-            ),
-            (
-                "sundown_unsaved_sessions",
-                "Sessions that neither the store nor the spill has confirmed.",
-                levels.unsaved_sessions,
-            ),
-            (
-                "sundown_waiting_replies",
-                "Replies that wait for a save.",
-                levels.waiting_replies,
-            ),
-        ];
-        for (name, help, value) in gauges {
-            families.gauge(name, help, value as u64);
-        }
     }
 }
 
