@@ -154,7 +154,7 @@ impl EventLoop {
     }
 
     fn handle_message(&mut self, core: &mut Core, conn: ConnId, message: Message<'_>) {
-        self.metrics.messages_received += 1;
+        self.metrics.message_received();
         core.handle_input(Input::Message { conn, message }, self);
     }
 
@@ -236,7 +236,9 @@ impl EventLoop {
             let Some(socket) = listener.accept(now) else {
                 return;
             };
-            self.metrics.accepted += u64::from(entrance == Entrance::Public);
+            if entrance == Entrance::Public {
+                self.metrics.accepted();
+            }
             self.connections
                 .insert(socket, entrance, self.poll.registry(), now);
         }
@@ -372,7 +374,9 @@ impl Shell for EventLoop {
                 let payload = message.payload(&mut self.scratch);
                 let (binary, reserved) = (message.is_binary(), message.is_reserved());
                 let is_queued = connections.send(conn, payload, binary, reserved);
-                self.metrics.messages_sent += u64::from(is_queued);
+                if is_queued {
+                    self.metrics.message_sent();
+                }
                 return is_queued;
             }
             Output::Close {

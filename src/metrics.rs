@@ -21,21 +21,16 @@ pub(crate) use store::StoreState;
 /// Everything since the start.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// Connections accepted on the listener for clients.
-    pub(crate) accepted: u64,
-    /// Data messages received.
-    pub(crate) messages_received: u64,
-    /// Data messages queued to be sent.
-    pub(crate) messages_sent: u64,
+    accepted: u64,
+    messages_received: u64,
+    messages_sent: u64,
     /// Answers that are no 101, by listener and status.
     answers: BTreeMap<(&'static str, u16), u64>,
     /// Handshakes that have come to an answer, by status.
     handshakes: BTreeMap<u16, u64>,
     turns: Seconds,
-    /// The store.
-    pub(crate) store: Store,
-    /// What is said to everybody.
-    pub(crate) broadcasts: Broadcasts,
+    store: Store,
+    broadcasts: Broadcasts,
 }
 
 /// Levels at the moment of the scrape, and what others count.
@@ -110,6 +105,31 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// A client's connection was accepted.
+    pub(crate) fn accepted(&mut self) {
+        self.accepted += 1;
+    }
+
+    /// A data message was received.
+    pub(crate) fn message_received(&mut self) {
+        self.messages_received += 1;
+    }
+
+    /// A data message was queued to be sent.
+    pub(crate) fn message_sent(&mut self) {
+        self.messages_sent += 1;
+    }
+
+    /// Counts what happens to the store.
+    pub(crate) fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// Counts what happens to broadcasts.
+    pub(crate) fn broadcasts(&mut self) -> &mut Broadcasts {
+        &mut self.broadcasts
+    }
+
     /// A request has got an answer, or a handshake its 101.
     pub(crate) fn answered(&mut self, listener: &'static str, status: u16, is_handshake: bool) {
         if is_handshake {
@@ -300,13 +320,37 @@ fn outcome_of(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
-    #[test]
-    fn a_page_has_every_family_with_its_help() {
-        let mut metrics = Metrics::default();
-        metrics.answered("public", 101, true);
-        metrics.answered("admin", 200, false);
-        metrics.turned(Duration::from_micros(30));
+    /// Everything that can happen to the store and to broadcasts.
+    fn count_store_and_broadcasts(metrics: &mut Metrics) {
+        let begun = clock::instant();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let store = metrics.store();
+        store.claim_asked(at(0));
+        store.commit_asked(at(0));
+        store.changed(StoreState::Down); // what was asked is forgotten
+        store.changed(StoreState::Up);
+        store.claim_asked(at(0));
+        store.claim_asked(at(1));
+        store.claimed(at(2));
+        store.claim_refused(at(4));
+        store.commit_asked(at(0));
+        store.commit_refused();
+        store.committed(3, 2, at(4));
+        store.changed(StoreState::Stalled);
+        let broadcasts = metrics.broadcasts();
+        broadcasts.asked(at(0));
+        broadcasts.heard(at(1));
+        broadcasts.asked(at(2));
+        broadcasts.refused(); // the newest
+        broadcasts.unpublished();
+        broadcasts.unreadable();
+        broadcasts.queued(at(3));
+        broadcasts.queued(at(5));
+    }
+
+    fn page(metrics: &Metrics) -> String {
         let levels = Levels {
             connections: 1,
             sockets: 2,
@@ -327,8 +371,27 @@ mod tests {
             phase: "serving",
             lasted: &[("draining", Duration::from_millis(1_500))],
         };
-        let (page, _) = metrics.page(&levels);
-        for line in [
+        metrics.page(&levels).0
+    }
+
+    #[track_caller]
+    fn assert_lines(page: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(
+                page.lines().any(|other| other == *line),
+                "{line} in\n{page}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_has_every_family_with_its_help() {
+        let mut metrics = Metrics::default();
+        metrics.answered("public", 101, true);
+        metrics.answered("admin", 200, false);
+        metrics.turned(Duration::from_micros(30));
+        let page = page(&metrics);
+        let lines = [
             "sundown_connections 1",
             "sundown_waiting_replies 5",
             "sundown_handshakes_total{outcome=\"upgraded\"} 1",
@@ -343,9 +406,8 @@ mod tests {
             "sundown_loop_turn_duration_seconds_bucket{le=\"0.00005\"} 1",
             "sundown_shutdown_phase{phase=\"serving\"} 1",
             "sundown_store_state{state=\"down\"} 1",
-        ] {
-            assert!(page.lines().any(|other| other == line), "{line} in\n{page}");
-        }
+        ];
+        assert_lines(&page, &lines);
         let samples = page.lines().filter(|line| !line.starts_with('#'));
         for sample in samples {
             let name = sample.split(['{', ' ']).next().unwrap_or_default();
@@ -355,5 +417,35 @@ mod tests {
                 .unwrap_or(name);
             assert!(page.contains(&format!("# HELP {family} ")), "{family}");
         }
+    }
+
+    #[test]
+    fn what_happens_is_counted() {
+        let mut metrics = Metrics::default();
+        metrics.accepted();
+        metrics.message_received();
+        metrics.message_sent();
+        count_store_and_broadcasts(&mut metrics);
+        let lines = [
+            "sundown_accepted_connections_total 1",
+            "sundown_messages_received_total 1",
+            "sundown_messages_sent_total 1",
+            "sundown_store_state{state=\"stalled\"} 1",
+            "sundown_store_failures_total 1",
+            "sundown_store_saved_sessions_total 3",
+            "sundown_store_fenced_sessions_total 2",
+            "sundown_store_refused_sessions_total 2",
+            "sundown_store_claim_duration_seconds_sum 5",
+            "sundown_store_claim_duration_seconds_count 2",
+            "sundown_store_save_duration_seconds_sum 4",
+            "sundown_broadcasts_total{origin=\"local\"} 2",
+            "sundown_broadcasts_total{origin=\"remote\"} 1",
+            "sundown_broadcasts_refused_total 1",
+            "sundown_broadcasts_unpublished_total 1",
+            "sundown_broadcasts_unreadable_total 1",
+            "sundown_broadcast_fanout_duration_seconds_sum 7",
+            "sundown_broadcast_fanout_duration_seconds_count 2",
+        ];
+        assert_lines(&page(&metrics), &lines);
     }
 }

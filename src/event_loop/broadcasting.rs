@@ -2,6 +2,7 @@
 //! from another node, to the engine; and back to the operator, how many were told.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -21,6 +22,8 @@ pub(super) struct Broadcasting {
     /// The way to other nodes, where there is one.
     bus: Option<Bus>,
     announced: Announced,
+    /// The log has said that something else is on the channel. Whoever puts it there may do so often.
+    has_told_unreadable: bool,
 }
 
 /// Broadcasts of this node that have begun, oldest first, until it is known what has come of them.
@@ -42,6 +45,7 @@ impl Broadcasting {
             said,
             bus,
             announced: Announced::default(),
+            has_told_unreadable: false,
         }
     }
 
@@ -168,19 +172,21 @@ impl EventLoop {
                 BusEvent::Stalled => log::warn!("broadcasts wait: Redis does not answer"),
                 BusEvent::Resumed => log::info!("broadcasts reach other nodes again"),
                 BusEvent::Published(done) => {
-                    self.metrics.broadcasts.unpublished += u64::from(!done);
+                    if !done {
+                        self.metrics.broadcasts().unpublished();
+                    }
                     self.broadcasting.announced.handle_published(done);
                 }
                 BusEvent::Heard(Ok(text)) => {
-                    self.metrics.broadcasts.remote += 1;
-                    self.tell_all(core, text, Origin::Node);
+                    self.metrics.broadcasts().heard(clock::instant());
+                    let origin = Origin::Node;
+                    core.handle_input(Input::Broadcast(Broadcast { text, origin }), self);
                 }
                 BusEvent::Heard(Err(error)) => {
-                    // Once: whoever else is on the channel may say much.
-                    if self.metrics.broadcasts.unreadable == 0 {
+                    self.metrics.broadcasts().unreadable();
+                    if !mem::replace(&mut self.broadcasting.has_told_unreadable, true) {
                         log::warn!("what is on the broadcast channel is let pass: {error}");
                     }
-                    self.metrics.broadcasts.unreadable += 1;
                 }
             }
         }
@@ -191,13 +197,11 @@ impl EventLoop {
 
     /// A broadcast is queued for so many clients, or was refused: an operator is answered.
     pub(super) fn answer_done(&mut self, origin: Origin, queued: Option<usize>, core: &Core) {
-        let broadcasts = &mut self.metrics.broadcasts;
-        if queued.is_some() {
-            broadcasts.watch.stop(clock::instant());
-        } else {
+        let broadcasts = self.metrics.broadcasts();
+        match queued {
+            Some(_) => broadcasts.queued(clock::instant()),
             // The last to come is the one that is refused; in a shutdown, all are.
-            broadcasts.refused += 1;
-            broadcasts.watch.cancel();
+            None => broadcasts.refused(),
         }
         let conn = match origin {
             Origin::Operator(conn) => conn,
@@ -227,7 +231,7 @@ impl EventLoop {
             None => Some(true),
             Some(true) => None,
             Some(false) => {
-                self.metrics.broadcasts.unpublished += 1;
+                self.metrics.broadcasts().unpublished();
                 Some(false)
             }
         };
@@ -249,12 +253,7 @@ impl EventLoop {
     }
 
     fn broadcast(&mut self, core: &mut Core, text: Arc<str>, origin: Origin) {
-        self.metrics.broadcasts.local += 1;
-        self.tell_all(core, text, origin);
-    }
-
-    fn tell_all(&mut self, core: &mut Core, text: Arc<str>, origin: Origin) {
-        self.metrics.broadcasts.watch.start(clock::instant());
+        self.metrics.broadcasts().asked(clock::instant());
         core.handle_input(Input::Broadcast(Broadcast { text, origin }), self);
     }
 

@@ -48,31 +48,28 @@ impl EventLoop {
     pub(super) fn count_command(&mut self, command: &StoreCommand) {
         let now = clock::instant();
         match command {
-            StoreCommand::Claim(_) => self.metrics.store.claims.start(now),
-            StoreCommand::Commit(_) => self.metrics.store.saves.start(now),
+            StoreCommand::Claim(_) => self.metrics.store().claim_asked(now),
+            StoreCommand::Commit(_) => self.metrics.store().commit_asked(now),
             StoreCommand::Sync => {}
         }
     }
 
     /// The store has answered.
     pub(super) fn count_store_event(&mut self, event: &StoreEvent) {
-        let store = &mut self.metrics.store;
+        let store = self.metrics.store();
         match event {
-            StoreEvent::Up | StoreEvent::Resumed => store.is(StoreState::Up),
-            StoreEvent::Stalled => store.is(StoreState::Stalled),
-            StoreEvent::Down { .. } => store.is(StoreState::Down),
-            StoreEvent::Claimed { .. } => store.claims.stop(clock::instant()),
+            StoreEvent::Up | StoreEvent::Resumed => store.changed(StoreState::Up),
+            StoreEvent::Stalled => store.changed(StoreState::Stalled),
+            StoreEvent::Down { .. } => store.changed(StoreState::Down),
+            StoreEvent::Claimed { .. } => store.claimed(clock::instant()),
             StoreEvent::Committed { batch, fenced } => {
-                store.saves.stop(clock::instant());
-                store.saved += (batch.len() - fenced.len()) as u64;
-                store.fenced += fenced.len() as u64;
+                let saved = batch.len() - fenced.len();
+                store.committed(saved, fenced.len(), clock::instant());
             }
-            StoreEvent::Refused { request, .. } => {
-                store.refused += 1;
-                if matches!(request, Refused::Claim(_)) {
-                    store.claims.stop(clock::instant());
-                }
-            }
+            StoreEvent::Refused { request, .. } => match request {
+                Refused::Claim(_) => store.claim_refused(clock::instant()),
+                Refused::Commit(_) => store.commit_refused(),
+            },
             StoreEvent::Lost { .. }
             | StoreEvent::Synced
             | StoreEvent::Spilled { .. }

@@ -1,23 +1,21 @@
 //! The numbers of broadcasts: where they came from, and what came of them.
 
+use std::time::Instant;
+
 use super::STORE_BOUNDS;
 use super::families::{Families, Seconds};
 use super::stopwatch::Stopwatch;
 
-/// What is said to everybody, and how long it takes until it is queued for all clients.
+/// Broadcasts since the start.
 #[derive(Debug)]
 pub(crate) struct Broadcasts {
-    /// Asked for here.
-    pub(crate) local: u64,
-    /// Heard from other nodes.
-    pub(crate) remote: u64,
-    /// Of either kind: in a shutdown, or because too many waited.
-    pub(crate) refused: u64,
-    /// Asked for here, and not passed on to other nodes: they were out of reach, or Redis was slow.
-    pub(crate) unpublished: u64,
-    /// On the channel, and no broadcasts.
-    pub(crate) unreadable: u64,
-    pub(crate) watch: Stopwatch,
+    local: u64,
+    remote: u64,
+    refused: u64,
+    unpublished: u64,
+    unreadable: u64,
+    /// From the beginning of a broadcast until it is queued for all clients.
+    watch: Stopwatch,
 }
 
 impl Default for Broadcasts {
@@ -38,6 +36,40 @@ impl Default for Broadcasts {
 }
 
 impl Broadcasts {
+    /// One was asked for on this node.
+    pub(crate) fn asked(&mut self, now: Instant) {
+        self.local += 1;
+        self.watch.start(now);
+    }
+
+    /// One came from another node.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.remote += 1;
+        self.watch.start(now);
+    }
+
+    /// The oldest is queued for all clients.
+    pub(crate) fn queued(&mut self, now: Instant) {
+        self.watch.stop(now);
+    }
+
+    /// The newest was refused: in a shutdown, or because too many waited.
+    pub(crate) fn refused(&mut self) {
+        self.refused += 1;
+        self.watch.cancel();
+    }
+
+    /// One of this node was not passed on to other nodes: they were out of reach, or Redis was slow.
+    pub(crate) fn unpublished(&mut self) {
+        self.unpublished += 1;
+    }
+
+    /// What was on the channel is no broadcast.
+    pub(crate) fn unreadable(&mut self) {
+        self.unreadable += 1;
+    }
+
+    /// Adds their families to the page.
     pub(super) fn append(&self, families: &Families, is_linked: bool) {
         families.counters(
             "sundown_broadcasts_total",

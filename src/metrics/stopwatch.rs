@@ -7,7 +7,7 @@ use super::families::Seconds;
 
 /// When each request under way was made, and how long those before them took.
 #[derive(Debug)]
-pub(crate) struct Stopwatch {
+pub(super) struct Stopwatch {
     under_way: VecDeque<Instant>,
     pub(super) seconds: Seconds,
 }
@@ -21,12 +21,12 @@ impl Stopwatch {
     }
 
     /// A request is made.
-    pub(crate) fn start(&mut self, now: Instant) {
+    pub(super) fn start(&mut self, now: Instant) {
         self.under_way.push_back(now);
     }
 
     /// The oldest has been answered.
-    pub(crate) fn stop(&mut self, now: Instant) {
+    pub(super) fn stop(&mut self, now: Instant) {
         if let Some(since) = self.under_way.pop_front() {
             self.seconds.observe(now.saturating_duration_since(since));
         }
@@ -37,7 +37,7 @@ impl Stopwatch {
     }
 
     /// The last one will not be answered.
-    pub(crate) fn cancel(&mut self) {
+    pub(super) fn cancel(&mut self) {
         self.under_way.pop_back();
     }
 

@@ -1,24 +1,21 @@
 //! The numbers of the store: what it was asked, what it answered, and how long that took.
 
+use std::time::Instant;
+
 use super::families::{Families, Seconds};
 use super::stopwatch::Stopwatch;
 use super::{Levels, STORE_BOUNDS};
 
-/// How the store takes what it is asked.
+/// The store since the start.
 #[derive(Debug)]
 pub(crate) struct Store {
     state: StoreState,
     failures: u64,
-    /// Counts that were confirmed.
-    pub(crate) saved: u64,
-    /// Counts that were refused, since the session has a newer owner.
-    pub(crate) fenced: u64,
-    /// Claims and saves that were refused for a reason of their own.
-    pub(crate) refused: u64,
-    /// Openings of sessions.
-    pub(crate) claims: Stopwatch,
-    /// Batches of counts.
-    pub(crate) saves: Stopwatch,
+    saved: u64,
+    fenced: u64,
+    refused: u64,
+    claims: Stopwatch,
+    commits: Stopwatch,
 }
 
 /// How a store is.
@@ -45,7 +42,7 @@ impl Default for Store {
                 "Openings of sessions, from the question to the store's answer.",
                 &STORE_BOUNDS,
             )),
-            saves: Stopwatch::new(Seconds::new(
+            commits: Stopwatch::new(Seconds::new(
                 "sundown_store_save_duration_seconds",
                 "Batches of counts, from the question to the store's answer.",
                 &STORE_BOUNDS,
@@ -55,16 +52,50 @@ impl Default for Store {
 }
 
 impl Store {
-    /// It is like that from here on. What was asked of one that goes down is never answered.
-    pub(crate) fn is(&mut self, state: StoreState) {
+    /// The store has changed to this state. When it goes down, what it was asked is never answered.
+    pub(crate) fn changed(&mut self, state: StoreState) {
         self.state = state;
         if state == StoreState::Down {
             self.failures += 1;
             self.claims.reset();
-            self.saves.reset();
+            self.commits.reset();
         }
     }
 
+    /// A claim was asked of it.
+    pub(crate) fn claim_asked(&mut self, now: Instant) {
+        self.claims.start(now);
+    }
+
+    /// It has granted the oldest claim.
+    pub(crate) fn claimed(&mut self, now: Instant) {
+        self.claims.stop(now);
+    }
+
+    /// It has refused the oldest claim.
+    pub(crate) fn claim_refused(&mut self, now: Instant) {
+        self.refused += 1;
+        self.claims.stop(now);
+    }
+
+    /// A batch of counts was asked of it.
+    pub(crate) fn commit_asked(&mut self, now: Instant) {
+        self.commits.start(now);
+    }
+
+    /// It has answered the oldest batch: so many counts are saved, and so many are fenced.
+    pub(crate) fn committed(&mut self, saved: usize, fenced: usize, now: Instant) {
+        self.saved += saved as u64;
+        self.fenced += fenced as u64;
+        self.commits.stop(now);
+    }
+
+    /// It has refused one count of a batch, which it answers later.
+    pub(crate) fn commit_refused(&mut self) {
+        self.refused += 1;
+    }
+
+    /// Adds their families to the page.
     pub(super) fn append(&self, families: &Families, levels: &Levels<'_>) {
         families.state(
             "sundown_store_state",
@@ -95,7 +126,7 @@ impl Store {
             ),
             (
                 "sundown_store_refused_sessions_total",
-                "Claims and saves of one session that the store has refused.",
+                "Claims and commits of one session that the store has refused.",
                 self.refused,
             ),
         ];
@@ -103,7 +134,7 @@ impl Store {
             families.counter(name, help, value);
         }
         families.seconds(&self.claims.seconds);
-        families.seconds(&self.saves.seconds);
+        families.seconds(&self.commits.seconds);
         let gauges = [
             (
                 "sundown_sessions",
