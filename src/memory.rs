@@ -67,7 +67,6 @@ impl Account {
     }
 
     /// The bytes of one kind.
-    #[cfg(test)]
     pub(crate) fn of(&self, kind: Kind) -> usize {
         self.0[kind as usize]
     }

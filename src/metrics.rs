@@ -211,7 +211,7 @@ impl Metrics {
             ),
             (
                 "sundown_outbound_queued_bytes",
-                "Bytes for clients that the kernel has not taken yet.",
+                "Bytes that the kernel has not taken yet: sundown_held_bytes{kind=\"outbound\"}.",
                 levels.outbound_bytes,
             ),
         ];

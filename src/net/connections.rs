@@ -25,7 +25,7 @@ use super::read_queues::{Queue, ReadQueues};
 use super::silence::IDLE_CHECKS;
 use crate::config::Limits;
 use crate::engine::io::ConnId;
-use crate::memory::Account;
+use crate::memory::{Account, Kind as Held};
 use crate::slots::SlotSet;
 use crate::slots::table::Table;
 
@@ -135,13 +135,9 @@ impl Connections {
         self.queues.len(queue)
     }
 
-    /// Bytes that the kernel has not taken; counts them one connection after the other.
+    /// Bytes that the kernel has not taken; exact at the end of a turn.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        let unsent = self.unsent.iter();
-        unsent
-            .filter_map(|slot| self.table.get(slot))
-            .map(|connection| connection.socket.unsent())
-            .sum()
+        self.memory.of(Held::Outbound)
     }
 
     /// What has been carried so far.
