@@ -36,7 +36,7 @@ use crate::net::handshake::{self, Decision, Pages, Rules};
 use crate::net::http::{Answer, Head};
 use crate::net::listener::Listener;
 use crate::signals::Signals;
-use crate::store::SessionStore;
+use crate::store::OpenedStore;
 use broadcasting::Broadcasting;
 use reading::ReadBuffer;
 use request_log::Names;
@@ -57,7 +57,7 @@ pub(crate) struct EventLoop {
     signals: Option<Signals>,
     requests: Arc<Requests>,
     broadcasting: Broadcasting,
-    store: Box<dyn SessionStore>,
+    store: OpenedStore,
     /// Rows that the spill leaves behind and that are not from this shutdown, as far as is known.
     spill_rows_waiting: Option<u64>,
     metrics: Metrics,

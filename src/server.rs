@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::event_loop::{EventLoop, Requests};
 use crate::net::handshake::Pages;
 use crate::signals::Signals;
-use crate::store::{self, SessionStore, StoreParts};
+use crate::store::{self, OpenedStore, SessionStore, StoreParts};
 #[cfg(feature = "web")]
 use crate::web;
 
@@ -51,13 +51,15 @@ impl Server {
         open: impl FnOnce(&StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error>,
     ) -> Result<Self, Error> {
         let store = StoreConfig::Memory;
-        Self::bind_any(Config { store, ..config }, Box::new(app), open)
+        Self::bind_any(Config { store, ..config }, Box::new(app), |parts| {
+            open(parts).map(OpenedStore::Alone)
+        })
     }
 
     fn bind_any(
         config: Config,
         app: Box<dyn Application>,
-        open: impl FnOnce(&StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error>,
+        open: impl FnOnce(&StoreParts<'_>) -> Result<OpenedStore, Error>,
     ) -> Result<Self, Error> {
         config.validate()?;
         let now = clock::now();

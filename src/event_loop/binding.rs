@@ -16,7 +16,7 @@ use crate::net::event_source::Source;
 use crate::net::handshake::Pages;
 use crate::net::listener::Listener;
 use crate::signals::Signals;
-use crate::store::{SessionStore, StoreParts};
+use crate::store::{OpenedStore, StoreParts};
 
 /// Events taken from the kernel in one go.
 const EVENTS_MAX: usize = 1_024;
@@ -25,7 +25,7 @@ impl EventLoop {
     /// A loop before its first turn. `open` makes the store, and `seed` random numbers.
     pub(crate) fn bind(
         config: Config,
-        open: impl FnOnce(&StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error>,
+        open: impl FnOnce(&StoreParts<'_>) -> Result<OpenedStore, Error>,
         page: Box<Pages>,
         mut seed: impl FnMut() -> u64,
         now: Now,

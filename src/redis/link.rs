@@ -51,7 +51,7 @@ pub(crate) struct Parts<C> {
 
 /// Where a link leads: another one can follow it there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     pub(crate) address: Address,
     /// Tells this connection from the ones before it.
     opened: u64,

@@ -19,4 +19,4 @@ mod stream;
 pub(crate) mod target;
 mod transfer;
 
-pub use link::Peer;
+pub(crate) use link::Peer;

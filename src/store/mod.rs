@@ -116,12 +116,13 @@ pub mod record;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(all(feature = "redis", feature = "sqlite"))]
-pub mod spill;
+pub(crate) mod spill;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(feature = "sqlite")]
 mod sqlite_file;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -131,13 +132,13 @@ use crate::config::{Config, StoreConfig};
 use crate::engine::io::{Commit, Disk, Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 #[cfg(feature = "redis")]
-pub use crate::redis::Peer;
+pub(crate) use crate::redis::Peer;
 use memory::MemoryStore;
 
 /// Where a store leads. No store of this build leads anywhere: the feature `redis` is off.
 #[cfg(not(feature = "redis"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Peer {}
+pub(crate) enum Peer {}
 
 /// A place that keeps sessions; the [module](self) says what it promises. No method may block, and
 /// none may panic on what a disk or a server answers.
@@ -175,11 +176,6 @@ pub trait SessionStore: Send {
         None
     }
 
-    /// Where it leads at this moment, if other nodes are in reach there: broadcasts go there, too.
-    fn peer(&self) -> Option<Peer> {
-        None
-    }
-
     /// The spill before this store, if there is one.
     fn spill(&mut self) -> Option<&mut dyn Spill> {
         None
@@ -197,6 +193,55 @@ pub trait Spill {
     /// that it does no longer than `until`. Returns how many rows wait that are not from this
     /// shutdown; `None` if the file does not tell.
     fn finish(&mut self, until: Instant) -> Option<u64>;
+}
+
+/// A store that other nodes share.
+#[cfg(feature = "redis")]
+pub(crate) trait SharedStore: SessionStore {
+    /// Where its link is connected at this moment: the bus connects to the same place.
+    fn peer(&self) -> Option<Peer>;
+}
+
+/// A store that was opened: what the loop asks, and whether broadcasts follow it.
+pub(crate) enum OpenedStore {
+    /// Broadcasts reach this node alone.
+    Alone(Box<dyn SessionStore>),
+    /// Broadcasts reach the nodes that share it.
+    #[cfg(feature = "redis")]
+    Shared(Box<dyn SharedStore>),
+}
+
+impl OpenedStore {
+    /// Where broadcasts go; `None`: other nodes are not in reach.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        match self {
+            Self::Alone(_) => None,
+            #[cfg(feature = "redis")]
+            Self::Shared(store) => store.peer(),
+        }
+    }
+}
+
+impl Deref for OpenedStore {
+    type Target = dyn SessionStore;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Alone(store) => store.as_ref(),
+            #[cfg(feature = "redis")]
+            Self::Shared(store) => store.as_ref(),
+        }
+    }
+}
+
+impl DerefMut for OpenedStore {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::Alone(store) => store.as_mut(),
+            #[cfg(feature = "redis")]
+            Self::Shared(store) => store.as_mut(),
+        }
+    }
 }
 
 /// What a store is opened with.
@@ -217,18 +262,21 @@ pub struct StoreParts<'a> {
 }
 
 /// Opens the store that the configuration names.
-pub(crate) fn open(parts: &StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error> {
+pub(crate) fn open(parts: &StoreParts<'_>) -> Result<OpenedStore, Error> {
     match &parts.config.store {
-        StoreConfig::Memory => Ok(Box::new(MemoryStore::new(parts.config.session_ttl))),
+        StoreConfig::Memory => {
+            let store = MemoryStore::new(parts.config.session_ttl);
+            Ok(OpenedStore::Alone(Box::new(store)))
+        }
         #[cfg(feature = "sqlite")]
         StoreConfig::Sqlite(path) => {
             let ttl = parts.config.session_ttl;
-            sqlite::open(path, ttl, Arc::clone(parts.waker))
+            sqlite::open(path, ttl, Arc::clone(parts.waker)).map(OpenedStore::Alone)
         }
         #[cfg(not(feature = "sqlite"))]
         StoreConfig::Sqlite(_) => Err(Error::Config(missing("sqlite"))),
         #[cfg(feature = "redis")]
-        StoreConfig::Redis(url) => open_redis(url, parts),
+        StoreConfig::Redis(url) => open_redis(url, parts).map(OpenedStore::Shared),
         #[cfg(not(feature = "redis"))]
         StoreConfig::Redis(_) => Err(Error::Config(missing("redis"))),
     }
@@ -253,12 +301,12 @@ fn missing(feature: &str) -> String {
 }
 
 #[cfg(feature = "redis")]
-fn open_redis(url: &str, parts: &StoreParts<'_>) -> Result<Box<dyn SessionStore>, Error> {
+fn open_redis(url: &str, parts: &StoreParts<'_>) -> Result<Box<dyn SharedStore>, Error> {
     let store = Box::new(redis::RedisStore::open(url, parts)?);
     #[cfg(feature = "sqlite")]
     let store = Box::new(spill::SpillingStore::open(
         &parts.config.spill,
-        store,
+        OpenedStore::Shared(store),
         parts.config.session_ttl,
         Arc::clone(parts.waker),
         parts.now,

@@ -13,7 +13,7 @@ mod scripts;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{SessionStore, StoreParts};
+use super::{SessionStore, SharedStore, StoreParts};
 use crate::engine::io::{Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 use crate::redis::Peer;
@@ -104,7 +104,9 @@ impl SessionStore for RedisStore {
     fn poll_timeout(&self) -> Option<Instant> {
         self.link.poll_timeout()
     }
+}
 
+impl SharedStore for RedisStore {
     fn peer(&self) -> Option<Peer> {
         self.link.peer()
     }

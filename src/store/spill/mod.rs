@@ -28,13 +28,13 @@ use self::place::Place;
 use self::replay::Replay;
 use super::expiry::Expiry;
 use super::sqlite_file::is_locked;
-use super::{Peer, SessionStore, Spill};
+use super::{OpenedStore, Peer, SessionStore, SharedStore, Spill};
 use crate::engine::io::{Commit, Disk, Now, SessionId, SessionKey, StoreCommand, StoreEvent};
 use crate::error::Error;
 
 /// A store, and the file for what it does not take in time.
-pub struct SpillingStore {
-    store: Box<dyn SessionStore>,
+pub(crate) struct SpillingStore {
+    store: OpenedStore,
     place: Place,
     gate: Gate,
     /// The store is stalled, and the engine has not been told.
@@ -94,9 +94,9 @@ impl SpillingStore {
     /// A spill that is not there and cannot be made is a warning: nothing is in it, and the server
     /// can do without. One that is there and cannot be opened is an error, since sessions may be in
     /// it.
-    pub fn open(
+    pub(crate) fn open(
         path: &Path,
-        store: Box<dyn SessionStore>,
+        store: OpenedStore,
         ttl: Duration,
         waker: Arc<Waker>,
         now: Now,
@@ -360,6 +360,12 @@ impl SpillingStore {
     }
 }
 
+impl SharedStore for SpillingStore {
+    fn peer(&self) -> Option<Peer> {
+        self.store.peer()
+    }
+}
+
 impl SessionStore for SpillingStore {
     fn describe(&self) -> String {
         self.store.describe()
@@ -410,10 +416,6 @@ impl SessionStore for SpillingStore {
                 return Some(event);
             }
         }
-    }
-
-    fn peer(&self) -> Option<Peer> {
-        self.store.peer()
     }
 
     fn spill(&mut self) -> Option<&mut dyn Spill> {

@@ -51,7 +51,7 @@ fn rig(path: &Path) -> Rig {
 fn rig_at(path: &Path, now: Now) -> Rig {
     let (poll, waker) = waker();
     let fake = Fake::default();
-    let store = Box::new(fake.clone());
+    let store = OpenedStore::Alone(Box::new(fake.clone()));
     Rig {
         spilling: SpillingStore::open(path, store, TTL, waker, now).unwrap(),
         fake,
@@ -230,7 +230,8 @@ fn the_real_fence_decides() {
     memory.ask(StoreCommand::Claim(claim("b", 1)));
     memory.ask(StoreCommand::Claim(claim("b", 2)));
     memory.flush(now);
-    let mut spilling = SpillingStore::open(&path, Box::new(memory), TTL, waker, now).unwrap();
+    let memory = OpenedStore::Alone(Box::new(memory));
+    let mut spilling = SpillingStore::open(&path, memory, TTL, waker, now).unwrap();
     while spilling.poll_event().is_some() {}
     for _ in 0..3 {
         spilling.flush(now);
@@ -469,7 +470,7 @@ fn a_file_that_is_none_of_ours_stops_the_start() {
     #[track_caller]
     fn check(path: &Path, expected: &str) {
         let (_poll, waker) = waker();
-        let store = Box::new(Fake::default());
+        let store = OpenedStore::Alone(Box::new(Fake::default()));
         let now = clock::now();
         let error = SpillingStore::open(path, store, TTL, waker, now).map(|_| ());
         let text = error.unwrap_err().to_string();
