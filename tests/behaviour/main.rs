@@ -11,6 +11,7 @@ mod support;
 
 mod barrier;
 mod broadcast;
+mod cli;
 mod crowded;
 mod debug_log;
 mod deployed;
