@@ -72,6 +72,15 @@ impl Rig {
         });
     }
 
+    /// The same on a store that answers; what came out is not the matter.
+    pub(super) fn open_all(&mut self, protocol: Protocol, sessions: &[&str]) {
+        for (slot, session) in (0..).zip(sessions) {
+            self.open(slot, protocol, session);
+        }
+        self.flush();
+        self.log.clear();
+    }
+
     pub(super) fn say(&mut self, slot: u32) {
         self.input(Input::Message {
             conn: conn(slot),
@@ -167,6 +176,22 @@ impl Rig {
         self.input(Input::Store(StoreEvent::Refused { request, reason }));
     }
 
+    /// How the store is, from now on.
+    pub(super) fn store_is(&mut self, event: StoreEvent) {
+        self.input(Input::Store(event));
+    }
+
+    pub(super) fn store_is_down(&mut self) {
+        let reason = String::new();
+        self.store_is(StoreEvent::Down { reason });
+    }
+
+    /// The levels of this moment, as the loop reports them.
+    pub(super) fn report_levels(&mut self) {
+        let levels = self.levels;
+        self.input(Input::Levels(levels));
+    }
+
     /// Answers at once, as the spill does.
     fn spill(&mut self, batch: Vec<Commit>) {
         let kept = self.spill_keeps;
@@ -203,8 +228,7 @@ impl Rig {
             }
             self.now.instant = due.unwrap_or(until).max(self.now.instant);
             self.engine.handle_timeout(self.now);
-            let levels = self.levels;
-            self.input(Input::Levels(levels));
+            self.report_levels();
             self.flush();
         }
     }
@@ -301,15 +325,10 @@ fn a_session_goes_on_where_it_was() {
 
 #[test]
 fn acked_replies_wait_for_the_store_and_reading_stops_at_the_limit() {
-    let mut config = Config {
-        heartbeat: Duration::ZERO,
-        ..Config::default()
-    };
+    let mut config = quiet(Durability::Acked);
     config.limits.held_replies_max = 4;
     let mut rig = Rig::with(&config);
-    rig.open(0, PLAIN, "a");
-    rig.flush();
-    rig.log.clear();
+    rig.open_all(PLAIN, &["a"]);
     rig.answers = false;
     for _ in 0..4 {
         rig.say(0);
@@ -344,9 +363,7 @@ fn relaxed_replies_leave_at_once_and_are_saved_later() {
 #[test]
 fn a_takeover_on_this_node_waits_for_what_is_owed() {
     let mut rig = Rig::new(Durability::Acked);
-    rig.open(0, PLAIN, "a");
-    rig.flush();
-    rig.log.clear();
+    rig.open_all(PLAIN, &["a"]);
     rig.say(0);
     rig.open(1, V1, "a");
     // Too late to be counted: the newcomer will be told one message.
@@ -384,9 +401,7 @@ fn a_takeover_before_the_claim_is_answered_ends_the_elder_at_once() {
 #[test]
 fn a_takeover_elsewhere_drops_what_the_store_refuses() {
     let mut rig = Rig::new(Durability::Acked);
-    rig.open(0, PLAIN, "a");
-    rig.flush();
-    rig.log.clear();
+    rig.open_all(PLAIN, &["a"]);
     rig.claim_elsewhere("a");
     rig.say(0);
     rig.flush();
@@ -420,12 +435,10 @@ fn what_a_store_forgot_is_asked_again() {
         [""; 0],
         "one save of a session is on its way at a time"
     );
-    rig.input(Input::Store(StoreEvent::Down {
-        reason: String::new(),
-    }));
+    rig.store_is_down();
     assert!(!rig.engine.gate().sessions && !rig.engine.gate().ready);
     assert_eq!(rig.asked(), [""; 0]);
-    rig.input(Input::Store(StoreEvent::Up));
+    rig.store_is(StoreEvent::Up);
     assert_eq!(rig.asked(), ["a=2", "claim b"]);
 }
 
@@ -438,9 +451,7 @@ fn open_sessions_are_renewed_when_a_store_returns() {
     rig.flush();
     // It comes back empty.
     rig.store = MemoryStore::new(Duration::from_secs(60));
-    rig.input(Input::Store(StoreEvent::Down {
-        reason: String::new(),
-    }));
+    rig.store_is_down();
     rig.flush();
     rig.pass(1);
     rig.close(0);
@@ -538,7 +549,7 @@ fn a_dead_store_costs_the_replies_and_names_the_sessions() {
     rig.flush();
     rig.log.clear();
     rig.answers = false;
-    rig.input(Input::Store(StoreEvent::Stalled));
+    rig.store_is(StoreEvent::Stalled);
     rig.say(0);
     rig.shut_down();
     rig.pass(7_999);

@@ -1,6 +1,7 @@
 //! What goes into the spill at a shutdown, when, and who waits for it.
 //! Method: the engine's rig, with a store that does not answer and a spill that does.
 
+use super::tests::crowd;
 use super::*;
 use crate::config::{Config, Durability};
 use crate::engine::io::{Input, StoreEvent};
@@ -8,17 +9,11 @@ use crate::engine::tests::{PLAIN, Rig, V1, quiet};
 
 /// A client at each slot from 0 on, with a session of its own, on a store that then freezes; there
 /// is a spill.
-fn frozen(config: &Config, clients: u32) -> Rig {
-    let mut rig = Rig::with(config);
-    rig.pass(0);
-    for slot in 0..clients {
-        rig.open(slot, V1, &format!("s{slot}"));
-    }
-    rig.flush();
-    rig.log.clear();
+fn frozen(config: &Config, clients: usize) -> Rig {
+    let mut rig = crowd(config, clients);
     rig.answers = false;
     rig.spill_keeps = true;
-    rig.input(Input::Store(StoreEvent::Stalled));
+    rig.store_is(StoreEvent::Stalled);
     rig
 }
 
@@ -26,8 +21,7 @@ fn frozen(config: &Config, clients: u32) -> Rig {
 fn after_goodbye() -> Rig {
     let mut rig = Rig::with(&quiet(Durability::Acked));
     rig.pass(0);
-    rig.open(0, PLAIN, "bad");
-    rig.flush();
+    rig.open_all(PLAIN, &["bad"]);
     rig.spill_keeps = true;
     rig.shut_down();
     rig.pass(3_000);
@@ -150,8 +144,7 @@ fn a_turn_spills_its_share_and_the_rest_comes_next() {
     rig.now.instant += Duration::from_millis(1);
     for spilled in [2, 4, 5] {
         rig.engine.handle_timeout(rig.now);
-        let levels = rig.levels;
-        rig.input(Input::Levels(levels));
+        rig.report_levels();
         rig.flush();
         assert_eq!(rig.engine.outcome().spilled, spilled);
         let more = rig.engine.poll_timeout() <= Some(rig.now.instant);
@@ -164,16 +157,14 @@ fn a_turn_spills_its_share_and_the_rest_comes_next() {
 fn what_is_left_when_the_sweep_ends_is_spilled() {
     let mut rig = frozen(&quiet(Durability::Relaxed), 1);
     rig.shut_down();
-    rig.input(Input::Store(StoreEvent::Resumed));
+    rig.store_is(StoreEvent::Resumed);
     rig.answers = true;
     rig.pass(300);
     assert_eq!(rig.engine.outcome().byes, 1);
     rig.answers = false;
     rig.say(0);
     rig.flush();
-    rig.input(Input::Store(StoreEvent::Down {
-        reason: String::new(),
-    }));
+    rig.store_is_down();
     rig.close(0);
     rig.levels.sockets = 0;
     rig.pass(1_000);
@@ -201,8 +192,7 @@ fn a_session_that_is_being_taken_over_is_spilled() {
 #[test]
 fn a_session_has_one_spill_on_its_way_and_its_peer_waits_for_the_last() {
     fn turn(rig: &mut Rig) -> Option<Vec<Commit>> {
-        let levels = rig.levels;
-        rig.input(Input::Levels(levels));
+        rig.report_levels();
         rig.engine.poll_spill()
     }
     let mut rig = frozen(&quiet(Durability::Acked), 2);
@@ -229,9 +219,7 @@ fn a_session_has_one_spill_on_its_way_and_its_peer_waits_for_the_last() {
 fn what_the_store_refuses_goes_into_the_spill_without_waiting_for_the_others() {
     let mut rig = Rig::with(&quiet(Durability::Acked));
     rig.pass(0);
-    rig.open(0, PLAIN, "bad");
-    rig.open(1, PLAIN, "good");
-    rig.flush();
+    rig.open_all(PLAIN, &["bad", "good"]);
     rig.bad = Some("bad");
     rig.say(0);
     rig.flush();
@@ -287,8 +275,7 @@ fn what_is_spilled_and_has_grown_since_is_not_called_safe() {
 fn what_store_and_spill_refuse_is_named() {
     let mut rig = Rig::with(&quiet(Durability::Relaxed));
     rig.pass(0);
-    rig.open(0, PLAIN, "bad");
-    rig.flush();
+    rig.open_all(PLAIN, &["bad"]);
     rig.bad = Some("bad");
     rig.say(0);
     rig.pass(100);

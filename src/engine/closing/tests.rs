@@ -9,14 +9,10 @@ use crate::engine::shutdown::State;
 use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 
 /// Clients at slots 0 to `count`, `sundown.v1` and with a session each, on a store that answers.
-fn crowd(config: &Config, count: u32) -> Rig {
+pub(super) fn crowd(config: &Config, count: usize) -> Rig {
     let mut rig = Rig::with(config);
     rig.pass(0);
-    for slot in 0..count {
-        rig.open(slot, V1, &format!("s{slot}"));
-    }
-    rig.flush();
-    rig.log.clear();
+    rig.open_all(V1, &["s0", "s1", "s2", "s3", "s4"][..count]);
     rig
 }
 
@@ -24,18 +20,6 @@ fn crowd(config: &Config, count: u32) -> Rig {
 fn hurry(rig: &mut Rig) {
     rig.ask();
     rig.ask();
-}
-
-fn store_down() -> Input<'static> {
-    Input::Store(StoreEvent::Down {
-        reason: String::new(),
-    })
-}
-
-/// The levels of this moment, as the loop reports them.
-fn report_levels(rig: &mut Rig) {
-    let levels = rig.levels;
-    rig.input(Input::Levels(levels));
 }
 
 // The notice.
@@ -50,7 +34,7 @@ fn the_notice_goes_out_in_slices_and_notifying_lasts_until_the_last() {
     rig.shut_down();
     for told in [2, 4] {
         rig.engine.handle_timeout(rig.now);
-        report_levels(&mut rig);
+        rig.report_levels();
         assert_eq!(rig.log.len(), told);
         assert!(matches!(
             rig.engine.shutdown.state(),
@@ -75,7 +59,7 @@ fn the_cut_goes_in_slices_and_everyone_has_a_goodbye_before() {
     let mut cuts = Vec::new();
     for _ in 0..3 {
         rig.engine.handle_timeout(rig.now);
-        report_levels(&mut rig);
+        rig.report_levels();
         cuts.push(rig.engine.outcome().cut);
     }
     assert_eq!(cuts, [2, 4, 5]);
@@ -105,7 +89,7 @@ fn whoever_is_let_in_late_is_told_once() {
     // The walk passes slots 0 and 1.
     for _ in 0..2 {
         rig.engine.handle_timeout(rig.now);
-        report_levels(&mut rig);
+        rig.report_levels();
     }
     rig.check(&[&format!("#0 {NOTICE}")]);
     rig.answers = true;
@@ -248,11 +232,11 @@ fn a_store_that_returns_is_asked_for_the_sync_again() {
     let mut rig = crowd(&quiet(Durability::Acked), 1);
     rig.say(0);
     hurry(&mut rig);
-    rig.input(Input::Store(StoreEvent::Stalled));
+    rig.store_is(StoreEvent::Stalled);
     assert_eq!(rig.asked(), ["s0=1", "sync"]);
-    rig.input(store_down());
+    rig.store_is_down();
     assert_eq!(rig.asked(), [""; 0]);
-    rig.input(Input::Store(StoreEvent::Up));
+    rig.store_is(StoreEvent::Up);
     rig.engine.handle_timeout(rig.now);
     assert_eq!(rig.asked(), ["s0=1", "sync"]);
 }
@@ -299,7 +283,7 @@ fn a_quiet_session_is_saved_if_the_store_does_not_answer_any_more() {
 #[test]
 fn with_everything_saved_a_store_that_is_away_is_not_waited_for() {
     let mut rig = crowd(&quiet(Durability::Acked), 1);
-    rig.input(store_down());
+    rig.store_is_down();
     hurry(&mut rig);
     rig.log.clear();
     rig.pass(0);
@@ -333,9 +317,9 @@ fn goodbyes_without_a_spread_still_leave_in_slices() {
     config.limits.fanout_max = 2;
     let mut rig = Rig::with(&config);
     (0..5).for_each(|slot| rig.open(slot, PLAIN, ""));
-    rig.input(store_down());
+    rig.store_is_down();
     hurry(&mut rig);
-    report_levels(&mut rig);
+    rig.report_levels();
     for said in [2, 4, 5] {
         assert_eq!(rig.engine.outcome().byes, said);
         rig.engine.handle_timeout(rig.now);
@@ -386,7 +370,7 @@ fn a_peer_that_has_closed_is_let_go_when_the_store_is_given_up() {
     rig.say(0);
     rig.close(0);
     rig.shut_down();
-    rig.input(Input::Store(StoreEvent::Stalled));
+    rig.store_is(StoreEvent::Stalled);
     rig.pass(7_999);
     rig.check(&[]);
     rig.pass(1);
@@ -451,7 +435,7 @@ fn a_store_that_leaves_after_its_time_is_waited_for_no_longer() {
     rig.shut_down();
     rig.pass(8_000);
     rig.check(&[]);
-    rig.input(Input::Store(StoreEvent::Stalled));
+    rig.store_is(StoreEvent::Stalled);
     rig.check(&["#0 finish"]);
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::engine::io::{self, Input, Origin};
-use crate::engine::tests::{PLAIN, Rig, V1, conn};
+use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 
 fn broadcast(text: &str) -> Input<'static> {
     Input::Broadcast(io::Broadcast {
@@ -24,15 +24,10 @@ fn told(told: &str) -> String {
 
 #[test]
 fn broadcasts_reach_all_one_after_the_other_and_then_the_asker_hears() {
-    let mut config = Config {
-        heartbeat: Duration::ZERO,
-        ..Config::default()
-    };
+    let mut config = quiet(Durability::Acked);
     config.limits.fanout_max = 2;
     let mut rig = Rig::with(&config);
-    for slot in 0..3 {
-        rig.open(slot, PLAIN, "");
-    }
+    rig.open_all(PLAIN, &["", "", ""]);
     // Its session is not there yet, so neither is its hello.
     rig.answers = false;
     rig.open(3, V1, "a");
@@ -62,10 +57,7 @@ fn a_heartbeat_goes_before_broadcasts_that_wait() {
     };
     config.limits.fanout_max = 1;
     let mut rig = Rig::with(&config);
-    for slot in 0..2 {
-        rig.open(slot, PLAIN, "");
-    }
-    rig.log.clear();
+    rig.open_all(PLAIN, &["", ""]);
     rig.now.instant += Duration::from_secs(30);
     rig.input(broadcast("a"));
     rig.input(broadcast("b"));
@@ -103,9 +95,7 @@ fn a_shutdown_takes_no_more_of_operators_and_says_what_it_owes() {
         config.limits.fanout_max = 1;
         config.shutdown.delay = delay;
         let mut rig = Rig::with(&config);
-        for slot in 0..2 {
-            rig.open(slot, PLAIN, "");
-        }
+        rig.open_all(PLAIN, &["", ""]);
         rig.input(broadcast("a"));
         rig.engine.handle_timeout(rig.now);
         let promised = |text: &str, origin| {
@@ -150,9 +140,7 @@ fn a_broadcast_is_held_until_it_is_queued_for_all() {
     let mut config = Config::default();
     config.limits.fanout_max = 1;
     let mut rig = Rig::with(&config);
-    for slot in 0..2 {
-        rig.open(slot, PLAIN, "");
-    }
+    rig.open_all(PLAIN, &["", ""]);
     rig.input(broadcast("abc"));
     rig.input(broadcast("operators"));
     rig.input(broadcast("y"));

@@ -15,9 +15,7 @@ use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 fn stuck(config: &Config) -> Rig {
     let mut rig = Rig::with(config);
     rig.pass(0);
-    rig.open(0, PLAIN, "a");
-    rig.flush();
-    rig.log.clear();
+    rig.open_all(PLAIN, &["a"]);
     rig.answers = false;
     rig
 }
@@ -195,12 +193,12 @@ fn a_session_is_forgotten_when_it_is_closed_and_saved() {
 #[test]
 fn a_store_that_stalls_is_asked_on_and_newcomers_go_elsewhere() {
     let mut rig = stuck(&quiet(Durability::Acked));
-    rig.input(Input::Store(StoreEvent::Stalled));
+    rig.store_is(StoreEvent::Stalled);
     let gate = rig.engine.gate();
     assert!(!gate.ready && !gate.sessions && gate.upgrades, "{gate:?}");
     rig.say(0);
     assert_eq!(rig.asked(), ["a=1"]);
-    rig.input(Input::Store(StoreEvent::Resumed));
+    rig.store_is(StoreEvent::Resumed);
     let gate = rig.engine.gate();
     assert!(gate.ready && gate.sessions, "{gate:?}");
 }
@@ -269,14 +267,12 @@ fn relaxed_peers_that_close_are_saved_at_once() {
 #[test]
 fn relaxed_peers_that_close_do_not_wait_for_a_store_that_is_away() {
     let mut rig = stuck(&quiet(Durability::Relaxed));
-    rig.input(Input::Store(StoreEvent::Down {
-        reason: String::new(),
-    }));
+    rig.store_is_down();
     rig.say(0);
     rig.close(0);
     rig.check(&["#0 {\"count\":1}", "#0 finish"]);
     assert_eq!(rig.engine.unsaved(), 1);
-    rig.input(Input::Store(StoreEvent::Up));
+    rig.store_is(StoreEvent::Up);
     rig.answers = true;
     rig.pass(0);
     assert_eq!(rig.engine.unsaved(), 0);
@@ -297,9 +293,7 @@ impl Application for Once {
 #[test]
 fn a_close_by_the_application_leaves_after_its_replies() {
     let mut rig = Rig::serving(&quiet(Durability::Acked), Once);
-    rig.open(0, PLAIN, "a");
-    rig.flush();
-    rig.log.clear();
+    rig.open_all(PLAIN, &["a"]);
     rig.say(0);
     rig.say(0);
     rig.check(&[]);
@@ -311,11 +305,7 @@ fn a_close_by_the_application_leaves_after_its_replies() {
 #[test]
 fn a_close_by_the_application_outlives_its_replies() {
     let mut rig = Rig::serving(&quiet(Durability::Acked), Once);
-    for (slot, session) in [(0, "a"), (1, "b")] {
-        rig.open(slot, PLAIN, session);
-    }
-    rig.flush();
-    rig.log.clear();
+    rig.open_all(PLAIN, &["a", "b"]);
     rig.answers = false;
     rig.say(0);
     rig.say(1);
@@ -333,21 +323,15 @@ fn a_close_by_the_application_outlives_its_replies() {
 fn a_claim_that_nobody_waits_for_is_not_asked_again() {
     let mut rig = Rig::new(Durability::Acked);
     rig.answers = false;
-    for slot in [0, 1, 2] {
-        rig.open(
-            slot,
-            PLAIN,
-            ["gone-before", "gone-after", "here"][slot as usize],
-        );
+    for (slot, session) in (0..).zip(["gone-before", "gone-after", "here"]) {
+        rig.open(slot, PLAIN, session);
     }
     assert_eq!(rig.asked().len(), 3);
     rig.input(Input::Gone { conn: conn(0) });
-    rig.input(Input::Store(StoreEvent::Down {
-        reason: String::new(),
-    }));
+    rig.store_is_down();
     rig.input(Input::Gone { conn: conn(1) });
     assert_eq!(rig.engine.unsaved(), 1);
-    rig.input(Input::Store(StoreEvent::Up));
+    rig.store_is(StoreEvent::Up);
     assert_eq!(rig.asked(), ["claim here"]);
 }
 
@@ -377,9 +361,7 @@ fn a_refused_claim_closes_its_client_and_nobody_else() {
 #[test]
 fn a_refused_takeover_ends_both_since_the_earlier_one_counts_no_more() {
     let mut rig = Rig::new(Durability::Acked);
-    rig.open(0, PLAIN, "a");
-    rig.flush();
-    rig.log.clear();
+    rig.open_all(PLAIN, &["a"]);
     rig.bad = Some("a");
     rig.open(1, V1, "a");
     rig.flush();
