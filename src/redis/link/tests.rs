@@ -36,6 +36,17 @@ impl Bench {
         Self { poll, link }
     }
 
+    fn try_addresses(&mut self, addresses: &[SocketAddr]) {
+        let addresses = addresses.iter().copied().map(Address::Tcp).collect();
+        self.link.try_addresses(addresses, Vec::new());
+    }
+
+    fn until_connected(&mut self) {
+        while !matches!(&self.link.state, State::Opening(opening) if opening.connected) {
+            self.turn();
+        }
+    }
+
     fn turn(&mut self) {
         let mut events = Events::with_capacity(4);
         let wait = Some(Duration::from_secs(60));
@@ -65,13 +76,8 @@ fn addresses_are_tried_until_one_answers() {
     let ((_one, first), (_two, second)) = (refusing(), refusing());
     let (listener, third) = listen();
     let mut bench = Bench::new();
-    let addresses = [first, second, third].map(Address::Tcp);
-    bench
-        .link
-        .try_addresses(VecDeque::from(addresses), Vec::new());
-    while !matches!(&bench.link.state, State::Opening(opening) if opening.connected) {
-        bench.turn();
-    }
+    bench.try_addresses(&[first, second, third]);
+    bench.until_connected();
     listener.accept().unwrap();
     assert!(
         bench.link.poll_event().is_none(),
@@ -83,10 +89,7 @@ fn addresses_are_tried_until_one_answers() {
 fn when_none_answers_each_has_its_reason() {
     let ((_one, first), (_two, second)) = (refusing(), refusing());
     let mut bench = Bench::new();
-    let addresses = [first, second].map(Address::Tcp);
-    bench
-        .link
-        .try_addresses(VecDeque::from(addresses), Vec::new());
+    bench.try_addresses(&[first, second]);
     let reason = loop {
         if let Some(StoreEvent::Down { reason }) = bench.link.poll_event() {
             break reason;
@@ -105,19 +108,12 @@ fn when_none_answers_each_has_its_reason() {
 fn an_address_that_connects_and_does_not_greet_is_not_the_last_word() {
     let ((mute, first), (listener, second)) = (listen(), listen());
     let mut bench = Bench::new();
-    let addresses = [first, second].map(Address::Tcp);
-    bench
-        .link
-        .try_addresses(VecDeque::from(addresses), Vec::new());
-    while !matches!(&bench.link.state, State::Opening(opening) if opening.connected) {
-        bench.turn();
-    }
+    bench.try_addresses(&[first, second]);
+    bench.until_connected();
     mute.accept().unwrap();
     let due = bench.link.poll_timeout().unwrap();
     bench.link.handle_timeout(due);
-    while !matches!(&bench.link.state, State::Opening(opening) if opening.connected) {
-        bench.turn();
-    }
+    bench.until_connected();
     listener.accept().unwrap();
     assert!(bench.link.poll_event().is_none());
 }
