@@ -225,45 +225,6 @@ mod tests {
         }
     }
 
-    #[track_caller]
-    fn check_line(step: Step, message: &Message, expected: &str) {
-        let Some(Err(unexpected)) = judge(step, message) else {
-            panic!("it is taken for good");
-        };
-        assert_eq!(unexpected.to_string(), expected);
-    }
-
-    #[test]
-    fn what_came_instead_is_said() {
-        check_line(
-            Step::Hello,
-            &text(&HELLO.replace(":0,", ":7,")),
-            "hello: expected {\"session\":\"…\",\"count\":0,\"resumed\":false}, got: \
-             {\"session\":\"…\",\"count\":7,\"resumed\":false}",
-        );
-        check_line(
-            Step::Message,
-            &text(MESSAGE),
-            "message: expected {\"count\":1}, got: smoke (the message itself: is it another \
-             application than chat?)",
-        );
-        check_line(
-            Step::Message,
-            &Message::binary("123"),
-            "message: expected {\"count\":1}, got: a binary message of 3 bytes",
-        );
-        check_line(
-            Step::Close,
-            &close(4001, "session taken over"),
-            "close: expected Close 1000, got: Close 4001 session taken over",
-        );
-        check_line(
-            Step::Close,
-            &Message::Close(None),
-            "close: expected Close 1000, got: a Close without a code",
-        );
-    }
-
     #[test]
     fn a_shutdown_is_called_one() {
         let notice = text(r#"{"shutdown":true,"drain_ms":2500,"reconnect_ms":131}"#);
