@@ -5,13 +5,12 @@
 //! their request, and clients and operators that come while they stay.
 
 use std::net::SocketAddr;
-use std::process::Command;
 
 use crate::support::client::Client;
 use crate::support::http::{self, get, upgrade};
-use crate::support::server::{BINARY, Server};
+use crate::support::server::Server;
 use crate::support::stream::{End, Stream};
-use crate::support::{PATIENCE, now};
+use crate::support::{PATIENCE, eventually, now};
 
 /// More than `--max-connections` and the strangers beside them; fewer than wait to be accepted.
 const CROWD: usize = 250;
@@ -36,27 +35,10 @@ fn crowd(address: SocketAddr, bytes: &[u8]) -> Vec<Stream> {
 fn assert_polite(crowd: Vec<Stream>, statuses: &[&str]) {
     for mut stream in crowd {
         stream.finish();
-        let deadline = now() + PATIENCE;
-        while stream.end().is_none() && now() < deadline {
-            stream.pump(deadline);
-        }
-        let answer = String::from_utf8_lossy(stream.unread()).into_owned();
-        assert_eq!(stream.end(), Some(End::Eof), "{answer}");
+        let answer = stream.hear_out();
         let status = answer.get(9..12).unwrap_or_default();
         assert!(statuses.contains(&status), "{answer:?}");
     }
-}
-
-#[track_caller]
-fn assert_healthy(server: &Server) {
-    let admin = server.admin.to_string();
-    let check = Command::new(BINARY)
-        .args(["healthcheck", "--admin", &admin])
-        .env_clear()
-        .output()
-        .expect("the built binary");
-    let said = String::from_utf8_lossy(&check.stderr);
-    assert_eq!(check.status.code(), Some(0), "{said}");
 }
 
 #[track_caller]
@@ -84,7 +66,7 @@ fn newcomers_are_served_among_sockets_that_linger() {
         for _ in 0..10 {
             inside.push(Client::plain(&server, "/ws/chat/"));
             assert_eq!(get(server.address, "/healthz").status, 200);
-            assert_healthy(&server);
+            server.assert_healthy();
         }
         for mut stream in slow {
             stream.queue(rest.as_bytes());
@@ -114,7 +96,9 @@ fn newcomers_are_refused_politely_when_all_seats_are_taken() {
         for client in &mut inside {
             client.say("unaffected");
         }
+        assert_eq!(server.readiness(), 503);
         inside.pop().expect("a client").leave();
+        eventually("readiness", || server.readiness() == 200);
         inside.push(Client::plain(&server, "/ws/chat/"));
         assert_refused(server.address);
         // A half head that ends before its turn has come gets no answer.
@@ -139,7 +123,7 @@ fn operators_are_served_among_operators_that_linger() {
     for (bytes, statuses) in [(NOT_FOUND, &["404"][..]), (HALF, &["503", ""])] {
         let strangers = crowd(server.admin, bytes);
         for _ in 0..10 {
-            assert_healthy(&server);
+            server.assert_healthy();
             assert_eq!(get(server.admin, "/metrics").status, 200);
         }
         let mut client = Client::plain(&server, "/ws/chat/");
@@ -160,11 +144,7 @@ fn an_answer_lingers_for_two_seconds() {
     let answer = http::answer(&mut stream, PATIENCE).expect("an answer");
     assert_eq!((answer.status, answer.end), (404, Some(End::Eof)));
     // The one that asks is the only one; the one before it may linger for a moment, too.
-    let is_alone = || {
-        let page = get(server.admin, "/metrics").body;
-        page.contains("\nsundown_sockets 1\n")
-    };
-    while !is_alone() {
+    while server.metric("sockets") != Some(1) {
         assert!(begun.elapsed() < PATIENCE, "it lingers for ever");
     }
     let lingered = begun.elapsed().as_millis();

@@ -17,8 +17,7 @@ fn log_of_clients(level: &str) -> Vec<String> {
     first.leave();
     let (mut again, _) = Client::v1(&server, SECRET);
     again.frame(0x83, b"");
-    assert_eq!(again.until_close().0, 1002);
-    assert_eq!(again.until_end(), End::Eof);
+    again.until_closed(1002);
     let mut silent = Client::plain(&server, "/ws/chat/");
     silent.stream.finish();
     silent.answers_close = false;
@@ -41,8 +40,7 @@ fn log_of_clients(level: &str) -> Vec<String> {
     assert_eq!(exchange(server.address, b"\x16\x03\x01 TLS").status, 400);
     let mut last = Client::plain(&server, "/ws/chat/");
     server.terminate();
-    assert_eq!(last.until_close().0, 1001);
-    assert_eq!(last.until_end(), End::Eof);
+    last.until_closed(1001);
     server.exit();
     server.process.stderr.all()
 }

@@ -26,8 +26,7 @@ fn the_default_limit_is_a_mebibyte() {
     client.text(&"x".repeat(1 << 20));
     assert_eq!(client.count(), 1);
     client.text(&"x".repeat((1 << 20) + 1));
-    assert_eq!(client.until_close().0, 1009);
-    assert_eq!(client.until_end(), End::Eof);
+    client.until_closed(1009);
 }
 
 /// A header is a claim: memory is for what arrives, not for what is announced.

@@ -35,16 +35,9 @@ fn a_slow_handshake_is_cut() {
         begun.elapsed()
     );
     for stream in [&mut silent, &mut half] {
-        let deadline = now() + PATIENCE;
-        while stream.end().is_none() && now() < deadline {
-            stream.pump(deadline);
-        }
-        assert_eq!(stream.end(), Some(End::Eof));
-        let answer = String::from_utf8_lossy(stream.unread()).into_owned();
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
-            "{answer}"
-        );
+        let answer = stream.hear_out();
+        let told = answer.is_empty() || answer.starts_with("HTTP/1.1 408");
+        assert!(told, "{answer}");
     }
     assert_eq!(witness.say("unaffected"), 1);
 }
@@ -89,59 +82,35 @@ fn an_idle_peer_is_pinged_and_then_cut() {
     assert_eq!(reply, Event::Text("{\"count\":1}".to_owned()));
 }
 
+/// Replies count against the limit, and so do pongs, as everything does that waits.
 #[test]
 fn a_reader_too_slow_is_cut_and_others_are_not() {
-    let flags = ["--app", "echo", "--max-outbound-bytes", "65536"];
-    let server = Server::start("memory:", &flags);
-    let mut witness = Client::plain(&server, "/");
-    let mut slow = Client::plain(&server, "/");
-    let before = server.resident_kib();
-    // Sends until the server has had enough: the kernel's buffers come first.
-    let frame = masked(BINARY, &vec![7; 64 << 10]);
-    let begun = now();
-    while !get(server.admin, "/metrics")
-        .body
-        .contains("\nsundown_closes_total{code=\"1008\",reason=\"reader too slow\"} 1\n")
-    {
-        assert!(begun.elapsed() < PATIENCE, "it takes everything");
-        slow.stream.queue(&frame);
-        slow.stream.flush();
-        witness.text("unaffected");
-        assert_eq!(witness.meet(), Event::Text("unaffected".to_owned()));
+    let (message, pings) = (vec![7; 64 << 10], masked(PING, &[7; 125]));
+    for frames in [masked(BINARY, &message), pings.repeat(500)] {
+        let flags = ["--app", "echo", "--max-outbound-bytes", "65536"];
+        let server = Server::start("memory:", &flags);
+        let mut witness = Client::plain(&server, "/");
+        let mut slow = Client::plain(&server, "/");
+        let before = server.resident_kib();
+        // Sends until the server has had enough: the kernel's buffers come first.
+        let begun = now();
+        while !server.has_closed_a_slow_reader() {
+            assert!(begun.elapsed() < PATIENCE, "it takes everything");
+            slow.stream.queue(&frames);
+            slow.stream.flush();
+            witness.text("unaffected");
+            assert_eq!(witness.meet(), Event::Text("unaffected".to_owned()));
+        }
+        let grown = server.resident_kib().saturating_sub(before);
+        assert!(grown < 8 << 10, "it grew by {grown} KiB");
+        // Told to go while it was not listening; now it listens.
+        slow.until_closed(1008);
+        witness.leave();
     }
-    let grown = server.resident_kib().saturating_sub(before);
-    assert!(grown < 8 << 10, "it grew by {grown} KiB");
-    // Told to go while it was not listening; now it listens.
-    let (code, reason) = slow.until_close();
-    assert!(matches!(code, 1008 | 1013), "{code} {reason}");
-    assert_eq!(slow.until_end(), End::Eof);
-    witness.leave();
 }
 
-/// Pongs count against the limit like everything else that waits.
-#[test]
-fn a_pinger_that_never_reads_is_cut() {
-    let server = Server::start("memory:", &["--max-outbound-bytes", "65536"]);
-    let mut deaf = Client::plain(&server, "/ws/chat/");
-    let before = server.resident_kib();
-    let frames = masked(PING, &[7; 125]).repeat(500);
-    let begun = now();
-    while !get(server.admin, "/metrics")
-        .body
-        .contains("\nsundown_closes_total{code=\"1008\",reason=\"reader too slow\"} 1\n")
-    {
-        assert!(begun.elapsed() < PATIENCE, "it answers everything");
-        deaf.stream.queue(&frames);
-        deaf.stream.flush();
-    }
-    let grown = server.resident_kib().saturating_sub(before);
-    assert!(grown < 8 << 10, "it grew by {grown} KiB");
-    assert_eq!(deaf.until_close().0, 1008);
-    assert_eq!(deaf.until_end(), End::Eof);
-}
-
-/// More waits for it already than may: there is room for its goodbye all the same, and it counts
-/// as one who was not drained.
+/// More waits for it already than may, since one message is always taken: there is room for its
+/// goodbye all the same, and it counts as one who was not drained.
 #[test]
 fn a_reader_without_room_gets_its_goodbye() {
     let flags = [
@@ -164,9 +133,7 @@ fn a_reader_without_room_gets_its_goodbye() {
     full.binary(&message);
     full.stream.flush();
     eventually("all of it received", || {
-        get(server.admin, "/metrics")
-            .body
-            .contains("\nsundown_messages_received_total 1\n")
+        server.metric("messages_received_total") == Some(1)
     });
     server.terminate();
     // All goodbyes are said in the same turn.
@@ -174,26 +141,11 @@ fn a_reader_without_room_gets_its_goodbye() {
     assert_eq!(full.meet(), Event::Binary(message));
     assert_eq!(full.hear(), Said::Bye(1));
     for client in [&mut witness, &mut full] {
-        assert_eq!(client.until_close().0, 1001);
-        assert_eq!(client.until_end(), End::Eof);
+        client.until_closed(1001);
     }
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!(exit.code, Some(0), "{report:?}");
+    let report = server.exits_with(0);
     assert_eq!((report.byes, report.drained), (2, 1), "{report:?}");
     assert!(report.phases_ms.draining >= 100, "{report:?}");
-}
-
-/// One message is always taken, however large the limit on messages is compared with the other.
-#[test]
-fn one_large_message_is_not_a_slow_reader() {
-    let flags = ["--app", "echo", "--max-outbound-bytes", "65536"];
-    let server = Server::start("memory:", &flags);
-    let mut client = Client::plain(&server, "/");
-    let message = vec![7; 1 << 20];
-    client.binary(&message);
-    assert_eq!(client.meet(), Event::Binary(message));
-    client.leave();
 }
 
 /// Twice as many as there is room for: the oldest make room, and clients notice nothing.
@@ -204,44 +156,12 @@ fn operators_without_end_starve_nobody() {
     assert_eq!(get(server.admin, "/healthz").status, 200);
     let mut client = Client::plain(&server, "/ws/chat/");
     assert_eq!(client.say("unaffected"), 1);
-    let page = get(server.admin, "/metrics").body;
-    let sockets = page
-        .lines()
-        .find_map(|line| line.strip_prefix("sundown_sockets "));
-    let sockets: u32 = sockets.expect("a gauge").parse().expect("a number");
+    let sockets = server.metric("sockets").expect("a gauge");
     assert!(
         (57..=65).contains(&sockets),
         "{sockets} sockets: 64 of operators, of which some make room, and one client"
     );
     drop(silent);
-}
-
-#[test]
-fn one_connection_too_many_is_503() {
-    let server = Server::start("memory:", &["--max-connections", "3"]);
-    let mut inside: Vec<_> = (0..3)
-        .map(|_| Client::plain(&server, "/ws/chat/"))
-        .collect();
-    for _ in 0..10 {
-        let refusal = Client::dial(server.address, &upgrade("/ws/chat/", &[]));
-        let Err(refusal) = refusal else {
-            panic!("a fourth was let in")
-        };
-        assert_eq!((refusal.status, refusal.end), (503, Some(End::Eof)));
-    }
-    assert_eq!(get(server.admin, "/healthz").status, 200);
-    assert_eq!(server.readiness(), 503);
-    for client in &mut inside {
-        assert_eq!(client.say("unaffected"), 1);
-    }
-    inside.remove(0).leave();
-    eventually("readiness", || server.readiness() == 200);
-    eventually("room for one", || {
-        Client::dial(server.address, &upgrade("/ws/chat/", &[])).is_ok_and(|new| {
-            inside.push(new);
-            true
-        })
-    });
 }
 
 /// No descriptor is left for `accept`: the loop backs off, serves those whom it has, and takes

@@ -3,21 +3,14 @@
 //! character but the line break.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::process::{Command, Output};
-use std::thread::{self, JoinHandle};
+use std::net::Shutdown;
+use std::process::Output;
 
-use super::support::server::BINARY;
+use crate::support::peer::Peer;
+use crate::support::server::{run, run_with};
 
 /// Clears the screen, sets the title, and begins a line of its own; in C0, in C1 and by directions.
 const HOSTILE: &str = "a\x1b[2J\x1b]0;x\x07\r\nb\u{9b}31m\u{202e}c";
-
-fn run(args: &[&str], variable: Option<(&str, &str)>) -> Output {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut command = Command::new(BINARY);
-    command.env_clear().envs(variable).current_dir(dir.path());
-    command.args(args).output().expect("the binary runs")
-}
 
 /// One line on each stream at most, and all of it visible; it has `part` in it.
 #[track_caller]
@@ -33,17 +26,13 @@ fn assert_visible(output: &Output, code: i32, part: &str) {
 }
 
 /// Who holds the port: answers one request with this.
-fn answering(answer: String) -> (SocketAddr, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("an address");
-    let serve = move || {
-        let (mut stream, _) = listener.accept().expect("a client");
+fn answering(answer: String) -> Peer<()> {
+    Peer::start(move |stream| {
         stream.write_all(answer.as_bytes()).expect("written");
         stream.shutdown(Shutdown::Write).expect("it is connected");
         // To its end: what is closed unread is reset.
         stream.read_to_end(&mut Vec::new()).expect("a request");
-    };
-    (addr, thread::spawn(serve))
+    })
 }
 
 #[test]
@@ -69,28 +58,28 @@ fn an_answer_to_a_broadcast() {
         ),
     ] {
         let answer = format!("HTTP/1.1 {status}\r\n\r\n{body}");
-        let (addr, server) = answering(answer);
-        let output = run(&["broadcast", "--admin", &addr.to_string(), "1"], None);
-        server.join().expect("it has served");
+        let peer = answering(answer);
+        let output = run(&["broadcast", "--admin", &peer.addr.to_string(), "1"]);
+        peer.join();
         assert_visible(&output, code, part);
     }
 }
 
 #[test]
 fn an_answer_to_a_health_check() {
-    let (addr, server) = answering(format!("HTTP/1.1 500 {HOSTILE}\r\n\r\n"));
-    let output = run(&["healthcheck", "--admin", &addr.to_string()], None);
-    server.join().expect("it has served");
+    let peer = answering(format!("HTTP/1.1 500 {HOSTILE}\r\n\r\n"));
+    let output = run(&["healthcheck", "--admin", &peer.addr.to_string()]);
+    peer.join();
     assert_visible(&output, 1, "500 a");
 }
 
 #[test]
 fn an_answer_to_a_smoke_test() {
-    let (addr, server) = answering(format!(
+    let peer = answering(format!(
         "HTTP/1.1 500 x\r\nContent-Length: 20\r\n\r\n{HOSTILE}"
     ));
-    let output = run(&["smoke", "--listen", &addr.to_string()], None);
-    server.join().expect("it has served");
+    let output = run(&["smoke", "--listen", &peer.addr.to_string()]);
+    peer.join();
     assert_visible(&output, 1, "500 a");
 }
 
@@ -99,12 +88,12 @@ fn names_of_files_and_values() {
     let path = format!("/nowhere/{}", HOSTILE.replace('\r', ""));
     let store = format!("sqlite:{path}");
     let free = ["--listen", "127.0.0.1:0", "--admin", "off"];
-    assert_visible(&run(&["shutdown-report", &path], None), 1, r"a\u001b[2J");
+    assert_visible(&run(&["shutdown-report", &path]), 1, r"a\u001b[2J");
     let started = [&free[..], &["--store", &store]].concat();
-    assert_visible(&run(&started, None), 1, r"a\u001b[2J");
-    assert_visible(&run(&[HOSTILE], None), 64, "no such command");
-    assert_visible(&run(&[&format!("--{HOSTILE}")], None), 64, "no such flag");
-    assert_visible(&run(&["--app", HOSTILE], None), 64, "chat or echo");
+    assert_visible(&run(&started), 1, r"a\u001b[2J");
+    assert_visible(&run(&[HOSTILE]), 64, "no such command");
+    assert_visible(&run(&[&format!("--{HOSTILE}")]), 64, "no such flag");
+    assert_visible(&run(&["--app", HOSTILE]), 64, "chat or echo");
     let variable = ("SUNDOWN_LOG", HOSTILE);
-    assert_visible(&run(&[], Some(variable)), 64, "SUNDOWN_LOG");
+    assert_visible(&run_with(&[], &[variable]), 64, "SUNDOWN_LOG");
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::client::Client;
 use crate::support::redis::Redis;
-use crate::support::server::{BINARY, Server};
+use crate::support::server::{Server, with_variables};
 use crate::support::store::Store;
 use crate::support::{eventually, ms, pause};
 
@@ -30,12 +30,10 @@ impl Disk {
     }
 
     fn start(&self, store: &str, flags: &[&str]) -> Server {
-        let dir = self.0.path().display();
-        let mut command = Command::new("env");
-        command.arg(format!("LD_PRELOAD={dir}/disk.so"));
-        command.arg(format!("SUNDOWN_TEST_DISK={dir}"));
-        command.arg(BINARY);
-        Server::launch(command, store, flags)
+        let dir = self.0.path().to_string_lossy();
+        let library = format!("{dir}/disk.so");
+        let variables = [("LD_PRELOAD", &*library), ("SUNDOWN_TEST_DISK", &dir)];
+        Server::launch(with_variables(&variables), store, flags)
     }
 
     fn begins(&self, what: &str) {
@@ -72,13 +70,8 @@ fn a_disk_that_fails_the_sync_is_exit_1() {
     client.leave();
     disk.begins("sync-fails");
     server.terminate();
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!(
-        (exit.code, report.synced),
-        (Some(1), Some(false)),
-        "{report:?}"
-    );
+    let report = server.exits_with(1);
+    assert_eq!(report.synced, Some(false), "{report:?}");
     assert_eq!(report.unsaved, [], "the kernel has it: {report:?}");
 }
 
@@ -92,13 +85,8 @@ fn a_sync_that_never_returns_is_exit_0_and_reported() {
     assert_eq!(client.say("one"), 1);
     disk.begins("sync-hangs");
     server.terminate();
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!(
-        (exit.code, report.synced),
-        (Some(0), Some(false)),
-        "{report:?}"
-    );
+    let report = server.exits_with(0);
+    assert_eq!(report.synced, Some(false), "{report:?}");
     assert!(report.total_ms <= 3_000, "{report:?}");
     let next = Server::start(&store.url(), &[]);
     assert_eq!(Client::v1(&next, "kept").1.count, 1);
@@ -112,18 +100,12 @@ fn a_spill_that_the_disk_refuses_is_exit_1() {
     let (mut client, _) = Client::v1(&server, "spilled");
     assert_eq!(client.say("saved"), 1);
     redis.freeze();
-    client.text("not saved");
-    client.stream.flush();
+    client.send("not saved");
     disk.begins("sync-fails");
     server.terminate();
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!(report.spilled, 1, "{report:?}");
-    assert_eq!(
-        (exit.code, report.synced),
-        (Some(1), Some(false)),
-        "{report:?}"
-    );
+    let report = server.exits_with(1);
+    let safe = (report.spilled, report.synced);
+    assert_eq!(safe, (1, Some(false)), "{report:?}");
 }
 
 /// The deadline counts from the signal, whatever the loop waits for meanwhile.
@@ -133,8 +115,7 @@ fn a_write_that_hangs_hides_nothing() {
     let mut server = disk.start(&store.url(), &[]);
     let (mut client, _) = Client::v1(&server, "late");
     disk.begins("write-hangs");
-    client.text("one");
-    client.stream.flush();
+    client.send("one");
     eventually("the write hangs", || disk.does("hanging"));
     server.terminate();
     pause(ms(1_500));

@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::support::client::{Client, Event};
 use crate::support::eventually;
-use crate::support::http::{exchange, get};
+use crate::support::http::exchange;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
 
@@ -55,8 +55,7 @@ fn connect(port: u16) -> TcpStream {
 }
 
 fn is_linked(server: &Server) -> bool {
-    let page = get(server.admin, "/metrics").body;
-    page.contains("\nsundown_broadcast_link_up 1\n")
+    server.metric("broadcast_link_up") == Some(1)
 }
 
 #[test]
@@ -91,12 +90,6 @@ fn a_broadcast_reaches_the_nodes_of_the_new_primary() {
     });
 }
 
-/// The lines of the log that say this.
-fn logged(server: &Server, words: &str) -> usize {
-    let lines = server.process.stderr.all();
-    lines.iter().filter(|line| line.contains(words)).count()
-}
-
 #[test]
 fn an_outage_has_one_line_and_its_end_another() {
     let redis = Redis::start();
@@ -104,34 +97,26 @@ fn an_outage_has_one_line_and_its_end_another() {
     eventually("its links are up", || is_linked(&server));
     let (mut client, _) = Client::v1(&server, "a");
     redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    client.text("not taken");
-    client.stream.flush();
+    client.send("not taken");
     eventually("readiness 503", || server.readiness() == 503);
-    let attempts = || {
-        let stats = format!("{:?}", redis.command(&["INFO", "stats"]));
-        let (_, rest) = stats
-            .split_once("total_connections_received:")
-            .expect("a line");
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse::<u64>().expect("a number")
-    };
     // Ours count, too.
-    let (mut ours, before) = (0, attempts());
+    let (mut ours, before) = (0, redis.connections(""));
     eventually("it has tried again and again", || {
         ours += 1;
         assert_eq!(server.readiness(), 503, "it is not up in between");
-        attempts() > before + ours + 5
+        redis.connections("") > before + ours + 5
     });
     redis.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
     assert_eq!(client.count(), 1);
     eventually("readiness 200", || server.readiness() == 200);
     eventually("its links are up", || is_linked(&server));
     // The log is written by a thread of its own.
-    eventually("it is logged", || logged(&server, "the store is up") == 2);
-    assert_eq!(logged(&server, "the store is down: NOREPLICAS"), 1);
-    assert_eq!(logged(&server, "NOREPLICAS"), 1);
-    assert_eq!(logged(&server, "attempts to reach Redis had failed"), 1);
-    assert_eq!(logged(&server, "broadcasts reach"), 1);
+    let log = &server.process.stderr;
+    eventually("it is logged", || log.count("the store is up") == 2);
+    assert_eq!(log.count("the store is down: NOREPLICAS"), 1);
+    assert_eq!(log.count("NOREPLICAS"), 1);
+    assert_eq!(log.count("attempts to reach Redis had failed"), 1);
+    assert_eq!(log.count("broadcasts reach"), 1);
 }
 
 #[test]
@@ -139,29 +124,13 @@ fn a_wrong_password_is_logged_once() {
     let redis = Redis::with(&["--requirepass", "secret"]);
     let url = format!("redis://:wrong@127.0.0.1:{}", redis.port());
     let server = Server::start_unready(&url, &[]);
-    let wrong = |line: &str| line.contains("WRONGPASS").then_some(());
-    let seen = server
-        .process
-        .stderr
-        .wait_for(crate::support::PATIENCE, wrong);
-    assert!(seen.is_some());
-    let authenticated = redis::Client::open(format!("redis://:secret@127.0.0.1:{}", redis.port()));
-    let mut onlooker = authenticated
-        .expect("a URL")
-        .get_connection()
-        .expect("it listens");
-    let mut attempts = || {
-        let stats: String = redis::cmd("INFO")
-            .arg("stats")
-            .query(&mut onlooker)
-            .expect("INFO");
-        let (_, rest) = stats
-            .split_once("total_connections_received:")
-            .expect("a line");
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse::<u64>().expect("a number")
-    };
-    let before = attempts();
-    eventually("it has tried again and again", || attempts() > before + 5);
-    assert_eq!(logged(&server, "WRONGPASS"), 1);
+    let log = &server.process.stderr;
+    log.until("WRONGPASS");
+    // Ours count, too.
+    let (mut ours, before) = (0, redis.connections("secret"));
+    eventually("it has tried again and again", || {
+        ours += 1;
+        redis.connections("secret") > before + ours + 5
+    });
+    assert_eq!(log.count("WRONGPASS"), 1);
 }

@@ -8,7 +8,6 @@ use crate::support::redis::Redis;
 use crate::support::said::Said;
 use crate::support::server::{Server, Unsaved};
 use crate::support::stream::End;
-use crate::support::{SHUTDOWN_MAX, now};
 
 /// What a client hears from the signal to the end.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,23 +80,14 @@ fn what_could_not_be_saved_is_named() {
     a.stream.flush();
     b.stream.flush();
 
-    let signalled_at = now();
     server.terminate();
     // Acknowledged is what the store has: the rest has no reply, and the goodbye says so.
     assert_eq!(farewell(&mut a), Farewell::silent(3));
     assert_eq!(farewell(&mut b), Farewell::silent(0));
     assert_eq!(farewell(&mut safe), Farewell::silent(3));
-    let exit = server.exit();
-    let took = exit.at.duration_since(signalled_at);
-    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
-    let mut report = exit.report();
-    assert_eq!(exit.code, Some(1), "{report:?}");
+    let mut report = server.exits_with(1);
     report.unsaved.sort();
-    let lost = |session: &str, count| Unsaved {
-        session: session.to_owned(),
-        count,
-    };
-    assert_eq!(report.unsaved, [lost("a", 7), lost("b", 1)]);
+    assert_eq!(report.unsaved, [Unsaved::of("a", 7), Unsaved::of("b", 1)]);
 }
 
 #[test]
@@ -110,21 +100,10 @@ fn relaxed_mode_names_them_too() {
     for n in 1..=5 {
         assert_eq!(client.say("answered at once"), n);
     }
-    let signalled_at = now();
     server.terminate();
     assert_eq!(farewell(&mut client).code, 1001);
-    let exit = server.exit();
-    let took = exit.at.duration_since(signalled_at);
-    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
-    let report = exit.report();
-    assert_eq!(exit.code, Some(1), "{report:?}");
-    assert_eq!(
-        report.unsaved,
-        [Unsaved {
-            session: "relaxed".to_owned(),
-            count: 5
-        }]
-    );
+    let report = server.exits_with(1);
+    assert_eq!(report.unsaved, [Unsaved::of("relaxed", 5)]);
 }
 
 #[test]
@@ -136,15 +115,10 @@ fn with_nothing_unsaved_nothing_is_lost() {
     assert_eq!(client.say("saved"), 1);
     assert_eq!(nobody.say("not kept anyway"), 1);
     redis.freeze();
-    let signalled_at = now();
     server.terminate();
     assert_eq!(farewell(&mut client), Farewell::silent(1));
     assert_eq!(farewell(&mut nobody), Farewell::silent(1));
-    let exit = server.exit();
-    let took = exit.at.duration_since(signalled_at);
-    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
-    let report = exit.report();
-    assert_eq!(exit.code, Some(0), "{report:?}");
+    let report = server.exits_with(0);
     assert_eq!(report.unsaved, []);
 }
 
@@ -161,8 +135,7 @@ fn a_thaw_in_time_saves_everything() {
     assert!(matches!(client.hear(), Said::Notice(_)));
     redis.thaw();
     assert_eq!(farewell(&mut client), Farewell::counted(5));
-    let exit = server.exit();
-    assert_eq!(exit.code, Some(0));
+    server.exits_with(0);
     let second = Server::start(&redis.url(), &[]);
     assert_eq!(Client::v1(&second, "thawed").1.count, 5);
 }
@@ -177,13 +150,9 @@ fn frozen_before_the_start() {
     assert_eq!(server.readiness(), 503);
     let mut nobody = Client::plain(&server, "/ws/chat/");
     assert_eq!(nobody.say("not kept anyway"), 1);
-    let signalled_at = now();
     server.terminate();
     assert_eq!(farewell(&mut nobody), Farewell::silent(1));
-    let exit = server.exit();
-    let took = exit.at.duration_since(signalled_at);
-    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
-    assert_eq!(exit.code, Some(0));
+    server.exits_with(0);
 }
 
 /// Clients whose sessions were asked for when Redis froze: they wait for it without an answer, and
@@ -201,16 +170,10 @@ fn sessions_that_never_opened() {
     redis.freeze();
     let head = crate::support::http::upgrade("/ws/chat/?session=waits", &[]);
     let mut waits = Client::dial(second.address, &head).expect("101");
-    waits.text("queued");
-    waits.stream.flush();
-    let signalled_at = now();
+    waits.send("queued");
     second.terminate();
-    assert_eq!(waits.until_close().0, 1001);
-    assert_eq!(waits.until_end(), End::Eof);
+    waits.until_closed(1001);
     assert_eq!(farewell(&mut granted), Farewell::silent(0));
-    let exit = second.exit();
-    let took = exit.at.duration_since(signalled_at);
-    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
-    let report = exit.report();
+    let report = second.exits_with(0);
     assert_eq!((report.saved, report.unsaved.len()), (1, 0));
 }

@@ -6,24 +6,18 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::PATIENCE;
 use crate::support::client::Client;
 use crate::support::said::Said;
 use crate::support::server::{BINARY, Server};
-use crate::support::stream::End;
+use crate::support::terminal::terminal;
 
 /// Long enough for what happens in it, on a loaded machine too.
 const LONG_DRAIN: [&str; 4] = ["--drain-timeout", "7s", "--drain-quiet", "3s"];
 
 /// The server as the leader of a session whose terminal this is, after what a shell does first.
 fn on_a_terminal(first: &str) -> (OwnedFd, Command) {
-    let master = openpt(OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
-    grantpt(&master).expect("ours");
-    unlockpt(&master).expect("ours");
-    let path = ptsname(&master, Vec::new()).expect("a name");
-    let path = path.to_str().expect("UTF-8");
+    let (master, path) = terminal();
     let mut shell = Command::new("sh");
     let script = format!("{first} exec setsid --ctty \"$0\" \"$@\" < {path}");
     shell.args(["-c", &script, BINARY]);
@@ -33,15 +27,7 @@ fn on_a_terminal(first: &str) -> (OwnedFd, Command) {
 fn says_goodbye(mut client: Client, count: u64) {
     assert!(matches!(client.hear(), Said::Notice(_)));
     assert_eq!(client.hear(), Said::Bye(count));
-    assert_eq!(client.until_close().0, 1001);
-    assert_eq!(client.until_end(), End::Eof);
-}
-
-#[track_caller]
-fn has_logged(server: &Server, text: &str) {
-    let found = |line: &str| line.contains(text).then_some(());
-    let line = server.process.stderr.wait_for(PATIENCE, found);
-    assert!(line.is_some(), "no line says {text:?}");
+    client.until_closed(1001);
 }
 
 #[test]
@@ -49,15 +35,11 @@ fn without_a_terminal_it_is_a_line_in_the_log() {
     let mut server = Server::start("memory:", &[]);
     let (mut client, _) = Client::v1(&server, "kept");
     server.signal(Signal::HUP);
-    has_logged(&server, "SIGHUP ignored");
+    server.process.stderr.until("SIGHUP ignored");
     assert_eq!(client.say("still there"), 1);
     server.terminate();
     says_goodbye(client, 1);
-    let exit = server.exit();
-    assert_eq!(
-        (exit.code, exit.report().signal.as_str()),
-        (Some(0), "SIGTERM")
-    );
+    assert_eq!(server.exits_with(0).signal, "SIGTERM");
 }
 
 #[test]
@@ -65,7 +47,7 @@ fn while_the_terminal_is_there_it_is_a_line_in_the_log() {
     let (_master, command) = on_a_terminal("");
     let mut server = Server::launch(command, "memory:", &[]);
     server.signal(Signal::HUP);
-    has_logged(&server, "SIGHUP ignored");
+    server.process.stderr.until("SIGHUP ignored");
     server.stop();
 }
 
@@ -77,11 +59,7 @@ fn a_terminal_that_goes_is_a_graceful_stop() {
     assert_eq!(client.say("one"), 1);
     drop(master);
     says_goodbye(client, 1);
-    let exit = server.exit();
-    assert_eq!(
-        (exit.code, exit.report().signal.as_str()),
-        (Some(0), "SIGHUP")
-    );
+    assert_eq!(server.exits_with(0).signal, "SIGHUP");
 }
 
 /// `nohup` is asked for by who wants that.
@@ -106,14 +84,11 @@ fn in_a_shutdown_it_is_ignored() {
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));
     server.signal(Signal::HUP);
-    has_logged(&server, "SIGHUP ignored");
+    server.process.stderr.until("SIGHUP ignored");
     drop(master);
-    has_logged(&server, "SIGHUP ignored: a shutdown");
+    server.process.stderr.until("SIGHUP ignored: a shutdown");
     assert_eq!(client.say("while it drains"), 1);
     assert_eq!(client.hear(), Said::Bye(1));
-    assert_eq!(client.until_close().0, 1001);
-    assert_eq!(client.until_end(), End::Eof);
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!((exit.code, report.repeats), (Some(0), 0), "{report:?}");
+    client.until_closed(1001);
+    assert_eq!(server.exits_with(0).repeats, 0);
 }

@@ -5,7 +5,6 @@
 use crate::support::client::{Client, Event};
 use crate::support::eventually;
 use crate::support::frame::{BINARY, masked};
-use crate::support::http::get;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
 use crate::support::stream::Stream;
@@ -13,10 +12,8 @@ use crate::support::stream::Stream;
 /// The bytes of a kind.
 #[track_caller]
 fn held(server: &Server, kind: &str) -> u64 {
-    let page = get(server.admin, "/metrics").body;
-    let sample = format!("sundown_held_bytes{{kind=\"{kind}\"}} ");
-    let value = page.lines().find_map(|line| line.strip_prefix(&sample));
-    value.and_then(|value| value.parse().ok()).expect(&page)
+    let value = server.metric(&format!("held_bytes{{kind=\"{kind}\"}}"));
+    value.expect("a gauge for each kind")
 }
 
 #[track_caller]

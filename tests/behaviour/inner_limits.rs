@@ -56,22 +56,14 @@ impl Inside {
 
     #[track_caller]
     fn client(&self, session: &str) -> (Client, u64) {
-        let path = format!("/ws/chat/?session={session}");
-        let head = http::upgrade(&path, &["Sec-WebSocket-Protocol: sundown.v1"]);
-        let mut client = Client::dial(self.address, &head).expect("101");
-        let Said::Hello(hello) = client.hear() else {
-            panic!("no hello first");
-        };
+        let (client, hello) = Client::v1_to(self.address, session);
         (client, hello.count)
     }
 
     /// Waits until a gauge has this value. The question itself is a socket.
     #[track_caller]
-    fn until_gauge(&self, name: &str, value: usize) {
-        let line = format!("\nsundown_{name} {value}\n");
-        eventually(&line, || {
-            http::get(self.admin, "/metrics").body.contains(&line)
-        });
+    fn until_gauge(&self, name: &str, value: u64) {
+        eventually(name, || http::metric(self.admin, name) == Some(value));
     }
 }
 
@@ -133,8 +125,7 @@ fn who_does_not_answer_our_close_is_cut() {
     let (mut old, _) = server.client("a");
     old.answers_close = false;
     let (new, _) = server.client("a");
-    assert_eq!(old.until_close().0, 4001);
-    old.until_end();
+    old.until_closed(4001);
     server.until_gauge("connections", 1);
     new.leave();
     server.until_gauge("connections", 0);
@@ -180,8 +171,7 @@ fn who_is_not_read_from_is_not_idle() {
     });
     let (mut client, _) = server.client("a");
     redis.freeze();
-    client.text("held");
-    client.stream.flush();
+    client.send("held");
     // The passing of time is the event here.
     pause(ms(4_500));
     redis.thaw();
@@ -213,12 +203,11 @@ fn who_leaves_while_it_is_not_read_from_frees_its_seat() {
     // Before the server has noticed it: 1 s.
     redis.freeze();
     let waiting = waiting.map(|stream| {
-        let request = http::upgrade("/ws/chat/", &["Sec-WebSocket-Protocol: sundown.v1"]);
+        let request = http::upgrade_v1("/ws/chat/");
         Client::dial_over(stream, &request).expect("101").stream
     });
     for client in [&mut held, &mut other] {
-        client.text("its reply waits");
-        client.stream.flush();
+        client.send("its reply waits");
     }
     server.until_gauge("waiting_replies", 2);
     // A reset, an end, and an end behind something that is not read.
@@ -243,10 +232,7 @@ fn what_was_sent_before_the_end_is_read_after_a_pause() {
     let server = Inside::start(&redis.url(), |_| {});
     let stream = Stream::connect(server.address);
     redis.freeze();
-    let head = http::upgrade(
-        "/ws/chat/?session=a",
-        &["Sec-WebSocket-Protocol: sundown.v1"],
-    );
+    let head = http::upgrade_v1("/ws/chat/?session=a");
     let mut client = Client::dial_over(stream, &head).expect("101");
     (0..3).for_each(|_| client.text("x"));
     client.answers_close = false;

@@ -6,13 +6,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::client::Client;
-use crate::support::server::{BINARY, Server, Unsaved};
+use crate::support::server::{Server, Unsaved, with_variables};
 
 const SESSIONS: usize = 60;
 
@@ -40,9 +39,7 @@ fn two_directories() -> (TempDir, TempDir) {
 fn file_of_unsaved(dir: &TempDir, temporary: &TempDir, harm: &dyn Fn()) -> PathBuf {
     let path = dir.path().join("sundown.db");
     let store = format!("sqlite:{}", path.display());
-    let mut command = Command::new("/usr/bin/env");
-    command.arg(format!("TMPDIR={}", temporary.path().display()));
-    command.arg(BINARY);
+    let command = with_variables(&[("TMPDIR", &temporary.path().to_string_lossy())]);
     let mut server = Server::launch(command, &store, &["--shutdown-timeout", "2s"]);
     let mut clients: Vec<Client> = (0..SESSIONS)
         .map(|n| Client::v1(&server, &format!("{n:0>128}")).0)
@@ -50,8 +47,7 @@ fn file_of_unsaved(dir: &TempDir, temporary: &TempDir, harm: &dyn Fn()) -> PathB
     let other = Connection::open(&path).expect("the file");
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock");
     for client in &mut clients {
-        client.text("not saved");
-        client.stream.flush();
+        client.send("not saved");
     }
     server.turns();
     harm();
@@ -61,11 +57,8 @@ fn file_of_unsaved(dir: &TempDir, temporary: &TempDir, harm: &dyn Fn()) -> PathB
     assert!(line.len() < 4_096, "{}", line.len());
     let report = exit.report();
     assert_eq!(exit.code, Some(1), "{report:?}");
-    assert_eq!(
-        report.unsaved.len() + report.unsaved_more,
-        SESSIONS,
-        "{report:?}"
-    );
+    let all = report.unsaved.len() + report.unsaved_more;
+    assert_eq!(all, SESSIONS, "{report:?}");
     assert!(report.unsaved_more > 0, "{report:?}");
 
     let file = PathBuf::from(report.unsaved_file.expect("a file"));
@@ -82,10 +75,7 @@ fn file_of_unsaved(dir: &TempDir, temporary: &TempDir, harm: &dyn Fn()) -> PathB
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     named.sort();
-    let expected = (0..SESSIONS).map(|n| Unsaved {
-        session: format!("{n:0>128}"),
-        count: 1,
-    });
+    let expected = (0..SESSIONS).map(|n| Unsaved::of(&format!("{n:0>128}"), 1));
     assert!(named.into_iter().eq(expected));
     file
 }

@@ -3,8 +3,7 @@
 //! Method: several threads that each connect every 5 ms, from before the signal to the end, while
 //! one client keeps the drain busy and another holds up the closing.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
 use std::sync::mpsc::{Sender, channel};
 
 use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set};
@@ -16,23 +15,35 @@ use crate::support::server::Server;
 use crate::support::stream::{End, Stream};
 use crate::support::{PATIENCE, ms, now, pause};
 
+/// A shutdown that takes 2.5 s, if somebody holds it up.
+const BRISK: [&str; 3] = [
+    "--drain-timeout=1s",
+    "--persist-timeout=2s",
+    "--shutdown-timeout=3s",
+];
+
 #[derive(Debug, Default)]
-struct Answers {
+pub(super) struct Answers {
     welcomed: u32,
     refused: u32,
     /// Everything that must not be.
-    broken: Vec<String>,
+    pub(super) broken: Vec<String>,
 }
 
-/// Connects every 5 ms until the connection is refused; says so once it has been let in.
-fn knock(address: SocketAddr, inside: &Sender<()>) -> Answers {
+/// Connects every 5 ms until nobody listens; says so each time it has been let in.
+pub(super) fn knock(connect: impl Fn() -> io::Result<Stream>, inside: &Sender<()>) -> Answers {
     let mut answers = Answers::default();
     let begun = now();
     loop {
-        let mut stream = match Stream::try_connect(address) {
+        let mut stream = match connect() {
             Ok(stream) => stream,
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return answers,
             Err(error) => {
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionRefused | ErrorKind::NotFound
+                ) {
+                    return answers;
+                }
                 answers.broken.push(format!("connect: {error}"));
                 continue;
             }
@@ -108,7 +119,7 @@ fn check_among(lingering: usize, flags: &[&str]) {
     let knocker = |()| {
         let (inside, is_inside) = channel();
         (
-            std::thread::spawn(move || knock(address, &inside)),
+            std::thread::spawn(move || knock(|| Stream::try_connect(address), &inside)),
             is_inside,
         )
     };
@@ -119,8 +130,7 @@ fn check_among(lingering: usize, flags: &[&str]) {
             .expect("everyone is let in at first");
     }
     server.terminate();
-    let exit = server.exit();
-    assert_eq!(exit.code, Some(0));
+    server.exits_with(0);
     let (mut welcomed, mut refused) = (0, 0);
     for (knocker, _is_inside) in knockers {
         let answers = knocker.join().expect("a knocker only notes");
@@ -140,14 +150,7 @@ fn check_among(lingering: usize, flags: &[&str]) {
 /// Most of the time goes by in Draining and Closing, and the end comes by the deadline.
 #[test]
 fn through_a_long_shutdown() {
-    check(&[
-        "--drain-timeout",
-        "1s",
-        "--persist-timeout",
-        "2s",
-        "--shutdown-timeout",
-        "3s",
-    ]);
+    check(&BRISK);
 }
 
 /// There is no room for them but that of sockets which linger, before the shutdown and in it.
@@ -219,30 +222,17 @@ fn with_connections_that_say_nothing_at_the_end() {
         server.terminate();
         assert_eq!(server.exit().code, Some(0));
         for stream in &mut silent {
-            let deadline = now() + PATIENCE;
-            while stream.end().is_none() && now() < deadline {
-                stream.pump(deadline);
-            }
-            assert_eq!(stream.end(), Some(End::Eof));
             // Nobody is left without a word.
-            let answer = String::from_utf8_lossy(stream.unread()).into_owned();
+            let answer = stream.hear_out();
             assert!(answer.starts_with("HTTP/1.1 503"), "{answer:?}");
         }
     }
 }
 
-/// Health, readiness and metrics answer until the end, on both listeners.
+/// Health, readiness, metrics and the page answer until the end, on both listeners.
 #[test]
 fn operators_are_answered_throughout() {
-    let flags = [
-        "--drain-timeout",
-        "1s",
-        "--persist-timeout",
-        "2s",
-        "--shutdown-timeout",
-        "3s",
-    ];
-    let mut server = Server::start("memory:", &flags);
+    let mut server = Server::start("memory:", &BRISK);
     let guest = Guest {
         habit: Habit::NeverReading,
         session: None,
@@ -260,9 +250,7 @@ fn operators_are_answered_throughout() {
                     return None;
                 }
             };
-            let request =
-                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            stream.queue(request.as_bytes());
+            stream.queue(http::head_of("GET", path).as_bytes());
             let response = http::answer(&mut stream, PATIENCE);
             let response = response.unwrap_or_else(|| panic!("{path}: {:?}", stream.end()));
             assert_eq!(response.end, Some(End::Eof), "{path}");
@@ -274,17 +262,18 @@ fn operators_are_answered_throughout() {
             None => break,
             Some(other) => panic!("readyz says {other}"),
         }
-        let healthy = status(server.address, "/healthz");
-        let admin = [
+        let answers = [
+            status(server.address, "/healthz"),
+            status(server.address, "/"),
             status(server.admin, "/healthz"),
             status(server.admin, "/metrics"),
         ];
-        if healthy.is_none() || admin.contains(&None) {
+        if answers.contains(&None) {
             break;
         }
-        if (healthy, admin) != (Some(200), [Some(200); 2]) {
+        if answers != [Some(200); 4] {
             // The listeners are closing: whoever was still in their queues is sent away.
-            assert!(begun.elapsed() > ms(2_000), "{healthy:?} {admin:?}");
+            assert!(begun.elapsed() > ms(2_000), "{answers:?}");
             break;
         }
         rounds += 1;

@@ -2,11 +2,9 @@
 //! under no other; the start-up line, the page and the smoke test have the first. Method: the built
 //! binary; upgrades, a page and a smoke test.
 
-use std::process::Command;
-
 use crate::support::client::Client;
 use crate::support::http::{get, upgrade};
-use crate::support::server::{BINARY, Server};
+use crate::support::server::{Server, run};
 
 const PATHS: &str = "/blue/ws/,/b";
 
@@ -35,12 +33,8 @@ fn the_service_is_where_it_is_said_to_be() {
     assert!(lines.contains(&page), "{lines:?}");
     let page = get(server.address, "/").body;
     assert!(page.contains("data-path=\"/blue/ws/\""), "{page}");
-    let smoke = Command::new(BINARY)
-        .args(["smoke", "--path", PATHS, "--listen"])
-        .arg(server.address.to_string())
-        .env_clear()
-        .output()
-        .expect("the binary runs");
+    let listen = server.address.to_string();
+    let smoke = run(&["smoke", "--path", PATHS, "--listen", &listen]);
     assert!(smoke.status.success(), "{smoke:?}");
 }
 

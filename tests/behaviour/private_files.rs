@@ -9,7 +9,6 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::PATIENCE;
 use crate::support::client::Client;
 use crate::support::redis::Redis;
 use crate::support::server::{BINARY, Server};
@@ -89,7 +88,6 @@ fn files_that_are_there_are_tightened_and_said_so() {
     }
     let mut server = Server::start(&store, &[]);
     check(dir.path(), &["s.db", "s.db-shm", "s.db-wal"]);
-    let told = |line: &str| line.contains("its mode is 0600 now").then_some(());
-    assert!(server.process.stderr.wait_for(PATIENCE, told).is_some());
+    server.process.stderr.until("its mode is 0600 now");
     server.stop();
 }

@@ -21,12 +21,6 @@ fn refused(server: &Server, session: &str) -> bool {
     (code, reason.as_str()) == (1013, "session refused by the store; try again later")
 }
 
-/// The lines of the log that say this.
-fn logged(server: &Server, words: &str) -> usize {
-    let lines = server.process.stderr.all();
-    lines.iter().filter(|line| line.contains(words)).count()
-}
-
 #[test]
 fn one_bad_key_is_one_clients_matter_however_often_it_comes() {
     let redis = Redis::start();
@@ -39,18 +33,13 @@ fn one_bad_key_is_one_clients_matter_however_often_it_comes() {
         assert_eq!(Client::v1(&server, &format!("new-{n}")).1.count, 0);
     }
     assert_eq!(server.readiness(), 200);
-    assert_eq!(logged(&server, "the store is down"), 0);
+    let log = &server.process.stderr;
+    assert_eq!(log.count("the store is down"), 0);
     // One at once; another only after a minute. The log is written by a thread of its own.
-    eventually("it is logged", || {
-        logged(&server, "the store refuses a session") > 0
-    });
-    assert!((1..=3).contains(&logged(&server, "the store refuses a session")));
-    assert_eq!(logged(&server, "evil"), 0, "a session id is a secret");
-    let page = http::get(server.admin, "/metrics").body;
-    assert!(
-        page.contains("sundown_store_refused_sessions_total 100"),
-        "{page}"
-    );
+    log.until("the store refuses a session");
+    assert!((1..=3).contains(&log.count("the store refuses a session")));
+    assert_eq!(log.count("evil"), 0, "a session id is a secret");
+    assert_eq!(server.metric("store_refused_sessions_total"), Some(100));
     drop(good);
     assert_eq!(server.stop().unsaved, []);
 }
@@ -73,11 +62,8 @@ fn what_redis_does_not_take_of_one_session_goes_into_the_spill_or_is_named() {
         assert_eq!((evil.say("two"), good.say("two")), (2, 2));
         assert_eq!(evil.until_close().0, 1013);
         server.terminate();
-        assert_eq!(good.until_close().0, 1001);
-        good.until_end();
-        let exit = server.exit();
-        let report = exit.report();
-        assert_eq!(exit.code, Some(i32::from(!is_safe)), "{report:?}");
+        good.until_closed(1001);
+        let report = server.exits_with(i32::from(!is_safe));
         assert_eq!(report.spilled, u64::from(is_safe), "{report:?}");
         let named: Vec<_> = report
             .unsaved
@@ -91,7 +77,7 @@ fn what_redis_does_not_take_of_one_session_goes_into_the_spill_or_is_named() {
         // The row is set aside, and the next server serves.
         let mut next = Server::start(&redis.url(), &flags);
         let stays = "1 sessions, which stay in the file: WRONGTYPE";
-        eventually("the log says so", || logged(&next, stays) == 1);
+        next.process.stderr.until(stays);
         assert!(refused(&next, "evil"));
         assert_eq!(Client::v1(&next, "good").1.count, 2);
         next.stop();
@@ -113,7 +99,7 @@ fn at_maxmemory_newcomers_are_refused_and_open_sessions_go_on() {
         assert_eq!(open.say("at the limit"), n);
     }
     assert_eq!(server.readiness(), 200);
-    assert_eq!(logged(&server, "the store is down"), 0);
+    assert_eq!(server.process.stderr.count("the store is down"), 0);
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     eventually("room again", || is_greeted(&server));
     drop(open);
@@ -122,10 +108,7 @@ fn at_maxmemory_newcomers_are_refused_and_open_sessions_go_on() {
 
 /// Whether a newcomer gets its hello.
 fn is_greeted(server: &Server) -> bool {
-    let head = http::upgrade(
-        "/ws/chat/?session=late",
-        &["Sec-WebSocket-Protocol: sundown.v1"],
-    );
+    let head = http::upgrade_v1("/ws/chat/?session=late");
     let mut client = Client::dial(server.address, &head).expect("101");
     matches!(client.meet(), Event::Text(_))
 }

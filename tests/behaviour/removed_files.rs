@@ -54,17 +54,11 @@ fn check_content(change: impl Fn(&Path)) {
 #[track_caller]
 fn expect_lost(mut case: Case, count: u64) {
     case.server.terminate();
-    assert_eq!(case.client.until_close().0, 1001);
-    case.client.until_end();
-    let exit = case.server.exit();
-    let report = exit.report();
-    let session = "a".to_owned();
-    assert_eq!(
-        (exit.code, report.store_lost, report.synced),
-        (Some(1), true, Some(false)),
-        "{report:?}"
-    );
-    assert_eq!(report.unsaved, [Unsaved { session, count }]);
+    case.client.until_closed(1001);
+    let report = case.server.exits_with(1);
+    let told = (report.store_lost, report.synced);
+    assert_eq!(told, (true, Some(false)), "{report:?}");
+    assert_eq!(report.unsaved, [Unsaved::of("a", count)]);
 }
 
 #[test]
@@ -138,16 +132,9 @@ fn a_database_that_is_removed_shortly_before_the_exit() {
     let (mut silent, _) = Client::v1(&case.server, "silent");
     assert_eq!(silent.say("counted"), 1);
     case.server.terminate();
-    assert_eq!(case.client.until_close().0, 1001);
-    case.client.until_end();
+    case.client.until_closed(1001);
     fs::remove_dir_all(case.dir.path().join("data")).expect("it is there");
-    let exit = case.server.exit();
-    let mut unsaved = exit.report().unsaved;
+    let mut unsaved = case.server.exits_with(1).unsaved;
     unsaved.sort();
-    let lost = |session: &str, count| Unsaved {
-        session: session.to_owned(),
-        count,
-    };
-    assert_eq!(unsaved, [lost("a", 5), lost("silent", 1)]);
-    assert_eq!(exit.code, Some(1));
+    assert_eq!(unsaved, [Unsaved::of("a", 5), Unsaved::of("silent", 1)]);
 }

@@ -36,11 +36,8 @@ fn the_second_goes_straight_to_persisting() {
         pause(NO_REPEAT);
         server.signal(second);
         assert_eq!(client.hear(), Said::Bye(2));
-        assert_eq!(client.until_close().0, 1001);
-        assert_eq!(client.until_end(), End::Eof);
-        let exit = server.exit();
-        let report = exit.report();
-        assert_eq!(exit.code, Some(0), "{report:?}");
+        client.until_closed(1001);
+        let report = server.exits_with(0);
         assert!(report.phases_ms.draining < 5_000, "{report:?}");
         let next = Server::start(&store.url(), &[]);
         assert_eq!(Client::v1(&next, "hurried").1.count, 2);
@@ -62,9 +59,7 @@ fn the_third_ends_it_at_once() {
     assert_eq!(client.until_close().0, 1001);
     pause(NO_REPEAT);
     server.terminate();
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!(exit.code, Some(0), "{report:?}");
+    let report = server.exits_with(0);
     assert!(report.total_ms < 5_000, "{report:?}");
     assert_eq!(report.cut, 1, "{report:?}");
     let next = Server::start(&store.url(), &[]);
@@ -83,8 +78,7 @@ fn two_of_one_stop_are_one_and_the_report_counts_them() {
     assert!(matches!(client.hear(), Said::Notice(_)));
     assert_eq!(client.say("while it drains"), 1);
     assert_eq!(client.hear(), Said::Bye(1));
-    assert_eq!(client.until_close().0, 1001);
-    assert_eq!(client.until_end(), End::Eof);
+    client.until_closed(1001);
     let report = server.exit().report();
     assert_eq!(report.repeats, 1, "{report:?}");
     assert!(report.phases_ms.draining >= 3_000, "{report:?}");
@@ -112,8 +106,7 @@ fn the_third_ends_a_persisting_that_cannot_end() {
     let (mut client, _) = Client::v1(&server, "lost");
     assert_eq!(client.say("saved"), 1);
     redis.freeze();
-    client.text("not saved");
-    client.stream.flush();
+    client.send("not saved");
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));
     pause(NO_REPEAT);
@@ -122,9 +115,7 @@ fn the_third_ends_a_persisting_that_cannot_end() {
     server.turns();
     pause(NO_REPEAT);
     server.terminate();
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!(exit.code, Some(1), "{report:?}");
+    let report = server.exits_with(1);
     assert!(report.total_ms < 5_000, "{report:?}");
     assert_eq!(report.unsaved.len(), 1, "{report:?}");
 }
@@ -242,30 +233,8 @@ fn a_delay_lets_balancers_notice_first() {
     for client in [&mut old, &mut new] {
         assert!(matches!(client.hear(), Said::Notice(_)));
         assert_eq!(client.hear(), Said::Bye(1));
-        assert_eq!(client.until_close().0, 1001);
-        assert_eq!(client.until_end(), End::Eof);
+        client.until_closed(1001);
     }
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!(exit.code, Some(0), "{report:?}");
+    let report = server.exits_with(0);
     assert!((2_000..10_000).contains(&report.total_ms), "{report:?}");
-}
-
-/// Background work stops at the notice: no heartbeat follows it.
-#[test]
-fn the_heartbeat_stops_at_the_notice() {
-    let mut server = Server::start("memory:", &["--heartbeat", "20ms"]);
-    let (mut client, _) = Client::v1(&server, "beaten");
-    while !matches!(client.hear(), Said::Time(_)) {}
-    server.terminate();
-    while !matches!(client.hear(), Said::Notice(_)) {}
-    // Speaks for a while, so that the drain outlasts many beats.
-    for n in 1..=10 {
-        assert_eq!(client.say("still here"), n);
-        pause(ms(50));
-    }
-    assert_eq!(client.hear(), Said::Bye(10));
-    assert_eq!(client.until_close().0, 1001);
-    assert_eq!(client.until_end(), End::Eof);
-    assert_eq!(server.exit().code, Some(0));
 }

@@ -5,26 +5,27 @@
 //! told to; exit code, standard output and standard error.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tungstenite::handshake::derive_accept_key;
 
 use crate::support::client::Client;
 use crate::support::frame::{self, BINARY as BINARY_FRAME, CLOSE, FIN, PING, TEXT};
+use crate::support::peer::{Nobody, Peer, head};
 use crate::support::process::Process;
 use crate::support::said::Said;
 use crate::support::server::{BINARY, Server};
 use crate::support::store::Store;
-use crate::support::{PATIENCE, eventually, ms, now, pause};
+use crate::support::{PATIENCE, ms, now, pause};
 
 /// The promise: from the start to the verdict.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 const HELLO: &str = r#"{"session":"secret","count":0,"resumed":false}"#;
 const COUNT: &str = r#"{"count":1}"#;
+const GOING_AWAY: &str = "server shutdown; retry-after-ms=131";
 
 /// What a run leaves behind.
 struct Run {
@@ -201,37 +202,6 @@ fn the_server_is_shutting_down() {
 }
 
 #[test]
-fn the_shutdown_begins_in_the_middle() {
-    let notice = r#"{"shutdown":true,"drain_ms":2500,"reconnect_ms":131}"#;
-    let close = frame::unmasked(
-        CLOSE,
-        &frame::close_payload(1001, "server shutdown; retry-after-ms=131"),
-    );
-    for (said, expected) in [
-        (
-            [text(HELLO), text(notice)].concat(),
-            "message: expected {\"count\":1}, got: \
-             {\"shutdown\":true,\"drain_ms\":2500,\"reconnect_ms\":131} \
-             (the server is shutting down)",
-        ),
-        (
-            [text(HELLO), text(COUNT), text(r#"{"bye":true,"total":1}"#)].concat(),
-            "close: expected Close 1000, got: {\"bye\":true,\"total\":1} (the server is shutting \
-             down)",
-        ),
-        (
-            close,
-            "hello: expected {\"session\":\"…\",\"count\":0,\"resumed\":false}, got: Close 1001 \
-             server shutdown; retry-after-ms=131 (the server is shutting down)",
-        ),
-    ] {
-        let peer = Peer::speaks(said);
-        check_fails(peer.addr, expected);
-        peer.join();
-    }
-}
-
-#[test]
 fn a_handshake_that_is_none() {
     for (answer, expected) in [
         ("", "the end of the connection"),
@@ -335,8 +305,13 @@ fn messages_that_are_not_the_contracts() {
             close,
             "a Close without a code",
         ),
+        (
+            frame::unmasked(CLOSE, &frame::close_payload(1001, GOING_AWAY)),
+            hello,
+            &format!("Close 1001 {GOING_AWAY} (the server is shutting down)"),
+        ),
     ] {
-        let peer = Peer::speaks(said);
+        let peer = speaks(said);
         check_fails(peer.addr, &format!("{step}{expected}"));
         peer.join();
     }
@@ -386,7 +361,7 @@ fn a_reset_after_the_close_is_no_end() {
 
 /// Not sooner than promised, and not much later.
 #[track_caller]
-fn check_deadline(peer: Peer, step: &str) {
+fn check_deadline(peer: Peer<()>, step: &str) {
     let run = check_fails(peer.addr, &format!("{step}, got: no answer within 5s"));
     assert!(run.took >= TIMEOUT, "{:?}", run.took);
     assert!(run.took < 2 * TIMEOUT, "{:?}", run.took);
@@ -402,7 +377,7 @@ fn silence_ends_at_the_deadline() {
 #[test]
 fn a_close_without_an_end_ends_at_the_deadline() {
     let close = frame::unmasked(CLOSE, &frame::close_payload(1000, ""));
-    let peer = Peer::speaks([text(HELLO), text(COUNT), close].concat());
+    let peer = speaks([text(HELLO), text(COUNT), close].concat());
     check_deadline(peer, "close: expected the end of the connection");
 }
 
@@ -428,56 +403,13 @@ fn text(payload: &str) -> Vec<u8> {
     frame::unmasked(TEXT, payload.as_bytes())
 }
 
-/// A port that is taken, and on which nobody listens.
-struct Nobody {
-    addr: SocketAddr,
-    _socket: rustix::fd::OwnedFd,
-}
-
-impl Nobody {
-    fn new() -> Self {
-        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
-        let addr = getsockname(&socket).expect("an address");
-        Self {
-            addr: addr.try_into().expect("an IP address"),
-            _socket: socket,
-        }
-    }
-}
-
-/// Takes one connection, and says on it what it is told to.
-struct Peer {
-    addr: SocketAddr,
-    thread: JoinHandle<()>,
-}
-
-impl Peer {
-    fn start(says: impl FnOnce(&mut TcpStream) + Send + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let addr = listener.local_addr().expect("an address");
-        let thread = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("a client");
-            says(&mut stream);
-        });
-        Self { addr, thread }
-    }
-
-    /// Shakes hands, says all of this at once, and waits for the client to go.
-    fn speaks(bytes: Vec<u8>) -> Self {
-        Self::start(move |stream| {
-            shake_hands(stream);
-            send(stream, &bytes);
-            until_gone(stream);
-        })
-    }
-
-    #[track_caller]
-    fn join(self) {
-        eventually("the peer is done", || self.thread.is_finished());
-        self.thread.join().expect("the peer met what it should");
-    }
+/// Shakes hands, says all of this at once, and waits for the client to go.
+fn speaks(bytes: Vec<u8>) -> Peer<()> {
+    Peer::start(move |stream| {
+        shake_hands(stream);
+        send(stream, &bytes);
+        until_gone(stream);
+    })
 }
 
 /// Whether the client is still there to read it is not the peer's concern.
@@ -493,16 +425,6 @@ fn finish(stream: &TcpStream) {
 fn until_gone(stream: &mut TcpStream) {
     let mut chunk = [0; 1024];
     while stream.read(&mut chunk).is_ok_and(|len| len > 0) {}
-}
-
-fn head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).expect("a request");
-        head.extend(byte);
-    }
-    String::from_utf8(head).expect("UTF-8")
 }
 
 /// As the server does; and looks at what a client without a session sends.

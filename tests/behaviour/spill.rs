@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::support::client::Client;
 use crate::support::redis::Redis;
-use crate::support::server::{Exit, Server};
-use crate::support::{PATIENCE, SHUTDOWN_MAX, eventually, now};
+use crate::support::server::{Report, Server};
+use crate::support::{eventually, now};
 
 /// The wait for the store is short here: what comes after it is the matter.
 const SHORT: [&str; 4] = ["--drain-timeout", "500ms", "--persist-timeout", "1s"];
@@ -54,31 +54,25 @@ impl Spill {
 
 /// Messages that Redis never gets, and the exit.
 #[track_caller]
-fn spill(redis: &mut Redis, server: &mut Server, clients: &mut [(Client, usize)]) -> Exit {
+fn spill(
+    redis: &mut Redis,
+    server: &mut Server,
+    clients: &mut [(Client, usize)],
+    code: i32,
+) -> Report {
     redis.freeze();
     for (client, messages) in &mut *clients {
         (0..*messages).for_each(|_| client.text("not saved"));
         client.stream.flush();
     }
-    let signalled_at = now();
     server.terminate();
     for (client, _) in clients {
-        assert_eq!(client.until_close().0, 1001);
-        client.until_end();
+        client.until_closed(1001);
     }
-    let exit = server.exit();
-    let took = exit.at.duration_since(signalled_at);
-    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
+    let report = server.exits_with(code);
     redis.kill();
     redis.restart();
-    exit
-}
-
-#[track_caller]
-fn logged(server: &Server, words: &str) -> String {
-    let found = |line: &str| line.contains(words).then(|| line.to_owned());
-    let line = server.process.stderr.wait_for(PATIENCE, found);
-    line.unwrap_or_else(|| panic!("it never said `{words}`"))
+    report
 }
 
 #[test]
@@ -88,9 +82,7 @@ fn what_redis_did_not_take_is_there_at_the_next_start() {
     let (mut a, _) = Client::v1(&server, "a");
     let (b, _) = Client::v1(&server, "b");
     (1..=3).for_each(|n| assert_eq!(a.say("saved"), n));
-    let exit = spill(&mut redis, &mut server, &mut [(a, 4), (b, 1)]);
-    let report = exit.report();
-    assert_eq!(exit.code, Some(0), "{report:?}");
+    let report = spill(&mut redis, &mut server, &mut [(a, 4), (b, 1)], 0);
     assert_eq!((report.spilled, report.saved), (2, 0));
     assert_eq!(report.unsaved, []);
     assert_eq!(file.rows(), [("a".to_owned(), 7), ("b".to_owned(), 1)]);
@@ -103,15 +95,16 @@ fn what_redis_did_not_take_is_there_at_the_next_start() {
     redis.freeze();
     let mut server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
     server.terminate();
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!(exit.code, Some(0), "{report:?}");
+    let report = server.exits_with(0);
     assert_eq!((report.spilled, report.spill_rows_waiting), (0, Some(2)));
     redis.kill();
     redis.restart();
 
     let mut server = file.start(&redis, &[]);
-    logged(&server, "2 sessions replayed, 0 dropped");
+    server
+        .process
+        .stderr
+        .until("2 sessions replayed, 0 dropped");
     assert_eq!(file.rows(), []);
     assert_eq!(Client::v1(&server, "a").1.count, 7);
     assert_eq!(Client::v1(&server, "b").1.count, 1);
@@ -125,8 +118,8 @@ fn relaxed_replies_are_not_taken_back() {
     let (mut client, _) = Client::v1(&server, "relaxed");
     redis.freeze();
     (1..=5).for_each(|n| assert_eq!(client.say("answered at once"), n));
-    let exit = spill(&mut redis, &mut server, &mut [(client, 0)]);
-    assert_eq!((exit.code, exit.report().spilled), (Some(0), 1));
+    let report = spill(&mut redis, &mut server, &mut [(client, 0)], 0);
+    assert_eq!(report.spilled, 1);
     let server = file.start(&redis, &[]);
     assert_eq!(Client::v1(&server, "relaxed").1.count, 5);
 }
@@ -139,7 +132,7 @@ fn a_session_that_was_claimed_anew_is_dropped_and_said_so() {
     let (mut moved, _) = Client::v1(&server, "moved");
     let (stayed, _) = Client::v1(&server, "stayed");
     assert_eq!(moved.say("saved"), 1);
-    spill(&mut redis, &mut server, &mut [(moved, 4), (stayed, 2)]);
+    spill(&mut redis, &mut server, &mut [(moved, 4), (stayed, 2)], 0);
 
     let elsewhere = Server::start(&redis.url(), &[]);
     let (mut moved, hello) = Client::v1(&elsewhere, "moved");
@@ -147,9 +140,12 @@ fn a_session_that_was_claimed_anew_is_dropped_and_said_so() {
     assert_eq!(moved.say("once more"), 2);
 
     let server = file.start(&redis, &[]);
-    let line = logged(&server, "claimed anew since");
+    let line = server.process.stderr.until("claimed anew since");
     assert!(!line.contains("moved"), "an id is a secret: {line}");
-    logged(&server, "1 sessions replayed, 1 dropped");
+    server
+        .process
+        .stderr
+        .until("1 sessions replayed, 1 dropped");
     assert_eq!(file.rows(), []);
     assert_eq!(moved.say("and on"), 3);
     assert_eq!(Client::v1(&server, "stayed").1.count, 2);
@@ -162,8 +158,8 @@ fn of_two_that_start_with_it_one_replays() {
     let mut clients: Vec<_> = (0..50)
         .map(|at| (Client::v1(&server, &format!("s{at}")).0, 1))
         .collect();
-    let exit = spill(&mut redis, &mut server, &mut clients);
-    assert_eq!(exit.report().spilled, 50);
+    let report = spill(&mut redis, &mut server, &mut clients, 0);
+    assert_eq!(report.spilled, 50);
     let mut both = std::thread::scope(|scope| {
         let start = || file.start(&redis, &[]);
         let other = scope.spawn(start);
@@ -192,7 +188,7 @@ fn without_redis_the_spill_waits() {
     let (mut redis, file) = (Redis::durable(), Spill::new());
     let mut server = file.start(&redis, &[]);
     let client = Client::v1(&server, "patient").0;
-    spill(&mut redis, &mut server, &mut [(client, 3)]);
+    spill(&mut redis, &mut server, &mut [(client, 3)], 0);
     redis.freeze();
     let mut server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
     assert_eq!(server.readiness(), 503);
@@ -200,9 +196,11 @@ fn without_redis_the_spill_waits() {
     assert_eq!(file.rows(), [("patient".to_owned(), 3)]);
     let server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
     redis.thaw();
-    logged(&server, "1 sessions replayed, 0 dropped");
-    let ready = |line: &str| (line == "ready").then_some(());
-    assert!(server.process.stdout.wait_for(PATIENCE, ready).is_some());
+    server
+        .process
+        .stderr
+        .until("1 sessions replayed, 0 dropped");
+    server.process.stdout.until("ready");
     assert_eq!(Client::v1(&server, "patient").1.count, 3);
 }
 
@@ -219,15 +217,10 @@ fn in_a_hurry_too() {
     for asked in 1..=3 {
         server.terminate();
         // Signals coalesce: the next one when this one has been seen.
-        eventually("the signal is seen", || {
-            let log = server.process.stderr.all();
-            let seen = log.iter().filter(|line| line.contains("asked for by"));
-            seen.count() == asked
-        });
+        let log = &server.process.stderr;
+        eventually("the signal is seen", || log.count("asked for by") == asked);
     }
-    let exit = server.exit();
-    let report = exit.report();
-    assert_eq!((exit.code, report.spilled), (Some(0), 1), "{report:?}");
+    assert_eq!(server.exits_with(0).spilled, 1);
     redis.kill();
     redis.restart();
     let server = file.start(&redis, &[]);
@@ -236,17 +229,15 @@ fn in_a_hurry_too() {
 
 /// A server whose Redis is frozen and whose client has sent a message that is not saved.
 #[track_caller]
-fn check_removed(remove: impl Fn(&Spill), expected: (Option<i32>, u64)) -> Spill {
+fn check_removed(remove: impl Fn(&Spill), code: i32) -> Spill {
     let (mut redis, file) = (Redis::durable(), Spill::new());
     let mut server = file.start(&redis, &[]);
     let (client, _) = Client::v1(&server, "a");
     remove(&file);
-    let exit = spill(&mut redis, &mut server, &mut [(client, 3)]);
-    let report = exit.report();
-    assert_eq!((exit.code, report.spilled), expected, "{report:?}");
-    if expected.0 == Some(1) {
-        assert_eq!(report.unsaved[0].count, 3);
-    }
+    let report = spill(&mut redis, &mut server, &mut [(client, 3)], code);
+    let unsaved: Vec<u64> = report.unsaved.iter().map(|row| row.count).collect();
+    let lost = (report.spilled, unsaved);
+    assert_eq!(lost, if code == 0 { (1, vec![]) } else { (0, vec![3]) });
     file
 }
 
@@ -259,7 +250,7 @@ fn remove_all(file: &Spill) {
 
 #[test]
 fn a_spill_that_was_removed_is_made_again() {
-    let file = check_removed(remove_all, (Some(0), 1));
+    let file = check_removed(remove_all, 0);
     assert_eq!(file.rows(), [("a".to_owned(), 3)]);
 }
 
@@ -269,7 +260,7 @@ fn a_spill_whose_directory_was_removed_is_told_by_the_exit_code() {
         let dir = file.path.parent().expect("a directory");
         std::fs::remove_dir_all(dir).expect("it is there");
     };
-    check_removed(remove, (Some(1), 0));
+    check_removed(remove, 1);
 }
 
 /// It is removed when the sessions are in it, and a client that does not answer its Close is what
@@ -282,14 +273,12 @@ fn a_spill_that_is_removed_shortly_before_the_exit_is_made_again() {
     let (mut silent, _) = Client::v1(&server, "silent");
     redis.freeze();
     for client in [&mut a, &mut silent] {
-        client.text("not saved");
-        client.stream.flush();
+        client.send("not saved");
     }
     server.terminate();
     assert_eq!(a.until_close().0, 1001);
     remove_all(&file);
-    let exit = server.exit();
-    assert_eq!((exit.code, exit.report().spilled), (Some(0), 2));
+    assert_eq!(server.exits_with(0).spilled, 2);
     assert_eq!(file.rows(), [("a".to_owned(), 1), ("silent".to_owned(), 1)]);
 }
 
@@ -301,15 +290,13 @@ fn a_removed_file_that_cannot_be_made_again_does_not_hold_up_the_exit() {
     let mut server = file.start(&redis, &["--shutdown-timeout", "2s"]);
     let (mut silent, _) = Client::v1(&server, "a");
     redis.freeze();
-    silent.text("not saved");
-    silent.stream.flush();
+    silent.send("not saved");
     let directory = File::open(file.path.parent().expect("a directory")).expect("it is there");
     directory.lock().expect("nobody has the lock");
     fs::remove_file(&file.path).expect("it is there");
     let signalled_at = now();
     server.terminate();
-    let exit = server.exit();
-    let took = exit.at.duration_since(signalled_at);
+    server.exits_with(1);
+    let took = signalled_at.elapsed();
     assert!(took < timeout, "it took {took:?}");
-    assert_eq!(exit.code, Some(1), "{:?}", exit.report());
 }

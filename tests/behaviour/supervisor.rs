@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use crate::support::client::Client;
 use crate::support::redis::Redis;
 use crate::support::said::Said;
-use crate::support::server::{BINARY, Server};
-use crate::support::{PATIENCE, SHUTDOWN_MAX, ms, now, pause};
+use crate::support::server::{Server, with_variables};
+use crate::support::{PATIENCE, ms, pause};
 
 /// Longer than the server waits before it tries a message again, a few times over.
 const QUIET: std::time::Duration = ms(400);
@@ -86,9 +86,7 @@ impl Supervisor {
 }
 
 fn supervised(variable: &str) -> Command {
-    let mut command = Command::new("/usr/bin/env");
-    command.arg(format!("NOTIFY_SOCKET={variable}")).arg(BINARY);
-    command
+    with_variables(&[("NOTIFY_SOCKET", variable)])
 }
 
 #[test]
@@ -149,18 +147,12 @@ fn one_that_reads_nothing_holds_nothing_up() {
     let mut server = Server::launch(supervisor.command(), "memory:", &[]);
     let (mut client, _) = Client::v1(&server, "unheard");
     assert_eq!(client.say("one"), 1);
-    let signalled_at = now();
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));
     assert_eq!(client.hear(), Said::Bye(1));
     client.until_close();
-    let exit = server.exit();
-    let took = exit.at.duration_since(signalled_at);
-    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
-    assert_eq!(exit.code, Some(0));
-    let log = server.process.stderr.all();
-    let complaints = log.iter().filter(|line| line.contains("NOTIFY_SOCKET"));
-    assert_eq!(complaints.count(), 1, "{log:?}");
+    server.exits_with(0);
+    assert_eq!(server.process.stderr.count("NOTIFY_SOCKET"), 1);
 }
 
 /// A supervisor that never hears `READY=1` waits for ever: it hears it once it reads again, though
@@ -171,9 +163,7 @@ fn one_that_reads_late_hears_the_newest() {
     supervisor.stop_reading();
     // Nobody connects, not even to ask for readiness: after this line the loop sleeps.
     let mut server = Server::listening(supervisor.command(), "memory:", &["--heartbeat", "0s"]);
-    let is_ready = |line: &str| (line == "ready").then_some(());
-    let said = server.process.stdout.wait_for(PATIENCE, is_ready);
-    assert!(said.is_some(), "the server never said `ready`");
+    server.process.stdout.until("ready");
     pause(QUIET);
     let serving = format!("STATUS=Serving on {}", server.address);
     let mut heard = vec!["X_FULL=1".to_owned()];
@@ -207,8 +197,7 @@ fn an_address_that_leads_nowhere_does_no_harm() {
     for (variable, complaints) in cases {
         let mut server = Server::launch(supervised(variable), "memory:", &[]);
         server.stop();
-        let log = server.process.stderr.all();
-        let found = log.iter().filter(|line| line.contains("NOTIFY_SOCKET"));
-        assert_eq!(found.count(), complaints, "{variable:?}: {log:?}");
+        let found = server.process.stderr.count("NOTIFY_SOCKET");
+        assert_eq!(found, complaints, "{variable:?}");
     }
 }

@@ -7,32 +7,18 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+use crate::support::process::Running;
 use crate::support::server::BINARY;
+use crate::support::terminal::terminal;
 use crate::support::{PATIENCE, eventually, http, now};
-
-/// Ends with the test, also with one that fails.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // After an exit there is nothing left to kill, and that is fine.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 #[test]
 fn a_terminal_that_nobody_reads_holds_nothing_up() {
-    let master = openpt(OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
-    grantpt(&master).expect("ours");
-    unlockpt(&master).expect("ours");
-    let path = ptsname(&master, Vec::new()).expect("a name");
-    let path = path.to_str().expect("UTF-8");
+    let (master, path) = terminal();
     let slave = OpenOptions::new().write(true).open(path);
     let slave = slave.expect("the other side");
     let args = ["--listen=127.0.0.1:0", "--admin=off", "--store=memory:"];

@@ -10,20 +10,20 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::never_a_reset::knock;
+use crate::support::PATIENCE;
 use crate::support::client::Client;
 use crate::support::http;
 use crate::support::process::Process;
-use crate::support::said::Said;
-use crate::support::server::{BINARY, Server};
-use crate::support::stream::{End, Stream};
-use crate::support::{PATIENCE, ms, pause};
+use crate::support::server::{BINARY, Server, run};
+use crate::support::stream::Stream;
 
 /// A server on a socket, and the directory that both are in.
 struct Local {
@@ -46,21 +46,13 @@ impl Local {
             "memory:",
             &["--listen", &listen(&path)],
         );
-        let is_ready = |line: &str| (line == "ready").then_some(());
-        let ready = process.stdout.wait_for(PATIENCE, is_ready);
-        assert!(ready.is_some(), "{:?}", process.stderr.all());
+        process.stdout.until("ready");
         Self { process, path, dir }
     }
 
     fn client(&self, session: &str) -> Client {
-        let head = http::upgrade(
-            &format!("/ws/chat/?session={session}"),
-            &["Sec-WebSocket-Protocol: sundown.v1"],
-        );
         let stream = connect(&self.path).expect("the socket takes the connection");
-        let mut client = Client::dial_over(stream, &head).expect("101");
-        assert!(matches!(client.hear(), Said::Hello(_)));
-        client
+        Client::v1_over(stream, &format!("/ws/chat/?session={session}")).0
     }
 }
 
@@ -75,13 +67,6 @@ fn listen(path: &Path) -> String {
 fn connect(path: &Path) -> io::Result<Stream> {
     let socket = UnixStream::connect(path)?;
     Stream::over(TcpStream::from(OwnedFd::from(socket)))
-}
-
-fn run(args: &[&str]) -> Output {
-    let dir = TempDir::new().expect("a temporary directory");
-    let mut command = Command::new(BINARY);
-    command.args(args).env_clear().current_dir(dir.path());
-    command.output().expect("the binary runs")
 }
 
 #[test]
@@ -112,8 +97,7 @@ fn clients_and_commands_reach_it_and_it_ends_as_over_tcp() {
     assert_eq!(client.say("two"), 2, "the first has kept its place");
 
     server.process.signal(Signal::TERM);
-    assert_eq!(client.until_close().0, 1001);
-    assert_eq!(client.until_end(), End::Eof);
+    client.until_closed(1001);
     let (status, _) = server.process.wait(PATIENCE);
     assert_eq!(status.code(), Some(0));
     assert!(!server.path.exists(), "its file goes with it");
@@ -134,10 +118,9 @@ fn what_a_killed_server_leaves_behind_is_replaced() {
 #[test]
 fn without_its_file_it_is_not_ready_and_says_so_once() {
     let mut server = Local::start();
-    let found = server.process.stdout.wait_for(PATIENCE, |line| {
-        line.strip_prefix("admin on http://")?.parse().ok()
-    });
-    let admin = found.expect("the admin listener");
+    let intro = "admin on http://";
+    let line = server.process.stdout.until(intro);
+    let admin = line[intro.len()..].parse().expect("an address");
     let readiness = || http::get(admin, "/readyz").status;
     assert_eq!(readiness(), 200);
     let mut client = server.client("ann");
@@ -154,45 +137,10 @@ fn without_its_file_it_is_not_ready_and_says_so_once() {
     assert_eq!(readiness(), 503);
 
     server.process.signal(Signal::TERM);
-    assert_eq!(client.until_close().0, 1001);
-    assert_eq!(client.until_end(), End::Eof);
+    client.until_closed(1001);
     let (status, _) = server.process.wait(PATIENCE);
     assert_eq!(status.code(), Some(0));
-    let log = server.process.stderr.all();
-    let losses = log.iter().filter(|line| line.contains("removed, moved"));
-    assert_eq!(losses.count(), 2, "{log:?}");
-}
-
-/// Connects again and again until it cannot; returns what must not be.
-fn knock(path: &Path, inside: &mpsc::Sender<()>) -> Vec<String> {
-    let mut broken = Vec::new();
-    loop {
-        let mut stream = match connect(path) {
-            Ok(stream) => stream,
-            Err(error) => {
-                let gone = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
-                if !gone.contains(&error.kind()) {
-                    broken.push(format!("connect: {error}"));
-                }
-                return broken;
-            }
-        };
-        stream.queue(http::upgrade("/ws/chat/", &[]).as_bytes());
-        match http::answer(&mut stream, PATIENCE) {
-            Some(answer) if answer.status == 101 => {
-                inside.send(()).expect("the test listens to the end");
-                let mut client = Client::over(stream);
-                client.close(1000);
-                match client.until_end() {
-                    End::Eof => {}
-                    reset @ End::Reset(_) => broken.push(format!("{reset:?} after a 101")),
-                }
-            }
-            Some(answer) if answer.status == 503 && answer.end == Some(End::Eof) => {}
-            other => broken.push(format!("{other:?}, {:?}", stream.end())),
-        }
-        pause(ms(2));
-    }
+    assert_eq!(server.process.stderr.count("removed, moved"), 2);
 }
 
 #[test]
@@ -201,15 +149,15 @@ fn nobody_who_gets_in_is_reset() {
     let (inside, arrivals) = mpsc::channel();
     let knockers = [(); 4].map(|()| {
         let (path, inside) = (server.path.clone(), inside.clone());
-        thread::spawn(move || knock(&path, &inside))
+        thread::spawn(move || knock(|| connect(&path), &inside))
     });
     for _ in 0..20 {
         arrivals.recv().expect("the door is open");
     }
     server.process.signal(Signal::TERM);
     for knocker in knockers {
-        let broken = knocker.join().expect("a client does not panic");
-        assert!(broken.is_empty(), "{broken:?}");
+        let answers = knocker.join().expect("a client does not panic");
+        assert!(answers.broken.is_empty(), "{answers:?}");
     }
     let (status, _) = server.process.wait(PATIENCE);
     assert_eq!(status.code(), Some(0));

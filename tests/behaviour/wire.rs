@@ -2,11 +2,11 @@
 //! Method: one client at a time, which speaks and listens; a ping proves that nothing is left.
 
 use crate::support::client::{Client, Event};
+use crate::support::now;
 use crate::support::said::Said;
 use crate::support::server::Server;
 use crate::support::store::Store;
 use crate::support::stream::{End, Stream};
-use crate::support::{http, now};
 
 #[test]
 fn a_plain_client_gets_counts_and_nothing_more() {
@@ -62,14 +62,6 @@ fn the_heartbeat_is_a_timestamp() {
 }
 
 #[test]
-fn the_heartbeat_can_be_off() {
-    let server = Server::start("memory:", &["--heartbeat", "0s"]);
-    let mut client = Client::plain(&server, "/ws/chat/");
-    assert_eq!(client.say("one"), 1);
-    client.hears_nothing_more();
-}
-
-#[test]
 fn v1_clients_get_a_hello_first() {
     let server = Server::start("memory:", &[]);
     let (mut client, hello) = Client::v1(&server, "A.z_~-9");
@@ -88,12 +80,12 @@ fn v1_clients_get_a_hello_first() {
 #[test]
 fn v1_clients_without_a_session_get_a_uuid() {
     let server = Server::start("memory:", &[]);
-    let (mut client, hello) = Client::v1_at(&server, "/ws/chat/");
+    let (mut client, hello) = Client::v1_over(Stream::connect(server.address), "/ws/chat/");
     assert_eq!((hello.count, hello.resumed), (0, false));
     assert_uuid_v4(&hello.session);
     assert_eq!(client.say("one"), 1);
     client.leave();
-    let (_other, another) = Client::v1_at(&server, "/ws/chat/");
+    let (_other, another) = Client::v1_over(Stream::connect(server.address), "/ws/chat/");
     assert_ne!(hello.session, another.session);
     // It is a session like any other.
     let (_client, again) = Client::v1(&server, &hello.session);
@@ -107,42 +99,6 @@ fn assert_uuid_v4(text: &str) {
     assert!(text.chars().all(hex), "{text}");
     assert_eq!(&text[14..15], "4", "the version in {text}");
     assert!("89ab".contains(&text[19..20]), "the variant in {text}");
-}
-
-#[test]
-fn the_subprotocol_is_agreed_on_by_name() {
-    let server = Server::start("memory:", &[]);
-    let shake = |lines: &[&str]| {
-        let mut stream = Stream::connect(server.address);
-        stream.queue(http::upgrade("/ws/chat/", lines).as_bytes());
-        http::answer(&mut stream, crate::support::PATIENCE).expect("an answer")
-    };
-    let response = shake(&["Sec-WebSocket-Protocol: chat, sundown.v1"]);
-    assert_eq!(
-        response.header("Sec-WebSocket-Protocol"),
-        Some("sundown.v1")
-    );
-    let response = shake(&[
-        "Sec-WebSocket-Protocol: chat",
-        "Sec-WebSocket-Protocol: sundown.v1",
-    ]);
-    assert_eq!(
-        response.header("Sec-WebSocket-Protocol"),
-        Some("sundown.v1")
-    );
-    // What was not offered, or is not known, is not answered (RFC 6455, section 4.2.2).
-    assert_eq!(shake(&[]).header("Sec-WebSocket-Protocol"), None);
-    let response = shake(&["Sec-WebSocket-Protocol: chat"]);
-    assert_eq!(
-        (response.status, response.header("Sec-WebSocket-Protocol")),
-        (101, None)
-    );
-    // No extension is spoken.
-    let response = shake(&["Sec-WebSocket-Extensions: permessage-deflate"]);
-    assert_eq!(
-        (response.status, response.header("Sec-WebSocket-Extensions")),
-        (101, None)
-    );
 }
 
 #[test]
@@ -166,46 +122,25 @@ fn v1_clients_get_one_notice_at_shutdown() {
     assert_eq!(server.exit().code, Some(0));
 }
 
+/// Who has ended only its own side still reads, whether by a Close or by a FIN.
 #[test]
-fn echo_sends_back_text_and_binary_on_any_path() {
-    let server = Server::start("memory:", &["--app", "echo"]);
-    for path in ["/", "/ws/chat/", "/any/other?and=query"] {
-        let mut client = Client::plain(&server, path);
-        client.text("grüße");
-        assert_eq!(client.meet(), Event::Text("grüße".to_owned()));
-        client.binary(&[0, 255]);
-        assert_eq!(client.meet(), Event::Binary(vec![0, 255]));
-        client.hears_nothing_more();
-        client.leave();
-    }
-}
-
-#[test]
-fn replies_that_are_due_leave_before_the_close_is_answered() {
-    let server = Server::start("memory:", &[]);
-    let mut client = Client::plain(&server, "/ws/chat/?session=due");
-    (0..100).for_each(|_| client.text("due"));
-    client.close(1000);
-    for n in 1..=100 {
-        assert_eq!(client.count(), n);
-    }
-    assert_eq!(client.until_close().0, 1000);
-    assert_eq!(client.until_end(), End::Eof);
-}
-
-/// Who has ended only its own side still reads.
-#[test]
-fn replies_that_are_due_reach_a_peer_that_has_hung_up_its_side() {
+fn replies_that_are_due_reach_a_peer_that_leaves() {
     let store = Store::redis();
     let server = Server::start(&store.url(), &[]);
-    let (mut client, _) = Client::v1(&server, "half");
-    client.answers_close = false;
-    (0..100).for_each(|_| client.text("due"));
-    client.stream.finish();
-    for n in 1..=100 {
-        assert_eq!(client.count(), n);
+    for (session, closes) in [("closes", true), ("hangs-up", false)] {
+        let (mut client, _) = Client::v1(&server, session);
+        client.answers_close = false;
+        (0..100).for_each(|_| client.text("due"));
+        if closes {
+            client.close(1000);
+        } else {
+            client.stream.finish();
+        }
+        for n in 1..=100 {
+            assert_eq!(client.count(), n);
+        }
+        client.until_closed(1000);
     }
-    assert_eq!(client.until_end(), End::Eof);
 }
 
 /// More than the kernel takes at once waits for it when it leaves: it gets all of that first.
@@ -228,7 +163,6 @@ fn what_is_owed_to_a_slow_reader_reaches_it_after_its_close() {
         for _ in 0..16 {
             assert_eq!(client.meet(), Event::Binary(message.clone()));
         }
-        assert_eq!(client.until_close().0, 1000);
-        assert_eq!(client.until_end(), End::Eof);
+        client.until_closed(1000);
     }
 }

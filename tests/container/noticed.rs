@@ -17,14 +17,7 @@ pub(crate) fn settle(fleet: Fleet, stack: &Stack) -> Vec<Account> {
     let counts = stack.counts(sessions);
     for Account { ledger, .. } in &mut accounts {
         ledger.settle(counts[&ledger.session]);
-        let wrong = (
-            ledger.lost,
-            ledger.denied,
-            ledger.double,
-            ledger.overlapping,
-        );
-        assert_eq!(wrong, (0, 0, 0, 0), "{ledger:?}");
-        assert!(ledger.is_complete && ledger.out_of_order == 0, "{ledger:?}");
+        ledger.assert_clean();
     }
     accounts
 }

@@ -133,8 +133,7 @@ fn its_other_exit_codes() {
 
     // Two at a time.
     let mut one = stack.begin_promotion("green");
-    let reached = |line: &str| line.contains("wait until").then_some(());
-    assert!(one.stdout.wait_for(PATIENCE, reached).is_some());
+    one.stdout.until("wait until");
     let other = stack.promote("green");
     assert_eq!(other.code, Some(64), "{}", other.text);
     assert_eq!(one.wait(PATIENCE * 2).0.code(), Some(0));
@@ -142,8 +141,7 @@ fn its_other_exit_codes() {
     // An old colour that does not end as it should.
     let fleet = Fleet::gather(&[stack.address], ceaseless(10, true));
     let mut promotion = stack.begin_promotion("blue");
-    let reached = |line: &str| line.contains("SIGTERM").then_some(());
-    assert!(promotion.stdout.wait_for(PATIENCE, reached).is_some());
+    promotion.stdout.until("SIGTERM");
     docker(&["kill", "--signal", "KILL", &stack.container("app_green")]);
     let (status, _) = promotion.wait(PATIENCE);
     assert_eq!(status.code(), Some(2), "{:?}", promotion.stderr.all());
@@ -177,9 +175,7 @@ fn it_can_be_repeated_and_takes_up_what_was_interrupted() {
     // background has SIGINT ignored); and then without a word, in the middle.
     for (signal, at) in [(Signal::TERM, "green: start"), (Signal::KILL, "wait until")] {
         let mut promotion = stack.begin_promotion("green");
-        let reached = |line: &str| line.contains(at).then_some(());
-        let found = promotion.stdout.wait_for(PATIENCE, reached);
-        assert!(found.is_some(), "{:?}", promotion.stderr.all());
+        promotion.stdout.until(at);
         kill_process_group(promotion.pid(), signal).expect("a group of its own");
         promotion.wait(PATIENCE * 2);
         assert_eq!(stack.is_running("app_green"), signal == Signal::KILL);
@@ -272,7 +268,7 @@ fn no_newcomer_is_refused_when_a_promotion_is_taken_up() {
 fn welcome_while(stack: &Stack, goes_on: impl Fn() -> bool) {
     let mut newcomers = 0;
     while goes_on() {
-        let head = http::upgrade("/ws/chat/", &["Sec-WebSocket-Protocol: sundown.v1"]);
+        let head = http::upgrade_v1("/ws/chat/");
         let refused = Client::dial(stack.address, &head).err();
         assert!(refused.is_none(), "newcomer {newcomers}: {refused:?}");
         newcomers += 1;

@@ -2,9 +2,9 @@
 
 use super::engine::{docker, engine};
 use super::stack::{Report, Stack};
-use crate::support::client::{Client, Event};
+use crate::support::SHUTDOWN_MAX;
+use crate::support::client::Client;
 use crate::support::crowd::{Crowd, Guest, Habit, Seen};
-use crate::support::{PATIENCE, SHUTDOWN_MAX, http};
 
 /// Plain clients and such of `sundown.v1`, each with a session; most send all the time.
 fn guests(count: usize) -> Vec<Guest> {
@@ -53,17 +53,8 @@ fn stop_blue(stack: &Stack, crowd: Crowd) -> (Report, Vec<Seen>) {
 fn assert_all_counted(stack: &Stack, seen: &[Seen]) {
     for seen in seen {
         let session = seen.session.as_ref().expect("a session");
-        let path = format!("/ws/chat/?session={session}");
-        let head = http::upgrade(&path, &["Sec-WebSocket-Protocol: sundown.v1"]);
-        let mut client = Client::dial(stack.address, &head).expect("101");
-        let Some(Event::Text(hello)) = client.next(PATIENCE) else {
-            panic!("no hello")
-        };
-        let sent = seen.sent;
-        assert!(
-            hello.contains(&format!("\"count\":{sent},")),
-            "{hello}: {seen:?}"
-        );
+        let (client, hello) = Client::v1_to(stack.address, session);
+        assert_eq!(hello.count, seen.sent, "{seen:?}");
         client.leave();
     }
 }

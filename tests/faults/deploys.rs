@@ -5,7 +5,6 @@ use super::campaign::{Row, Tally};
 use super::fleet::session::Habit;
 use super::fleet::{Fleet, Orders, Plan, plans};
 use super::node;
-use crate::support::now;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
 use crate::support::store::Store;
@@ -47,8 +46,7 @@ fn deploy(row: &mut Row, store: &str, flags: &[&str]) -> (Fleet, Server) {
     for deploy in 1..=deploys {
         fleet.flow(500);
         let new = node::start(store, nodes[deploy % 2], flags);
-        let exit = node::stop(&mut old);
-        assert_eq!(exit.code, Some(0), "{:?}", exit.report());
+        old.stop();
         old = new;
     }
     fleet.flow(500);
@@ -117,8 +115,7 @@ fn restart(row: &mut Row, store: &str) -> (Fleet, Server) {
         fleet.flow(100);
         let hellos = fleet.hellos();
         if at % 2 == 0 {
-            let exit = node::stop(&mut server);
-            assert_eq!(exit.code, Some(0), "{:?}", exit.report());
+            server.stop();
         } else {
             server.kill();
         }
@@ -143,15 +140,9 @@ pub(crate) fn all_habits(row: &mut Row) -> Tally {
     }
     let fleet = Fleet::gather(&[address], crowd);
     fleet.flow(5_000);
-    let signalled_at = now();
-    let exit = node::stop(&mut server);
-    let took = exit.at.duration_since(signalled_at).as_millis();
-    let report = exit.report();
-    assert_eq!(exit.code, Some(0), "{report:?}");
-    row.note(format!(
-        "exit 0 after {took} ms, {} late messages",
-        report.late
-    ));
+    let report = server.stop();
+    let (took, late) = (report.total_ms, report.late);
+    row.note(format!("exit 0 after {took} ms, {late} late messages"));
     let _server = node::start(&store, address, &[]);
     fleet.flow(1_000);
     row.settle_with_sqlite(fleet, &store)

@@ -25,8 +25,7 @@ pub(crate) fn read_only(row: &mut Row) -> Tally {
     let (mut server, fleet) = serve(row, &disk, &[]);
     let times = 2 * row.scale;
     for _ in 0..times {
-        let exit = node::stop(&mut server);
-        assert_eq!(exit.code, Some(0), "{:?}", exit.report());
+        server.stop();
         disk.remount("ro");
         let (mut refused, _dir) = Server::spawn(
             std::process::Command::new(crate::support::server::BINARY),
@@ -55,9 +54,8 @@ pub(crate) fn becomes_read_only(row: &mut Row) -> Tally {
     let (mut server, fleet) = serve(row, &disk, &flags);
     disk.fail();
     eventually("readiness 503", || server.readiness() == 503);
-    let exit = node::stop(&mut server);
-    let report = exit.report();
-    assert_eq!(exit.code, Some(1), "{report:?}");
+    server.terminate();
+    let report = server.exits_with(1);
     assert!(!report.unsaved.is_empty(), "{report:?}");
     row.note(format!("exit 1, {} named as unsaved", report.unsaved.len()));
     let store = Store::sqlite();

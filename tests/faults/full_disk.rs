@@ -24,7 +24,7 @@ impl Newcomers {
     fn is_served(&mut self, server: &Server) -> bool {
         self.0 += 1;
         let path = format!("/ws/chat/?session={:0>100}", self.0);
-        let head = http::upgrade(&path, &["Sec-WebSocket-Protocol: sundown.v1"]);
+        let head = http::upgrade_v1(&path);
         let mut client = Client::dial(server.address, &head).expect("101: the store is up");
         match client.next(PATIENCE) {
             Some(Event::Text(_)) => true,
@@ -54,11 +54,7 @@ fn serves_who_is_there(server: &Server, fleet: &Fleet, disk: &Disk, newcomers: &
         fleet.flow(500);
         assert_eq!(server.readiness(), 200);
     }
-    let log = server.process.stderr.all();
-    assert!(
-        !log.iter().any(|line| line.contains("store is down")),
-        "{log:?}"
-    );
+    assert_eq!(server.process.stderr.count("store is down"), 0);
 }
 
 pub(crate) fn tmpfs(row: &mut Row) -> Tally {
@@ -87,9 +83,7 @@ fn full(row: &mut Row, disk: &Disk) -> Tally {
     fleet.flow(500);
 
     newcomers.fill(&server, disk);
-    let exit = node::stop(&mut server);
-    let report = exit.report();
-    assert_eq!(exit.code, Some(0), "{report:?}");
+    server.stop();
     disk.fill();
     server = node::start(&store, address, &[TTL]);
     fleet.until_all_open();
@@ -118,8 +112,7 @@ pub(crate) fn start(row: &mut Row) -> Tally {
     disk.fill();
     let listen = format!("--listen={address}");
     let server = Server::start_unready(&store, &[&listen]);
-    let told = |line: &str| line.contains("database or disk is full").then_some(());
-    assert!(server.process.stderr.wait_for(PATIENCE, told).is_some());
+    server.process.stderr.until("database or disk is full");
     assert_eq!(server.readiness(), 503);
     disk.free();
     eventually("readiness 200", || server.readiness() == 200);

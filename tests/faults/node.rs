@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use rand::RngExt as _;
 
-use crate::support::server::{Exit, Server};
+use crate::support::server::Server;
 
 /// An address at which nobody listens.
 pub(crate) fn address() -> SocketAddr {
@@ -25,13 +25,6 @@ pub(crate) fn start(store: &str, address: SocketAddr, flags: &[&str]) -> Server 
     let listen = address.to_string();
     let flags = [&["--listen", listen.as_str()], flags].concat();
     Server::start(store, &flags)
-}
-
-/// SIGTERM, and the exit within the promise.
-#[track_caller]
-pub(crate) fn stop(server: &mut Server) -> Exit {
-    server.terminate();
-    server.exit_within(crate::support::SHUTDOWN_MAX)
 }
 
 /// Below the kernel's own range (`net.ipv4.ip_local_port_range` begins at 32768).

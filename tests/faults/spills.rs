@@ -10,9 +10,9 @@ use super::disk::Disk;
 use super::fleet::Fleet;
 use super::node;
 use super::resp::Resp;
+use crate::support::eventually;
 use crate::support::redis::Redis;
 use crate::support::server::{Report, Server};
-use crate::support::{PATIENCE, eventually, http};
 
 /// The wait for Redis is short here: what comes after it is the matter.
 const SHORT: [&str; 3] = [
@@ -41,10 +41,8 @@ impl Scene {
         fleet.flow(500);
         before();
         redis.freeze();
-        let clients = format!("\nsundown_unsaved_sessions {}\n", fleet.clients());
         eventually("every client has sent what cannot be saved", || {
-            let metrics = http::get(server.admin, "/metrics");
-            metrics.body.contains(&clients)
+            server.metric("unsaved_sessions") == Some(fleet.clients() as u64)
         });
         Self {
             redis,
@@ -57,9 +55,8 @@ impl Scene {
     /// SIGTERM, and the exit.
     #[track_caller]
     fn stop(&mut self, row: &mut Row, code: i32) -> Report {
-        let exit = node::stop(&mut self.server);
-        let report = exit.report();
-        assert_eq!(exit.code, Some(code), "{report:?}");
+        self.server.terminate();
+        let report = self.server.exits_with(code);
         let (spilled, unsaved) = (report.spilled, report.unsaved.len());
         assert_eq!(
             spilled as usize + unsaved,
@@ -97,13 +94,6 @@ fn start(redis: &Redis, address: std::net::SocketAddr, flags: &[String]) -> Serv
     node::start(&redis.url(), address, &flags)
 }
 
-#[track_caller]
-fn logged(server: &Server, words: &str) -> String {
-    let found = |line: &str| line.contains(words).then(|| line.to_owned());
-    let line = server.process.stderr.wait_for(PATIENCE, found);
-    line.unwrap_or_else(|| panic!("it never said `{words}`"))
-}
-
 /// Frozen, and back with all that it had.
 pub(crate) fn thawed(row: &mut Row) -> Tally {
     replay(row, &[], |scene| scene.redis.thaw())
@@ -128,7 +118,7 @@ fn replay(row: &mut Row, flags: &[&str], redis_returns: impl FnOnce(&mut Scene))
     redis_returns(&mut scene);
     scene.serve_again();
     let words = format!("{} sessions replayed, 0 dropped", report.spilled);
-    logged(&scene.server, &words);
+    scene.server.process.stderr.until(&words);
     row.note("all replayed");
     scene.settle(row)
 }
@@ -148,8 +138,12 @@ pub(crate) fn elsewhere(row: &mut Row) -> Tally {
     scene.fleet.flow(500);
     scene.serve_again();
     let words = format!("0 sessions replayed, {} dropped", report.spilled);
-    logged(&scene.server, &words);
-    logged(&scene.server, "had been claimed anew since");
+    scene.server.process.stderr.until(&words);
+    scene
+        .server
+        .process
+        .stderr
+        .until("had been claimed anew since");
     row.note("all dropped");
     scene.settle(row)
 }
@@ -168,7 +162,7 @@ pub(crate) fn read_only(row: &mut Row) -> Tally {
     let disk = Disk::mount();
     disk.remount("ro");
     let scene = Scene::freeze(row, &disk.sqlite(), &[], || {});
-    logged(&scene.server, "no spill");
+    scene.server.process.stderr.until("no spill");
     let tally = name(row, scene, || {});
     drop(disk);
     tally

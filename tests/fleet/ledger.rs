@@ -112,6 +112,14 @@ impl Ledger {
         self.acknowledged = self.acknowledged.max(total);
     }
 
+    /// Nothing was lost, nothing was counted twice, and it could finish.
+    #[track_caller]
+    pub(crate) fn assert_clean(&self) {
+        let wrong = [self.lost, self.denied, self.double, self.overlapping];
+        assert_eq!(wrong, [0; 4], "{self:?}");
+        assert!(self.is_complete && self.out_of_order == 0, "{self:?}");
+    }
+
     /// The last word: what the store itself has of the session when all is over.
     pub(crate) fn settle(&mut self, stored: u64) {
         if self.is_plain {

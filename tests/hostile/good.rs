@@ -5,6 +5,7 @@ use std::fmt;
 use crate::support::client::Client;
 use crate::support::now;
 use crate::support::server::Server;
+use crate::support::stream::Stream;
 
 pub(crate) struct Good {
     client: Client,
@@ -21,8 +22,7 @@ pub(crate) struct Latency {
 impl Good {
     #[track_caller]
     pub(crate) fn arrive(server: &Server) -> Self {
-        let head = "/ws/chat/";
-        let (client, hello) = Client::v1_at(server, head);
+        let (client, hello) = Client::v1_over(Stream::connect(server.address), "/ws/chat/");
         assert_eq!((hello.count, hello.resumed), (0, false));
         Self { client, count: 0 }
     }

@@ -28,15 +28,14 @@ mod peer;
 mod plans;
 mod stopping;
 
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crowd::Crowd;
 use files::allow_files;
 use good::{Good, Latency, median};
 use plans::{Habit, Plan};
-use support::server::{BINARY, Server};
-use support::{eventually, http};
+use support::eventually;
+use support::server::Server;
 
 /// How often each crowd comes, and how many round trips are timed each time.
 struct Extent {
@@ -148,13 +147,14 @@ fn withstand(plan: &Plan, extent: &Extent) -> (f64, f64) {
         };
         let crowd = Crowd::gather(address, plan);
         if plan.habit == Habit::Holding {
-            eventually("everyone is in", || sockets(&server) > plan.sockets);
+            eventually("everyone is in", || sockets(&server) > plan.sockets as u64);
         }
         with.push(good.measure(extent.round_trips));
         for _ in 0..NEWCOMERS {
             Good::arrive(&server).measure(1);
         }
-        assert_ready(&server);
+        // As a supervisor asks: whatever clients do, it must not restart the server.
+        server.assert_healthy();
         let tally = crowd.disperse();
         (plan.verdict)(&tally);
         eventually("the crowd is forgotten", || sockets(&server) <= 2);
@@ -184,23 +184,7 @@ fn withstand(plan: &Plan, extent: &Extent) -> (f64, f64) {
     (ratio, p99)
 }
 
-/// As a supervisor asks: whatever clients do, it must not restart the server.
-#[track_caller]
-fn assert_ready(server: &Server) {
-    let admin = server.admin.to_string();
-    let check = Command::new(BINARY)
-        .args(["healthcheck", "--admin", &admin])
-        .env_clear()
-        .output()
-        .expect("the built binary");
-    assert_eq!(check.status.code(), Some(0), "{check:?}");
-}
-
 /// Sockets of clients, by the server's own count; the question is one of operators.
-fn sockets(server: &Server) -> usize {
-    let page = http::get(server.admin, "/metrics").body;
-    let value = page
-        .lines()
-        .find_map(|line| line.strip_prefix("sundown_sockets "));
-    value.expect("the gauge").parse().expect("a number")
+fn sockets(server: &Server) -> u64 {
+    server.metric("sockets").expect("the gauge")
 }

@@ -65,13 +65,7 @@ impl Ground {
     #[track_caller]
     pub(crate) fn until_reached(&self, colour: usize) {
         let admin = self.backends[colour].admin;
-        let asked = || {
-            let page = http::get(admin, "/metrics").body;
-            let line = page.lines().find(|line| {
-                line.starts_with("sundown_handshakes_total{") && line.contains("\"upgraded\"")
-            });
-            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        };
+        let asked = || http::metric(admin, "handshakes_total{outcome=\"upgraded\"}");
         let before = asked();
         eventually("the proxy passes clients to the instance", || {
             pause(ms(50));

@@ -48,9 +48,7 @@ fn check(kind: Kind) {
         let admin = ground.backends[colour].admin.to_string();
         let flags = ["--listen", &listen, "--admin", &admin];
         let (process, _) = Server::spawn(Command::new(BINARY), &store, &flags);
-        let ready = |line: &str| (line == "ready").then_some(());
-        let ready = process.stdout.wait_for(PATIENCE, ready);
-        ready.expect("the instance is ready");
+        process.stdout.until("ready");
         process
     });
     (0..2).for_each(|colour| ground.until_reached(colour));

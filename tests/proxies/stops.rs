@@ -124,14 +124,7 @@ pub(crate) fn assess(accounts: &[Account]) {
     );
     assert_eq!((cut, refused), (0, 0), "{breaks:?}");
     for Account { ledger, .. } in accounts {
-        let wrong = (
-            ledger.lost,
-            ledger.denied,
-            ledger.double,
-            ledger.overlapping,
-        );
-        assert_eq!(wrong, (0, 0, 0, 0), "{ledger:?}");
-        assert!(ledger.is_complete && ledger.out_of_order == 0, "{ledger:?}");
+        ledger.assert_clean();
     }
 }
 

@@ -71,13 +71,18 @@ impl Client {
     /// A `sundown.v1` client with this session, and the hello that it got.
     #[track_caller]
     pub(crate) fn v1(server: &Server, session: &str) -> (Self, Hello) {
-        Self::v1_at(server, &format!("/ws/chat/?session={session}"))
+        Self::v1_to(server.address, session)
     }
 
     #[track_caller]
-    pub(crate) fn v1_at(server: &Server, path: &str) -> (Self, Hello) {
-        let head = http::upgrade(path, &["Sec-WebSocket-Protocol: sundown.v1"]);
-        let mut client = Self::dial(server.address, &head).expect("101");
+    pub(crate) fn v1_to(address: SocketAddr, session: &str) -> (Self, Hello) {
+        let path = format!("/ws/chat/?session={session}");
+        Self::v1_over(Stream::connect(address), &path)
+    }
+
+    #[track_caller]
+    pub(crate) fn v1_over(stream: Stream, path: &str) -> (Self, Hello) {
+        let mut client = Self::dial_over(stream, &http::upgrade_v1(path)).expect("101");
         let hello = match client.hear() {
             Said::Hello(hello) => hello,
             other @ (Said::Count(_) | Said::Time(_) | Said::Bye(_) | Said::Notice(_)) => {
@@ -93,6 +98,13 @@ impl Client {
 
     pub(crate) fn binary(&mut self, bytes: &[u8]) {
         self.data(BINARY, bytes);
+    }
+
+    /// A message that the kernel has taken when this returns, with all that was queued before it.
+    #[track_caller]
+    pub(crate) fn send(&mut self, text: &str) {
+        self.text(text);
+        self.stream.flush();
     }
 
     fn data(&mut self, first: u8, payload: &[u8]) {
@@ -225,6 +237,13 @@ impl Client {
         }
     }
 
+    /// Skips to the server's Close, which has this code, and to its FIN.
+    #[track_caller]
+    pub(crate) fn until_closed(&mut self, code: u16) {
+        assert_eq!(self.until_close().0, code);
+        assert_eq!(self.until_end(), End::Eof);
+    }
+
     /// Skips to the end of the connection.
     #[track_caller]
     pub(crate) fn until_end(&mut self) -> End {
@@ -239,7 +258,6 @@ impl Client {
     #[track_caller]
     pub(crate) fn leave(mut self) {
         self.close(1000);
-        assert_eq!(self.until_close().0, 1000);
-        assert_eq!(self.until_end(), End::Eof);
+        self.until_closed(1000);
     }
 }

@@ -151,17 +151,16 @@ fn attend(address: SocketAddr, guest: Guest, ready: &Sender<()>, gone: &Receiver
 }
 
 fn shake_hands(address: SocketAddr, guest: &Guest) -> Client {
-    let query = guest
-        .session
-        .as_ref()
-        .map(|id| format!("?session={id}"))
-        .unwrap_or_default();
-    let v1: &[&str] = if guest.v1 {
-        &["Sec-WebSocket-Protocol: sundown.v1"]
-    } else {
-        &[]
+    let path = match &guest.session {
+        Some(id) => format!("/ws/chat/?session={id}"),
+        None => "/ws/chat/".to_owned(),
     };
-    Client::dial(address, &http::upgrade(&format!("/ws/chat/{query}"), v1)).expect("101")
+    let head = if guest.v1 {
+        http::upgrade_v1(&path)
+    } else {
+        http::upgrade(&path, &[])
+    };
+    Client::dial(address, &head).expect("101")
 }
 
 fn converse(client: &mut Client, seen: &mut Seen, ready: &Sender<()>) {

@@ -41,6 +41,22 @@ pub(crate) fn upgrade(path: &str, more: &[&str]) -> String {
     head + "\r\n"
 }
 
+/// The same of a client of `sundown.v1`.
+pub(crate) fn upgrade_v1(path: &str) -> String {
+    upgrade(path, &["Sec-WebSocket-Protocol: sundown.v1"])
+}
+
+/// The value of this sample at an admin listener, if it is there; without `sundown_`.
+#[track_caller]
+pub(crate) fn metric(admin: SocketAddr, sample: &str) -> Option<u64> {
+    let page = get(admin, "/metrics").body;
+    let samples = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("sundown_")?.rsplit_once(' '));
+    let mut values = samples.filter(|(name, _)| *name == sample);
+    values.next()?.1.parse().ok()
+}
+
 #[track_caller]
 pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
     request(address, "GET", path)
@@ -48,8 +64,12 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
 
 #[track_caller]
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> Response {
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    exchange(address, head.as_bytes())
+    exchange(address, head_of(method, path).as_bytes())
+}
+
+/// The head of a request that is no upgrade.
+pub(crate) fn head_of(method: &str, path: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
 /// Sends these bytes on a new connection and reads the answer.

@@ -8,12 +8,14 @@ pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod frame;
 pub(crate) mod http;
+pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod said;
 pub(crate) mod server;
 pub(crate) mod store;
 pub(crate) mod stream;
+pub(crate) mod terminal;
 
 use std::time::{Duration, Instant};
 

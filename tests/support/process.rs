@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use super::now;
 use super::stream::timespec;
+use super::{PATIENCE, now};
 
 pub(crate) struct Process {
     name: String,
@@ -101,6 +101,17 @@ impl Drop for Process {
     }
 }
 
+/// A child whose outputs are the test's own matter: it ends with the test, also with one that fails.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After an exit there is nothing left to kill, and that is fine.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 fn last(lines: &[String]) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
@@ -159,6 +170,20 @@ impl Lines {
                 .expect("no holder panics")
                 .0;
         }
+    }
+
+    /// Waits for a line that has these words, and returns it.
+    #[track_caller]
+    pub(crate) fn until(&self, words: &str) -> String {
+        let found = |line: &str| line.contains(words).then(|| line.to_owned());
+        let line = self.wait_for(PATIENCE, found);
+        line.unwrap_or_else(|| panic!("no line says `{words}`: {:#?}", self.all()))
+    }
+
+    /// How many lines so far have these words.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        let lines = self.all();
+        lines.iter().filter(|line| line.contains(words)).count()
     }
 
     pub(crate) fn all(&self) -> Vec<String> {

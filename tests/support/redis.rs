@@ -81,6 +81,20 @@ impl Redis {
         command.query(&mut connection).expect("an answer")
     }
 
+    /// How many connections it has taken so far, this one included; where a password is needed, with
+    /// that.
+    #[track_caller]
+    pub(crate) fn connections(&self, password: &str) -> u64 {
+        let info: String =
+            redis::from_redis_value(self.command_as(password, &["INFO", "stats"])).expect("a text");
+        let count = info
+            .lines()
+            .find_map(|line| line.strip_prefix("total_connections_received:"));
+        count
+            .and_then(|count| count.parse().ok())
+            .expect("a number")
+    }
+
     pub(crate) fn freeze(&self) {
         self.process.signal(Signal::STOP);
     }

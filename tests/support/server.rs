@@ -1,7 +1,8 @@
 //! The built binary: started on free ports, signalled by pid, and read to its report.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -9,9 +10,37 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{PATIENCE, http};
+use super::{PATIENCE, SHUTDOWN_MAX, http, now};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sundown");
+
+/// The binary with these variables in its environment, for `Server::launch`, which clears its own.
+pub(crate) fn with_variables(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new("/usr/bin/env");
+    command.args(
+        variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
+    command.arg(BINARY);
+    command
+}
+
+/// Runs a command of the binary to its end, in a directory of its own and with no variables.
+#[track_caller]
+pub(crate) fn run(args: &[&str]) -> Output {
+    run_with(args, &[])
+}
+
+/// The same with these variables.
+#[track_caller]
+pub(crate) fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let dir = TempDir::new().expect("a temporary directory");
+    let mut command = Command::new(BINARY);
+    command.args(args).env_clear().current_dir(dir.path());
+    let command = command.envs(variables.iter().copied()).stdin(Stdio::null());
+    command.output().expect("the binary runs")
+}
 
 pub(crate) struct Server {
     pub(crate) process: Process,
@@ -19,6 +48,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// The admin listener.
     pub(crate) admin: SocketAddr,
+    /// When it was first asked to stop, by SIGTERM or SIGINT.
+    asked_at: Cell<Option<Instant>>,
     /// Its working directory: no file of its defaults lands in the repository.
     _dir: TempDir,
 }
@@ -81,6 +112,13 @@ pub(crate) struct Unsaved {
     pub(crate) count: u64,
 }
 
+impl Unsaved {
+    pub(crate) fn of(session: &str, count: u64) -> Self {
+        let session = session.to_owned();
+        Self { session, count }
+    }
+}
+
 impl Server {
     /// Starts it with this store and these flags, and waits until it is ready for clients.
     #[track_caller]
@@ -92,11 +130,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn launch(command: Command, store: &str, flags: &[&str]) -> Self {
         let server = Self::listening(command, store, flags);
-        let ready = server
-            .process
-            .stdout
-            .wait_for(PATIENCE, |line| (line == "ready").then_some(()));
-        assert!(ready.is_some(), "the server never said `ready`");
+        server.process.stdout.until("ready");
         assert_eq!(server.readiness(), 200, "once it has said so");
         server
     }
@@ -122,6 +156,7 @@ impl Server {
             process,
             address,
             admin,
+            asked_at: Cell::new(None),
             _dir: dir,
         }
     }
@@ -147,6 +182,9 @@ impl Server {
 
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
+        if matches!(signal, Signal::TERM | Signal::INT) {
+            self.asked_at.set(self.asked_at.get().or(Some(now())));
+        }
         self.process.signal(signal);
     }
 
@@ -175,9 +213,20 @@ impl Server {
     #[track_caller]
     pub(crate) fn stop(&mut self) -> Report {
         self.terminate();
+        self.exits_with(0)
+    }
+
+    /// Waits for the exit, which has this code, and is in time if it was asked for by a signal.
+    /// Returns the report.
+    #[track_caller]
+    pub(crate) fn exits_with(&mut self, code: i32) -> Report {
         let exit = self.exit();
         let report = exit.report();
-        assert_eq!(exit.code, Some(0), "{report:?}");
+        assert_eq!(exit.code, Some(code), "{report:?}");
+        if let Some(asked_at) = self.asked_at.get() {
+            let took = exit.at.duration_since(asked_at);
+            assert!(took < SHUTDOWN_MAX, "it took {took:?}: {report:?}");
+        }
         report
     }
 
@@ -201,6 +250,26 @@ impl Server {
     #[track_caller]
     pub(crate) fn readiness(&self) -> u16 {
         http::get(self.address, "/readyz").status
+    }
+
+    /// The value of this sample of `/metrics`, if it is there.
+    #[track_caller]
+    pub(crate) fn metric(&self, sample: &str) -> Option<u64> {
+        http::metric(self.admin, sample)
+    }
+
+    /// Whether it has closed somebody who did not read.
+    #[track_caller]
+    pub(crate) fn has_closed_a_slow_reader(&self) -> bool {
+        let sample = "closes_total{code=\"1008\",reason=\"reader too slow\"}";
+        self.metric(sample) == Some(1)
+    }
+
+    /// A health check of the operator's, which must succeed.
+    #[track_caller]
+    pub(crate) fn assert_healthy(&self) {
+        let check = run(&["healthcheck", "--admin", &self.admin.to_string()]);
+        assert_eq!(check.status.code(), Some(0), "{check:?}");
     }
 
     /// Processor time that it has used so far, from `/proc/PID/stat` (proc(5): `utime` and

@@ -114,6 +114,19 @@ impl Stream {
             .expect("a socket that is still open");
     }
 
+    /// Reads to the end of the connection, which must be the server's FIN. Returns what came before it
+    /// and was not taken.
+    #[track_caller]
+    pub(crate) fn hear_out(&mut self) -> String {
+        let deadline = now() + PATIENCE;
+        while self.end.is_none() && now() < deadline {
+            self.pump(deadline);
+        }
+        let heard = String::from_utf8_lossy(self.unread()).into_owned();
+        assert_eq!(self.end, Some(End::Eof), "{heard}");
+        heard
+    }
+
     /// Ends in a reset, as the kernel of a machine that has crashed or forgotten it.
     #[track_caller]
     pub(crate) fn reset(self) {
