@@ -356,20 +356,6 @@ fn files_that_are_not_ours_are_refused_and_left_as_they_are() {
 }
 
 #[test]
-fn what_was_saved_is_there_after_a_restart() {
-    let (_dir, path) = temporary();
-    for round in 1..=3 {
-        let mut node = Node::open(&path);
-        node.claim("a", round);
-        let found = round > 1;
-        let before = (round - 1) * 10;
-        assert_eq!(node.turn(), [format!("claimed {round} {before} {found}")]);
-        node.save("a", round, round * 10);
-        node.turn();
-    }
-}
-
-#[test]
 fn a_sync_is_done_even_while_somebody_reads_an_old_state() {
     let (_dir, path) = temporary();
     let mut node = Node::open(&path);

@@ -2,7 +2,6 @@
 //! Method: two servers, one after the other, over one store.
 
 use crate::support::client::Client;
-use crate::support::redis::Redis;
 use crate::support::said::Said;
 use crate::support::server::Server;
 use crate::support::store::Store;
@@ -83,23 +82,5 @@ fn sessions_end_with_their_time_to_live() {
         pause(ms(2_500));
         let (_client, hello) = Client::v1(&server, "brief");
         assert_eq!((hello.count, hello.resumed), (0, false));
-    }
-}
-
-#[test]
-fn both_nodes_of_a_fleet_can_be_stopped_in_turn() {
-    let redis = Redis::start();
-    let mut count = 0;
-    for round in 0..5 {
-        let mut server = Server::start(&redis.url(), &[]);
-        let (mut client, hello) = Client::v1(&server, "rolling");
-        assert_eq!((hello.count, hello.resumed), (count, round > 0));
-        for _ in 0..20 {
-            count += 1;
-            assert_eq!(client.say("roll"), count);
-        }
-        server.terminate();
-        assert_eq!(client.until_close().0, 1001);
-        assert_eq!(server.exit().code, Some(0));
     }
 }

@@ -1,6 +1,6 @@
 //! Goal: a browser gets the page and the client as they are in the tree, with the policy that keeps
 //! it to them, and the paths are nobody else's otherwise: no upgrade, no other file, none at all
-//! with `--web off`; and they are answered throughout a shutdown.
+//! with `--web off`. That the page is answered throughout a shutdown is for `never_a_reset`.
 //! Method: plain requests; each body is compared with its file.
 
 use crate::support::PATIENCE;
@@ -149,22 +149,4 @@ fn a_slow_reader_gets_all_of_it() {
         .find(|(path, ..)| *path == "/sundown.js")
         .expect("it is served");
     assert_eq!(response.body, *text);
-}
-
-/// A client that does not answer the Close holds the closing up; the page is there all the time.
-#[test]
-fn the_page_is_answered_during_a_shutdown() {
-    let flags = ["--drain-timeout", "500ms", "--shutdown-timeout", "3s"];
-    let mut server = Server::start("memory:", &flags);
-    let (mut deaf, _) = Client::v1(&server, "deaf");
-    deaf.answers_close = false;
-    server.terminate();
-    deaf.until_close();
-    assert_eq!(get(server.address, "/readyz").status, 503);
-    assert_eq!(get(server.address, "/").status, 200);
-    // It answers after all, and the server goes.
-    deaf.answers_close = true;
-    deaf.frame(0x88, &1001_u16.to_be_bytes());
-    deaf.until_end();
-    assert_eq!(server.exit().code, Some(0));
 }

@@ -1,5 +1,6 @@
 //! Goal: a start that fails because a database file cannot be opened names the cause.
-//! Method: the built binary with too few descriptors, and with a directory that is not there.
+//! Method: the built binary with too few descriptors. What other causes are called is for
+//! `tests/sqlite_store.rs`.
 
 use std::process::Command;
 
@@ -28,11 +29,4 @@ fn too_many_open_files() {
         named += u32::from(line.contains("sqlite:s.db"));
     }
     assert!(named > 1, "the file was never what could not be opened");
-}
-
-#[test]
-fn no_such_directory() {
-    let line = refused(Command::new(BINARY), "sqlite:/no/such/directory/s.db");
-    let cause = "unable to open database file: there is no directory /no/such/directory";
-    assert!(line.ends_with(cause), "{line}");
 }

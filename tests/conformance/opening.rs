@@ -5,57 +5,55 @@ use super::case::Case;
 use super::wire::{BINARY, FIN, TEXT, answer, close, close_answer, frame, masked};
 use crate::support::http::{KEY, upgrade};
 
+/// Fields of a good request.
+const UPGRADE: &str = "Upgrade: websocket";
+const CONNECTION: &str = "Connection: Upgrade";
+const HOST: &str = "Host: localhost";
+const VERSION: &str = "Version: 13";
+
 /// Replacements in a good request, and what comes of it.
 const ACCEPTED: &[(&str, &str, &str)] = &[
     ("the request of section 1.3", "", ""),
-    (
-        "field names in capitals",
-        "Upgrade: websocket",
-        "UPGRADE: websocket",
-    ),
-    (
-        "Upgrade in another case",
-        "Upgrade: websocket",
-        "Upgrade: WebSocket",
-    ),
+    ("field names in capitals", UPGRADE, "UPGRADE: websocket"),
+    ("Upgrade in another case", UPGRADE, "Upgrade: WebSocket"),
     (
         "Upgrade that lists another first",
-        "Upgrade: websocket",
+        UPGRADE,
         "Upgrade: h2c, websocket",
     ),
     (
         "Upgrade that lists another behind",
-        "Upgrade: websocket",
+        UPGRADE,
         "Upgrade: websocket,h2c",
     ),
     (
         "Upgrade in two lines",
-        "Upgrade: websocket",
+        UPGRADE,
         "Upgrade: h2c\r\nUpgrade: websocket",
     ),
     (
         "Connection in another case",
-        "Connection: Upgrade",
+        CONNECTION,
         "connection: UPGRADE",
     ),
     (
         "Connection with keep-alive first",
-        "Connection: Upgrade",
+        CONNECTION,
         "Connection: keep-alive, Upgrade",
     ),
     (
         "Connection with keep-alive behind",
-        "Connection: Upgrade",
+        CONNECTION,
         "Connection: upgrade,keep-alive",
     ),
     (
         "Connection with a tab",
-        "Connection: Upgrade",
+        CONNECTION,
         "Connection: keep-alive,\tUpgrade",
     ),
     (
         "Connection in two lines",
-        "Connection: Upgrade",
+        CONNECTION,
         "Connection: keep-alive\r\nConnection: Upgrade",
     ),
     ("no blanks behind the colons", ": ", ":"),
@@ -63,11 +61,7 @@ const ACCEPTED: &[(&str, &str, &str)] = &[
     ("a query", "GET / ", "GET /?a=b&c "),
     ("a long path", "GET / ", "GET /a/b/c/d/e/f/g/h/i/j "),
     ("an absolute target", "GET / ", "GET http://localhost/ "),
-    (
-        "a Host with a port",
-        "Host: localhost",
-        "Host: localhost:8000",
-    ),
+    ("a Host with a port", HOST, "Host: localhost:8000"),
     (
         "a foreign Origin",
         "Host:",
@@ -96,65 +90,50 @@ const REFUSED: &[(&str, &str, &str, u16)] = &[
     ("OPTIONS", "GET", "OPTIONS", 405),
     ("a method in small letters", "GET", "get", 405),
     ("no Host", "Host: localhost\r\n", "", 400),
-    (
-        "two Hosts",
-        "Host: localhost",
-        "Host: localhost\r\nHost: elsewhere",
-        400,
-    ),
+    ("two Hosts", HOST, "Host: localhost\r\nHost: elsewhere", 400),
     ("no Upgrade", "Upgrade: websocket\r\n", "", 426),
-    ("an empty Upgrade", "Upgrade: websocket", "Upgrade:", 426),
-    (
-        "Upgrade to something else",
-        "Upgrade: websocket",
-        "Upgrade: h2c",
-        426,
-    ),
+    ("an empty Upgrade", UPGRADE, "Upgrade:", 426),
+    ("Upgrade to something else", UPGRADE, "Upgrade: h2c", 426),
     (
         "Upgrade to something longer",
-        "Upgrade: websocket",
+        UPGRADE,
         "Upgrade: websockets",
         426,
     ),
     ("no Connection", "Connection: Upgrade\r\n", "", 426),
-    (
-        "an empty Connection",
-        "Connection: Upgrade",
-        "Connection:",
-        426,
-    ),
+    ("an empty Connection", CONNECTION, "Connection:", 426),
     (
         "Connection without upgrade",
-        "Connection: Upgrade",
+        CONNECTION,
         "Connection: keep-alive",
         426,
     ),
     (
         "Connection with a longer word",
-        "Connection: Upgrade",
+        CONNECTION,
         "Connection: upgrades",
         426,
     ),
     (
         "Connection with two words in one",
-        "Connection: Upgrade",
+        CONNECTION,
         "Connection: no upgrade",
         426,
     ),
     ("no version", "Sec-WebSocket-Version: 13\r\n", "", 426),
-    ("an empty version", "Version: 13", "Version:", 426),
-    ("version 0", "Version: 13", "Version: 0", 426),
-    ("version 7", "Version: 13", "Version: 7", 426),
-    ("version 8", "Version: 13", "Version: 8", 426),
-    ("version 12", "Version: 13", "Version: 12", 426),
-    ("version 14", "Version: 13", "Version: 14", 426),
-    ("version 255", "Version: 13", "Version: 255", 426),
-    ("version 013", "Version: 13", "Version: 013", 426),
-    ("version x", "Version: 13", "Version: x", 426),
-    ("versions in a list", "Version: 13", "Version: 13, 8", 426),
+    ("an empty version", VERSION, "Version:", 426),
+    ("version 0", VERSION, "Version: 0", 426),
+    ("version 7", VERSION, "Version: 7", 426),
+    ("version 8", VERSION, "Version: 8", 426),
+    ("version 12", VERSION, "Version: 12", 426),
+    ("version 14", VERSION, "Version: 14", 426),
+    ("version 255", VERSION, "Version: 255", 426),
+    ("version 013", VERSION, "Version: 013", 426),
+    ("version x", VERSION, "Version: x", 426),
+    ("versions in a list", VERSION, "Version: 13, 8", 426),
     (
         "versions in two lines",
-        "Version: 13",
+        VERSION,
         "Version: 13\r\nSec-WebSocket-Version: 8",
         426,
     ),
@@ -204,24 +183,9 @@ const REFUSED: &[(&str, &str, &str, u16)] = &[
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Key:",
         400,
     ),
-    (
-        "a field without a colon",
-        "Host: localhost",
-        "Host localhost",
-        400,
-    ),
-    (
-        "a blank before the colon",
-        "Host: localhost",
-        "Host : localhost",
-        400,
-    ),
-    (
-        "a NUL in a field",
-        "Host: localhost",
-        "Host: local\0host",
-        400,
-    ),
+    ("a field without a colon", HOST, "Host localhost", 400),
+    ("a blank before the colon", HOST, "Host : localhost", 400),
+    ("a NUL in a field", HOST, "Host: local\0host", 400),
 ];
 
 /// Keys and the answers that section 4.2.2 demands, computed with `openssl sha1`.
@@ -269,11 +233,14 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     let offer = upgrade("/", &["Sec-WebSocket-Protocol: soap, sundown.v1"]);
     let case = Case::new("a subprotocol among others").request(&[offer.as_bytes()]);
+    let offers = ["soap", "sundown.v1"].map(|name| format!("Sec-WebSocket-Protocol: {name}"));
+    let offers = upgrade("/", &offers.each_ref().map(String::as_str));
+    let lines = Case::new("a subprotocol on a second line").request(&[offers.as_bytes()]);
     // A hello follows, which is this server's own: `behaviour` looks at it.
-    cases.push(
-        case.field("Sec-WebSocket-Protocol", Some("sundown.v1"))
-            .ignored(),
-    );
+    for case in [case, lines] {
+        let case = case.field("Sec-WebSocket-Protocol", Some("sundown.v1"));
+        cases.push(case.ignored());
+    }
     cases.extend(cut(&good));
     cases
 }

@@ -7,14 +7,11 @@ use std::time::Duration;
 use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
-use crate::driver::{Driver, PATIENCE, claim, commit};
+use crate::driver::{Driver, PATIENCE, claim};
 
 const HELLO: &str = "%2\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
 const GREETING: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n:0\r\n\
                         >3\r\n$9\r\nsubscribe\r\n$17\r\nsundown:claimed:0\r\n:1\r\n";
-const ANSWERS: &str = "*3\r\n:4\r\n:9\r\n:1\r\n\
-                       >3\r\n$7\r\nmessage\r\n$17\r\nsundown:claimed:0\r\n$3\r\ns 5\r\n\
-                       *2\r\n*1\r\n:1\r\n*0\r\n";
 
 struct Fake {
     listener: TcpListener,
@@ -68,46 +65,6 @@ impl Fake {
         }
         self.peer.as_mut().unwrap().write_all(text).unwrap();
         while !store.turn(Duration::from_secs(5)) {}
-    }
-}
-
-/// The conversation, with its stream of replies cut in two at one place.
-fn converse(cut: usize) -> Vec<String> {
-    let (mut fake, mut store) = Fake::listen();
-    let mut from = 0;
-    for (index, reply) in [HELLO, GREETING, ANSWERS].into_iter().enumerate() {
-        match index {
-            0 => fake.expect(&mut store, "\r\nsundown\r\n"),
-            1 => fake.expect(&mut store, "\r\nsundown:claimed:0\r\n"),
-            _ => {
-                store.wait_up();
-                store.store.ask(StoreCommand::Claim(claim("a", 1)));
-                store.store.ask(StoreCommand::Commit(vec![
-                    commit("x", 3, 7),
-                    commit("y", 3, 8),
-                ]));
-                fake.expect(&mut store, "\r\n8\r\n");
-            }
-        }
-        let at = cut.saturating_sub(from).min(reply.len());
-        from += reply.len();
-        let (first, second) = reply.as_bytes().split_at(at);
-        fake.say(&mut store, first);
-        fake.say(&mut store, second);
-    }
-    (0..3).map(|_| format!("{:?}", store.next())).collect()
-}
-
-#[test]
-fn a_reply_may_be_cut_in_two_anywhere() {
-    let whole = converse(0);
-    assert!(
-        whole[0].starts_with("Claimed") && whole[1].starts_with("TakenOver"),
-        "{whole:?}"
-    );
-    assert!(whole[2].ends_with("fenced: [1] }"), "{whole:?}");
-    for cut in 1..HELLO.len() + GREETING.len() + ANSWERS.len() {
-        assert_eq!(converse(cut), whole, "cut at {cut}");
     }
 }
 
