@@ -89,8 +89,8 @@ impl Core {
     /// How many steps a turn has.
     pub const STEPS: usize = 6;
 
-    /// A turn after the wait and the clock, in an order that docs/ARCHITECTURE.md gives reasons
-    /// for. A process that is killed takes the first `steps` only.
+    /// A turn after the wait and the clock, in the order that src/turn.md gives reasons for. A
+    /// process that is killed takes the first `steps` only.
     pub fn turn<S: Shell>(&mut self, now: Now, steps: usize, shell: &mut S) {
         let all: [fn(&mut Self, &mut S); Self::STEPS] = [
             Self::dispatch,

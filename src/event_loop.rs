@@ -89,8 +89,6 @@ const SPILL_WAIT_MAX: Duration = Duration::from_millis(500);
 
 impl EventLoop {
     /// One turn. `false` once all is over. Waits no longer than `timeout`, if there is one.
-    ///
-    #[doc = include_str!("turn.md")]
     pub(crate) fn turn(
         &mut self,
         core: &mut Core,

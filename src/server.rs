@@ -114,9 +114,8 @@ impl Server {
     }
 
     /// One turn of the loop, for embedders with a loop of their own: waits at most `timeout`
-    /// (`None`: until there is something to do). `false` once the shutdown is over.
-    ///
-    #[doc = include_str!("turn.md")]
+    /// (`None`: until there is something to do). `false` once the shutdown is over. What a turn does,
+    /// and in which order, is in the documentation of the [crate](crate#one-turn).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
         self.event_loop.turn(&mut self.core, timeout)
     }
