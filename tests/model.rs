@@ -185,6 +185,26 @@ fn an_epoch_that_is_given_twice_has_two_nodes_acknowledge() {
 }
 
 #[test]
+fn an_earlier_step_that_sets_the_state_leaves_a_newer_count() {
+    let faults = Faults {
+        link_losses: 1,
+        ..NO_FAULTS
+    };
+    let property = "count and state are of the same step";
+    check_flaw(Flaw::EarlierStateCounts, 2, faults, property);
+}
+
+#[test]
+fn a_commit_that_is_repeated_without_regard_to_steps_repeats_its_effects() {
+    let faults = Faults {
+        link_losses: 1,
+        ..NO_FAULTS
+    };
+    let property = "every effect is carried out once";
+    check_flaw(Flaw::EffectsRepeated, 1, faults, property);
+}
+
+#[test]
 fn a_row_that_grew_during_its_replay_must_stay() {
     let faults = Faults {
         shutdowns: 1,

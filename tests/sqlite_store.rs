@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use sundown::clock;
-use sundown::engine::io::{Claim, Commit, Now, SessionId, SessionKey, StoreCommand, StoreEvent};
+use sundown::engine::io::{
+    Claim, Commit, Now, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
+};
 use sundown::store::SessionStore;
 use sundown::store::sqlite::SqliteStore;
 
@@ -118,7 +120,7 @@ fn commit(session: &str, epoch: u64, count: u64) -> Commit {
         key: key(0),
         session: SessionId::parse(session).unwrap(),
         epoch,
-        count,
+        snapshot: Snapshot::counted(count),
     }
 }
 
@@ -128,19 +130,17 @@ fn text(event: &StoreEvent) -> String {
         StoreEvent::Down { .. } => "down".to_owned(),
         StoreEvent::Stalled => "stalled".to_owned(),
         StoreEvent::Resumed => "resumed".to_owned(),
-        StoreEvent::Claimed {
-            epoch,
-            count,
-            found,
-            ..
-        } => format!("claimed {epoch} {count} {found}"),
+        StoreEvent::Claimed { grant, .. } => {
+            let (epoch, count) = (grant.epoch, grant.snapshot.count);
+            format!("claimed {epoch} {count} {}", grant.found)
+        }
         StoreEvent::Lost { reason } => format!("lost: {reason}"),
         StoreEvent::Refused { reason, .. } => format!("refused: {reason}"),
         StoreEvent::Committed { batch, fenced } => match batch.first() {
             Some(commit) if fenced.is_empty() => {
-                format!("saved {} {}", commit.session, commit.count)
+                format!("saved {} {}", commit.session, commit.snapshot.count)
             }
-            Some(commit) => format!("fenced {} {}", commit.session, commit.count),
+            Some(commit) => format!("fenced {} {}", commit.session, commit.snapshot.count),
             None => "saved".to_owned(),
         },
         StoreEvent::Spilled { .. } => "spilled".to_owned(),

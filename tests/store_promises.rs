@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sundown::clock;
-use sundown::engine::io::{Claim, Commit, Now, SessionId, SessionKey, StoreCommand, StoreEvent};
+use sundown::engine::io::{
+    Claim, Commit, Now, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
+};
 use sundown::store::SessionStore;
 use sundown::store::memory::MemoryStore;
 use sundown::store::sqlite::SqliteStore;
@@ -86,12 +88,7 @@ impl Fixture {
             .ask(StoreCommand::Claim(claim(0, session, token)));
         self.store.flush(self.now);
         match self.event() {
-            StoreEvent::Claimed {
-                epoch,
-                count,
-                found,
-                ..
-            } => (epoch, count, found),
+            StoreEvent::Claimed { grant, .. } => (grant.epoch, grant.snapshot.count, grant.found),
             other => panic!("{}: {other:?}", self.name),
         }
     }
@@ -145,7 +142,7 @@ fn commit(slot: u32, session: &str, epoch: u64, count: u64) -> Commit {
         key: key(slot),
         session: SessionId::parse(session).unwrap(),
         epoch,
-        count,
+        snapshot: Snapshot::counted(count),
     }
 }
 
@@ -167,8 +164,10 @@ fn the_same_token_gets_the_same_answer_again() {
         assert_eq!(f.claim("a", u64::MAX), (1, 0, false));
         assert!(f.save("a", 1, 5));
         assert_eq!(f.claim("a", 0), (2, 5, true));
-        assert!(f.save("a", 2, 9));
         assert_eq!(f.claim("a", 0), (2, 5, true));
+        assert!(f.save("a", 2, 9));
+        // With what is held by then.
+        assert_eq!(f.claim("a", 0), (2, 9, true));
         assert!(f.save("a", 2, 9));
         assert_eq!(f.claim("a", 1), (3, 9, true));
     });
@@ -283,14 +282,12 @@ fn answers_come_in_the_order_of_the_requests() {
         let mut seen = Vec::new();
         for _ in 0..6 {
             let event = f.event();
-            if let StoreEvent::Claimed {
-                key,
-                epoch,
-                count,
-                found,
-            } = event
-            {
-                seen.push(format!("claim {} {epoch} {count} {found}", key.slot));
+            if let StoreEvent::Claimed { key, grant } = event {
+                let (epoch, count) = (grant.epoch, grant.snapshot.count);
+                seen.push(format!(
+                    "claim {} {epoch} {count} {}",
+                    key.slot, grant.found
+                ));
             } else if let StoreEvent::Committed { batch, fenced } = event {
                 let slots: Vec<_> = batch.iter().map(|commit| commit.key.slot).collect();
                 seen.push(format!("save {slots:?} {fenced:?}"));

@@ -10,6 +10,7 @@ use std::time::Instant;
 pub use super::ids::{ConnId, InvalidSessionId, SessionId, SessionKey};
 use super::message::{Message, ServerMessage};
 use super::shutdown::Request;
+pub use super::step::{Snapshot, State, StateTooBig};
 
 /// The turn's time, read once at its start: a monotonic instant for deadlines and the wall clock,
 /// in milliseconds since the Unix epoch, for timestamps and expiry.
@@ -42,17 +43,30 @@ pub struct Claim {
     pub token: u64,
 }
 
-/// Ask the store to keep a session's count.
+/// What a claim is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The epoch to commit with.
+    pub epoch: u64,
+    /// Whether the store knew the session before.
+    pub found: bool,
+    /// What the store holds of the session. Its step is 0, unless the claim was repeated after a
+    /// commit under its epoch.
+    pub snapshot: Snapshot,
+}
+
+/// Ask the store to keep what a session holds, all of it: so a record that was lost is made again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// Comes back with the answer.
     pub key: SessionKey,
     /// The session to save.
     pub session: SessionId,
-    /// The epoch that the session was claimed with; a newer one in the store refuses the save.
+    /// The epoch that the session was claimed with; a newer one in the store refuses the commit.
     pub epoch: u64,
-    /// Messages processed so far. Within an epoch a store never lets it go down.
-    pub count: u64,
+    /// After the session's latest step. Within an epoch a store takes only what is of a later step
+    /// than what it holds.
+    pub snapshot: Snapshot,
 }
 
 /// Whether what was written is on the disk, and not only in the kernel.
@@ -91,16 +105,12 @@ pub enum StoreEvent {
     Claimed {
         /// The key of the claim.
         key: SessionKey,
-        /// The epoch to save with.
-        epoch: u64,
-        /// Messages processed before this claim.
-        count: u64,
-        /// Whether the store knew the session before.
-        found: bool,
+        /// What it is answered.
+        grant: Grant,
     },
     /// A batch was carried out.
     Committed {
-        /// The batch, handed back, less the saves that were refused ([`StoreEvent::Refused`]). It
+        /// The batch, handed back, less the commits that were refused ([`StoreEvent::Refused`]). It
         /// is the last answer to the batch, and comes if nothing is left of it, too.
         batch: Vec<Commit>,
         /// Positions in the batch, ascending, that were refused because a newer claim exists.
@@ -138,8 +148,8 @@ pub enum StoreEvent {
 pub enum Refused {
     /// This claim. It is over.
     Claim(SessionKey),
-    /// This save, of a batch whose `Committed` follows. The session is not in the store, until a later
-    /// save of it is taken.
+    /// This commit, of a batch whose `Committed` follows. The session is not in the store, until a later
+    /// commit of it is taken.
     Commit(Commit),
 }
 

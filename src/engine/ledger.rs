@@ -1,29 +1,55 @@
-//! The count of one session: how far it is processed, saved and spilled.
+//! The steps of one session: which is the latest, and how far they are saved and spilled.
 //!
-//! It owns the rules by which a count moves from "processed" to "safe", and nothing else. A plain
-//! value, so that the model checker (`tests/model.rs`) runs the same rules. What neither the store
-//! nor the spill has confirmed is never safe.
+//! It owns the rules by which a step moves from "done" to "safe", and nothing else. A plain value,
+//! so that the model checker (`tests/model.rs`) runs the same rules. What neither the store nor the
+//! spill has confirmed is never safe.
 
-/// The counts of one session, and the stage that it is in.
+use super::step::Snapshot;
+
+/// How far a session has come within its epoch. Of two, the one with the higher step is later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mark {
+    /// The number of the step.
+    pub step: u64,
+    /// Messages processed by then.
+    pub count: u64,
+}
+
+impl Mark {
+    /// Where a session stands that holds this.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            step: snapshot.step,
+            count: snapshot.count,
+        }
+    }
+}
+
+/// The steps of one session, and the stage that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ledger {
     stage: Stage,
-    count: u64,
-    saved: u64,
-    spilled: u64,
-    /// A save is on its way. There is never a second one: what is counted meanwhile goes with
-    /// the next, so that a slow store cannot pile up requests.
+    /// The latest step.
+    latest: Mark,
+    /// What store and spill have confirmed; `None`: they are not known to hold anything.
+    saved: Option<Mark>,
+    spilled: Option<Mark>,
+    /// The claim has found nothing, so that a store which holds nothing lacks nothing before the
+    /// first step.
+    began_blank: bool,
+    /// A commit is on its way. There is never a second one: what is done meanwhile goes with the
+    /// next, so that a slow store cannot pile up requests.
     in_flight: bool,
 }
 
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
-    /// Waits for its epoch; nothing is counted.
+    /// Waits for its epoch; no step is taken.
     Claiming,
-    /// Counts, and saves with this epoch.
+    /// Takes steps, and saves with this epoch.
     Open { epoch: u64 },
-    /// Another connection on this node has asked for it: it counts no more, and what it has is
+    /// Another connection on this node has asked for it: it takes no more steps, and what it has is
     /// saved.
     Displaced { epoch: u64 },
 }
@@ -33,25 +59,28 @@ impl Ledger {
     pub fn claiming() -> Self {
         Self {
             stage: Stage::Claiming,
-            count: 0,
-            saved: 0,
-            spilled: 0,
+            latest: Mark::default(),
+            saved: Some(Mark::default()),
+            spilled: None,
+            began_blank: true,
             in_flight: false,
         }
     }
 
-    /// The store has granted the claim, and has this count.
-    pub fn open(&mut self, epoch: u64, count: u64) {
+    /// The store has granted the claim, and holds this. `is_blank` says that it holds nothing that a
+    /// new session would not have.
+    pub fn open(&mut self, epoch: u64, held: Mark, is_blank: bool) {
         *self = Self {
             stage: Stage::Open { epoch },
-            count,
-            saved: count,
+            latest: held,
+            saved: Some(held),
+            began_blank: is_blank,
             ..Self::claiming()
         };
     }
 
-    /// Another connection on this node asks for the session, which counts no more. Returns `false`
-    /// if it had not been granted, so that there is nothing to save.
+    /// Another connection on this node asks for the session, which takes no more steps. Returns
+    /// `false` if it had not been granted, so that there is nothing to save.
     pub fn displace(&mut self) -> bool {
         match self.stage {
             Stage::Open { epoch } | Stage::Displaced { epoch } => {
@@ -62,38 +91,40 @@ impl Ledger {
         }
     }
 
-    /// Counts a message. Returns the new count; `None` if the session may not count.
-    pub fn count(&mut self) -> Option<u64> {
+    /// Takes a step, which may count a message. Returns the new count; `None` if the session may
+    /// not take any.
+    pub fn step(&mut self, counts: bool) -> Option<u64> {
         match self.stage {
             Stage::Open { .. } => {
-                self.count += 1;
-                Some(self.count)
+                self.latest.step += 1;
+                self.latest.count += u64::from(counts);
+                Some(self.latest.count)
             }
             Stage::Claiming | Stage::Displaced { .. } => None,
         }
     }
 
-    /// Epoch and count to save now, changed or not; `None` while a save is on its way, and before
+    /// Epoch and step to save now, changed or not; `None` while a commit is on its way, and before
     /// there is an epoch.
-    pub fn next_save(&mut self) -> Option<(u64, u64)> {
+    pub fn next_save(&mut self) -> Option<(u64, Mark)> {
         let epoch = self.granted_epoch()?;
         if self.in_flight {
             return None;
         }
         self.in_flight = true;
-        Some((epoch, self.count))
+        Some((epoch, self.latest))
     }
 
-    /// The store has confirmed a save of this count.
-    pub fn handle_saved(&mut self, count: u64) {
+    /// The store has confirmed a commit of this step.
+    pub fn handle_saved(&mut self, mark: Mark) {
         self.in_flight = false;
-        self.saved = self.saved.max(count);
+        self.saved = self.saved.max(Some(mark));
     }
 
-    /// The store has refused a save: it is not known to hold anything of the session.
+    /// The store has refused a commit: it is not known to hold anything of the session.
     pub fn handle_refused(&mut self) {
         self.in_flight = false;
-        self.saved = 0;
+        self.saved = self.began_blank.then(Mark::default);
     }
 
     /// The store has forgotten what was on its way.
@@ -101,49 +132,59 @@ impl Ledger {
         self.in_flight = false;
     }
 
-    /// Epoch and count to put into the spill; `None` if the count is safe already.
-    pub fn next_spill(&self) -> Option<(u64, u64)> {
+    /// Epoch and step to put into the spill; `None` if all is safe already.
+    pub fn next_spill(&self) -> Option<(u64, Mark)> {
         let epoch = self.granted_epoch()?;
-        (!self.is_safe()).then_some((epoch, self.count))
+        (!self.is_safe()).then_some((epoch, self.latest))
     }
 
-    /// The spill holds this count.
-    pub fn handle_spilled(&mut self, count: u64) {
-        self.spilled = self.spilled.max(count);
+    /// The spill holds this step.
+    pub fn handle_spilled(&mut self, mark: Mark) {
+        self.spilled = self.spilled.max(Some(mark));
     }
 
     /// The spill does not hold what it was given, and nothing that it was given before.
     pub fn handle_spill_lost(&mut self) {
-        self.spilled = 0;
+        self.spilled = None;
+    }
+
+    /// The latest step.
+    pub fn latest(&self) -> Mark {
+        self.latest
     }
 
     /// Messages processed so far.
     pub fn processed(&self) -> u64 {
-        self.count
+        self.latest.count
     }
 
     /// The count that the store has confirmed. Only this may be told to a client: another node does
     /// not see what was spilled.
     pub fn saved(&self) -> u64 {
-        self.saved
+        self.saved.map_or(0, |mark| mark.count)
     }
 
-    /// Whether a reply that acknowledges this count may leave.
-    pub fn may_tell(&self, count: u64) -> bool {
-        count <= self.saved
+    /// Whether a reply of this step may leave.
+    pub fn may_tell(&self, step: u64) -> bool {
+        self.saved.is_some_and(|saved| step <= saved.step)
+    }
+
+    /// Whether a new session would be the same: there is nothing to lose.
+    pub fn is_blank(&self) -> bool {
+        self.began_blank && self.latest.step == 0
     }
 
     /// Whether the store has all of it.
     pub fn is_saved(&self) -> bool {
-        self.saved >= self.count
+        self.saved >= Some(self.latest)
     }
 
     /// Whether store or spill has all of it.
     pub fn is_safe(&self) -> bool {
-        self.saved.max(self.spilled) >= self.count
+        self.saved.max(self.spilled) >= Some(self.latest)
     }
 
-    /// The epoch that it counts under; `None` while it may not count.
+    /// The epoch that it takes steps under; `None` while it may not.
     pub fn epoch(&self) -> Option<u64> {
         match self.stage {
             Stage::Open { epoch } => Some(epoch),

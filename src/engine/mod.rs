@@ -18,6 +18,7 @@ mod saving;
 mod session;
 pub mod shutdown;
 mod spilling;
+pub mod step;
 mod store_events;
 mod timers;
 

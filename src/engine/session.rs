@@ -1,4 +1,5 @@
-//! The sessions that are open on this node: their counts, epochs and claims, and what is unsaved.
+//! The sessions that are open on this node: what they hold, their epochs and claims, and what is
+//! unsaved.
 //!
 //! It owns every session until it is both closed and saved, the lists of what the store has not
 //! confirmed, and the replies that wait for that. It never calls a store: it returns commands
@@ -19,8 +20,10 @@ pub(super) use self::client::ClientSession;
 use self::losing::Released;
 use self::unconfirmed::Unconfirmed;
 
-use super::io::{Claim, Commit, ConnId, SessionId, SessionKey, StoreCommand};
-use super::ledger::Ledger;
+use super::io::{
+    Claim, Commit, ConnId, Grant, SessionId, SessionKey, Snapshot, State, StoreCommand,
+};
+use super::ledger::{Ledger, Mark};
 use super::message::ServerMessage;
 use super::spilling::Spilling;
 use crate::config::Limits;
@@ -53,6 +56,10 @@ pub(super) struct Sessions {
     memory: Account,
 }
 
+/// A batch ends with the session whose state makes it longer than this: a store in this process
+/// writes all of a batch in one turn.
+const BATCH_STATE_BYTES: usize = 1024 * 1024;
+
 /// One session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -61,8 +68,11 @@ pub(super) struct Session {
     token: u64,
     owner: Option<ConnId>,
     ledger: Ledger,
+    incarnation: u64,
+    state: State,
     /// The session of the same id that this one takes over on this node.
     displaces: Option<SessionKey>,
+    /// Replies that wait, each with its step.
     held: VecDeque<(u64, ServerMessage)>,
     held_bytes: usize,
     dirty: bool,
@@ -130,6 +140,8 @@ impl Sessions {
             token,
             owner: Some(owner),
             ledger: Ledger::claiming(),
+            incarnation: 0,
+            state: State::default(),
             displaces: None,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -165,15 +177,14 @@ impl Sessions {
         owner
     }
 
-    pub(super) fn handle_claimed(
-        &mut self,
-        key: SessionKey,
-        epoch: u64,
-        count: u64,
-    ) -> Option<Claimed> {
+    pub(super) fn handle_claimed(&mut self, key: SessionKey, grant: Grant) -> Option<Claimed> {
         let session = get_mut(&mut self.slab, key)?;
         self.claiming.remove(key.slot);
-        session.ledger.open(epoch, count);
+        let held = grant.snapshot;
+        let is_blank = held.is_blank();
+        session.ledger.open(grant.epoch, Mark::of(&held), is_blank);
+        session.incarnation = held.incarnation;
+        session.state = held.state;
         let granted = session.claimed();
         self.forget_if_over(key);
         Some(granted)
@@ -181,7 +192,7 @@ impl Sessions {
 
     pub(super) fn handle_saved(&mut self, commit: &Commit) {
         if let Some(session) = get_mut(&mut self.slab, commit.key) {
-            session.ledger.handle_saved(commit.count);
+            session.ledger.handle_saved(Mark::of(&commit.snapshot));
             let (is_saved, is_owned) = (session.ledger.is_saved(), session.owner.is_some());
             self.unconfirmed.handle_saved(commit.key.slot, is_saved);
             if is_saved {
@@ -232,14 +243,17 @@ impl Sessions {
     /// The next sessions to put into the spill, at most `max`.
     pub(super) fn poll_spill(&mut self, max: usize) -> Vec<Commit> {
         let mut batch = Vec::new();
+        let mut state_bytes = 0;
         while batch.len() < max
+            && state_bytes < BATCH_STATE_BYTES
             && let Some(slot) = self.spilling.pop()
         {
             let Some(session) = self.slab.get(slot as usize) else {
                 continue;
             };
-            if let Some((epoch, count)) = session.ledger.next_spill() {
-                batch.push(session.commit(slot, (epoch, count)));
+            if let Some(next) = session.ledger.next_spill() {
+                state_bytes += session.state.len();
+                batch.push(session.commit(slot, next));
             }
         }
         batch
@@ -249,22 +263,25 @@ impl Sessions {
         let Some(session) = get_mut(&mut self.slab, commit.key) else {
             return;
         };
+        let mark = Mark::of(&commit.snapshot);
         if kept {
-            session.ledger.handle_spilled(commit.count);
+            session.ledger.handle_spilled(mark);
         } else {
             session.ledger.handle_spill_lost();
         }
-        let grown = session.ledger.processed() > commit.count;
+        let grown = session.ledger.latest() > mark;
         let useful = (kept || grown) && !session.ledger.is_saved();
         let holds_all = useful.then(|| session.ledger.is_safe());
         self.spilling.handle_answer(commit.key.slot, holds_all);
     }
 
-    /// The next command for the store. Saves come first: a claim must find what the session that it
-    /// takes over has counted.
+    /// The next command for the store. Commits come first: a claim must find what the session that
+    /// it takes over has done.
     pub(super) fn poll_store(&mut self) -> Option<StoreCommand> {
         let mut batch = Vec::with_capacity(self.dirty.len().min(self.batch_max));
+        let mut state_bytes = 0;
         while batch.len() < self.batch_max
+            && state_bytes < BATCH_STATE_BYTES
             && let Some(key) = self.dirty.pop()
         {
             let Some(session) = get_mut(&mut self.slab, key) else {
@@ -272,8 +289,10 @@ impl Sessions {
             };
             session.dirty = false;
             // What is in flight marks it dirty again when it lands.
-            let next = session.ledger.next_save();
-            batch.extend(next.map(|next| session.commit(key.slot, next)));
+            if let Some(next) = session.ledger.next_save() {
+                state_bytes += session.state.len();
+                batch.push(session.commit(key.slot, next));
+            }
         }
         if !batch.is_empty() {
             return Some(StoreCommand::Commit(batch));
@@ -434,14 +453,19 @@ impl Session {
         self.ledger.epoch()
     }
 
-    /// At this slot, with this epoch and count.
-    fn commit(&self, slot: u32, (epoch, count): (u64, u64)) -> Commit {
+    /// At this slot, with this epoch and step.
+    fn commit(&self, slot: u32, (epoch, mark): (u64, Mark)) -> Commit {
         let generation = self.generation;
         Commit {
             key: SessionKey { slot, generation },
             session: self.id.clone(),
             epoch,
-            count,
+            snapshot: Snapshot {
+                incarnation: self.incarnation,
+                step: mark.step,
+                count: mark.count,
+                state: self.state.clone(),
+            },
         }
     }
 

@@ -9,7 +9,7 @@ use crate::slots::SlotSet;
 /// Three lists of slots: due, under way, kept.
 #[derive(Debug, Default)]
 pub(super) struct Spilling {
-    /// The store's time is over: what is counted from here on goes into the spill, too.
+    /// The store's time is over: what is done from here on goes into the spill, too.
     begun: bool,
     /// To be handed over at the next flush.
     due: SlotSet,
@@ -38,8 +38,8 @@ impl Spilling {
         }
     }
 
-    /// A session has counted a message.
-    pub(super) fn handle_counted(&mut self, slot: u32) {
+    /// A session has taken a step.
+    pub(super) fn handle_step(&mut self, slot: u32) {
         self.spilled.remove(slot);
         if self.begun {
             self.want(slot);

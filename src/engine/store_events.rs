@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Engine;
 use super::clients::Stage;
-use super::io::{CloseReason, ConnId, Now, Output, Protocol, Refused, SessionKey, StoreEvent};
+use super::io::{
+    CloseReason, ConnId, Grant, Now, Output, Protocol, Refused, SessionKey, StoreEvent,
+};
 use super::message::ServerMessage;
 use super::session::{ClientSession, Session};
 use super::shutdown::Phase;
@@ -32,14 +34,7 @@ impl Engine {
                 self.finish_closed();
             }
             StoreEvent::Resumed => self.saving.handle_resumed(),
-            StoreEvent::Claimed {
-                key,
-                epoch,
-                count,
-                found,
-            } => {
-                self.claimed(key, epoch, count, found, now);
-            }
+            StoreEvent::Claimed { key, grant } => self.claimed(key, grant, now),
             StoreEvent::Committed { batch, fenced } => {
                 let mut fenced = fenced.into_iter().peekable();
                 for (at, commit) in batch.iter().enumerate() {
@@ -67,15 +62,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn claimed(
-        &mut self,
-        key: SessionKey,
-        epoch: u64,
-        count: u64,
-        found: bool,
-        now: Now,
-    ) {
-        let Some(granted) = self.sessions.handle_claimed(key, epoch, count) else {
+    pub(super) fn claimed(&mut self, key: SessionKey, grant: Grant, now: Now) {
+        let (count, resumed) = (grant.snapshot.count, grant.found);
+        let Some(granted) = self.sessions.handle_claimed(key, grant) else {
             return;
         };
         if let Some(displaced) = granted.displaced {
@@ -98,7 +87,7 @@ impl Engine {
             let hello = ServerMessage::Hello {
                 session: session.id().clone(),
                 count,
-                resumed: found,
+                resumed,
             };
             self.outputs.push_back(Output::Send {
                 conn,

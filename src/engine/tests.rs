@@ -259,7 +259,7 @@ pub(super) fn conn(slot: u32) -> ConnId {
 fn commits_in_words(batch: &[Commit]) -> String {
     let saves = batch
         .iter()
-        .map(|Commit { session, count, .. }| format!("{session}={count}"));
+        .map(|commit| format!("{}={}", commit.session, commit.snapshot.count));
     saves.collect::<Vec<_>>().join(" ")
 }
 

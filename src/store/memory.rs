@@ -17,8 +17,8 @@ use super::expiry::Expiry;
 use super::record::Record;
 use crate::engine::io::{Claim, Commit, Now, Refused, SessionId, StoreCommand, StoreEvent};
 
-/// Sessions kept at a time. For one more, the one that would expire soonest of those that have
-/// counted nothing goes; where all have counted, the newcomer is refused.
+/// Sessions kept at a time. For one more, the one that would expire soonest of those that hold
+/// nothing goes; where all hold something, the newcomer is refused.
 pub const SESSIONS_MAX: usize = 100_000;
 
 /// Records looked at for expiry in one turn, and two more for each request: faster than they come.
@@ -33,11 +33,11 @@ pub struct MemoryStore {
     expiry: Expiry,
     sessions_max: usize,
     records: HashMap<SessionId, Kept>,
-    /// One entry for each record. A save puts the expiry off in the record only; the entry follows
-    /// when it comes up.
-    counted: Entries,
-    /// The same for those whose count is 0, which make room.
-    uncounted: Entries,
+    /// One entry for each record. A commit puts the expiry off in the record only; the entry
+    /// follows when it comes up.
+    holding: Entries,
+    /// The same for those that are blank, which make room.
+    blank: Entries,
     /// The highest epoch among the records that are gone.
     epoch_floor: u64,
     /// Whether the log has been told that the store is full.
@@ -61,8 +61,8 @@ impl MemoryStore {
             expiry: Expiry::new(ttl),
             sessions_max: SESSIONS_MAX,
             records: HashMap::new(),
-            counted: BTreeSet::new(),
-            uncounted: BTreeSet::new(),
+            holding: BTreeSet::new(),
+            blank: BTreeSet::new(),
             epoch_floor: 0,
             told_full: false,
             asked: Vec::new(),
@@ -76,43 +76,41 @@ impl MemoryStore {
             return StoreEvent::Refused {
                 request: Refused::Claim(claim.key),
                 reason: format!(
-                    "{} sessions have counted, and no more fit",
+                    "{} sessions hold something, and no more fit",
                     self.sessions_max
                 ),
             };
         }
         let known = self.records.get(&claim.session);
         let is_alive = known.is_some_and(|kept| kept.expires_unix_ms > self.expiry.judged_ms());
-        let known = known.map(|kept| kept.record);
+        let known = known.map(|kept| &kept.record);
         let (record, grant) = Record::claim(known, is_alive, claim.token, self.epoch_floor);
         self.put(claim.session, record);
         StoreEvent::Claimed {
             key: claim.key,
-            epoch: grant.epoch,
-            count: grant.count,
-            found: grant.found,
+            grant,
         }
     }
 
-    fn carry_out_saves(&mut self, batch: Vec<Commit>) -> StoreEvent {
+    fn carry_out_commits(&mut self, batch: Vec<Commit>) -> StoreEvent {
         let mut fenced = Vec::new();
         for (position, commit) in batch.iter().enumerate() {
-            if !self.carry_out_save(commit) {
+            if !self.carry_out_commit(commit) {
                 fenced.push(position);
             }
         }
         StoreEvent::Committed { batch, fenced }
     }
 
-    /// Whether the save was taken; `false`: a newer claim exists.
-    fn carry_out_save(&mut self, commit: &Commit) -> bool {
+    /// Whether the commit was taken; `false`: a newer claim exists.
+    fn carry_out_commit(&mut self, commit: &Commit) -> bool {
         let known = self.records.get_mut(&commit.session);
-        let record = known.as_ref().map(|kept| kept.record);
-        let Some(record) = Record::commit(record, commit.epoch, commit.count) else {
+        let record = known.as_ref().map(|kept| &kept.record);
+        let Some(record) = Record::commit(record, commit.epoch, &commit.snapshot) else {
             return false;
         };
         match known {
-            Some(kept) if (kept.record.count() > 0) == (record.count() > 0) => {
+            Some(kept) if is_blank(&kept.record) == is_blank(&record) => {
                 kept.record = record;
                 kept.expires_unix_ms = self.expiry.expires_ms();
             }
@@ -126,7 +124,8 @@ impl MemoryStore {
     fn put(&mut self, session: SessionId, record: Record) {
         let expires_unix_ms = self.expiry.expires_ms();
         self.unlist(&session);
-        self.list(record).insert((expires_unix_ms, session.clone()));
+        self.list(is_blank(&record))
+            .insert((expires_unix_ms, session.clone()));
         let kept = Kept {
             record,
             expires_unix_ms,
@@ -135,33 +134,33 @@ impl MemoryStore {
         self.records.insert(session, kept);
     }
 
-    /// Where a record has its entry.
-    fn list(&mut self, record: Record) -> &mut Entries {
-        if record.count() > 0 {
-            &mut self.counted
+    /// Where records have their entries.
+    fn list(&mut self, is_blank: bool) -> &mut Entries {
+        if is_blank {
+            &mut self.blank
         } else {
-            &mut self.uncounted
+            &mut self.holding
         }
     }
 
     fn unlist(&mut self, session: &SessionId) {
         if let Some(kept) = self.records.get(session) {
-            let (record, entry) = (kept.record, (kept.listed_unix_ms, session.clone()));
-            self.list(record).remove(&entry);
+            let entry = (kept.listed_unix_ms, session.clone());
+            self.list(is_blank(&kept.record)).remove(&entry);
         }
     }
 
-    /// Removes a record that has counted nothing; `false` if there is none.
+    /// Removes a record that holds nothing; `false` if there is none.
     fn make_room(&mut self) -> bool {
         if !self.told_full {
             self.told_full = true;
             log::warn!(
-                "{} sessions: for each new one, one that has counted nothing is dropped early; \
+                "{} sessions: for each new one, one that holds nothing is dropped early; \
                  without such, new ones are refused",
                 self.sessions_max
             );
         }
-        let Some((_, session)) = self.uncounted.first().cloned() else {
+        let Some((_, session)) = self.blank.first().cloned() else {
             return false;
         };
         self.remove(&session);
@@ -172,7 +171,7 @@ impl MemoryStore {
     fn expire(&mut self) {
         let now_ms = self.expiry.judged_ms();
         let mut left = EXPIRED_PER_TURN_MAX + 2 * self.asked.len();
-        let lists: [fn(&Self) -> &Entries; 2] = [|store| &store.counted, |store| &store.uncounted];
+        let lists: [fn(&Self) -> &Entries; 2] = [|store| &store.holding, |store| &store.blank];
         for list in lists {
             while left > 0
                 && let Some((listed_ms, session)) = list(self).first()
@@ -194,8 +193,8 @@ impl MemoryStore {
             return self.remove(&session);
         }
         let listed_ms = std::mem::replace(&mut kept.listed_unix_ms, kept.expires_unix_ms);
-        let (record, expires_ms) = (kept.record, kept.expires_unix_ms);
-        let list = self.list(record);
+        let (is_blank, expires_ms) = (is_blank(&kept.record), kept.expires_unix_ms);
+        let list = self.list(is_blank);
         list.remove(&(listed_ms, session.clone()));
         list.insert((expires_ms, session));
     }
@@ -223,7 +222,7 @@ impl SessionStore for MemoryStore {
         let mut asked = std::mem::take(&mut self.asked);
         for command in asked.drain(..) {
             let answer = match command {
-                StoreCommand::Commit(batch) => self.carry_out_saves(batch),
+                StoreCommand::Commit(batch) => self.carry_out_commits(batch),
                 StoreCommand::Claim(claim) => self.carry_out_claim(claim),
                 StoreCommand::Sync => StoreEvent::Synced,
             };
@@ -238,13 +237,17 @@ impl SessionStore for MemoryStore {
     }
 }
 
+fn is_blank(record: &Record) -> bool {
+    record.snapshot().is_blank()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
 
     use super::*;
     use crate::clock;
-    use crate::engine::io::SessionKey;
+    use crate::engine::io::{SessionKey, Snapshot};
 
     const KEY: SessionKey = SessionKey {
         slot: 0,
@@ -279,12 +282,9 @@ mod tests {
         }));
         flush(store, unix_ms);
         match store.events.pop_back() {
-            Some(StoreEvent::Claimed {
-                epoch,
-                count,
-                found,
-                ..
-            }) => (epoch, count, found),
+            Some(StoreEvent::Claimed { grant, .. }) => {
+                (grant.epoch, grant.snapshot.count, grant.found)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -294,7 +294,7 @@ mod tests {
             key: KEY,
             session: id(name),
             epoch,
-            count,
+            snapshot: Snapshot::counted(count),
         }]));
         flush(store, unix_ms);
         match store.events.pop_back() {
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(store.records.len(), 1);
         assert_eq!(claim(&mut store, "a", 2, 189), (2, 7, true));
         flush(&mut store, 289);
-        assert_eq!((store.records.len(), store.counted.len()), (0, 0));
+        assert_eq!((store.records.len(), store.holding.len()), (0, 0));
     }
 
     #[test]
@@ -395,7 +395,7 @@ mod tests {
         // Whoever rests makes room in time.
         let (_, count, resumed) = claim(&mut store, "e", 1, 200);
         assert_eq!((count, resumed, store.records.len()), (0, false, 1));
-        assert_eq!(store.counted.len() + store.uncounted.len(), 1);
+        assert_eq!(store.holding.len() + store.blank.len(), 1);
     }
 
     #[test]
@@ -404,7 +404,7 @@ mod tests {
         for i in 0..1_000 {
             claim(&mut store, &format!("s{i}"), 1, i);
         }
-        assert_eq!((store.records.len(), store.uncounted.len()), (10, 10));
+        assert_eq!((store.records.len(), store.blank.len()), (10, 10));
     }
 
     #[test]

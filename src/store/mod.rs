@@ -10,10 +10,11 @@
 //! # What a store promises
 //!
 //! - A claim gives a session's next epoch, above all that it ever had, and the same one again to
-//!   the same token.
-//! - A save under an epoch older than the store's is refused (fencing).
-//! - Within an epoch the count never goes down, so that a save that was repeated or came late does
-//!   no harm.
+//!   the same token; with what the store holds, whose step begins again at 0. A session that is not
+//!   found gets that epoch as its incarnation, which it keeps until it has expired.
+//! - A commit under an epoch older than the store's is refused (fencing).
+//! - Within an epoch it takes only what is of a later step than what it holds, all of it: count and
+//!   state are always of the same step, and a commit that was repeated or came late does no harm.
 //! - It is asked nothing before its first [`Up`](StoreEvent::Up), and nothing while it is down.
 //!   While it is up, it answers everything that it is asked; [`Down`](StoreEvent::Down) forgets
 //!   what it has not answered, and the engine asks again after the next `Up`. What is asked before
@@ -26,9 +27,10 @@
 //! live. A claim's token is to be remembered as long as the record; a store that one process has for
 //! itself may forget it with the process.
 //!
-//! [`Record`](record::Record) is the first three for one session, as a value, and
-//! [`Expiry`](expiry::Expiry) says when a record has expired. What must block (a disk, a driver)
-//! has a thread of its own, which wakes the loop when it has an answer ([`StoreParts::waker`]).
+//! [`Record`](record::Record) is the first three for one session, as a value that can be written
+//! down, and [`Expiry`](expiry::Expiry) says when a record has expired. What must block (a disk, a
+//! driver) has a thread of its own, which wakes the loop when it has an answer
+//! ([`StoreParts::waker`]).
 //!
 //! # A store of one's own
 //!
@@ -60,21 +62,17 @@
 //!         for command in self.asked.drain(..) {
 //!             self.events.push_back(match command {
 //!                 StoreCommand::Claim(claim) => {
-//!                     let known = self.records.get(&claim.session).copied();
+//!                     let known = self.records.get(&claim.session);
 //!                     let (record, grant) = Record::claim(known, true, claim.token, 0);
 //!                     self.records.insert(claim.session, record);
-//!                     StoreEvent::Claimed {
-//!                         key: claim.key,
-//!                         epoch: grant.epoch,
-//!                         count: grant.count,
-//!                         found: grant.found,
-//!                     }
+//!                     let key = claim.key;
+//!                     StoreEvent::Claimed { key, grant }
 //!                 }
 //!                 StoreCommand::Commit(batch) => {
 //!                     let mut fenced = Vec::new();
 //!                     for (position, commit) in batch.iter().enumerate() {
-//!                         let known = self.records.get(&commit.session).copied();
-//!                         match Record::commit(known, commit.epoch, commit.count) {
+//!                         let known = self.records.get(&commit.session);
+//!                         match Record::commit(known, commit.epoch, &commit.snapshot) {
 //!                             Some(record) => {
 //!                                 self.records.insert(commit.session.clone(), record);
 //!                             }

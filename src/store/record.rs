@@ -1,77 +1,84 @@
-//! The three promises of a store, for one session, as a plain value.
+//! What a store promises of one session's record, as a plain value.
 //!
-//! It owns what a claim and a save do to a record; where records live, and for how long, is the
-//! store's own matter. The memory store runs it, and so does the model (`tests/model.rs`); SQLite
-//! and Redis say the same in SQL and Lua, and `tests/store_promises.rs` and `tests/redis_store`
-//! hold all of them to it. It must never let an epoch be granted twice.
+//! It owns what a claim and a commit do to a record; where records live, and for how long, is the
+//! store's own matter. The memory store runs it, and so do the model (`tests/model.rs`) and the
+//! simulation; SQLite and Redis say the same in SQL and Lua, and `tests/store_promises.rs` and
+//! `tests/redis_store` hold all of them to it. It must never let an epoch be granted twice.
+
+use crate::engine::io::{Grant, Snapshot};
 
 /// What a store keeps of a session, but for its expiry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     epoch: u64,
-    count: u64,
-    /// The last claim and what it was answered; a save that re-creates a record knows of none.
-    claim: Option<(u64, Grant)>,
-}
-
-/// What a claim is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Grant {
-    /// The epoch to save with.
-    pub epoch: u64,
-    /// Messages processed before this claim.
-    pub count: u64,
-    /// Whether the store knew the session.
-    pub found: bool,
+    snapshot: Snapshot,
+    claim: Option<(u64, bool)>,
 }
 
 impl Record {
+    /// A record as it was written down. `claim` is the token of the last claim and whether that
+    /// found the session; `None` if that is not known any more.
+    pub fn new(epoch: u64, snapshot: Snapshot, claim: Option<(u64, bool)>) -> Self {
+        Self {
+            epoch,
+            snapshot,
+            claim,
+        }
+    }
+
     /// Claims a session: gives its next epoch, above all that it ever had, and the same one again
-    /// to the same token. `known` is what the store has, expired or not; `is_alive` says whether
-    /// its count is still good; `epoch_floor` is the highest epoch of all records that are gone.
+    /// to the same token, with what is held by then. `known` is what the store has, expired or not;
+    /// `is_alive` says whether its snapshot is still good; `epoch_floor` is the highest epoch of all
+    /// records that are gone.
     pub fn claim(
-        known: Option<Self>,
+        known: Option<&Self>,
         is_alive: bool,
         token: u64,
         epoch_floor: u64,
     ) -> (Self, Grant) {
         if let Some(record) = known
-            && let Some((claimed_with, grant)) = record.claim
+            && let Some((claimed_with, found)) = record.claim
             && claimed_with == token
         {
-            return (record, grant);
+            return (record.clone(), record.grant(found));
         }
         let epoch_before = known.map_or(0, |record| record.epoch).max(epoch_floor);
+        let epoch = epoch_before.saturating_add(1);
         let alive = known.filter(|_| is_alive);
-        let grant = Grant {
-            epoch: epoch_before.saturating_add(1),
-            count: alive.map_or(0, |record| record.count),
-            found: alive.is_some(),
-        };
+        let mut snapshot = alive.map_or_else(Snapshot::default, |record| record.snapshot.clone());
+        snapshot.step = 0;
+        if snapshot.incarnation == 0 {
+            snapshot.incarnation = epoch;
+        }
         let record = Self {
-            epoch: grant.epoch,
-            count: grant.count,
-            claim: Some((token, grant)),
+            epoch,
+            snapshot,
+            claim: Some((token, alive.is_some())),
         };
+        let grant = record.grant(alive.is_some());
         (record, grant)
     }
 
-    /// Saves a count; `None` if it is refused, since a newer claim exists. Within an epoch the
-    /// count never goes down. A higher epoch than the one held is the owner's word for a record
-    /// that was lost.
-    pub fn commit(known: Option<Self>, epoch: u64, count: u64) -> Option<Self> {
-        match known {
-            Some(record) if epoch < record.epoch => None,
-            Some(record) if epoch == record.epoch => Some(Self {
-                count: record.count.max(count),
-                ..record
-            }),
-            Some(_) | None => Some(Self {
-                epoch,
-                count,
-                claim: None,
-            }),
+    /// Commits what a session holds; `None` if it is refused, since a newer claim exists. Within an
+    /// epoch, a commit of a step that is not later than the one held changes nothing, so that it can
+    /// be repeated; and the count never goes down, since a spill file of version 0.1.0 has counts
+    /// without steps. A higher epoch than the one held is the owner's word for a record that was
+    /// lost.
+    pub fn commit(known: Option<&Self>, epoch: u64, snapshot: &Snapshot) -> Option<Self> {
+        let Some(record) = known.filter(|record| record.epoch >= epoch) else {
+            return Some(Self::new(epoch, snapshot.clone(), None));
+        };
+        if record.epoch > epoch {
+            return None;
         }
+        let mut record = record.clone();
+        let held = &mut record.snapshot;
+        held.count = held.count.max(snapshot.count);
+        if snapshot.step > held.step {
+            held.step = snapshot.step;
+            held.state = snapshot.state.clone();
+        }
+        Some(record)
     }
 
     /// The epoch of the last claim.
@@ -79,8 +86,22 @@ impl Record {
         self.epoch
     }
 
-    /// Messages processed, as far as was saved.
-    pub fn count(&self) -> u64 {
-        self.count
+    /// What the session held after the latest step that was committed.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The token of the last claim, and whether it found the session; `None` for a record that a
+    /// commit has made.
+    pub fn last_claim(&self) -> Option<(u64, bool)> {
+        self.claim
+    }
+
+    fn grant(&self, found: bool) -> Grant {
+        Grant {
+            epoch: self.epoch,
+            found,
+            snapshot: self.snapshot.clone(),
+        }
     }
 }

@@ -23,6 +23,10 @@ pub(crate) enum Flaw {
     ForgetLostSaves,
     /// The next claim gets the epoch of the last one.
     SameEpochAgain,
+    /// A commit whose step is not later than the one held sets the state all the same.
+    EarlierStateCounts,
+    /// A commit carries out the effects of all of its steps, held or not.
+    EffectsRepeated,
     /// After a replay the row goes, whatever was put into it meanwhile.
     DeleteNewerRow,
     /// A connection ends at the peer's Close, saved or not.

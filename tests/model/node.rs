@@ -1,7 +1,7 @@
 //! A node: its sessions with the server's own [`Ledger`], its link to the store, its spill, and
 //! how far its shutdown has come. What it does is in `turn.rs`.
 
-use sundown::engine::ledger::Ledger;
+use sundown::engine::ledger::{Ledger, Mark};
 
 use crate::store::{Answer, Commit, Request};
 
@@ -59,7 +59,9 @@ pub(crate) struct Session {
     pub(crate) ledger: Ledger,
     /// To be handed to the store at the next flush: its claim, then its count.
     pub(crate) due: bool,
-    /// The count that its epoch began with; for the check alone.
+    /// What the application has set with the last message.
+    pub(crate) state: u8,
+    /// The count that its epoch began with.
     pub(crate) base: u64,
     /// The highest count that was released; what was counted beyond it waits for its save.
     pub(crate) told: u64,
@@ -194,6 +196,7 @@ impl Session {
             key,
             ledger: Ledger::claiming(),
             due: true,
+            state: 0,
             base: 0,
             told: 0,
             talk: Talk::Waiting,
@@ -225,21 +228,22 @@ impl Session {
 
     /// What to hand to the store now.
     pub(crate) fn poll_commit(&mut self) -> Option<Commit> {
-        let (epoch, count) = self.ledger.next_save()?;
-        Some(self.commit_of(epoch, count))
+        let (epoch, mark) = self.ledger.next_save()?;
+        Some(self.commit_of(epoch, mark))
     }
 
     /// What to put into the spill now.
     pub(crate) fn poll_spill(&self) -> Option<Commit> {
-        let (epoch, count) = self.ledger.next_spill()?;
-        Some(self.commit_of(epoch, count))
+        let (epoch, mark) = self.ledger.next_spill()?;
+        Some(self.commit_of(epoch, mark))
     }
 
-    fn commit_of(&self, epoch: u64, count: u64) -> Commit {
+    fn commit_of(&self, epoch: u64, mark: Mark) -> Commit {
         Commit {
             key: Some(self.key),
             epoch,
-            count,
+            mark,
+            state: self.state,
             base: self.base,
         }
     }

@@ -3,18 +3,19 @@
 //! Each rule here must be safe: what it drops would change nothing, now or later, for anyone.
 
 use crate::client::{Client, Stage};
+use crate::flaws::Protocol;
 use crate::node::{Node, Session, Talk, Wire};
 use crate::protocol::State;
 use crate::store::{Answer, Commit, Request};
 
 impl State {
-    pub(crate) fn normalize(&mut self) {
+    pub(crate) fn normalize(&mut self, protocol: Protocol) {
         client(&mut self.client);
         for node in &mut self.nodes {
             node.sessions_mut().for_each(session);
             node.forget_what_is_over();
             node.late
-                .retain(|request| self.store.may_be_changed_by(request));
+                .retain(|request| self.store.may_be_changed_by(request, protocol));
             answers(node);
             let is_older = |news: &u64| node.epoch().is_some_and(|epoch| epoch < *news);
             node.news = node.news.filter(is_older);
@@ -83,7 +84,7 @@ fn saves(node: &Node) -> impl Iterator<Item = &Commit> {
 fn bases(node: &Node) -> impl Iterator<Item = u64> {
     let granted = node.sessions().filter(|session| !session.is_claiming());
     let to_hear = node.answers.iter().filter_map(|answer| match *answer {
-        Answer::Claimed { count, .. } => Some(count),
+        Answer::Claimed { held, .. } => Some(held.count),
         Answer::Committed { .. } | Answer::Refused(_) => None,
     });
     let saves = saves(node).map(|commit| commit.base);

@@ -61,6 +61,8 @@ pub(crate) enum Broken {
     Lost,
     /// The store took a message twice.
     CountedTwice,
+    /// The effect of a message was carried out twice, or not at all.
+    Effects,
     /// A message got a number that is not its own.
     NotExact,
     /// A shutdown said that all is safe, and it was not.
@@ -146,7 +148,7 @@ impl Model for Sundown {
             state: last.clone(),
         };
         step.perform(action);
-        step.state.normalize();
+        step.state.normalize(self.protocol);
         step.state.rank = Rank::of(&step.state);
         if !action.is_fault() && step.state.rank >= last.rank {
             step.state.broken.insert(Broken::NoProgress);
@@ -165,6 +167,13 @@ impl Model for Sundown {
             ),
             Property::always("no message is counted twice", |_, state: &State| {
                 !state.broken.has(Broken::CountedTwice)
+            }),
+            Property::always(
+                "count and state are of the same step",
+                |_, state: &State| state.store.is_consistent(),
+            ),
+            Property::always("every effect is carried out once", |_, state: &State| {
+                !state.broken.has(Broken::Effects)
             }),
             Property::always(
                 "a message is counted as its own number",

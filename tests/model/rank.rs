@@ -91,7 +91,7 @@ fn node_work(node: &Node) -> u64 {
         let session = node
             .sessions()
             .find(|session| commit.key == Some(session.key));
-        session.is_some_and(|session| session.ledger.processed() > commit.count)
+        session.is_some_and(|session| session.ledger.latest() > commit.mark)
     };
     let asked = node.requests.iter().map(|request| match request {
         Request::Commit(commit) if saves_too_little(commit) => 13,

@@ -191,6 +191,9 @@ impl Step<'_> {
         if done.counted_twice {
             self.state.broken.insert(Broken::CountedTwice);
         }
+        if done.effects_differ {
+            self.state.broken.insert(Broken::Effects);
+        }
         if late {
             self.note(match done.answer {
                 Answer::Claimed { .. } => Event::LateClaimCarriedOut,

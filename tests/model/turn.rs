@@ -3,6 +3,8 @@
 //! It follows `src/engine` (session, saving, answers, closing) and `src/store/spill`; what a count may do
 //! is not followed but shared: [`Ledger`](sundown::engine::ledger::Ledger).
 
+use sundown::engine::ledger::Mark;
+
 use crate::client::Said;
 use crate::events::Event;
 use crate::flaws::Flaw;
@@ -34,10 +36,11 @@ impl Step<'_> {
             };
             session.wire.read += 1;
             let number = session.wire.read;
-            let Some(count) = session.ledger.count() else {
+            let Some(count) = session.ledger.step(true) else {
                 continue;
             };
             session.due = true;
+            session.state = number as u8;
             if count != number {
                 self.state.broken.insert(Broken::NotExact);
             }
@@ -114,7 +117,12 @@ impl Step<'_> {
     /// The store's next answer.
     pub(crate) fn hear_answer(&mut self, at: NodeId) {
         match self.state.nodes[at].answers.remove(0) {
-            Answer::Claimed { key, epoch, count } => self.claimed(at, key, epoch, count),
+            Answer::Claimed {
+                key,
+                epoch,
+                held,
+                state,
+            } => self.claimed(at, key, (epoch, held, state)),
             Answer::Committed { commit, fenced } => match commit.key {
                 Some(key) if fenced => {
                     self.note(Event::SaveFenced);
@@ -129,12 +137,14 @@ impl Step<'_> {
         self.flush(at);
     }
 
-    fn claimed(&mut self, at: NodeId, key: u64, epoch: u64, count: u64) {
+    fn claimed(&mut self, at: NodeId, key: u64, (epoch, held, state): (u64, Mark, u8)) {
         let node = &mut self.state.nodes[at];
         let Some(session) = node.session_mut(key) else {
             return;
         };
-        session.ledger.open(epoch, count);
+        let count = held.count;
+        session.ledger.open(epoch, held, count == 0);
+        session.state = state;
         (session.base, session.told) = (count, count);
         session.due = false;
         let waits = session.talk == Talk::Waiting;
@@ -156,7 +166,7 @@ impl Step<'_> {
         let Some(session) = self.state.nodes[at].session_mut(key) else {
             return;
         };
-        session.ledger.handle_saved(commit.count);
+        session.ledger.handle_saved(commit.mark);
         session.due |= !session.ledger.is_saved();
         self.release(at, key);
         self.finish_if_saved(at);
@@ -192,7 +202,7 @@ impl Step<'_> {
             return;
         };
         if counts {
-            session.ledger.handle_saved(commit.count);
+            session.ledger.handle_saved(commit.mark);
             let key = session.key;
             return self.release(at, key);
         }
@@ -240,7 +250,7 @@ impl Step<'_> {
         while let Some(session) = self.state.nodes[at].session_mut(key)
             && matches!(session.talk, Talk::Open | Talk::Closed)
             && session.told < session.ledger.processed()
-            && session.ledger.may_tell(session.told + 1)
+            && session.ledger.may_tell(session.told + 1 - session.base)
         {
             session.told += 1;
             let count = session.told;
@@ -323,7 +333,7 @@ impl Step<'_> {
         });
         if self.state.nodes[at]
             .spill
-            .is_some_and(|row| row.count > commit.count)
+            .is_some_and(|row| row.mark > commit.mark)
         {
             self.note(Event::SpillGrewDuringReplay);
         }
@@ -336,7 +346,7 @@ impl Step<'_> {
 
     /// The store has taken or refused this save: a row that it covers is not wanted any more.
     fn settle(&mut self, at: NodeId, commit: Commit) {
-        let covered = |row: &Commit| row.epoch == commit.epoch && row.count <= commit.count;
+        let covered = |row: &Commit| row.epoch == commit.epoch && row.mark <= commit.mark;
         if self.state.nodes[at].spill.as_ref().is_some_and(covered) {
             if commit.key.is_some() {
                 self.note(Event::SpillOutdatedByStore);
@@ -411,7 +421,7 @@ impl Step<'_> {
                 let total = if early {
                     ledger.processed()
                 } else if spilled && ledger.is_safe() {
-                    row.map_or(ledger.saved(), |row| row.count.max(ledger.saved()))
+                    row.map_or(ledger.saved(), |row| row.mark.count.max(ledger.saved()))
                 } else {
                     ledger.saved()
                 };
@@ -446,7 +456,7 @@ impl Step<'_> {
         let mut rows = Vec::new();
         for session in node.sessions_mut() {
             if let Some(row) = session.poll_spill() {
-                session.ledger.handle_spilled(row.count);
+                session.ledger.handle_spilled(row.mark);
                 rows.push(row);
             }
         }
@@ -466,7 +476,7 @@ impl Step<'_> {
         let Some(row) = session.poll_spill() else {
             return false;
         };
-        session.ledger.handle_spilled(row.count);
+        session.ledger.handle_spilled(row.mark);
         self.keep_row(at, row);
         true
     }
@@ -474,8 +484,8 @@ impl Step<'_> {
     /// Of two rows for one session the newer is kept.
     fn keep_row(&mut self, at: NodeId, row: Commit) {
         let node = &mut self.state.nodes[at];
-        let held = node.spill.map(|held| (held.epoch, held.count));
-        if held < Some((row.epoch, row.count)) {
+        let held = node.spill.map(|held| (held.epoch, held.mark));
+        if held < Some((row.epoch, row.mark)) {
             node.spill = Some(row);
         }
         self.note(Event::Spilled);
@@ -492,7 +502,7 @@ impl Step<'_> {
                 return true;
             };
             let is_spilled =
-                row.is_some_and(|row| row.epoch == epoch && row.count >= ledger.processed());
+                row.is_some_and(|row| row.epoch == epoch && row.mark >= ledger.latest());
             // A newer claim has it: what was counted here beyond that claim, the client has.
             let is_fenced = store.epoch() > epoch;
             is_spilled || is_fenced || store.count() >= ledger.processed()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use sundown::engine::io::{
-    Claim, Commit, Now, Refused, SessionId, SessionKey, StoreCommand, StoreEvent,
+    Claim, Commit, Now, Refused, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
 };
 use sundown::store::redis::RedisStore;
 use sundown::{Config, Error, SessionStore, StoreParts, clock};
@@ -173,12 +173,7 @@ impl Driver {
     pub(crate) fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
         self.store.ask(StoreCommand::Claim(claim(session, token)));
         match self.answer() {
-            StoreEvent::Claimed {
-                epoch,
-                count,
-                found,
-                ..
-            } => (epoch, count, found),
+            StoreEvent::Claimed { grant, .. } => (grant.epoch, grant.snapshot.count, grant.found),
             other => panic!("{other:?}"),
         }
     }
@@ -272,7 +267,7 @@ pub(crate) fn commit(session: &str, epoch: u64, count: u64) -> Commit {
         key: KEY,
         session: SessionId::parse(session).unwrap(),
         epoch,
-        count,
+        snapshot: Snapshot::counted(count),
     }
 }
 

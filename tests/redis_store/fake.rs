@@ -91,8 +91,11 @@ fn an_error_to_a_request_ends_the_link_after_the_answers_before_it() {
     store.store.ask(StoreCommand::Claim(claim("a", 1)));
     store.store.ask(StoreCommand::Claim(claim("b", 2)));
     fake.expect(&mut store, "\r\nb\r\n");
-    fake.say(&mut store, b"*3\r\n:1\r\n:0\r\n:0\r\n-MISCONF no disk\r\n");
-    assert!(matches!(store.next(), StoreEvent::Claimed { epoch: 1, .. }));
+    fake.say(
+        &mut store,
+        b"*6\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n$0\r\n\r\n-MISCONF no disk\r\n",
+    );
+    assert!(matches!(store.next(), StoreEvent::Claimed { grant, .. } if grant.epoch == 1));
     assert_eq!(store.wait_down(), "MISCONF no disk");
     assert!(store.heard().is_none());
 }

@@ -31,7 +31,8 @@ fn lost_scripts_are_loaded_again_with_requests_under_way() {
         assert!(matches!(&event, StoreEvent::Committed { fenced, .. } if fenced.is_empty()));
     }
     match store.answer() {
-        StoreEvent::Claimed { epoch, count, .. } => {
+        StoreEvent::Claimed { grant, .. } => {
+            let (epoch, count) = (grant.epoch, grant.snapshot.count);
             assert!((former + 1..newest).contains(&epoch), "{epoch}");
             assert_eq!(count, 50);
         }
@@ -54,7 +55,7 @@ fn a_frozen_redis_stalls_and_then_answers_everything() {
     store.store.ask(StoreCommand::Sync);
     redis.thaw();
     let event = store.answer();
-    assert!(matches!(event, StoreEvent::Claimed { found: false, .. }));
+    assert!(matches!(event, StoreEvent::Claimed { grant, .. } if !grant.found));
     let event = store.answer();
     assert!(matches!(event, StoreEvent::Committed { fenced, .. } if fenced.is_empty()));
     assert!(matches!(store.answer(), StoreEvent::Synced));
@@ -169,7 +170,8 @@ fn a_kernel_that_takes_no_more_costs_neither_time_nor_answers() {
                 assert_eq!((fenced, claimed), (vec![], 0));
                 saved += 1;
             }
-            StoreEvent::Claimed { epoch, .. } => {
+            StoreEvent::Claimed { grant, .. } => {
+                let epoch = grant.epoch;
                 claimed += 1;
                 assert!(epoch > former, "{epoch} after {former}");
                 former = epoch;

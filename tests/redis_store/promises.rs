@@ -64,7 +64,8 @@ fn a_lost_session_is_claimed_above_every_epoch_that_it_had() {
         }
         for _ in 1..=4 {
             match store.answer() {
-                StoreEvent::Claimed { epoch, .. } => {
+                StoreEvent::Claimed { grant, .. } => {
+                    let epoch = grant.epoch;
                     assert!(epoch > former, "{epoch} after {former}");
                     former = epoch;
                 }
@@ -219,7 +220,8 @@ fn answers_come_in_the_order_of_the_requests() {
                     assert_eq!(fenced, [0][..batch.len() / 2]);
                     kinds.push(["save none", "", "save two"][batch.len()]);
                 }
-                StoreEvent::Claimed { epoch, .. } => {
+                StoreEvent::Claimed { grant, .. } => {
+                    let epoch = grant.epoch;
                     assert!(epoch > former, "{epoch} after {former}");
                     former = epoch;
                     kinds.push("claim");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use sundown::engine::io::{Commit, SessionKey, StoreCommand, StoreEvent};
+use sundown::engine::io::{Commit, Grant, SessionKey, Snapshot, State, StoreCommand, StoreEvent};
+use sundown::engine::ledger::Mark;
 
 use super::{Book, Common, Conn, SPILLS_ASKED_MAX, Session, by_key};
 
@@ -16,7 +17,8 @@ impl Book {
                 let session = self.sessions.entry(by_key(claim.key)).or_insert(Session {
                     id: claim.session.clone(),
                     epoch: None,
-                    granted: 0,
+                    granted: Mark::default(),
+                    incarnation: 0,
                     counted: 0,
                     confirmed: 0,
                     spilled: 0,
@@ -53,12 +55,8 @@ impl Book {
         for commit in batch {
             let session = self.sessions.get_mut(&by_key(commit.key));
             let session = session.expect("it was claimed");
-            let asked = (Some(commit.epoch), commit.count);
-            assert_eq!(
-                asked,
-                (session.epoch, session.counted),
-                "{name}: {commit:?}"
-            );
+            assert_eq!(Some(commit.epoch), session.epoch, "{name}: {commit:?}");
+            session.check_snapshot(name, &commit.snapshot);
             assert!(
                 session.counted > session.confirmed,
                 "{name}: {commit:?} is saved"
@@ -88,10 +86,7 @@ impl Book {
             session.epoch,
             "{name}: {commit:?}: {session:?}"
         );
-        assert_eq!(
-            commit.count, session.counted,
-            "{name}: {commit:?}: {session:?}"
-        );
+        session.check_snapshot(name, &commit.snapshot);
         session.save_asked = true;
     }
 
@@ -109,11 +104,7 @@ impl Book {
                     session.claim_asked = false;
                 }
             }
-            StoreEvent::Claimed {
-                key, epoch, count, ..
-            } => {
-                self.granted(*key, *epoch, *count);
-            }
+            StoreEvent::Claimed { key, grant } => self.granted(*key, grant),
             StoreEvent::Committed { batch, fenced } => {
                 for (at, commit) in batch.iter().enumerate() {
                     if let Some(session) = self.sessions.get_mut(&by_key(commit.key)) {
@@ -122,7 +113,7 @@ impl Book {
                             session.lost = true;
                             common.seen.note("fenced");
                         } else {
-                            session.confirmed = session.confirmed.max(commit.count);
+                            session.confirmed = session.confirmed.max(commit.snapshot.count);
                         }
                     }
                 }
@@ -135,7 +126,7 @@ impl Book {
                 for commit in batch {
                     if let Some(session) = self.sessions.get_mut(&by_key(commit.key)) {
                         session.spills_asked -= 1;
-                        let spilled = if *kept { commit.count } else { 0 };
+                        let spilled = if *kept { commit.snapshot.count } else { 0 };
                         session.spilled = session.spilled.max(spilled);
                     }
                 }
@@ -152,7 +143,8 @@ impl Book {
         }
     }
 
-    fn granted(&mut self, key: SessionKey, epoch: u64, count: u64) {
+    fn granted(&mut self, key: SessionKey, grant: &Grant) {
+        let count = grant.snapshot.count;
         let Some(session) = self.sessions.get_mut(&by_key(key)) else {
             return;
         };
@@ -162,8 +154,9 @@ impl Book {
             session.lost = true;
             return;
         }
-        session.epoch = Some(epoch);
-        session.granted = count;
+        session.epoch = Some(grant.epoch);
+        session.granted = Mark::of(&grant.snapshot);
+        session.incarnation = grant.snapshot.incarnation;
         session.counted = count;
         session.confirmed = count;
         session.spilled = 0;
@@ -182,5 +175,19 @@ impl Book {
         if let Some(conn) = conns.max_by_key(|conn| conn.number) {
             conn.key = Some(key);
         }
+    }
+}
+
+impl Session {
+    /// What is committed is all that was counted here, each message a step of this epoch.
+    fn check_snapshot(&self, name: &str, snapshot: &Snapshot) {
+        let steps = self.counted - self.granted.count;
+        let expected = Snapshot {
+            incarnation: self.incarnation,
+            step: self.granted.step + steps,
+            count: self.counted,
+            state: State::default(),
+        };
+        assert_eq!(*snapshot, expected, "{name}: {self:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sundown::Durability;
 use sundown::engine::io::{CloseReason, ConnId, Protocol, SessionId, SessionKey};
+use sundown::engine::ledger::Mark;
 use sundown::engine::message::ServerMessage::{self, Binary, Broadcast, Text, Timestamp};
 use sundown::engine::shutdown::{Outcome, Timeline};
 
@@ -49,7 +50,9 @@ struct Conn {
 struct Session {
     id: SessionId,
     epoch: Option<u64>,
-    granted: u64,
+    /// What the store held at its claim.
+    granted: Mark,
+    incarnation: u64,
     counted: u64,
     confirmed: u64,
     spilled: u64,

@@ -5,18 +5,40 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use sundown::engine::io::{Commit, SessionId, SessionKey, StoreEvent};
+use sundown::engine::io::{Commit, SessionId, SessionKey, Snapshot, StoreEvent};
+use sundown::engine::ledger::Mark;
 
 use super::common::Common;
 
 /// One file.
 #[derive(Debug, Default)]
 pub(crate) struct File {
-    pub(crate) rows: BTreeMap<SessionId, (u64, u64)>,
+    pub(crate) rows: BTreeMap<SessionId, Row>,
     /// Rows that the store has refused to a replay: they stay until the next one.
     pub(crate) refused: BTreeSet<SessionId>,
     /// Which life of which node replays it.
     lease: Option<(usize, u32)>,
+}
+
+/// What it has of one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) epoch: u64,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Row {
+    fn of(commit: &Commit) -> Self {
+        Self {
+            epoch: commit.epoch,
+            snapshot: commit.snapshot.clone(),
+        }
+    }
+
+    /// Of two rows, the one with the higher place is newer.
+    fn place(&self) -> (u64, Mark) {
+        (self.epoch, Mark::of(&self.snapshot))
+    }
 }
 
 /// What the engine is told of the store.
@@ -53,7 +75,7 @@ pub(crate) struct Spill {
     after: Option<SessionId>,
     asked: VecDeque<Vec<Commit>>,
     retry_at: Option<Instant>,
-    written: BTreeMap<SessionId, (u64, u64)>,
+    written: BTreeMap<SessionId, Row>,
 }
 
 /// As in `src/store/spill`.
@@ -105,10 +127,13 @@ impl Spill {
                 .note(if kept { "spilled" } else { "spill refused" });
             if kept {
                 for commit in &batch {
-                    let row = (commit.epoch, commit.count);
+                    let row = Row::of(commit);
                     let rows = &mut common.truth.files[self.file].rows;
-                    let kept = rows.entry(commit.session.clone()).or_insert(row);
-                    *kept = row.max(*kept);
+                    let held = rows.entry(commit.session.clone());
+                    let held = held.or_insert_with(|| row.clone());
+                    if row.place() > held.place() {
+                        *held = row.clone();
+                    }
                     self.written.insert(commit.session.clone(), row);
                 }
             }
@@ -123,9 +148,10 @@ impl Spill {
         let rows = &mut file.rows;
         let is_replay = self.gate == Gate::Replaying;
         for commit in batch {
-            let covered = |row: &(u64, u64)| row.0 == commit.epoch && row.1 <= commit.count;
-            let mine = is_replay || self.written.get(&commit.session).is_some_and(covered);
-            if mine && rows.get(&commit.session).is_some_and(covered) {
+            let is_covered =
+                |row: &Row| row.epoch == commit.epoch && row.place() <= Row::of(commit).place();
+            let mine = is_replay || self.written.get(&commit.session).is_some_and(is_covered);
+            if mine && rows.get(&commit.session).is_some_and(is_covered) {
                 rows.remove(&commit.session);
                 file.refused.remove(&commit.session);
                 common.seen.note("spilled row settled");
@@ -162,11 +188,11 @@ impl Spill {
         self.gate = Gate::Replaying;
         common.seen.note("spill replayed");
         let rows = file.rows.iter().filter(|(row, _)| is_left(row));
-        let row = |(session, (epoch, count)): (&SessionId, &(u64, u64))| Commit {
+        let row = |(session, row): (&SessionId, &Row)| Commit {
             key: NOBODY,
             session: session.clone(),
-            epoch: *epoch,
-            count: *count,
+            epoch: row.epoch,
+            snapshot: row.snapshot.clone(),
         };
         let rows: Vec<_> = rows.map(row).collect();
         self.after = rows.last().map(|commit| commit.session.clone());

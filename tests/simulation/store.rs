@@ -1,6 +1,6 @@
 //! The store behind all nodes, and each node's link to it.
 //!
-//! [`Truth`] keeps the three promises of `src/store/mod.rs`, written down a second time. A [`Link`]
+//! [`Truth`] keeps the promises of `src/store/mod.rs` by the server's own [`Record`]. A [`Link`]
 //! keeps the order of what is asked on it, and nothing else: it is slow, it dies without a word,
 //! and what was asked and not answered may have been carried out, may never be, or may be yet.
 
@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use sundown::engine::io::{Claim, Commit, Refused, SessionId, StoreCommand, StoreEvent};
+use sundown::store::record::Record;
 
 use super::common::{Common, Event};
 use super::spill::{File, Found, Gate, Spill};
@@ -17,16 +18,6 @@ use super::spill::{File, Found, Gate, Spill};
 pub(crate) struct Request {
     pub(crate) life: u32,
     pub(crate) command: StoreCommand,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    epoch: u64,
-    count: u64,
-    /// Of the claim that made it; none if a save has.
-    token: Option<u64>,
-    granted_count: u64,
-    found: bool,
 }
 
 /// What is kept.
@@ -58,19 +49,21 @@ impl Truth {
 
     /// All records are gone, and the epochs that were granted are not granted again.
     pub(crate) fn lose_records(&mut self) {
-        self.epoch_floor = self.records.values().map(|record| record.epoch).max();
+        self.epoch_floor = self.records.values().map(Record::epoch).max();
         self.records.clear();
     }
 
     pub(crate) fn count(&self, session: &SessionId) -> u64 {
-        self.records.get(session).map_or(0, |record| record.count)
+        let record = self.records.get(session);
+        record.map_or(0, |record| record.snapshot().count)
     }
 
     /// What lies in the files for a session of this epoch.
     pub(crate) fn spilled(&self, session: &SessionId, epoch: Option<u64>) -> u64 {
         let rows = self.files.iter().filter_map(|file| file.rows.get(session));
-        let of_epoch = rows.filter(|row| Some(row.0) >= epoch).map(|row| row.1);
-        of_epoch.max().unwrap_or(0)
+        let of_epoch = rows.filter(|row| Some(row.epoch) >= epoch);
+        let counts = of_epoch.map(|row| row.snapshot.count);
+        counts.max().unwrap_or(0)
     }
 
     /// Which process of which node was granted the newest epoch.
@@ -80,34 +73,24 @@ impl Truth {
     }
 
     pub(crate) fn epoch(&self, session: &SessionId) -> u64 {
-        self.records.get(session).map_or(0, |record| record.epoch)
+        self.records.get(session).map_or(0, Record::epoch)
     }
 
+    /// The next epoch is so much higher. Returns whether the claim was not a repeated one, too.
     fn claim(&mut self, claim: &Claim, owner: (usize, u32), step: u64) -> (StoreEvent, bool) {
-        let known = self.records.get(&claim.session).copied();
-        let repeated = known.filter(|record| record.token == Some(claim.token));
-        let count = known.map_or(0, |record| record.count);
-        let record = repeated.unwrap_or(Record {
-            epoch: known.map_or(self.epoch_floor.unwrap_or(0), |record| record.epoch) + step,
-            count,
-            token: Some(claim.token),
-            granted_count: count,
-            found: known.is_some(),
-        });
+        let known = self.records.get(&claim.session);
+        let epoch_before = known.map_or(self.epoch_floor.unwrap_or(0), Record::epoch);
+        let (record, grant) = Record::claim(known, true, claim.token, epoch_before + step - 1);
+        let is_new = grant.epoch > epoch_before;
         self.records.insert(claim.session.clone(), record);
-        let grant = (claim.session.clone(), record.epoch);
-        let earlier = self.granted.insert(grant, owner);
+        let granted = (claim.session.clone(), grant.epoch);
+        let earlier = self.granted.insert(granted, owner);
         assert!(
             earlier.is_none_or(|earlier| earlier == owner),
             "one epoch for two owners: {earlier:?} and {owner:?}"
         );
-        let answer = StoreEvent::Claimed {
-            key: claim.key,
-            epoch: record.epoch,
-            count: record.granted_count,
-            found: record.found,
-        };
-        (answer, repeated.is_none())
+        let key = claim.key;
+        (StoreEvent::Claimed { key, grant }, is_new)
     }
 
     /// Whether the save was taken.
@@ -121,25 +104,14 @@ impl Truth {
             "{} saved under an epoch that is not its own",
             commit.session
         );
-        let known = self.records.get_mut(&commit.session);
-        match known {
-            Some(record) if commit.epoch < record.epoch => return false,
-            Some(record) if commit.epoch == record.epoch => {
-                record.count = record.count.max(commit.count);
-            }
-            // The owner's word for a record that was lost.
-            Some(_) | None => {
-                let record = Record {
-                    epoch: commit.epoch,
-                    count: commit.count,
-                    token: None,
-                    granted_count: 0,
-                    found: false,
-                };
+        let known = self.records.get(&commit.session);
+        match Record::commit(known, commit.epoch, &commit.snapshot) {
+            Some(record) => {
                 self.records.insert(commit.session.clone(), record);
+                true
             }
+            None => false,
         }
-        true
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use sundown::engine::io::{Now, SessionId, StoreCommand, StoreEvent};
+use sundown::engine::io::{Now, SessionId, Snapshot, State, StoreCommand, StoreEvent};
 use sundown::mio::Waker;
 use sundown::store::expiry::Expiry;
 use sundown::store::record::Record;
@@ -98,23 +98,19 @@ impl Keeper {
         for command in work.asked {
             match command {
                 StoreCommand::Claim(claim) => {
-                    let known = self.records.get(&claim.session).copied();
-                    let is_alive = known.is_some_and(|(_, at_ms)| at_ms > work.judged_ms);
+                    let known = self.records.get(&claim.session);
+                    let is_alive = known.is_some_and(|(_, at_ms)| *at_ms > work.judged_ms);
                     let known = known.map(|(record, _)| record);
                     let (record, grant) = Record::claim(known, is_alive, claim.token, 0);
                     self.keep(claim.session, record, work.expires_ms);
-                    self.answer(StoreEvent::Claimed {
-                        key: claim.key,
-                        epoch: grant.epoch,
-                        count: grant.count,
-                        found: grant.found,
-                    });
+                    let key = claim.key;
+                    self.answer(StoreEvent::Claimed { key, grant });
                 }
                 StoreCommand::Commit(batch) => {
                     let mut fenced = Vec::new();
                     for (position, commit) in batch.iter().enumerate() {
-                        let known = self.records.get(&commit.session).map(|(record, _)| *record);
-                        match Record::commit(known, commit.epoch, commit.count) {
+                        let known = self.records.get(&commit.session).map(|(record, _)| record);
+                        match Record::commit(known, commit.epoch, &commit.snapshot) {
                             Some(record) => {
                                 self.keep(commit.session.clone(), record, work.expires_ms);
                             }
@@ -132,9 +128,15 @@ impl Keeper {
     }
 
     fn keep(&mut self, session: SessionId, record: Record, expires_ms: u64) {
-        let (epoch, count) = (record.epoch(), record.count());
+        let Snapshot {
+            incarnation,
+            step,
+            count,
+            state,
+        } = record.snapshot();
+        let (epoch, state) = (record.epoch(), hex(state.as_bytes()));
         // One write: a process that is killed leaves no half of a line.
-        let line = format!("{session} {epoch} {count} {expires_ms}\n");
+        let line = format!("{session} {epoch} {incarnation} {step} {count} {expires_ms} {state}\n");
         let written = self.file.write_all(line.as_bytes());
         written.expect("a disk with room");
         self.records.insert(session, (record, expires_ms));
@@ -152,8 +154,28 @@ fn read(lines: &str) -> HashMap<SessionId, (Record, u64)> {
         let mut words = line.split(' ');
         let session = SessionId::parse(words.next()?).ok()?;
         let mut number = || words.next()?.parse::<u64>().ok();
-        let record = Record::commit(None, number()?, number()?)?;
-        Some((session, (record, number()?)))
+        let (epoch, incarnation, step) = (number()?, number()?, number()?);
+        let (count, expires_ms) = (number()?, number()?);
+        let snapshot = Snapshot {
+            incarnation,
+            step,
+            count,
+            state: State::new(&unhex(words.next()?)?).ok()?,
+        };
+        Some((session, (Record::new(epoch, snapshot, None), expires_ms)))
     };
     lines.lines().filter_map(record).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    bytes.iter().flat_map(digits).collect()
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    rest.is_empty().then_some(())?;
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    pairs.iter().map(byte).collect()
 }

@@ -7,6 +7,7 @@ use sundown::engine::Engine;
 use sundown::engine::io::{
     ConnId, Input, Levels, Now, Output, Protocol, SessionId, StoreCommand, StoreEvent,
 };
+use sundown::store::record::Record;
 use sundown::{Chat, Config, Durability, Message};
 
 const CONNECTIONS: u32 = 100;
@@ -81,9 +82,7 @@ impl Rig {
                 },
                 StoreCommand::Claim(claim) => StoreEvent::Claimed {
                     key: claim.key,
-                    epoch: 1,
-                    count: 0,
-                    found: false,
+                    grant: Record::claim(None, false, claim.token, 0).1,
                 },
                 StoreCommand::Sync => StoreEvent::Synced,
             };

@@ -210,7 +210,7 @@ fn a_session_has_one_spill_on_its_way_and_its_peer_waits_for_the_last() {
     rig.input(Input::Store(StoreEvent::Spilled { batch, kept }));
     assert_eq!(heard(&mut rig), [""; 0]);
     let batch = turn(&mut rig).unwrap();
-    assert_eq!(batch[0].count, 2);
+    assert_eq!(batch[0].snapshot.count, 2);
     rig.input(Input::Store(StoreEvent::Spilled { batch, kept }));
     assert_eq!(heard(&mut rig), ["#0 finish"]);
 }

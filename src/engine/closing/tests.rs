@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::config::{Config, Durability, ShutdownBudget};
-use crate::engine::io::{Commit, Input, SessionId, StoreEvent};
+use crate::engine::io::{Commit, Input, SessionId, Snapshot, StoreEvent};
 use crate::engine::shutdown::State;
 use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 
@@ -215,7 +215,7 @@ fn the_sync_is_asked_after_the_saves_and_the_goodbye_waits_for_it() {
                     .unwrap(),
                 session: SessionId::parse("s0").unwrap(),
                 epoch: 1,
-                count: 1,
+                snapshot: Snapshot::counted(1),
             }],
             fenced: Vec::new(),
         }));

@@ -2,6 +2,7 @@
 //! session id has an ephemeral session, which no store keeps.
 
 use super::{Session, SessionId, SessionKey, Sessions, get_mut};
+use crate::engine::step::Step;
 
 /// The session that a client's messages count in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,18 +28,36 @@ impl ClientSession {
 }
 
 impl Sessions {
-    /// Counts one message. Returns the new count; `None` if the session may not count.
+    /// Counts one message. Returns the new count; `None` if the session may not take a step.
     pub(in crate::engine) fn count(&mut self, session: &mut ClientSession) -> Option<u64> {
+        let message = Step {
+            counts: true,
+            state: None,
+        };
+        self.step(session, message)
+    }
+
+    /// Takes a step. Returns the count after it; `None` if the session may not take any. It is
+    /// unsaved then, whatever the step changes. The state of an ephemeral session is not kept here.
+    pub(in crate::engine) fn step(
+        &mut self,
+        session: &mut ClientSession,
+        step: Step,
+    ) -> Option<u64> {
         match session {
             ClientSession::Stored(key) => {
-                let count = get_mut(&mut self.slab, *key)?.ledger.count()?;
+                let session = get_mut(&mut self.slab, *key)?;
+                let count = session.ledger.step(step.counts)?;
+                if let Some(state) = step.state {
+                    session.state = state;
+                }
                 self.unconfirmed.handle_unsaved(key.slot);
                 self.mark_dirty(*key);
-                self.spilling.handle_counted(key.slot);
+                self.spilling.handle_step(key.slot);
                 Some(count)
             }
             ClientSession::Ephemeral(count) => {
-                *count += 1;
+                *count += u64::from(step.counts);
                 Some(*count)
             }
         }

@@ -33,7 +33,7 @@ impl Sessions {
     pub(super) fn remember_released(&mut self, key: SessionKey) {
         if self.released.kept
             && let Some(session) = self.get(key)
-            && session.processed() > 0
+            && !session.ledger.is_blank()
         {
             let entry = (session.id().clone(), session.processed());
             self.released.sessions.push(entry);

@@ -1,6 +1,6 @@
 //! The replies that wait until the store has saved what they acknowledge.
 //!
-//! They are released in their order, each when its count is saved and never earlier, or are dropped.
+//! They are released in their order, each when its step is saved and never earlier, or are dropped.
 
 use std::collections::VecDeque;
 
@@ -8,21 +8,22 @@ use super::{ClientSession, ServerMessage, Session, SessionKey, Sessions, get_mut
 use crate::memory::{Account, Kind};
 
 impl Sessions {
-    /// Keeps a reply until the store has the present count.
+    /// Keeps a reply until the store has the latest step.
     pub(in crate::engine) fn hold(&mut self, key: SessionKey, message: ServerMessage) {
         if let Some(session) = get_mut(&mut self.slab, key) {
             let bytes = message.weight();
             session.held_bytes += bytes;
             self.memory.add(Kind::Replies, bytes);
-            session.held.push_back((session.processed(), message));
+            let step = session.ledger.latest().step;
+            session.held.push_back((step, message));
         }
     }
 
-    /// The next reply whose count the store has.
+    /// The next reply whose step the store has.
     pub(in crate::engine) fn release(&mut self, key: SessionKey) -> Option<ServerMessage> {
         let session = get_mut(&mut self.slab, key)?;
-        let (count, _) = session.held.front()?;
-        if !session.ledger.may_tell(*count) {
+        let (step, _) = session.held.front()?;
+        if !session.ledger.may_tell(*step) {
             return None;
         }
         let (_, message) = session.held.pop_front()?;

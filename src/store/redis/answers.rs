@@ -7,7 +7,7 @@
 
 use redis::{PushKind, ServerError, Value};
 
-use crate::engine::io::{SessionId, StoreEvent};
+use crate::engine::io::{Grant, SessionId, Snapshot, State, StateTooBig, StoreEvent};
 use crate::redis::reply::{line, text};
 use crate::redis::target::Login;
 
@@ -19,16 +19,35 @@ pub(crate) fn loaded(value: &Value) -> Result<String, String> {
     }
 }
 
-/// The answer to a claim: epoch, count, found.
-pub(crate) fn granted(value: &Value) -> Result<(u64, u64, bool), String> {
-    let fields = match value {
-        Value::Array(fields) => fields.iter().map(number).collect(),
-        _ => None::<Vec<u64>>,
+/// The answer to a claim. A state that is too big has been written by someone else: that concerns
+/// this session alone.
+pub(crate) fn granted(value: &Value) -> Result<Result<Grant, StateTooBig>, String> {
+    let grant = parse_grant(value);
+    grant.ok_or_else(|| "an answer to a claim that makes no sense".to_owned())
+}
+
+fn parse_grant(value: &Value) -> Option<Result<Grant, StateTooBig>> {
+    let Value::Array(fields) = value else {
+        return None;
     };
-    match fields.as_deref() {
-        Some(&[epoch, count, found]) => Ok((epoch, count, found == 1)),
-        Some(_) | None => Err("an answer to a claim that makes no sense".to_owned()),
-    }
+    let [numbers @ .., Value::BulkString(state)] = fields.as_slice() else {
+        return None;
+    };
+    let numbers = numbers.iter().map(number).collect::<Option<Vec<u64>>>()?;
+    let &[epoch, count, found, incarnation, step] = numbers.as_slice() else {
+        return None;
+    };
+    let grant = |state| Grant {
+        epoch,
+        found: found == 1,
+        snapshot: Snapshot {
+            incarnation,
+            step,
+            count,
+            state,
+        },
+    };
+    Some(State::new(state).map(grant))
 }
 
 /// What a save has come to.

@@ -1,24 +1,29 @@
 -- Gives a session its next epoch, and says what is known of it.
 --
--- KEYS[1]  the session: a hash of e (epoch), n (count), t (token of the last claim) and f (what
---          that claim found)
+-- KEYS[1]  the session: a hash of e (epoch), n (count), t (token of the last claim), f (what that
+--          claim found), i (incarnation), p (step) and s (state). Version 0.1.0 knows only the first
+--          four, and leaves the others alone
 -- ARGV     token, time to live in ms, channel, session id
--- returns  { epoch, count, 1 if the session was known before, else 0 }, or the error of a command
---          as it is, so that its code comes first (before Redis 7 a raised one is wrapped)
+-- returns  { epoch, count, 1 if the session was known before, else 0, incarnation, step, state }, or
+--          the error of a command as it is, so that its code comes first (before Redis 7 a raised
+--          one is wrapped)
 
 local key, token, ttl_ms, channel, session = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held = redis.pcall('HMGET', key, 'e', 'n', 't', 'f')
+local held = redis.pcall('HMGET', key, 'e', 'n', 't', 'f', 'i', 'p', 's')
 if held.err then
   return held
 end
 local epoch = tonumber(held[1]) or 0
 local count = tonumber(held[2]) or 0
 local found = tonumber(held[4]) or 0
+local incarnation = tonumber(held[5]) or 0
+local step = tonumber(held[6]) or 0
 
--- The same token again is the same claim, whose answer was lost: it gets the same answer. Nobody
--- else can have claimed in between, or the token would be theirs.
+-- The same token again is the same claim, whose answer was lost: it gets the same epoch, and what is
+-- held by now. Nobody else can have claimed in between, or the token would be theirs.
 if held[3] ~= token then
   found = held[1] and 1 or 0
+  step = 0
   -- The time in µs is above every epoch that the session ever had, even if Redis does not know it
   -- any more (it has expired, or a crash has lost it or its last claims) and someone still counts
   -- under it: each was such a time, and no claim takes less than 1 µs. The epoch that is held
@@ -26,9 +31,14 @@ if held[3] ~= token then
   -- 2^53) until the year 2255.
   local time = redis.call('TIME')
   epoch = math.max(epoch + 1, time[1] * 1000000 + time[2])
+  if incarnation == 0 then
+    incarnation = epoch
+  end
   -- In full: Lua would make 1.7953667935015e+15 of it.
   local digits = string.format('%.0f', epoch)
-  local written = redis.pcall('HSET', key, 'e', digits, 'n', count, 't', token, 'f', found)
+  local begun = string.format('%.0f', incarnation)
+  local written = redis.pcall('HSET', key, 'e', digits, 'n', count, 't', token, 'f', found,
+    'i', begun, 'p', 0)
   if type(written) == 'table' and written.err then
     return written
   end
@@ -38,4 +48,4 @@ if held[3] ~= token then
 end
 redis.call('PEXPIRE', key, ttl_ms)
 
-return { epoch, count, found }
+return { epoch, count, found, incarnation, step, held[7] or '' }

@@ -107,12 +107,13 @@ impl Pipeline {
     ) -> Result<(), String> {
         match request {
             StoreCommand::Claim(claim) => {
-                let (epoch, count, found) = answers::granted(value)?;
-                events.push_back(StoreEvent::Claimed {
-                    key: claim.key,
-                    epoch,
-                    count,
-                    found,
+                let key = claim.key;
+                events.push_back(match answers::granted(value)? {
+                    Ok(grant) => StoreEvent::Claimed { key, grant },
+                    Err(too_big) => StoreEvent::Refused {
+                        request: Refused::Claim(key),
+                        reason: too_big.to_string(),
+                    },
                 });
             }
             StoreCommand::Commit(mut batch) => {

@@ -1,8 +1,9 @@
--- Keeps the counts of a batch of sessions, except of those that have a newer owner. An error is one
+-- Keeps what a batch of sessions hold, except of those that have a newer owner. An error is one
 -- session's own: the others are saved all the same.
 --
--- KEYS     the sessions: hashes of e (epoch), n (count), t (token of the last claim) and f
--- ARGV     time to live in ms, then epoch and count of each session
+-- KEYS     the sessions: hashes of e (epoch), n (count), t (token of the last claim), f, i
+--          (incarnation), p (step) and s (state)
+-- ARGV     time to live in ms, then epoch, incarnation, step, count and state of each session
 -- returns  { the positions, from 0 and ascending, that have a newer owner },
 --          { the positions of those that were not saved, each followed by the error }
 
@@ -16,8 +17,8 @@ local function write(...)
 end
 
 for i, key in ipairs(KEYS) do
-  local epoch, count = ARGV[2 * i], ARGV[2 * i + 1]
-  local held = redis.pcall('HMGET', key, 'e', 'n')
+  local epoch, incarnation, step, count, state = unpack(ARGV, 5 * i - 3, 5 * i + 1)
+  local held = redis.pcall('HMGET', key, 'e', 'n', 'p')
   local failure = held.err
   local held_epoch = not failure and tonumber(held[1]) or 0
   if not failure and held_epoch > tonumber(epoch) then
@@ -28,10 +29,20 @@ for i, key in ipairs(KEYS) do
     elseif held_epoch < tonumber(epoch) then
       -- The session has expired, or Redis has lost it: the owner's word is all there is. A token
       -- found here belongs to a claim of a lower epoch, which must not get this one by asking again.
-      failure = write('HSET', key, 'e', epoch, 'n', count, 't', '')
-    elseif (tonumber(held[2]) or 0) < tonumber(count) then
-      -- A lower count is a save that was repeated or came late, and is already covered.
-      failure = write('HSET', key, 'n', count)
+      failure = write('HSET', key, 'e', epoch, 'n', count, 't', '', 'i', incarnation, 'p', step,
+        's', state)
+    else
+      -- A step that is not later is of a commit that was repeated or came late, and is covered. The
+      -- count never goes down, whatever the step: rows of a spill of version 0.1.0 have none.
+      local held_count = tonumber(held[2]) or 0
+      if held_count > tonumber(count) then
+        count = held[2]
+      end
+      if (tonumber(held[3]) or 0) < tonumber(step) then
+        failure = write('HSET', key, 'n', count, 'p', step, 's', state)
+      elseif held_count < tonumber(count) then
+        failure = write('HSET', key, 'n', count)
+      end
     end
     failure = failure or write('PEXPIRE', key, ttl_ms)
     if failure then

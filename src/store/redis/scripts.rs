@@ -74,7 +74,10 @@ pub(crate) fn save(hashes: &Hashes, batch: &[Commit], ttl_ms: u64) -> Cmd {
     }
     command.arg(ttl_ms);
     for commit in batch {
-        command.arg(commit.epoch).arg(commit.count);
+        let snapshot = &commit.snapshot;
+        command.arg(commit.epoch).arg(snapshot.incarnation);
+        command.arg(snapshot.step).arg(snapshot.count);
+        command.arg(snapshot.state.as_bytes());
     }
     command
 }

@@ -1,4 +1,4 @@
-//! The spill's file: one row for each session, with the epoch and the count that the store lacks.
+//! The spill's file: one row for each session, with the epoch and the snapshot that the store lacks.
 //!
 //! It owns the connection and, from the first write on, the helper thread that fsyncs. Several
 //! processes may have the file open and write to it; of two rows for one session the newer is kept.
@@ -21,32 +21,29 @@ use crate::store::sqlite_file::{
     self, Checkpointer, Identity, Kind, in_transaction, integer, unsigned,
 };
 
-/// `SDWS`.
+/// The table as version 0.1.0 makes it; [`add_columns`] adds the rest.
 const KIND: Kind = Kind {
-    application_id: 0x5344_5753,
+    application_id: 0x5344_5753, // SDWS
     schema_version: 1,
     schema: "
         CREATE TABLE spilled (
             id TEXT PRIMARY KEY,
             epoch INTEGER NOT NULL,
-            count INTEGER NOT NULL,
-            expires_ms INTEGER NOT NULL DEFAULT 9223372036854775807
+            count INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID;
     ",
 };
 
-/// Adds what version 0.1.0 does not know, and leaves alone: it neither reads nor writes the column.
-/// When its rows expire is unknown, so they do not.
-fn add_expiry(conn: &Connection) -> rusqlite::Result<()> {
-    let sql = "SELECT 1 FROM pragma_table_info('spilled') WHERE name = 'expires_ms'";
-    let known = conn.query_row(sql, [], |_| Ok(())).optional()?;
-    if known.is_none() {
-        let sql = "ALTER TABLE spilled
-                   ADD COLUMN expires_ms INTEGER NOT NULL DEFAULT 9223372036854775807";
-        conn.execute(sql, [])?;
-    }
-    Ok(())
+/// Adds what version 0.1.0 does not know. It neither reads nor writes these columns. When its rows
+/// expire is unknown, so they do not.
+fn add_columns(conn: &Connection) -> rusqlite::Result<()> {
+    let expiry = "INTEGER NOT NULL DEFAULT 9223372036854775807";
+    sqlite_file::add_column(conn, "spilled", "expires_ms", expiry)?;
+    sqlite_file::add_snapshot_columns(conn, "spilled")
 }
+
+/// A page ends with the row whose state makes it longer than this.
+const PAGE_STATE_BYTES: usize = 1024 * 1024;
 
 /// What is in the file.
 pub(super) struct SpillFile {
@@ -63,49 +60,20 @@ pub(super) struct SpillFile {
     waker: Arc<Waker>,
 }
 
-/// One row.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    session: SessionId,
-    epoch: u64,
-    count: u64,
-}
-
 /// Some rows, in the order of their ids.
 #[derive(Debug)]
 pub(super) struct Page {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<Commit>,
     /// Those that have rested for longer than the time to live.
-    pub(super) expired: Vec<Row>,
+    pub(super) expired: Vec<Commit>,
     /// The last id; `None` if there are no more rows.
     pub(super) last: Option<String>,
-}
-
-impl Row {
-    /// The row of a save.
-    pub(super) fn of(commit: &Commit) -> Self {
-        Self {
-            session: commit.session.clone(),
-            epoch: commit.epoch,
-            count: commit.count,
-        }
-    }
-
-    /// The save of a row, on nobody's behalf.
-    pub(super) fn into_commit(self) -> Commit {
-        Commit {
-            key: NOBODY,
-            session: self.session,
-            epoch: self.epoch,
-            count: self.count,
-        }
-    }
 }
 
 impl SpillFile {
     /// Opens the file, or makes it; this may block. The error is for people.
     pub(super) fn open(path: &Path, waker: Arc<Waker>) -> Result<Self, String> {
-        let (conn, ()) = sqlite_file::open(path, &KIND, add_expiry).map_err(|error| error.text)?;
+        let (conn, ()) = sqlite_file::open(path, &KIND, add_columns).map_err(|error| error.text)?;
         let real_path = path.canonicalize().map_err(|error| error.to_string())?;
         let identity = Identity::of(path).map_err(|error| error.to_string())?;
         Ok(Self {
@@ -139,20 +107,28 @@ impl SpillFile {
     }
 
     /// Puts rows in: all of them, or none. They expire at this time, as the store's records do.
-    pub(super) fn put(&self, saves: &[Commit], expires_ms: u64) -> rusqlite::Result<()> {
+    pub(super) fn put(&self, rows: &[Commit], expires_ms: u64) -> rusqlite::Result<()> {
         in_transaction(&self.conn, || {
             let mut statement = self.conn.prepare_cached(
-                "INSERT INTO spilled (id, epoch, count, expires_ms) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO spilled (id, epoch, count, expires_ms, incarnation, step, state)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT (id) DO UPDATE SET
-                     count = CASE WHEN excluded.epoch > epoch THEN excluded.count
-                                  ELSE max(count, excluded.count) END,
-                     epoch = excluded.epoch, expires_ms = excluded.expires_ms
-                 WHERE excluded.epoch >= spilled.epoch",
+                     epoch = excluded.epoch, count = excluded.count,
+                     expires_ms = excluded.expires_ms, incarnation = excluded.incarnation,
+                     step = excluded.step, state = excluded.state
+                 WHERE (excluded.epoch, excluded.step) >= (spilled.epoch, spilled.step)",
             )?;
-            for commit in saves {
-                let (epoch, count) = (integer(commit.epoch), integer(commit.count));
-                let id = commit.session.as_str();
-                statement.execute(params![id, epoch, count, integer(expires_ms)])?;
+            for row in rows {
+                let snapshot = &row.snapshot;
+                statement.execute(params![
+                    row.session.as_str(),
+                    integer(row.epoch),
+                    integer(snapshot.count),
+                    integer(expires_ms),
+                    integer(snapshot.incarnation),
+                    integer(snapshot.step),
+                    snapshot.state.as_bytes(),
+                ])?;
             }
             Ok(())
         })
@@ -167,17 +143,22 @@ impl SpillFile {
     }
 
     /// Deletes rows, unless someone has put in a newer one since.
-    pub(super) fn remove(&self, rows: &[Row]) -> rusqlite::Result<()> {
+    pub(super) fn remove(&self, rows: &[Commit]) -> rusqlite::Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
         in_transaction(&self.conn, || {
             let mut statement = self.conn.prepare_cached(
-                "DELETE FROM spilled WHERE id = ?1 AND epoch = ?2 AND count <= ?3",
+                "DELETE FROM spilled WHERE id = ?1 AND epoch = ?2 AND (step, count) <= (?3, ?4)",
             )?;
             for row in rows {
-                let (epoch, count) = (integer(row.epoch), integer(row.count));
-                statement.execute(params![row.session.as_str(), epoch, count])?;
+                let (step, count) = (integer(row.snapshot.step), integer(row.snapshot.count));
+                statement.execute(params![
+                    row.session.as_str(),
+                    integer(row.epoch),
+                    step,
+                    count
+                ])?;
             }
             Ok(())
         })
@@ -192,28 +173,35 @@ impl SpillFile {
             .map(|row| row.is_none())
     }
 
-    /// The next rows after the one of this id, at most `max`. One whose id is none stays where it
-    /// is: someone else has written it.
+    /// The next rows after the one of this id, at most `max`. One whose id is none, or whose state is
+    /// too big, stays where it is: someone else has written it.
     pub(super) fn rows_after(&self, id: &str, max: usize, now_ms: u64) -> rusqlite::Result<Page> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, epoch, count, expires_ms FROM spilled WHERE id > ?1 ORDER BY id LIMIT ?2",
+            "SELECT id, epoch, expires_ms, incarnation, step, count, state FROM spilled
+             WHERE id > ?1 ORDER BY id LIMIT ?2",
         )?;
         let max = integer(max as u64);
         let mut found = statement.query(params![id, max])?;
         let (mut rows, mut expired, mut last) = (Vec::new(), Vec::new(), None);
-        while let Some(row) = found.next()? {
+        let mut state_bytes = 0;
+        while state_bytes < PAGE_STATE_BYTES
+            && let Some(row) = found.next()?
+        {
             let id: String = row.get(0)?;
-            if let Ok(session) = SessionId::parse(&id) {
-                let (epoch, count) = (unsigned(row, 1)?, unsigned(row, 2)?);
-                let rows = if unsigned(row, 3)? > now_ms {
+            if let (Ok(session), Ok(snapshot)) =
+                (SessionId::parse(&id), sqlite_file::snapshot(row, 3)?)
+            {
+                state_bytes += snapshot.state.len();
+                let rows = if unsigned(row, 2)? > now_ms {
                     &mut rows
                 } else {
                     &mut expired
                 };
-                rows.push(Row {
+                rows.push(Commit {
+                    key: NOBODY,
                     session,
-                    epoch,
-                    count,
+                    epoch: unsigned(row, 1)?,
+                    snapshot,
                 });
             }
             last = Some(id);

@@ -3,8 +3,8 @@
 //!
 //! It stands between the loop and a store of any kind, and passes on all that is none of its
 //! business. It owns the file, the right to replay it, and the news that the store is up: those it
-//! holds back until the replay is over, so that readiness and sessions wait for it. A spilled count
-//! is saved under its own epoch, so that the store's fence decides whether it is still wanted.
+//! holds back until the replay is over, so that readiness and sessions wait for it. A row is saved
+//! under its own epoch, so that the store's fence decides whether it is still wanted.
 //!
 //! It must never delete a row that the store has neither taken nor fenced, never wait for a lock
 //! while the loop runs, and never let two processes replay one file.
@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
-use self::file::{Row, SpillFile};
+use self::file::SpillFile;
 use self::place::Place;
 use self::replay::Replay;
 use super::expiry::Expiry;
 use super::sqlite_file::is_locked;
 use super::{OpenedStore, Peer, SessionStore, SharedStore, Spill};
 use crate::engine::io::{Commit, Disk, Now, SessionId, SessionKey, StoreCommand, StoreEvent};
+use crate::engine::ledger::Mark;
 use crate::error::Error;
 
 /// A store, and the file for what it does not take in time.
@@ -45,7 +46,7 @@ pub(crate) struct SpillingStore {
     /// Rows that this process has written and that are still wanted.
     written: HashMap<SessionId, Commit>,
     /// Rows that the store has taken or refused.
-    settled: Vec<Row>,
+    settled: Vec<Commit>,
     /// Another process was writing: not before this.
     retry_at: Option<Instant>,
     /// The log has been told that the file does not take everything.
@@ -156,7 +157,7 @@ impl SpillingStore {
             StoreEvent::Committed { batch, fenced } => {
                 if let Gate::Replaying(replay) = &mut self.gate {
                     replay.handle_saved(&batch, &fenced);
-                    self.settled.extend(batch.iter().map(Row::of));
+                    self.settled.extend(batch);
                     return None;
                 }
                 self.settle(&batch);
@@ -185,10 +186,12 @@ impl SpillingStore {
             return;
         }
         for commit in batch {
-            let covered = |row: &Commit| row.epoch == commit.epoch && row.count <= commit.count;
+            let covered = |row: &Commit| {
+                row.epoch == commit.epoch && Mark::of(&row.snapshot) <= Mark::of(&commit.snapshot)
+            };
             if self.written.get(&commit.session).is_some_and(covered) {
                 self.written.remove(&commit.session);
-                self.settled.push(Row::of(commit));
+                self.settled.push(commit.clone());
             }
         }
     }
@@ -335,8 +338,7 @@ impl SpillingStore {
         replay.hand_over(page.rows.len(), page.expired.len(), last);
         self.settled.extend(page.expired);
         if !page.rows.is_empty() {
-            let rows = page.rows.into_iter().map(Row::into_commit).collect();
-            self.store.ask(StoreCommand::Commit(rows));
+            self.store.ask(StoreCommand::Commit(page.rows));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock;
-use crate::engine::io::{Claim, Refused};
+use crate::engine::io::{Claim, Refused, Snapshot};
 use crate::store::memory::MemoryStore;
 
 const TTL: Duration = Duration::from_secs(100);
@@ -117,8 +117,7 @@ impl Rig {
             panic!("there is a file");
         };
         let page = file.rows_after("", usize::MAX >> 1, 0).unwrap();
-        let saves: Vec<_> = page.rows.into_iter().map(Row::into_commit).collect();
-        commits_in_words(&saves)
+        commits_in_words(&page.rows)
     }
 }
 
@@ -130,12 +129,12 @@ fn commit(id: &str, epoch: u64, count: u64) -> Commit {
         },
         session: SessionId::parse(id).unwrap(),
         epoch,
-        count,
+        snapshot: Snapshot::counted(count),
     }
 }
 
 fn commits_in_words(saves: &[Commit]) -> String {
-    let words = |s: &Commit| format!("{}:{}={}", s.session, s.epoch, s.count);
+    let words = |s: &Commit| format!("{}:{}={}", s.session, s.epoch, s.snapshot.count);
     saves.iter().map(words).collect::<Vec<_>>().join(" ")
 }
 
@@ -242,8 +241,8 @@ fn the_real_fence_decides() {
     spilling.flush(now);
     let mut counts = Vec::new();
     while let Some(event) = spilling.poll_event() {
-        if let StoreEvent::Claimed { epoch, count, .. } = event {
-            counts.push((epoch, count));
+        if let StoreEvent::Claimed { grant, .. } = event {
+            counts.push((grant.epoch, grant.snapshot.count));
         }
     }
     assert_eq!(counts, [(2, 7), (3, 0)]);

@@ -6,13 +6,15 @@ use rusqlite::Connection;
 
 use super::sessions::{self, Clock, Granted};
 use crate::engine::io::StoreCommand;
+use crate::store::sqlite_file::PAGE_BYTES;
 
-/// Rows written in one transaction; with more, the rest has the next turn.
+/// Rows written in one transaction; with more, the rest has the next turn. Each page of a state
+/// counts as a row.
 pub(super) const ROWS_PER_TURN_MAX: usize = 2_048;
 
-/// Pages that a claim and a save write, roughly.
+/// Pages that a claim and a commit write, roughly, besides those of a state.
 pub(super) const PAGES_PER_CLAIM: usize = 4;
-const PAGES_PER_SAVE: usize = 1;
+const PAGES_PER_COMMIT: usize = 1;
 
 /// What was asked, with room for the answer.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub(super) struct Asked {
     pub(super) command: StoreCommand,
     /// The positions of a batch that a newer claim has fenced.
     pub(super) fenced: Vec<usize>,
-    /// What a claim was granted; `None` if there is no room for it.
-    pub(super) granted: Option<Granted>,
+    /// What a claim was granted, or why it was not.
+    pub(super) granted: Result<Granted, String>,
 }
 
 /// What a turn carries out.
@@ -36,7 +38,13 @@ pub(super) fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
     let (mut rows, mut pages) = (0, 0);
     for (requests, asked) in asked.iter().enumerate() {
         let (rows_more, pages_more) = match &asked.command {
-            StoreCommand::Commit(batch) => (batch.len(), batch.len() * PAGES_PER_SAVE),
+            StoreCommand::Commit(batch) => {
+                let states = batch.iter().map(|commit| commit.snapshot.state.len());
+                let pages = states
+                    .map(|bytes| bytes / PAGE_BYTES as usize)
+                    .sum::<usize>();
+                (batch.len() + pages, batch.len() * PAGES_PER_COMMIT + pages)
+            }
             StoreCommand::Claim(_) => (1, PAGES_PER_CLAIM),
             StoreCommand::Sync => (0, 0),
         };
@@ -65,8 +73,11 @@ pub(super) fn carry_out_all<'a>(
             StoreCommand::Commit(batch) => asked.fenced = sessions::save(conn, batch, clock)?,
             StoreCommand::Claim(claim) => {
                 let has_room = !is_full || sessions::has_room_for(conn, &claim.session)?;
-                let granted = has_room.then(|| sessions::claim(conn, claim, node, clock));
-                asked.granted = granted.transpose()?;
+                asked.granted = if has_room {
+                    sessions::claim(conn, claim, node, clock)?
+                } else {
+                    Err("database or disk is full".to_owned())
+                };
             }
             StoreCommand::Sync => {}
         }

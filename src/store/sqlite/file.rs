@@ -6,6 +6,8 @@ use rusqlite::Connection;
 
 use crate::store::sqlite_file::{self, Kind, OpenError};
 
+/// The tables as version 0.1.0 makes them; [`add_columns`] adds the rest.
+///
 /// `sweep_ms` is a time before which the row does not expire. Only claims set it, and only the
 /// sweep moves it, so that a save touches no index. `claim_seq` numbers the claims of all
 /// processes, `node` tells the openings of this file apart; a row that a save has re-created knows
@@ -35,6 +37,24 @@ const SCHEMA: &str = "
     CREATE INDEX session_by_claim ON session (claim_seq);
     CREATE INDEX session_by_sweep ON session (sweep_ms);
 ";
+
+/// An expired row is there until the sweep comes to it, and a claim that finds it begins the session
+/// anew. Version 0.1.0 sets its count to 0 then, and does not know of its incarnation and its state:
+/// the trigger does that in its place. A claim of ours sets a new incarnation itself.
+const TRIGGER: &str = "
+    CREATE TRIGGER IF NOT EXISTS session_begun_anew AFTER UPDATE OF claimed_found ON session
+    WHEN NOT NEW.claimed_found AND NEW.incarnation = OLD.incarnation
+    BEGIN
+        UPDATE session SET incarnation = 0, step = 0, state = x'' WHERE id = NEW.id;
+    END;
+";
+
+/// Adds what version 0.1.0 does not know. It can go on with the file: it names the columns that it
+/// writes, and leaves the others alone.
+fn add_columns(conn: &Connection) -> rusqlite::Result<()> {
+    sqlite_file::add_snapshot_columns(conn, "session")?;
+    conn.execute_batch(TRIGGER)
+}
 
 /// `SDWN`.
 const KIND: Kind = Kind {
@@ -72,6 +92,7 @@ pub(super) fn check(conn: &Connection, claim_seq: i64) -> rusqlite::Result<Resul
 /// Opens the file, or makes it, and takes a number for this opening.
 pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let register = |conn: &Connection| {
+        add_columns(conn)?;
         let sql = "UPDATE meta SET nodes = nodes + 1 RETURNING nodes, claim_seq";
         conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
     };

@@ -33,7 +33,7 @@ use rusqlite::Connection;
 use self::asked::{Asked, PAGES_PER_CLAIM, carry_out_all, share_of_turn};
 use self::claims::ClaimWatch;
 use self::file::Opened;
-use self::sessions::Clock;
+use self::sessions::{Clock, Granted};
 use self::sweep::Sweep;
 pub(crate) use self::waiting::open;
 use super::SessionStore;
@@ -205,20 +205,16 @@ impl SqliteStore {
                 StoreCommand::Claim(claim) => {
                     self.sweep.handle_claim();
                     match asked.granted {
-                        Some(granted) => {
-                            if let Some(seq) = granted.claim_seq {
+                        Ok(Granted { grant, claim_seq }) => {
+                            if let Some(seq) = claim_seq {
                                 self.claims.handle_own(seq);
                             }
-                            StoreEvent::Claimed {
-                                key: claim.key,
-                                epoch: granted.epoch,
-                                count: granted.count,
-                                found: granted.found,
-                            }
+                            let key = claim.key;
+                            StoreEvent::Claimed { key, grant }
                         }
-                        None => StoreEvent::Refused {
+                        Err(reason) => StoreEvent::Refused {
                             request: Refused::Claim(claim.key),
-                            reason: "database or disk is full".to_owned(),
+                            reason,
                         },
                     }
                 }
@@ -388,7 +384,7 @@ impl SessionStore for SqliteStore {
             State::Working { .. } | State::Locked { .. } => self.asked.push_back(Asked {
                 command,
                 fenced: Vec::new(),
-                granted: None,
+                granted: Err(String::new()),
             }),
             // The engine asks again when the store is up.
             State::Down { .. } => {}

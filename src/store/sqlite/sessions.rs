@@ -5,8 +5,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use crate::engine::io::{Claim, Commit, SessionId};
-use crate::store::sqlite_file::{in_transaction, integer, unsigned};
+use crate::engine::io::{Claim, Commit, Grant, SessionId, StateTooBig};
+use crate::store::record::Record;
+use crate::store::sqlite_file::{in_transaction, integer, snapshot, unsigned};
 
 /// Free pages that a file has when the disk becomes full, and those that new sessions leave to
 /// saves and to the sweep: both may split a page.
@@ -14,11 +15,9 @@ const PAGES_SPARE: i64 = 128;
 const PAGES_KEPT: i64 = 64;
 
 /// What a claim was granted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Granted {
-    pub(super) epoch: u64,
-    pub(super) count: u64,
-    pub(super) found: bool,
+    pub(super) grant: Grant,
     /// The number of the claim, over all processes; `None` if it was repeated.
     pub(super) claim_seq: Option<i64>,
 }
@@ -48,77 +47,88 @@ impl Clock {
     }
 }
 
-/// Grants a session's next epoch, or the same again to the same token.
+/// Grants a session's next epoch, or the same again to the same token. The inner error is why this
+/// one cannot be granted.
 pub(super) fn claim(
     conn: &Connection,
     claim: &Claim,
     node: i64,
     clock: Clock,
-) -> rusqlite::Result<Granted> {
+) -> rusqlite::Result<Result<Granted, String>> {
     let id = claim.session.as_str();
-    let token = claim.token.cast_signed();
     let known = conn
         .prepare_cached(
-            "SELECT epoch, count, expires_ms, token, claimed_count, claimed_found
+            "SELECT epoch, expires_ms, token, claimed_found, incarnation, step, count, state
              FROM session WHERE id = ?1",
         )?
         .query_row([id], Known::read)
-        .optional()?;
-    if let Some(known) = &known
-        && known.token == Some(token)
-    {
+        .optional()?
+        .transpose();
+    let known = match known {
+        Ok(known) => known,
+        Err(too_big) => return Ok(Err(too_big.to_string())),
+    };
+    let is_alive = |known: &Known| known.expires_ms > clock.judged_ms;
+    let is_alive = known.as_ref().is_some_and(is_alive);
+    let known = known.map(|known| known.record);
+    let last_claim = known.as_ref().and_then(Record::last_claim);
+    if last_claim.is_some_and(|(token, _)| token == claim.token) {
         conn.prepare_cached("UPDATE session SET expires_ms = ?2 WHERE id = ?1")?
             .execute(params![id, clock.expires_ms()])?;
-        return Ok(Granted {
-            epoch: known.epoch,
-            count: known.claimed_count,
-            found: known.claimed_found,
-            claim_seq: None,
-        });
+        let (_, grant) = Record::claim(known.as_ref(), is_alive, claim.token, 0);
+        let claim_seq = None;
+        return Ok(Ok(Granted { grant, claim_seq }));
     }
     let (claim_seq, epoch_floor) = conn
         .prepare_cached(
             "UPDATE meta SET claim_seq = claim_seq + 1 RETURNING claim_seq, epoch_floor",
         )?
         .query_row([], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
-    let alive = known
-        .as_ref()
-        .filter(|known| known.expires_ms > clock.judged_ms);
-    let granted = Granted {
-        epoch: known
-            .as_ref()
-            .map_or(0, |known| known.epoch)
-            .max(epoch_floor)
-            .saturating_add(1),
-        count: alive.map_or(0, |known| known.count),
-        found: alive.is_some(),
-        claim_seq: Some(claim_seq),
-    };
+    let (_, grant) = Record::claim(known.as_ref(), is_alive, claim.token, epoch_floor);
+    write_claim(conn, claim, &grant, (claim_seq, node), clock)?;
+    let claim_seq = Some(claim_seq);
+    Ok(Ok(Granted { grant, claim_seq }))
+}
+
+fn write_claim(
+    conn: &Connection,
+    claim: &Claim,
+    grant: &Grant,
+    (claim_seq, node): (i64, i64),
+    clock: Clock,
+) -> rusqlite::Result<usize> {
     conn.prepare_cached(
         "INSERT INTO session (id, epoch, count, expires_ms, sweep_ms, token,
-                              claimed_count, claimed_found, claim_seq, node)
+                              claimed_count, claimed_found, claim_seq, node,
+                              incarnation, step, state)
          VALUES (:id, :epoch, :count, :expires_ms, :expires_ms, :token,
-                 :count, :found, :claim_seq, :node)
+                 :count, :found, :claim_seq, :node, :incarnation, :step, :state)
          ON CONFLICT (id) DO UPDATE SET
              epoch = excluded.epoch, count = excluded.count, expires_ms = excluded.expires_ms,
              token = excluded.token, claimed_count = excluded.claimed_count,
              claimed_found = excluded.claimed_found, claim_seq = excluded.claim_seq,
-             node = excluded.node",
+             node = excluded.node, incarnation = excluded.incarnation, step = excluded.step,
+             state = excluded.state",
     )?
     .execute(named_params! {
-        ":id": id,
-        ":epoch": integer(granted.epoch),
-        ":count": integer(granted.count),
+        ":id": claim.session.as_str(),
+        ":epoch": integer(grant.epoch),
+        ":count": integer(grant.snapshot.count),
         ":expires_ms": clock.expires_ms(),
-        ":token": token,
-        ":found": granted.found,
+        ":token": claim.token.cast_signed(),
+        ":found": grant.found,
         ":claim_seq": claim_seq,
         ":node": node,
-    })?;
-    Ok(granted)
+        ":incarnation": integer(grant.snapshot.incarnation),
+        ":step": integer(grant.snapshot.step),
+        ":state": grant.snapshot.state.as_bytes(),
+    })
 }
 
 /// Saves a batch. Gives the positions that were refused because a newer claim exists.
+///
+/// Within an epoch, what is not of a later step changes only the expiry, and never the count, which
+/// is the higher one all the same: rows of version 0.1.0 have no steps.
 pub(super) fn save(
     conn: &Connection,
     batch: &[Commit],
@@ -127,11 +137,18 @@ pub(super) fn save(
     // The fence is the `WHERE`: a row that it holds back counts as no change.
     let mut statement = conn.prepare_cached(
         "INSERT INTO session (id, epoch, count, expires_ms, sweep_ms, token,
-                              claimed_count, claimed_found, claim_seq, node)
-         VALUES (?1, ?2, ?3, ?4, ?4, NULL, 0, 0, 0, 0)
+                              claimed_count, claimed_found, claim_seq, node,
+                              incarnation, step, state)
+         VALUES (?1, ?2, ?3, ?4, ?4, NULL, 0, 0, 0, 0, ?5, ?6, ?7)
          ON CONFLICT (id) DO UPDATE SET
              count = CASE WHEN excluded.epoch > epoch THEN excluded.count
                           ELSE max(count, excluded.count) END,
+             incarnation = CASE WHEN excluded.epoch > epoch THEN excluded.incarnation
+                                ELSE incarnation END,
+             state = CASE WHEN (excluded.epoch, excluded.step) > (epoch, step)
+                          THEN excluded.state ELSE state END,
+             step = CASE WHEN excluded.epoch > epoch THEN excluded.step
+                         ELSE max(step, excluded.step) END,
              token = CASE WHEN excluded.epoch > epoch THEN NULL ELSE token END,
              epoch = excluded.epoch,
              expires_ms = excluded.expires_ms
@@ -142,8 +159,11 @@ pub(super) fn save(
         let changed = statement.execute(params![
             commit.session.as_str(),
             integer(commit.epoch),
-            integer(commit.count),
+            integer(commit.snapshot.count),
             clock.expires_ms(),
+            integer(commit.snapshot.incarnation),
+            integer(commit.snapshot.step),
+            commit.snapshot.state.as_bytes(),
         ])?;
         if changed == 0 {
             fenced.push(position);
@@ -245,24 +265,22 @@ pub(super) fn probe(conn: &Connection) -> rusqlite::Result<()> {
 
 /// A session's row.
 struct Known {
-    epoch: u64,
-    count: u64,
+    record: Record,
     expires_ms: u64,
-    token: Option<i64>,
-    claimed_count: u64,
-    claimed_found: bool,
 }
 
 impl Known {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            epoch: unsigned(row, 0)?,
-            count: unsigned(row, 1)?,
-            expires_ms: unsigned(row, 2)?,
-            token: row.get(3)?,
-            claimed_count: unsigned(row, 4)?,
-            claimed_found: row.get(5)?,
-        })
+    fn read(row: &Row<'_>) -> rusqlite::Result<Result<Self, StateTooBig>> {
+        let snapshot = match snapshot(row, 4)? {
+            Ok(snapshot) => snapshot,
+            Err(too_big) => return Ok(Err(too_big)),
+        };
+        let (token, found) = (row.get::<_, Option<i64>>(2)?, row.get(3)?);
+        let claim = token.map(|token| (token.cast_unsigned(), found));
+        Ok(Ok(Self {
+            record: Record::new(unsigned(row, 0)?, snapshot, claim),
+            expires_ms: unsigned(row, 1)?,
+        }))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::sweep::SWEEP_PERIOD_BUSY;
 use super::*;
 use crate::clock;
-use crate::engine::io::{Claim, Commit, SessionId, SessionKey};
+use crate::engine::io::{Claim, Commit, SessionId, SessionKey, Snapshot};
 
 const TTL: Duration = Duration::from_secs(100);
 
@@ -53,7 +53,7 @@ impl Fixture {
             },
             session: SessionId::parse(&format!("{i:0>100}")).unwrap(),
             epoch,
-            count: 1,
+            snapshot: Snapshot::counted(1),
         };
         self.store
             .ask(StoreCommand::Commit(sessions.map(commit).collect()));
@@ -76,12 +76,9 @@ impl Fixture {
         self.ask_claim(session);
         self.store.flush(self.now);
         match self.store.events.pop_back() {
-            Some(StoreEvent::Claimed {
-                epoch,
-                count,
-                found,
-                ..
-            }) => (epoch, count, found),
+            Some(StoreEvent::Claimed { grant, .. }) => {
+                (grant.epoch, grant.snapshot.count, grant.found)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -308,7 +305,7 @@ fn a_sync_from_before_the_fall_is_not_answered_after_it() {
 fn a_save_touches_no_index() {
     let f = fixture();
     let sql = "EXPLAIN INSERT INTO session
-               SELECT 'a', 1, 1, 1, 1, NULL, 0, 0, 0, 0 WHERE true
+               SELECT 'a', 1, 1, 1, 1, NULL, 0, 0, 0, 0, 0, 0, x'' WHERE true
                ON CONFLICT (id) DO UPDATE SET count = 1, expires_ms = 2 WHERE true";
     let count = |sql: &str| {
         let mut statement = f.store.conn.prepare(sql).unwrap();

@@ -23,6 +23,7 @@ pub(super) use self::location::Identity;
 pub(super) use self::location::open_private;
 use self::location::{MakingLock, explain};
 pub(super) use self::reserve::Room;
+use crate::engine::io::{Snapshot, State, StateTooBig};
 
 /// What a file is for, as its header says.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(super) struct Kind {
 
 /// A commit writes whole pages, and rows are scattered over them by their ids: a quarter of the
 /// usual size makes the WAL grow a quarter as fast. Only a new file takes it.
-const PAGE_BYTES: i64 = 1_024;
+pub(super) const PAGE_BYTES: u32 = 1_024;
 
 /// How long another process may keep the file locked while we open it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -195,6 +196,48 @@ pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     // The second: the file that connections share memory through has no room.
     matches!(code, Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE))
+}
+
+/// Adds a column that version 0.1.0 does not know and leaves alone, unless it is there.
+pub(super) fn add_column(
+    conn: &Connection,
+    table: &str,
+    column: &str,
+    definition: &str,
+) -> rusqlite::Result<()> {
+    let is_there = conn
+        .prepare("SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2")?
+        .exists([table, column])?;
+    if is_there {
+        return Ok(());
+    }
+    conn.execute_batch(&format!(
+        "ALTER TABLE {table} ADD COLUMN {column} {definition}"
+    ))
+}
+
+/// Adds what a snapshot has besides the count. In a row of version 0.1.0 all of that is 0 and empty.
+pub(super) fn add_snapshot_columns(conn: &Connection, table: &str) -> rusqlite::Result<()> {
+    add_column(conn, table, "incarnation", "INTEGER NOT NULL DEFAULT 0")?;
+    add_column(conn, table, "step", "INTEGER NOT NULL DEFAULT 0")?;
+    add_column(conn, table, "state", "BLOB NOT NULL DEFAULT x''")
+}
+
+/// Incarnation, step, count and state, from this column on. A state that is too big has not been
+/// written by us.
+pub(super) fn snapshot(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Result<Snapshot, StateTooBig>> {
+    let (incarnation, step) = (unsigned(row, column)?, unsigned(row, column + 1)?);
+    let count = unsigned(row, column + 2)?;
+    let state = State::new(row.get_ref(column + 3)?.as_blob()?);
+    Ok(state.map(|state| Snapshot {
+        incarnation,
+        step,
+        count,
+        state,
+    }))
 }
 
 /// SQLite's integers are signed: what does not fit (nothing that we count) is the highest.

@@ -8,7 +8,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sundown::engine::io::{
-    Claim, Commit, Refused, SessionId, SessionKey, StoreCommand, StoreEvent,
+    Claim, Commit, Refused, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
 };
 use sundown::store::redis::fuzzing::Conversation;
 use sundown_fuzz::{choice, cut, heap};
@@ -150,6 +150,6 @@ fn commit(slot: u32, count: u64) -> Commit {
         key: key(slot),
         session: session("a"),
         epoch: 1,
-        count,
+        snapshot: Snapshot::counted(count),
     }
 }

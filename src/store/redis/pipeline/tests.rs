@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::io::{Claim, Commit, SessionId, SessionKey};
+use crate::engine::io::{Claim, Commit, SessionId, SessionKey, Snapshot, State};
 use crate::redis::framing::Framing;
 use crate::redis::framing::REPLY_BYTES_MAX;
 use crate::redis::target::Target;
@@ -15,6 +15,8 @@ const KEY: SessionKey = SessionKey {
 const HELLO: &str = "%2\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
 const LOADED: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n";
 const SAVED: &str = "*2\r\n*0\r\n*0\r\n";
+/// The first epoch of a session that was not found.
+const GRANTED: &str = "*6\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n$0\r\n\r\n";
 const WRITTEN: &str = ":0\r\n";
 const SUBSCRIBED: &str = ">3\r\n$9\r\nsubscribe\r\n$17\r\nsundown:claimed:0\r\n:1\r\n";
 const NOSCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.\r\n";
@@ -88,7 +90,7 @@ impl Talk {
             key: KEY,
             session: SessionId::parse(session).unwrap(),
             epoch: 3,
-            count: count as u64,
+            snapshot: Snapshot::counted(count as u64),
         };
         let batch = sessions.iter().enumerate().map(commit).collect();
         self.ask(StoreCommand::Commit(batch));
@@ -101,6 +103,10 @@ impl Talk {
 
 fn greeting() -> String {
     format!("{HELLO}{LOADED}{WRITTEN}{SUBSCRIBED}")
+}
+
+fn granted(epoch: u64) -> String {
+    GRANTED.replacen(":1", &format!(":{epoch}"), 1)
 }
 
 fn push(channel: &str, payload: &str) -> String {
@@ -225,22 +231,26 @@ fn answers_in_the_order_of_the_requests() {
         [
             "EVALSHA c1c 1 sundown:session:a 77 1000 sundown:claimed:0 a",
             "EVALSHA 5a5 3 sundown:session:x sundown:session:y sundown:session:z \
-             1000 3 0 3 1 3 2",
+             1000 3 1 0 0  3 1 1 1  3 1 2 2 ",
             "EVALSHA c1c 1 sundown:session:b 78 1000 sundown:claimed:0 b",
             "HELLO 3",
         ]
     );
-    talk.hear("*3\r\n:4\r\n:9\r\n:1\r\n*2\r\n*2\r\n:0\r\n:2\r\n*0\r\n")
+    talk.hear("*6\r\n:4\r\n:9\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n*2\r\n*2\r\n:0\r\n:2\r\n*0\r\n")
         .unwrap();
     let answered = talk.answered();
     assert!(answered[0].starts_with("Claimed"), "{answered:?}");
     assert!(
-        answered[0].ends_with("epoch: 4, count: 9, found: true }"),
+        answered[0].contains("epoch: 4, found: true, snapshot: Snapshot { incarnation: 1, step: 0"),
+        "{answered:?}"
+    );
+    assert!(
+        answered[0].ends_with("count: 9, state: State(0 bytes) } } }"),
         "{answered:?}"
     );
     assert!(answered[1].ends_with("fenced: [0, 2] }"), "{answered:?}");
     assert_eq!(answered[2..], ["Synced"]);
-    talk.hear("*3\r\n:1\r\n:0\r\n:0\r\n").unwrap();
+    talk.hear(GRANTED).unwrap();
     assert_eq!(talk.answered().len(), 1);
     talk.hear(HELLO).unwrap();
     assert_eq!(talk.answered(), ["Synced"]);
@@ -253,7 +263,7 @@ fn whole_conversation(cuts: &[usize]) -> Vec<String> {
     let mut talk = Talk::begin("redis://h");
     let news = push("sundown:claimed:0", "s 9");
     let stream = format!(
-        "{}*3\r\n:4\r\n:9\r\n:1\r\n{news}*2\r\n*1\r\n:1\r\n*0\r\n{HELLO}{SAVED}",
+        "{}*6\r\n:4\r\n:9\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n{news}*2\r\n*1\r\n:1\r\n*0\r\n{HELLO}{SAVED}",
         greeting()
     );
     let stream = stream.as_bytes();
@@ -308,18 +318,14 @@ fn loads_lost_scripts_and_repeats_what_was_refused_in_order() {
     assert!(second[0].starts_with("SCRIPT LOAD") && second[1].starts_with("SCRIPT LOAD"));
     assert_eq!(second[2..5], [&first[0][..], &first[1], &first[3]]);
     assert!(second[5].ends_with(" c"));
-    talk.hear(&format!(
-        "{NOSCRIPT}{HELLO}*3\r\n:1\r\n:0\r\n:0\r\n{LOADED}"
-    ))
-    .unwrap();
+    talk.hear(&format!("{NOSCRIPT}{HELLO}{GRANTED}{LOADED}"))
+        .unwrap();
     assert!(
         talk.answered().is_empty(),
         "the first round's answers are void"
     );
-    talk.hear(&format!("*3\r\n:5\r\n:0\r\n:0\r\n{SAVED}"))
-        .unwrap();
-    talk.hear("*3\r\n:6\r\n:0\r\n:0\r\n*3\r\n:7\r\n:0\r\n:0\r\n")
-        .unwrap();
+    talk.hear(&format!("{}{SAVED}", granted(5))).unwrap();
+    talk.hear(&format!("{}{}", granted(6), granted(7))).unwrap();
     let answered = talk.answered();
     let kinds: Vec<_> = answered
         .iter()
@@ -382,7 +388,15 @@ fn an_error_ends_the_link_with_its_reason() {
             "an answer to a claim that makes no sense",
         ),
         (
-            "*3\r\n:1\r\n:-2\r\n:1\r\n",
+            "*6\r\n:1\r\n:-2\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n",
+            "an answer to a claim that makes no sense",
+        ),
+        (
+            "*3\r\n:1\r\n:0\r\n$0\r\n\r\n",
+            "an answer to a claim that makes no sense",
+        ),
+        (
+            "*6\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n:0\r\n",
             "an answer to a claim that makes no sense",
         ),
         ("_\r\n", "an answer to a claim that makes no sense"),
@@ -413,11 +427,27 @@ fn an_error_ends_the_link_with_its_reason() {
 }
 
 #[test]
+fn a_state_that_is_too_big_refuses_its_session_alone() {
+    for (len, is_refused) in [(State::MAX, false), (State::MAX + 1, true)] {
+        let mut talk = Talk::ready();
+        talk.claim("a", 1);
+        talk.claim("b", 2);
+        let state = "x".repeat(len);
+        let big = format!("*6\r\n:1\r\n:0\r\n:1\r\n:1\r\n:0\r\n${len}\r\n{state}\r\n");
+        talk.hear(&format!("{big}{GRANTED}")).unwrap();
+        let answered = talk.answered();
+        assert_eq!(answered.len(), 2);
+        assert_eq!(answered[0].starts_with("Refused"), is_refused);
+        assert!(answered[1].starts_with("Claimed"), "{answered:?}");
+    }
+}
+
+#[test]
 fn what_came_before_an_error_counts() {
     let mut talk = Talk::ready();
     talk.claim("a", 1);
     talk.claim("b", 2);
-    talk.hear("*3\r\n:1\r\n:0\r\n:0\r\n-BUSY running a script\r\n")
+    talk.hear(&format!("{GRANTED}-BUSY running a script\r\n"))
         .unwrap_err();
     assert_eq!(talk.answered().len(), 1);
 }
@@ -425,7 +455,7 @@ fn what_came_before_an_error_counts() {
 /// What follows must not be taken for the reply, wherever the bytes were cut.
 #[test]
 fn garbage_is_not_skipped_at_a_cut() {
-    let bytes = "?\r\n*3\r\n:1\r\n:0\r\n:0\r\n";
+    let bytes = &format!("?\r\n{GRANTED}");
     for cut in 0..=bytes.len() {
         let mut talk = Talk::ready();
         talk.claim("a", 1);
@@ -456,10 +486,7 @@ fn no_garbage_makes_it_panic() {
         let mut talk = Talk::ready();
         talk.claim("a", 1);
         talk.save(&["x"]);
-        let valid = format!(
-            "*3\r\n:1\r\n:0\r\n:0\r\n{}{SAVED}",
-            push("sundown:claimed:0", "s 1")
-        );
+        let valid = format!("{GRANTED}{}{SAVED}", push("sundown:claimed:0", "s 1"));
         let mut bytes = valid.into_bytes();
         for _ in 0..random.random_range(1..20) {
             let at = random.random_range(0..=bytes.len());
@@ -502,7 +529,7 @@ fn the_oldest_request_keeps_its_time() {
     let later = start + Duration::from_secs(1);
     talk.pipeline.exchange_mut().mark_asked(later);
     assert_eq!(talk.pipeline.exchange().waiting_since(), Some(start));
-    talk.hear("*3\r\n:1\r\n:0\r\n:0\r\n").unwrap();
+    talk.hear(GRANTED).unwrap();
     assert_eq!(talk.pipeline.exchange().waiting_since(), Some(later));
 }
 
@@ -523,7 +550,7 @@ fn an_error_about_one_key_is_the_answer_to_that_request_alone() {
     let mut talk = Talk::ready();
     talk.claim("evil", 1);
     talk.claim("good", 2);
-    talk.hear("-WRONGTYPE Operation against a key\r\n*3\r\n:1\r\n:0\r\n:0\r\n")
+    talk.hear(&format!("-WRONGTYPE Operation against a key\r\n{GRANTED}"))
         .unwrap();
     let answered = talk.answered();
     assert!(
