@@ -11,6 +11,7 @@ use super::rows::FAULTS;
 use crate::files::allow_files;
 use crate::support::now;
 use crate::support::redis::Redis;
+use crate::support::store::Store;
 
 /// One fault.
 pub(crate) struct Fault {
@@ -36,6 +37,7 @@ pub(crate) enum Promise {
 pub(crate) struct Row {
     /// Multiplies clients and rounds.
     pub(crate) scale: usize,
+    store: &'static str,
     durability: &'static str,
     promise: Promise,
     notes: Vec<String>,
@@ -59,6 +61,33 @@ impl Row {
     /// For the last column.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
+    }
+
+    /// A new store of the row's kind.
+    #[track_caller]
+    pub(crate) fn store(&self) -> Store {
+        match self.store {
+            "SQLite" => Store::sqlite(),
+            _ => Store::Redis(Redis::durable()),
+        }
+    }
+
+    /// What a server of the row is started with.
+    pub(crate) fn flags(&self) -> &'static [&'static str] {
+        match self.durability {
+            "relaxed" => &["--durability", "relaxed"],
+            _ => &[],
+        }
+    }
+
+    /// Everyone comes back and finishes, and is compared with this store.
+    #[track_caller]
+    pub(crate) fn settle_with(&mut self, fleet: Fleet, store: &Store) -> Tally {
+        match store {
+            Store::Redis(redis) => self.settle_with_redis(fleet, redis),
+            Store::Sqlite(_) => self.settle_with_sqlite(fleet, &store.url()),
+            Store::Memory => unreachable!("no row has it"),
+        }
     }
 
     /// Everyone comes back and finishes, and is compared with Redis.
@@ -133,6 +162,7 @@ impl Fault {
     fn run(&self, scale: usize) -> (String, Option<String>) {
         let mut row = Row {
             scale,
+            store: self.store,
             durability: self.durability,
             promise: self.promise,
             notes: Vec::new(),

@@ -1,12 +1,13 @@
 //! What an operator does to the server, and what clients do to each other: signals, restarts,
 //! crowds and takeovers.
 
+use std::net::SocketAddr;
+
 use super::campaign::{Row, Tally};
 use super::fleet::session::Habit;
 use super::fleet::{Fleet, Orders, Plan, plans};
 use super::node;
 use crate::support::redis::Redis;
-use crate::support::server::Server;
 use crate::support::store::Store;
 
 /// Clients that are in a hurry, and such that are not.
@@ -16,98 +17,51 @@ pub(crate) fn busy(count: usize) -> Vec<Plan> {
     busy
 }
 
-pub(crate) fn sigterm_sqlite(row: &mut Row) -> Tally {
-    let kept = Store::sqlite();
-    let store = kept.url();
-    let (fleet, _server) = deploy(row, &store, &[]);
-    row.settle_with_sqlite(fleet, &store)
-}
-
-pub(crate) fn sigterm_redis(row: &mut Row) -> Tally {
-    let redis = Redis::durable();
-    let (fleet, _server) = deploy(row, &redis.url(), &[]);
-    row.settle_with_redis(fleet, &redis)
-}
-
-pub(crate) fn sigterm_relaxed(row: &mut Row) -> Tally {
-    let redis = Redis::durable();
-    let (fleet, _server) = deploy(row, &redis.url(), &["--durability", "relaxed"]);
-    row.settle_with_redis(fleet, &redis)
-}
-
 /// The next node is up before the old one is asked to go.
-#[track_caller]
-fn deploy(row: &mut Row, store: &str, flags: &[&str]) -> (Fleet, Server) {
+pub(crate) fn sigterm(row: &mut Row) -> Tally {
+    let (store, flags) = (row.store(), row.flags());
     let nodes = [node::address(), node::address()];
-    let mut old = node::start(store, nodes[0], flags);
+    let mut old = node::start(&store.url(), nodes[0], flags);
     let fleet = Fleet::gather(&nodes[..1], busy(100 * row.scale));
     fleet.redirect(&nodes);
     let deploys = 2 * row.scale;
     for deploy in 1..=deploys {
         fleet.flow(500);
-        let new = node::start(store, nodes[deploy % 2], flags);
+        let new = node::start(&store.url(), nodes[deploy % 2], flags);
         old.stop();
         old = new;
     }
     fleet.flow(500);
     row.note(format!("{deploys} deploys, all exit 0"));
-    (fleet, old)
+    row.settle_with(fleet, &store)
 }
 
-pub(crate) fn kill_sqlite(row: &mut Row) -> Tally {
-    let kept = Store::sqlite();
-    let store = kept.url();
-    let (fleet, _server) = kill(row, &store);
-    row.settle_with_sqlite(fleet, &store)
-}
-
-pub(crate) fn kill_redis(row: &mut Row) -> Tally {
-    let redis = Redis::durable();
-    let (fleet, _server) = kill(row, &redis.url());
-    row.settle_with_redis(fleet, &redis)
-}
-
-#[track_caller]
-fn kill(row: &mut Row, store: &str) -> (Fleet, Server) {
-    let address = node::address();
-    let mut server = node::start(store, address, &[]);
+pub(crate) fn kill(row: &mut Row) -> Tally {
+    let (store, address) = (row.store(), node::address());
+    let mut server = node::start(&store.url(), address, &[]);
     let fleet = Fleet::gather(&[address], busy(100 * row.scale));
     let kills = 5 * row.scale;
     for _ in 0..kills {
         fleet.until_all_open();
         fleet.flow(500);
         server.kill();
-        server = node::start(store, address, &[]);
+        server = node::start(&store.url(), address, &[]);
     }
     fleet.flow(500);
     row.note(format!("{kills} kills"));
-    (fleet, server)
-}
-
-pub(crate) fn restarts_sqlite(row: &mut Row) -> Tally {
-    let kept = Store::sqlite();
-    let store = kept.url();
-    let (fleet, _server) = restart(row, &store);
-    row.settle_with_sqlite(fleet, &store)
-}
-
-pub(crate) fn restarts_redis(row: &mut Row) -> Tally {
-    let redis = Redis::durable();
-    let (fleet, _server) = restart(row, &redis.url());
-    row.settle_with_redis(fleet, &redis)
+    row.settle_with(fleet, &store)
 }
 
 /// Shutdowns that hurry, so that there is time for many.
-#[track_caller]
-fn restart(row: &mut Row, store: &str) -> (Fleet, Server) {
+pub(crate) fn restarts(row: &mut Row) -> Tally {
     let flags = [
         "--notify-timeout=100ms",
         "--drain-timeout=200ms",
         "--drain-quiet=20ms",
         "--close-spread=20ms",
     ];
-    let address = node::address();
-    let mut server = node::start(store, address, &flags);
+    let (store, address) = (row.store(), node::address());
+    let mut server = node::start(&store.url(), address, &flags);
     let clients = 50 * row.scale;
     let fleet = Fleet::gather(&[address], busy(clients));
     let restarts = 50;
@@ -119,21 +73,19 @@ fn restart(row: &mut Row, store: &str) -> (Fleet, Server) {
         } else {
             server.kill();
         }
-        server = node::start(store, address, &flags);
+        server = node::start(&store.url(), address, &flags);
         // The next one finds clients at every step of their way back.
         fleet.until_hellos(hellos + clients as u64 / 2);
     }
     fleet.flow(100);
     row.note(format!("{} × exit 0, {} kills", restarts / 2, restarts / 2));
-    (fleet, server)
+    row.settle_with(fleet, &store)
 }
 
 /// Everyone whom a server may meet, at once.
 pub(crate) fn all_habits(row: &mut Row) -> Tally {
-    let kept = Store::sqlite();
-    let store = kept.url();
-    let address = node::address();
-    let mut server = node::start(&store, address, &[]);
+    let (store, address) = (row.store(), node::address());
+    let mut server = node::start(&store.url(), address, &[]);
     let mut crowd = Vec::new();
     for habit in HABITS {
         crowd.extend(plans(&format!("{habit:?}"), 125, habit));
@@ -143,36 +95,19 @@ pub(crate) fn all_habits(row: &mut Row) -> Tally {
     let report = server.stop();
     let (took, late) = (report.total_ms, report.late);
     row.note(format!("exit 0 after {took} ms, {late} late messages"));
-    let _server = node::start(&store, address, &[]);
+    let _server = node::start(&store.url(), address, &[]);
     fleet.flow(1_000);
-    row.settle_with_sqlite(fleet, &store)
+    row.settle_with(fleet, &store)
 }
 
 pub(crate) fn storm_on_one_node(row: &mut Row) -> Tally {
-    let kept = Store::sqlite();
-    let store = kept.url();
-    let address = node::address();
-    let _server = node::start(&store, address, &[]);
-    let fleet = storm(row, &[address]);
-    row.settle_with_sqlite(fleet, &store)
+    storm(row, &row.store(), &[node::address()])
 }
 
-pub(crate) fn storm_over_sqlite(row: &mut Row) -> Tally {
-    let kept = Store::sqlite();
-    let store = kept.url();
-    let nodes = [node::address(), node::address()];
-    let _servers = nodes.map(|address| node::start(&store, address, &[]));
-    let fleet = storm(row, &nodes);
-    row.settle_with_sqlite(fleet, &store)
-}
-
-pub(crate) fn storm_over_redis(row: &mut Row) -> Tally {
-    storm_before(row, &Redis::durable(), &[])
-}
-
-/// Replies leave before the save: what another node's claim finds is up to 100 ms old.
-pub(crate) fn storm_relaxed(row: &mut Row) -> Tally {
-    storm_before(row, &Redis::durable(), &["--durability", "relaxed"])
+/// With `relaxed`, replies leave before the save: what another node's claim finds is up to 100 ms
+/// old.
+pub(crate) fn storm_between_nodes(row: &mut Row) -> Tally {
+    storm(row, &row.store(), &[node::address(), node::address()])
 }
 
 /// With no right to the channel on which nodes tell each other of claims, only the fence in Redis
@@ -181,21 +116,16 @@ pub(crate) fn storm_without_news(row: &mut Row) -> Tally {
     let options = "--appendonly yes --appendfsync always \
                    --user default on nopass ~* resetchannels +@all";
     let redis = Redis::with(&options.split(' ').collect::<Vec<_>>());
-    storm_before(row, &redis, &[])
-}
-
-#[track_caller]
-fn storm_before(row: &mut Row, redis: &Redis, flags: &[&str]) -> Tally {
-    let nodes = [node::address(), node::address()];
-    let _servers = nodes.map(|address| node::start(&redis.url(), address, flags));
-    let fleet = storm(row, &nodes);
-    row.settle_with_redis(fleet, redis)
+    let store = Store::Redis(redis);
+    storm(row, &store, &[node::address(), node::address()])
 }
 
 /// Each client opens its session on another connection while it still sends on the one it has, and
 /// goes on there with the same outbox; again and again.
 #[track_caller]
-fn storm(row: &mut Row, nodes: &[std::net::SocketAddr]) -> Fleet {
+fn storm(row: &mut Row, store: &Store, nodes: &[SocketAddr]) -> Tally {
+    let start = |address: &SocketAddr| node::start(&store.url(), *address, row.flags());
+    let _servers: Vec<_> = nodes.iter().map(start).collect();
     let clients = 50 * row.scale;
     let fleet = Fleet::gather(nodes, busy(clients));
     fleet.flow(500);
@@ -203,7 +133,7 @@ fn storm(row: &mut Row, nodes: &[std::net::SocketAddr]) -> Fleet {
     fleet.until_hellos(11 * clients as u64);
     fleet.order(Orders::Flow);
     fleet.flow(500);
-    fleet
+    row.settle_with(fleet, store)
 }
 
 const HABITS: [Habit; 8] = [

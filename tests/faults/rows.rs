@@ -7,35 +7,35 @@ use super::{chaos, deploys, disks, full_disk, outages, spills};
 type Run = fn(&mut Row) -> Tally;
 
 pub(crate) const FAULTS: &[Fault] = &[
-    sqlite("SIGTERM, the next node takes over", deploys::sigterm_sqlite),
-    redis("SIGTERM, the next node takes over", deploys::sigterm_redis),
-    relaxed(
-        "SIGTERM, the next node takes over",
-        deploys::sigterm_relaxed,
-    ),
+    sqlite("SIGTERM, the next node takes over", deploys::sigterm),
+    redis("SIGTERM, the next node takes over", deploys::sigterm),
+    relaxed("SIGTERM, the next node takes over", deploys::sigterm),
     sqlite("SIGTERM, 1,000 clients of all habits", deploys::all_habits),
-    sqlite("`kill -9`", deploys::kill_sqlite),
-    redis("`kill -9`", deploys::kill_redis),
+    sqlite("`kill -9`", deploys::kill),
+    redis("`kill -9`", deploys::kill),
     sqlite(
         "50 restarts, SIGTERM and `kill -9` by turns",
-        deploys::restarts_sqlite,
+        deploys::restarts,
     ),
     redis(
         "50 restarts, SIGTERM and `kill -9` by turns",
-        deploys::restarts_redis,
+        deploys::restarts,
     ),
     sqlite("takeover storm on one node", deploys::storm_on_one_node),
     sqlite(
         "takeover storm between two nodes",
-        deploys::storm_over_sqlite,
+        deploys::storm_between_nodes,
     ),
     redis(
         "takeover storm between two nodes",
-        deploys::storm_over_redis,
+        deploys::storm_between_nodes,
     ),
     Fault {
         promise: Promise::MayBreak,
-        ..relaxed("takeover storm between two nodes", deploys::storm_relaxed)
+        ..relaxed(
+            "takeover storm between two nodes",
+            deploys::storm_between_nodes,
+        )
     },
     redis(
         "takeover storm, no news of claims",
