@@ -193,6 +193,23 @@ impl Case {
     }
 }
 
+/// The same bytes whole, in writes of 1, and byte by byte, each of which is read before the next.
+pub(crate) fn every_way(
+    name: &str,
+    bytes: impl AsRef<[u8]>,
+    end: impl Fn(Case) -> Case,
+) -> impl Iterator<Item = Case> {
+    let (bytes, case) = (bytes.as_ref(), |how: &str| {
+        Case::new(format!("{name}{how}"))
+    });
+    let cases = [
+        case("").send(bytes),
+        case(", in writes of 1").chopped(bytes, 1),
+        case(", byte by byte").trickled(bytes, 1),
+    ];
+    cases.map(end).into_iter()
+}
+
 /// A case that is being run.
 struct Run<'a> {
     stream: Stream,

@@ -3,7 +3,7 @@
 //!
 //! Section 5.5.1 asks that the code is repeated. This server repeats the reason, too.
 
-use super::case::Case;
+use super::case::{Case, every_way};
 use super::wire::{
     BINARY, CONTINUATION, FIN, PING, PONG, TEXT, Width, answer, close, close_answer, frame, header,
     masked, noise_of, part, text_of,
@@ -31,17 +31,15 @@ pub(crate) fn cases() -> Vec<Case> {
             (" and more", "é€😀"),
         ] {
             let (bytes, echo) = (close(*code, reason), close_answer(*code, reason));
-            let case = |cut: &str| Case::new(format!("the code {code}{how}{cut}"));
-            cases.push(case("").send(&bytes).says(&echo));
-            cases.push(case(", byte by byte").trickled(&bytes, 1).says(&echo));
+            let name = format!("the code {code}{how}");
+            cases.extend(every_way(&name, bytes, |case| case.says(&echo)));
         }
     }
     for code in INVALID {
         for (how, reason) in [("", ""), (" and a reason", "because")] {
+            let name = format!("the code {code}{how}");
             let bytes = close(*code, reason);
-            let case = |cut: &str| Case::new(format!("the code {code}{how}{cut}"));
-            cases.push(case("").send(&bytes).fails(1002));
-            cases.push(case(", in writes of 1").chopped(&bytes, 1).fails(1002));
+            cases.extend(every_way(&name, bytes, |case| case.fails(1002)));
         }
     }
     cases.extend(payloads());
@@ -56,10 +54,6 @@ fn payloads() -> Vec<Case> {
     let empty = answer(0x8, "");
     let bytes = masked(CLOSE, b"");
     let mut cases = vec![
-        Case::new("no payload").send(&bytes).says(&empty),
-        Case::new("no payload, byte by byte")
-            .trickled(&bytes, 1)
-            .says(&empty),
         Case::new("half a code")
             .send(masked(CLOSE, b"\x03"))
             .fails(1002),
@@ -67,6 +61,7 @@ fn payloads() -> Vec<Case> {
             .send(header(CLOSE, 1, Width::Bits7))
             .fails(1002),
     ];
+    cases.extend(every_way("no payload", bytes, |case| case.says(&empty)));
     for len in [1, 2, 61, 122, 123] {
         let case = Case::new(format!("a reason of {len} bytes"));
         cases.push(
@@ -100,12 +95,12 @@ fn reasons() -> Vec<Case> {
     ];
     for reason in invalid {
         let bytes = close(1000, reason);
-        let case = |how: &str| Case::new(format!("the reason {}{how}", reason.escape_ascii()));
-        cases.push(case("").send(&bytes).fails(1007));
-        cases.push(case(", in writes of 1").chopped(&bytes, 1).fails(1007));
+        let name = format!("the reason {}", reason.escape_ascii());
+        cases.extend(every_way(&name, &bytes, |case| case.fails(1007)));
         // Half of a character in a message is no part of the reason.
         let within = [part(TEXT, b"\xc3"), bytes].concat();
-        cases.push(case(", within a message").send(within).fails(1007));
+        let case = Case::new(name + ", within a message");
+        cases.push(case.send(within).fails(1007));
     }
     let early = [
         header(CLOSE, 125, Width::Bits7),

@@ -2,7 +2,7 @@
 //!
 //! Section 5.5.3 would let a server answer only the last of several pings. This one answers each.
 
-use super::case::Case;
+use super::case::{Case, every_way};
 use super::wire::{BINARY, PING, PONG, TEXT, answer, frame, last, noise_of, part, text_of};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -20,11 +20,9 @@ pub(crate) fn cases() -> Vec<Case> {
     ];
     for (what, payload) in &payloads {
         let (ping, pong) = (frame(PING, payload), answer(PONG, payload));
-        let case = |how: &str| Case::new(format!("a ping with {what}{how}"));
-        cases.push(case("").send(&ping).hear(&pong));
-        cases.push(case(" in writes of 1").chopped(&ping, 1).hear(&pong));
-        cases.push(case(", byte by byte").trickled(&ping, 1).hear(&pong));
-        let mut ten = case(", ten times, each after the answer");
+        let name = format!("a ping with {what}");
+        cases.extend(every_way(&name, &ping, |case| case.hear(&pong)));
+        let mut ten = Case::new(name + ", ten times, each after the answer");
         for _ in 0..10 {
             ten = ten.send(&ping).hear(&pong);
         }
@@ -32,10 +30,10 @@ pub(crate) fn cases() -> Vec<Case> {
 
         // Section 5.5.3: unsolicited pongs are a heartbeat, and no answer is expected.
         let unsolicited = frame(PONG, payload);
-        let case = |how: &str| Case::new(format!("a pong with {what} that nobody asked for{how}"));
-        cases.push(case("").send(&unsolicited));
-        cases.push(case(", byte by byte").trickled(&unsolicited, 1));
+        let name = format!("a pong with {what} that nobody asked for");
+        cases.extend(every_way(&name, &unsolicited, |case| case));
         let then_ping = [unsolicited.as_slice(), &ping].concat();
+        let case = |how: &str| Case::new(format!("{name}{how}"));
         cases.push(case(", then a ping").send(then_ping).hear(&pong));
         let among = [frame(TEXT, "a"), unsolicited, frame(TEXT, "b")].concat();
         cases.push(

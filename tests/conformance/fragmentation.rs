@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::case::Case;
+use super::case::{Case, every_way};
 use super::wire::{
     BINARY, CONTINUATION, FIN, PING, PONG, TEXT, answer, close, close_answer, fragments, frame,
     last, noise_of, part, text_of,
@@ -31,13 +31,6 @@ fn right(kind: &str, opcode: u8) -> Vec<Case> {
     let closed_inside = [a.as_slice(), &b, &close(1000, "")].concat();
     let mut cases = vec![
         case("two fragments").send(two).hear(answer(opcode, "ac")),
-        case("three fragments").send(&three).hear(&abc),
-        case("three fragments in writes of 1")
-            .chopped(&three, 1)
-            .hear(&abc),
-        case("three fragments, byte by byte")
-            .trickled(&three, 1)
-            .hear(&abc),
         case("two messages")
             .send(three.repeat(2))
             .hear(abc.repeat(2)),
@@ -49,6 +42,8 @@ fn right(kind: &str, opcode: u8) -> Vec<Case> {
             .send(closed_inside)
             .says(close_answer(1000, "")),
     ];
+    let name = format!("{kind}: three fragments");
+    cases.extend(every_way(&name, &three, |case| case.hear(&abc)));
     for (name, [first, second, third]) in [
         ("all are empty", ["", "", ""]),
         ("only the first is not empty", ["full", "", ""]),
@@ -57,12 +52,8 @@ fn right(kind: &str, opcode: u8) -> Vec<Case> {
     ] {
         let bytes = [part(opcode, first), part(CONTINUATION, second), last(third)].concat();
         let echo = answer(opcode, [first, second, third].concat());
-        cases.push(case(name).send(&bytes).hear(&echo));
-        cases.push(
-            case(&format!("{name}, byte by byte"))
-                .trickled(&bytes, 1)
-                .hear(&echo),
-        );
+        let name = format!("{kind}: {name}");
+        cases.extend(every_way(&name, bytes, |case| case.hear(&echo)));
     }
     cases
 }
@@ -81,18 +72,13 @@ fn control_between(kind: &str, opcode: u8) -> Vec<Case> {
         .send([a.as_slice(), &one].concat())
         .hear(answer(PONG, "1"));
     let mut cases = vec![
-        case("pings between").send(&pinged).hear(&echo),
-        case("pings between, in writes of 1")
-            .chopped(&pinged, 1)
-            .hear(&echo),
-        case("pings between, byte by byte")
-            .trickled(&pinged, 1)
-            .hear(&echo),
         case("pongs between")
             .send(pongs)
             .hear(answer(opcode, "abc")),
         now.send([b, c].concat()).hear(answer(opcode, "abc")),
     ];
+    let name = format!("{kind}: pings between");
+    cases.extend(every_way(&name, &pinged, |case| case.hear(&echo)));
     for at in 1..pinged.len() {
         let (head, tail) = pinged.split_at(at);
         let cut = case(&format!("pings between, cut at {at}"));
@@ -194,13 +180,8 @@ fn many() -> Vec<Case> {
             pinged.1.extend(answer(PONG, &text));
         }
         pinged.1.extend(answer(opcode, payload));
-        let case = |how: &str| Case::new(format!("{kind} in 100 fragments and 100 pings{how}"));
-        cases.push(case("").send(&pinged.0).hear(&pinged.1));
-        cases.push(
-            case(" in writes of 1")
-                .chopped(&pinged.0, 1)
-                .hear(&pinged.1),
-        );
+        let name = format!("{kind} in 100 fragments and 100 pings");
+        cases.extend(every_way(&name, &pinged.0, |case| case.hear(&pinged.1)));
 
         let mut hollow = part(opcode, "a");
         hollow.extend(part(CONTINUATION, "").repeat(10_000));

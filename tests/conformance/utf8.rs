@@ -3,7 +3,7 @@
 //!
 //! What can be and what cannot is taken from the grammar of RFC 3629, section 4.
 
-use super::case::Case;
+use super::case::{Case, every_way};
 use super::wire::{
     BINARY, CONTINUATION, FIN, PING, PONG, TEXT, Width, answer, fragments, frame, header, last,
     masked, part,
@@ -169,9 +169,6 @@ fn cut_everywhere(name: &str, text: &[u8]) -> Vec<Case> {
     let pinged: Vec<u8> = single.join(&frame(PING, b"\xff")[..]);
     let pongs = answer(PONG, b"\xff").repeat(single.len() - 1);
     let mut cases = vec![
-        case("whole").send(&whole).hear(&echo),
-        case("in writes of 1").chopped(&whole, 1).hear(&echo),
-        case("byte by byte").trickled(&whole, 1).hear(&echo),
         case("in fragments of 1").send(single.concat()).hear(&echo),
         case("in fragments of 1, in writes of 1")
             .chopped(single.concat(), 1)
@@ -181,6 +178,7 @@ fn cut_everywhere(name: &str, text: &[u8]) -> Vec<Case> {
             .hear(pongs)
             .hear(&echo),
     ];
+    cases.extend(every_way(name, &whole, |case| case.hear(&echo)));
     for at in 1..text.len() {
         let (head, tail) = text.split_at(at);
         let two = [part(TEXT, head), last(tail)];
@@ -246,8 +244,6 @@ fn fails_fast(name: &str, text: &[u8]) -> Vec<Case> {
     let behind = [whole.as_slice(), &frame(TEXT, "behind").repeat(1_000)].concat();
     let before = [frame(TEXT, "before"), frame(PING, "p"), whole.clone()].concat();
     let mut cases = vec![
-        case("whole").send(&whole).fails(1007),
-        case("in writes of 1").chopped(&whole, 1).fails(1007),
         case("in fragments of 1")
             .send(fragments(TEXT, text, 1).concat())
             .fails(1007),
@@ -258,6 +254,7 @@ fn fails_fast(name: &str, text: &[u8]) -> Vec<Case> {
             .hear(answer(PONG, "p"))
             .fails(1007),
     ];
+    cases.extend(every_way(name, &whole, |case| case.fails(1007)));
     let Some(at) = refused_at(text) else {
         // It could go on, until it ends: nothing fails before that.
         let open = case("in a fragment, then the end").send(part(TEXT, text));
