@@ -9,34 +9,10 @@ use crate::support::said::Said;
 use crate::support::server::{Server, Unsaved};
 use crate::support::stream::End;
 
-/// What a client hears from the signal to the end.
-#[derive(Debug, PartialEq, Eq)]
-struct Farewell {
-    /// The last count that was still acknowledged.
-    last_count: Option<u64>,
-    total: u64,
-    code: u16,
-}
-
-impl Farewell {
-    fn silent(total: u64) -> Self {
-        Self {
-            last_count: None,
-            total,
-            code: 1001,
-        }
-    }
-
-    fn counted(total: u64) -> Self {
-        Self {
-            last_count: Some(total),
-            ..Self::silent(total)
-        }
-    }
-}
-
+/// What a client hears from the signal to the end, which is a Close 1001: the last count that was
+/// still acknowledged, and the goodbye's total.
 #[track_caller]
-fn farewell(client: &mut Client) -> Farewell {
+fn farewell(client: &mut Client) -> (Option<u64>, u64) {
     let (mut last_count, mut bye) = (None, None);
     loop {
         match client.meet() {
@@ -47,13 +23,8 @@ fn farewell(client: &mut Client) -> Farewell {
                 other @ (Said::Time(_) | Said::Hello(_)) => panic!("nobody asked for {other:?}"),
             },
             Event::Close(code, _) => {
-                assert_eq!(client.until_end(), End::Eof);
-                let total = bye.expect("a goodbye before the Close");
-                return Farewell {
-                    last_count,
-                    total,
-                    code,
-                };
+                assert_eq!((code, client.until_end()), (1001, End::Eof));
+                return (last_count, bye.expect("a goodbye before the Close"));
             }
             Event::End(end) => panic!("ended without a Close: {end:?}"),
             Event::Binary(_) | Event::Ping(_) | Event::Pong(_) => {}
@@ -82,9 +53,9 @@ fn what_could_not_be_saved_is_named() {
 
     server.terminate();
     // Acknowledged is what the store has: the rest has no reply, and the goodbye says so.
-    assert_eq!(farewell(&mut a), Farewell::silent(3));
-    assert_eq!(farewell(&mut b), Farewell::silent(0));
-    assert_eq!(farewell(&mut safe), Farewell::silent(3));
+    assert_eq!(farewell(&mut a), (None, 3));
+    assert_eq!(farewell(&mut b), (None, 0));
+    assert_eq!(farewell(&mut safe), (None, 3));
     let mut report = server.exits_with(1);
     report.unsaved.sort();
     assert_eq!(report.unsaved, [Unsaved::of("a", 7), Unsaved::of("b", 1)]);
@@ -101,7 +72,7 @@ fn relaxed_mode_names_them_too() {
         assert_eq!(client.say("answered at once"), n);
     }
     server.terminate();
-    assert_eq!(farewell(&mut client).code, 1001);
+    farewell(&mut client);
     let report = server.exits_with(1);
     assert_eq!(report.unsaved, [Unsaved::of("relaxed", 5)]);
 }
@@ -116,8 +87,8 @@ fn with_nothing_unsaved_nothing_is_lost() {
     assert_eq!(nobody.say("not kept anyway"), 1);
     redis.freeze();
     server.terminate();
-    assert_eq!(farewell(&mut client), Farewell::silent(1));
-    assert_eq!(farewell(&mut nobody), Farewell::silent(1));
+    assert_eq!(farewell(&mut client), (None, 1));
+    assert_eq!(farewell(&mut nobody), (None, 1));
     let report = server.exits_with(0);
     assert_eq!(report.unsaved, []);
 }
@@ -134,7 +105,7 @@ fn a_thaw_in_time_saves_everything() {
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));
     redis.thaw();
-    assert_eq!(farewell(&mut client), Farewell::counted(5));
+    assert_eq!(farewell(&mut client), (Some(5), 5));
     server.exits_with(0);
     let second = Server::start(&redis.url(), &[]);
     assert_eq!(Client::v1(&second, "thawed").1.count, 5);
@@ -151,7 +122,7 @@ fn frozen_before_the_start() {
     let mut nobody = Client::plain(&server, "/ws/chat/");
     assert_eq!(nobody.say("not kept anyway"), 1);
     server.terminate();
-    assert_eq!(farewell(&mut nobody), Farewell::silent(1));
+    assert_eq!(farewell(&mut nobody), (None, 1));
     server.exits_with(0);
 }
 
@@ -173,7 +144,7 @@ fn sessions_that_never_opened() {
     waits.send("queued");
     second.terminate();
     waits.until_closed(1001);
-    assert_eq!(farewell(&mut granted), Farewell::silent(0));
+    assert_eq!(farewell(&mut granted), (None, 0));
     let report = second.exits_with(0);
     assert_eq!((report.saved, report.unsaved.len()), (1, 0));
 }

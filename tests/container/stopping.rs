@@ -59,30 +59,29 @@ fn assert_all_counted(stack: &Stack, seen: &[Seen]) {
     }
 }
 
+#[track_caller]
+fn check(stack: &Stack) {
+    stack.up("app_blue");
+    let crowd = Crowd::gather(stack.address, guests(500));
+    let (report, seen) = stop_blue(stack, crowd);
+    assert_eq!(report.spilled, 0);
+    stack.up("app_green");
+    assert_all_counted(stack, &seen);
+}
+
 #[test]
 fn a_stop_says_goodbye_to_500_clients() {
     let Some(engine) = engine() else { return };
-    let stack = Stack::new(engine);
-    stack.up("app_blue");
-    let crowd = Crowd::gather(stack.address, guests(500));
-    let (report, seen) = stop_blue(&stack, crowd);
-    assert_eq!(report.spilled, 0);
-    stack.up("app_green");
-    assert_all_counted(&stack, &seen);
+    check(&Stack::new(engine));
 }
 
 #[test]
 fn a_stop_in_32_megabytes() {
     let Some(engine) = engine() else { return };
     let stack = Stack::new(engine).with_memory("32m");
-    stack.up("app_blue");
+    check(&stack);
     let limit = stack.state("app_blue", "HostConfig.Memory");
     assert_eq!(limit, (32 << 20).to_string());
-    let crowd = Crowd::gather(stack.address, guests(500));
-    let (report, seen) = stop_blue(&stack, crowd);
-    assert_eq!(report.spilled, 0);
-    stack.up("app_green");
-    assert_all_counted(&stack, &seen);
 }
 
 /// What a frozen Redis does not take is in the volume of this colour, and goes into Redis when the
