@@ -4,6 +4,7 @@
 //! It waits for events, and performs what the engine decides, with real sockets, the store, the log
 //! and metrics. It decides nothing itself, and nothing in it blocks but the wait.
 
+mod answering;
 mod binding;
 mod broadcasting;
 mod promises;
@@ -20,10 +21,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use crate::clock;
-use crate::config::{self, AdminHosts, AllowedOrigins, Limits};
+use crate::config::{AdminHosts, AllowedOrigins, Limits};
 use crate::core::{Core, Shell};
 use crate::engine::io::{
-    Commit, ConnId, Gate, Input, Levels, Now, Output, StoreCommand, StoreEvent,
+    Commit, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent,
 };
 use crate::engine::message::Message;
 use crate::error::Error;
@@ -32,8 +33,8 @@ use crate::net::connection::Entrance;
 use crate::net::connections::Connections;
 use crate::net::connections::inbound::Event;
 use crate::net::event_source::Source;
-use crate::net::handshake::{self, Decision, Pages, Rules};
-use crate::net::http::{Answer, Head};
+use crate::net::handshake::Pages;
+use crate::net::http::Answer;
 use crate::net::listener::Listener;
 use crate::signals::Signals;
 use crate::store::OpenedStore;
@@ -154,59 +155,6 @@ impl EventLoop {
     fn handle_message(&mut self, core: &mut Core, conn: ConnId, message: Message<'_>) {
         self.metrics.message_received();
         core.handle_input(Input::Message { conn, message }, self);
-    }
-
-    fn handle_request(&mut self, core: &mut Core, conn: ConnId, head: &Head, body: &[u8]) {
-        let Some(entrance) = self.connections.entrance(conn) else {
-            return;
-        };
-        // Here and not by a timer: an idle server is not woken, and clients cost no look.
-        if entrance == Entrance::Admin {
-            self.listener.look_for_file();
-        }
-        let ready = self.is_ready(core);
-        let gate = Gate {
-            ready,
-            ..core.engine().gate()
-        };
-        let decision = match entrance {
-            Entrance::Admin => handshake::decide_admin(head, ready, &self.admin_hosts),
-            Entrance::Public => handshake::decide(
-                head,
-                &Rules {
-                    gate,
-                    allowed_origins: &self.allowed_origins,
-                    accepts: &|path| {
-                        let listed = config::lists(&self.paths, path);
-                        core.engine().accepts(path, listed)
-                    },
-                    page: &self.page,
-                },
-            ),
-        };
-        let now = core.now().instant;
-        let answer = match decision {
-            Decision::Upgrade(upgrade) => {
-                self.count_answer(entrance, 101, true);
-                self.connections.upgrade(conn, &upgrade.response, now);
-                let (protocol, session) = (upgrade.protocol, upgrade.session);
-                self.note_upgrade(conn, head, protocol, session.as_ref());
-                let opened = Input::Opened {
-                    conn,
-                    protocol,
-                    session,
-                };
-                return core.handle_input(opened, self);
-            }
-            Decision::Answer(answer) => answer,
-            Decision::Metrics => self.metrics_page(core, ready),
-            Decision::Broadcast => return self.broadcast_asked(core, conn, body),
-        };
-        let is_handshake = entrance == Entrance::Public && handshake::is_handshake(head);
-        self.count_answer(entrance, answer.status, is_handshake);
-        self.note_answer(conn, head, answer.status);
-        self.connections
-            .answer(conn, &answer, !handshake::is_head(head), now);
     }
 
     /// Whether one more socket may come in there.
