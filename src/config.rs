@@ -30,9 +30,17 @@ pub struct Config {
     /// turns it off. There is no authentication on it: keep it off public addresses.
     pub admin: Option<SocketAddr>,
     /// The request paths of the service, such as `/chat/ws/` behind a proxy that hands a prefix on;
-    /// each with or without its last slash. Default `/ws/chat/`. Where an application has its own
-    /// [`accepts`](crate::Application::accepts), that decides.
+    /// each with or without its last slash; `*` is every path. Default `/ws/chat/`. Where an application has its own
+    /// [`on_upgrade`](crate::Application::on_upgrade), that decides.
     pub paths: Vec<String>,
+    /// Subprotocols that only the application knows, such as `ocpp1.6`: tokens (RFC 9110, section
+    /// 5.6.2). A client gets the first that it offers, unless it offers `sundown.v1` before that.
+    /// Default empty. Without an entry here, or [`Admission::with_subprotocol`], a browser that
+    /// asks for a subprotocol gives up: RFC 6455, section 4.1, lets it have none that it was not
+    /// given.
+    ///
+    /// [`Admission::with_subprotocol`]: crate::Admission::with_subprotocol
+    pub subprotocols: Vec<String>,
     /// Names (`NAME` or `NAME:PORT`) under which operators may ask, beside addresses and
     /// `localhost`. Default empty. A name that others may give to this machine, and any web page
     /// of theirs can read the metrics; a missing one, and whoever asks by it gets 421.
@@ -76,6 +84,7 @@ impl Default for Config {
         Self {
             listen: Listen::from((Ipv4Addr::LOCALHOST, 8000)),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8001))),
+            subprotocols: Vec::new(),
             admin_hosts: Vec::new(),
             paths: vec!["/ws/chat/".to_owned()],
             store: if cfg!(feature = "sqlite") {
@@ -116,6 +125,11 @@ impl Config {
         }
         if self.paths.is_empty() {
             return refuse("--path", "(empty)", PATH_EXPECTED);
+        }
+        let is_own = |name: &String| is_token(name) && !name.starts_with("sundown.");
+        if let Some(bad) = self.subprotocols.iter().find(|name| !is_own(name)) {
+            let given = format_args!("{bad:?}");
+            return refuse("--subprotocols", given, SUBPROTOCOLS_EXPECTED);
         }
         if !is_channel(&self.broadcast_channel) {
             let given = format_args!("{:?}", self.broadcast_channel);
@@ -201,8 +215,11 @@ const PATH_EXPECTED: &str = "paths as they stand in a request, such as /ws/chat/
 /// RFC 3986, section 3.3, but for quotes, which pages and shells take for theirs.
 fn is_path(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&()*+,;=:@%".contains(&b);
-    text.starts_with('/') && text.bytes().all(allowed)
+    text == ANY_PATH || text.starts_with('/') && text.bytes().all(allowed)
 }
+
+/// The entry that lists every path.
+pub(crate) const ANY_PATH: &str = "*";
 
 /// Whether a request path is one of these, with or without its last slash.
 pub(crate) fn lists(paths: &[String], path: &str) -> bool {
@@ -210,7 +227,16 @@ pub(crate) fn lists(paths: &[String], path: &str) -> bool {
         path.strip_suffix('/').unwrap_or(path)
     }
     let mut paths = paths.iter().map(|path| without_slash(path));
-    paths.any(|listed| listed == without_slash(path))
+    paths.any(|listed| listed == without_slash(path) || listed == ANY_PATH)
+}
+
+const SUBPROTOCOLS_EXPECTED: &str =
+    "subprotocols that are not sundown's own, separated by commas, such as ocpp1.6";
+
+/// RFC 9110, section 5.6.2.
+pub(crate) fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
 }
 
 /// Not shown: whoever mixes up two variables may have put a store's URL here.

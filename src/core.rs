@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use crate::engine::Engine;
+use crate::engine::app::{Admission, Upgrade};
 use crate::engine::io::{Commit, Input, Levels, Now, Output, StoreCommand, StoreEvent};
 
 /// The engine, and how far the end of its shell has come.
@@ -121,6 +122,12 @@ impl Core {
         let at_once = (shell.may_accept() || !is_told).then_some(now);
         let times = [at_once, shell.poll_timeout(now), self.engine.poll_timeout()];
         times.into_iter().flatten().min()
+    }
+
+    /// Asks the application whether a client is let in. What comes of it is performed with the next
+    /// input.
+    pub fn admit(&mut self, request: &Upgrade<'_>) -> Admission {
+        self.engine.admit(request)
     }
 
     /// The engine, to look at.

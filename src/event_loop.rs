@@ -23,9 +23,7 @@ use mio::{Events, Poll};
 use crate::clock;
 use crate::config::{AdminHosts, AllowedOrigins, Limits};
 use crate::core::{Core, Shell};
-use crate::engine::io::{
-    Commit, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent,
-};
+use crate::engine::io::{Commit, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent};
 use crate::engine::message::Message;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -67,6 +65,7 @@ pub(crate) struct EventLoop {
     allowed_origins: AllowedOrigins,
     admin_hosts: AdminHosts,
     paths: Vec<String>,
+    subprotocols: Vec<String>,
     /// What sessions are called in the log.
     names: Names,
     /// The page of a path, if pages are served.
@@ -338,6 +337,11 @@ impl Shell for EventLoop {
             Output::BroadcastDone { origin, queued } => self.answer_done(origin, queued, core),
             Output::CloseListener => {}
             Output::Cut { conn } => connections.cut(conn),
+            Output::Panicked {
+                conn,
+                ref session,
+                ref what,
+            } => self.note_panic(conn, session.as_ref(), what),
             Output::Stop => {
                 let answer = Answer::unavailable("try another instance");
                 connections.dismiss_strangers(&answer, now);

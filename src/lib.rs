@@ -12,15 +12,15 @@
 //! # A minimal server
 //!
 //! ```
-//! use sundown::{Application, Config, Context, Message, Server, StoreConfig};
+//! use sundown::{Application, Config, Message, Server, Session, StoreConfig};
 //!
 //! /// Sends each text back, with its number in the session.
 //! struct Numbered;
 //!
 //! impl Application for Numbered {
-//!     fn on_message(&mut self, message: Message<'_>, context: &mut Context<'_>) {
+//!     fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
 //!         if let Message::Text(text) = message {
-//!             context.reply_text(format!("{}: {text}", context.count()));
+//!             session.reply_text(format!("{}: {text}", session.count()));
 //!         }
 //!     }
 //! }
@@ -105,7 +105,10 @@ mod web;
 
 pub use broadcast::BroadcastError;
 pub use config::{Config, Durability, Limits, Listen, ShutdownBudget, StoreConfig};
-pub use engine::app::{Application, Chat, Context, Echo};
+pub use engine::app::{
+    Admission, Application, Chat, Closed, Echo, InvalidCloseCode, Session, Upgrade,
+};
+pub use engine::io::{ConnId, InvalidSessionId, SessionId};
 pub use engine::message::Message;
 pub use engine::shutdown::Outcome;
 pub use error::Error;

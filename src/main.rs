@@ -100,7 +100,9 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     for name in args::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         log::warn!("the variable {name} is no setting of sundown: is it misspelled?");
     }
-    let Settings { config, app, .. } = settings;
+    let Settings {
+        mut config, app, ..
+    } = settings;
     let connections = config.limits.connections_max;
     let timeout = config.shutdown.timeout;
     let has_page = config.web;
@@ -111,7 +113,10 @@ fn serve(settings: Settings, signals: Signals) -> Result<u8, Error> {
     };
     let server = match app {
         App::Chat => Server::bind(config, Chat)?,
-        App::Echo => Server::bind(config, Echo)?,
+        App::Echo => {
+            config.paths.push("*".to_owned());
+            Server::bind(config, Echo)?
+        }
     };
     let server = server.with_signals(signals)?;
     // Not before: a server that cannot start says so in one line and nothing else.

@@ -18,6 +18,8 @@ mod support;
 
 #[path = "support/journal.rs"]
 mod journal;
+#[path = "embedding/services.rs"]
+mod services;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -27,12 +29,11 @@ use std::time::Duration;
 use journal::Journal;
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::raise;
-use sundown::engine::io::CloseReason;
 use sundown::engine::shutdown::Trigger;
 use sundown::signals::Signals;
 use sundown::{
-    Application, BroadcastError, Chat, Config, Context, Echo, Error, Handle, Message, Outcome,
-    Server, ShutdownBudget, StoreConfig,
+    Application, BroadcastError, Chat, Config, Echo, Error, Handle, Outcome, Server,
+    ShutdownBudget, StoreConfig,
 };
 use support::client::{Client, Event};
 use support::said::{Hello, Notice, Said};
@@ -399,74 +400,6 @@ fn a_client_that_came_before_the_first_turn_is_served() {
         assert!(now() < deadline, "no answer to the handshake");
     }
     assert!(stream.unread().starts_with(b"HTTP/1.1 101"));
-}
-
-// A service of one's own.
-
-/// Answers in capitals, until it is told to go.
-struct Shout;
-
-impl Application for Shout {
-    fn accepts(&self, path: &str, _listed: bool) -> bool {
-        path == "/shout"
-    }
-
-    fn on_message(&mut self, message: Message<'_>, context: &mut Context<'_>) {
-        match message {
-            Message::Text("quit") => context.close(CloseReason::of(4000, "as you wish")),
-            Message::Text(text) => context.reply_text(text.to_uppercase()),
-            Message::Binary(bytes) => context.reply_binary(bytes.to_ascii_uppercase()),
-        }
-    }
-}
-
-#[test]
-fn a_service_of_a_few_lines() {
-    let server = Running::start(config(&Store::Memory), Shout);
-    let mut client = server.plain("/shout");
-    client.text("sundown");
-    assert_eq!(client.meet(), Event::Text("SUNDOWN".to_owned()));
-    client.binary(b"raw");
-    assert_eq!(client.meet(), Event::Binary(b"RAW".to_vec()));
-    client.text("last");
-    client.text("quit");
-    client.text("not heard");
-    assert_eq!(client.meet(), Event::Text("LAST".to_owned()));
-    assert_eq!(client.meet(), Event::Close(4000, "as you wish".to_owned()));
-    assert_eq!(client.meet(), Event::End(End::Eof));
-
-    let refused = Client::dial(server.address, &http::upgrade("/ws/chat/", &[]));
-    assert_eq!(refused.err().map(|answer| answer.status), Some(404));
-    let stays = server.plain("/shout");
-    server.handle.shutdown();
-    assert_farewell(stays, 0);
-    assert_eq!(server.outcome().byes, 1);
-}
-
-#[test]
-fn a_service_keeps_what_it_needs() {
-    /// Answers with what it was told before, on whichever connection.
-    #[derive(Default)]
-    struct Memory(String);
-
-    impl Application for Memory {
-        fn on_message(&mut self, message: Message<'_>, context: &mut Context<'_>) {
-            if let Message::Text(text) = message {
-                context.reply_text(std::mem::replace(&mut self.0, text.to_owned()));
-            }
-        }
-    }
-
-    let server = Running::start(config(&Store::Memory), Memory::default());
-    let (mut one, mut other) = (server.plain("/ws/chat/"), server.plain("/ws/chat/"));
-    one.text("from one");
-    assert_eq!(one.meet(), Event::Text(String::new()));
-    other.text("from the other");
-    assert_eq!(other.meet(), Event::Text("from one".to_owned()));
-    one.leave();
-    other.leave();
-    server.handle.shutdown();
-    assert_eq!(server.outcome().connections, 0);
 }
 
 // What is said to everybody.

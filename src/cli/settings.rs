@@ -142,6 +142,7 @@ mod tests {
         ("app", &["echo"], &["", "Chat", "ping"]),
         ("path", &["/a, /b/", "/"], &["", ",", "/a,,/b"]),
         ("web", &["off"], &["", "ON", "true", "1"]),
+        ("subprotocols", &["ocpp1.6, mqtt"], &[]),
         ("admin-hosts", &["app_blue:8001, ops"], &[]),
         (
             "allowed-origins",

@@ -1,24 +1,37 @@
-//! What a service does with a message: the trait for embedders, and the two that come with sundown.
+//! What a service does: the trait for embedders, and the two services that come with sundown.
 
-use super::io::{CloseReason, ConnId, SessionId};
-use super::message::{Message, ServerMessage};
+mod admission;
+mod session;
+
+pub use admission::{Admission, Tells, Upgrade};
+pub(super) use session::Effects;
+pub use session::{InvalidCloseCode, Session};
+
+use super::message::Message;
 
 /// A service. It runs on the loop's thread: whatever it does, it must do without blocking.
 ///
+/// What sundown promises, it acknowledges by itself: a plain client gets `{"count":n}` for each of
+/// its messages, once n is in the store, whatever the service does with the message
+/// ([`Admission::without_counts`] turns that off).
+///
 /// ```
-/// use sundown::{Application, Context, Message};
+/// use sundown::{Admission, Application, Message, Session, Upgrade};
 ///
 /// /// Answers every text in capitals, and says how many there have been.
 /// struct Shout;
 ///
 /// impl Application for Shout {
-///     fn accepts(&self, path: &str, _listed: bool) -> bool {
-///         path == "/shout"
+///     fn on_upgrade(&mut self, request: &Upgrade<'_>) -> Admission {
+///         match request.path() {
+///             "/shout" => Admission::accept(request).without_counts(),
+///             _ => Admission::refuse(404, "not found"),
+///         }
 ///     }
 ///
-///     fn on_message(&mut self, message: Message<'_>, context: &mut Context<'_>) {
+///     fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
 ///         if let Message::Text(text) = message {
-///             context.reply_text(format!("{}: {}", context.count(), text.to_uppercase()));
+///             session.reply_text(format!("{}: {}", session.count(), text.to_uppercase()));
 ///         }
 ///     }
 /// }
@@ -36,72 +49,62 @@ use super::message::{Message, ServerMessage};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Panics
+///
+/// A callback may panic, if the program unwinds. The server goes on, and logs it. An upgrade is
+/// answered 500. A message is not counted, nothing that the callback asked for is done, and the
+/// connection is closed with 1011: the client sends the message again when it comes back. The value
+/// itself is used again, in the state that the panic has left it in.
 pub trait Application: Send {
-    /// Whether this request path (without the query) is one of the service's endpoints; upgrades
-    /// to others are answered 404. `listed` says whether it is one of `Config::paths`, with or
-    /// without the last slash. Default: those.
-    fn accepts(&self, _path: &str, listed: bool) -> bool {
-        listed
+    /// A client asks to be let in: a valid WebSocket handshake (RFC 6455, section 4.2.1) from an
+    /// allowed origin, while there is room. Default: the paths of `Config::paths`, with the session
+    /// that the query names.
+    fn on_upgrade(&mut self, request: &Upgrade<'_>) -> Admission {
+        if request.is_listed() {
+            Admission::accept(request)
+        } else {
+            Admission::refuse(404, "not found")
+        }
     }
 
-    /// A data message is complete, and is counted. Replies leave in this order; with `acked`
-    /// durability and a session, only after the session's new count is in the store.
+    /// A client has its session: the store has granted it, and its count is known. What is sent
+    /// here comes after the hello of `sundown.v1`.
+    fn on_open(&mut self, _session: &mut Session<'_>) {}
+
+    /// A data message is complete. It is counted when the call returns. Replies leave in this
+    /// order, before the count that covers the message; with `acked` durability and a session, only
+    /// after the session's new count is in the store.
     ///
-    /// It is not called for messages that arrive after the goodbye, which are only counted.
-    fn on_message(&mut self, message: Message<'_>, context: &mut Context<'_>);
+    /// It is called for messages that arrive after the goodbye, too: they are counted, and nothing
+    /// can be sent ([`Session::can_reply`]).
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>);
 
-    /// Whether clients get a timestamp every `--heartbeat`. Default: yes.
-    fn wants_heartbeat(&self) -> bool {
-        true
-    }
+    /// No message comes from this client any more, here. It is called once for each `on_open`,
+    /// also in a shutdown; nothing can be sent.
+    fn on_close(&mut self, _session: &mut Session<'_>, _why: Closed) {}
 }
 
-/// The connection that a message came from, and what the service wants done with it.
-#[derive(Debug)]
-pub struct Context<'a> {
-    pub(super) conn: ConnId,
-    pub(super) session: Option<&'a SessionId>,
-    pub(super) count: u64,
-    pub(super) replies: &'a mut Vec<ServerMessage>,
-    pub(super) close: Option<CloseReason>,
-}
-
-impl Context<'_> {
-    /// The connection; unique as long as the server runs.
-    pub fn conn(&self) -> ConnId {
-        self.conn
-    }
-
-    /// The session's id; `None` for a plain client that gave none.
-    pub fn session(&self) -> Option<&SessionId> {
-        self.session
-    }
-
-    /// Messages processed in this session (or on this connection), this one included.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Sends `{"count":n}`, which is how a client knows what has arrived.
-    pub fn reply_count(&mut self) {
-        self.replies.push(ServerMessage::Count(self.count));
-    }
-
-    /// Sends a text message.
-    pub fn reply_text(&mut self, text: impl Into<String>) {
-        self.replies.push(ServerMessage::Text(text.into()));
-    }
-
-    /// Sends a binary message.
-    pub fn reply_binary(&mut self, bytes: impl Into<Vec<u8>>) {
-        self.replies.push(ServerMessage::Binary(bytes.into()));
-    }
-
-    /// Closes the connection, after the replies. Codes 3000–4999 are the service's own (RFC 6455,
-    /// section 7.4.2); the text is cut to the 123 bytes that a Close frame can hold.
-    pub fn close(&mut self, reason: CloseReason) {
-        self.close = Some(reason);
-    }
+/// Why no message comes from a client any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Closed {
+    /// It has sent a Close frame.
+    ByClient,
+    /// The connection was lost, timed out, or broke the protocol.
+    Lost,
+    /// The application has closed it ([`Session::close`]).
+    ByApplication,
+    /// It reads too slowly: more than `--max-outbound-bytes` waited for it.
+    TooSlow,
+    /// Another connection has claimed the session, here or on another node.
+    TakenOver,
+    /// The store has refused the session.
+    Refused,
+    /// A callback has panicked.
+    Failed,
+    /// This server shuts down.
+    Shutdown,
 }
 
 /// `--app chat`: counts.
@@ -109,29 +112,25 @@ impl Context<'_> {
 pub struct Chat;
 
 impl Application for Chat {
-    fn on_message(&mut self, _message: Message<'_>, context: &mut Context<'_>) {
-        context.reply_count();
-    }
+    fn on_message(&mut self, _message: Message<'_>, _session: &mut Session<'_>) {}
 }
 
-/// `--app echo`: sends each message back as it came, on any path; for conformance and latency
-/// tests.
+/// `--app echo`: sends each message back as it came, on any path, and nothing else but the goodbye;
+/// for conformance and latency tests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 
 impl Application for Echo {
-    fn accepts(&self, _path: &str, _listed: bool) -> bool {
-        true
+    fn on_upgrade(&mut self, request: &Upgrade<'_>) -> Admission {
+        Admission::accept(request)
+            .without_counts()
+            .without_heartbeat()
     }
 
-    fn on_message(&mut self, message: Message<'_>, context: &mut Context<'_>) {
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
         match message {
-            Message::Text(text) => context.reply_text(text),
-            Message::Binary(bytes) => context.reply_binary(bytes),
+            Message::Text(text) => session.reply_text(text),
+            Message::Binary(bytes) => session.reply_binary(bytes),
         }
-    }
-
-    fn wants_heartbeat(&self) -> bool {
-        false
     }
 }

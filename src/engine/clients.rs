@@ -1,5 +1,6 @@
 //! The clients: WebSocket connections, at the slots that the shell gave them.
 
+use super::app::Tells;
 use super::io::{CloseReason, ConnId, Protocol};
 use super::session::ClientSession;
 use crate::slots::table::Table;
@@ -8,8 +9,13 @@ use crate::slots::table::Table;
 #[derive(Debug)]
 pub(super) struct Client {
     protocol: Protocol,
+    tells: Tells,
     session: ClientSession,
     stage: Stage,
+    /// Whether the store knew its session.
+    is_resumed: bool,
+    /// The application has been told that it came, and not that it went.
+    is_known: bool,
     /// Whether the shell has been told not to read from it.
     is_paused: bool,
     /// A Close that waits until the replies before it have left.
@@ -23,7 +29,7 @@ pub(super) enum Stage {
     Waiting,
     /// Messages are processed and answered.
     Open,
-    /// Goodbye and Close are sent; late messages are counted, and not answered.
+    /// Goodbye and Close are sent; late messages are processed, and not answered.
     GoodbyeSent,
     /// A Close is sent for another reason; late messages are dropped.
     Closing,
@@ -33,11 +39,19 @@ pub(super) enum Stage {
 
 impl Client {
     /// A client that is read from.
-    pub(super) fn new(protocol: Protocol, session: ClientSession, stage: Stage) -> Self {
+    pub(super) fn new(
+        protocol: Protocol,
+        tells: Tells,
+        session: ClientSession,
+        stage: Stage,
+    ) -> Self {
         Self {
             protocol,
+            tells,
             session,
             stage,
+            is_resumed: false,
+            is_known: false,
             is_paused: false,
             close: None,
         }
@@ -45,6 +59,32 @@ impl Client {
 
     pub(super) fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// What it is told by sundown itself.
+    pub(super) fn tells(&self) -> Tells {
+        self.tells
+    }
+
+    /// Its session is granted, and the application is told.
+    pub(super) fn open(&mut self, is_resumed: bool) {
+        self.stage = Stage::Open;
+        self.is_resumed = is_resumed;
+        self.is_known = true;
+    }
+
+    /// Whether the application knows of it.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// The application is told that it went. Returns whether that is owed.
+    pub(super) fn take_known(&mut self) -> bool {
+        std::mem::take(&mut self.is_known)
+    }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_resumed
     }
 
     /// Its session; an ephemeral one after it has lost its own.

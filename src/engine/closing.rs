@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::Engine;
+use super::app::Tells;
 use super::clients::Stage;
 use super::io::{CloseReason, Commit, ConnId, Now, Output, Protocol};
 use super::message::ServerMessage;
@@ -231,20 +232,22 @@ impl Engine {
             }
         }
         // The total is what the store holds: replies that it never confirmed are not sent either.
-        let session = client.session();
+        let (session, is_told) = (client.session(), client.tells().includes(Tells::GOODBYE));
         let total = self.sessions.saved(session);
         self.sessions.drop_held(session);
         let reason = self.going_away(conn);
-        self.outputs.push_back(Output::Send {
-            conn,
-            message: ServerMessage::Goodbye { total },
-        });
+        if is_told {
+            self.outputs.push_back(Output::Send {
+                conn,
+                message: ServerMessage::Goodbye { total },
+            });
+            self.closing.outcome.byes += 1;
+        }
         self.outputs.push_back(Output::Close {
             conn,
             reason,
             bounded: false,
         });
-        self.closing.outcome.byes += 1;
         if let Some(client) = self.clients.get_mut(conn) {
             client.enter(Stage::GoodbyeSent);
         }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Engine;
+use super::app::Tells;
 use super::clients::Stage;
 use super::io::{Broadcast, Now, Origin, Output};
 use super::message::ServerMessage;
@@ -231,21 +232,29 @@ impl Engine {
 
     /// Queues the message for the client at a slot. Returns whether there was one to queue it for.
     fn send_to(&mut self, slot: usize, message: &ToAll, now: Now) -> bool {
-        let message = match message {
-            ToAll::Heartbeat => ServerMessage::Timestamp(now.unix_ms),
+        let Some((conn, client)) = self.clients.at(slot) else {
+            return false;
+        };
+        let tells = client.tells();
+        let (is_told, message) = match message {
+            ToAll::Heartbeat => (
+                tells.includes(Tells::HEARTBEAT),
+                ServerMessage::Timestamp(now.unix_ms),
+            ),
+            ToAll::Broadcast(Broadcast { text, .. }) => (
+                tells.includes(Tells::BROADCASTS),
+                ServerMessage::Broadcast(Arc::clone(text)),
+            ),
             ToAll::Notice => {
                 self.send_notice(slot, now);
                 return true;
             }
-            ToAll::Broadcast(broadcast) => ServerMessage::Broadcast(Arc::clone(&broadcast.text)),
         };
-        match self.clients.at(slot) {
-            Some((conn, client)) if client.stage() == Stage::Open => {
-                self.outputs.push_back(Output::Send { conn, message });
-                true
-            }
-            Some(_) | None => false,
+        let is_sent = is_told && client.stage() == Stage::Open;
+        if is_sent {
+            self.outputs.push_back(Output::Send { conn, message });
         }
+        is_sent
     }
 }
 

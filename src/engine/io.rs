@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use super::app::Tells;
 pub use super::ids::{ConnId, InvalidSessionId, SessionId, SessionKey};
 use super::message::{Message, ServerMessage};
 use super::shutdown::Request;
@@ -194,7 +195,9 @@ pub enum Input<'a> {
         conn: ConnId,
         /// Which messages the client understands.
         protocol: Protocol,
-        /// The session id in its request.
+        /// What it is told beside.
+        tells: Tells,
+        /// The session that it asks for.
         session: Option<SessionId>,
     },
     /// A data message has arrived whole.
@@ -340,6 +343,15 @@ pub enum Output {
         /// The connection.
         conn: ConnId,
     },
+    /// A callback of the application has panicked: log it. What follows from it comes by itself.
+    Panicked {
+        /// The connection that it was called for; none while a client asks to be let in.
+        conn: Option<ConnId>,
+        /// The session, if it has one.
+        session: Option<SessionId>,
+        /// Which callback, and what it said.
+        what: String,
+    },
     /// Nothing is left to do: answer connections whose request is not complete, and end the loop.
     Stop,
 }
@@ -366,6 +378,8 @@ pub enum CloseReason {
     Refused,
     /// The peer has been silent for `--idle-timeout`.
     Idle,
+    /// A callback of the application has panicked.
+    Failed,
     /// The application's own.
     Application {
         /// RFC 6455, section 7.4.
@@ -392,6 +406,7 @@ impl CloseReason {
             Self::InvalidUtf8 => 1007,
             Self::TooSlow => 1008,
             Self::TooBig => 1009,
+            Self::Failed => 1011,
             Self::Refused => 1013,
             Self::TakenOver => 4001,
             Self::Application { code, .. } => *code,
@@ -411,6 +426,7 @@ impl CloseReason {
             Self::TooSlow => "reader too slow",
             Self::Refused => "session refused by the store; try again later",
             Self::Idle => "idle timeout",
+            Self::Failed => "the service failed on this message",
             Self::Application { text, .. } => text,
         };
         text.into()

@@ -7,6 +7,7 @@
 //! `poll_output`; once a turn, hand `poll_spill` to the spill and then `poll_store` to the store.
 
 pub mod app;
+mod callbacks;
 mod clients;
 mod closing;
 mod fanout;
@@ -30,7 +31,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::config::Config;
 use crate::memory::{Account, Kind};
-use app::{Application, Context};
+use app::{Application, Closed, Effects, Tells};
 use clients::{Client, Clients, Stage};
 use closing::Closing;
 use fanout::Fanout;
@@ -38,7 +39,7 @@ use io::{
     CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, SessionId,
     StoreCommand,
 };
-use message::{Message, ServerMessage};
+use message::ServerMessage;
 use saving::Saving;
 use session::{ClientSession, Displaced, Sessions};
 use shutdown::{Outcome, Phase, Shutdown, State};
@@ -60,8 +61,8 @@ pub struct Engine {
     fanout: Fanout,
     levels: Levels,
     outputs: VecDeque<Output>,
-    /// Scratch for one message's replies, kept for its capacity.
-    replies: Vec<ServerMessage>,
+    /// What a callback wants done: empty between two steps, and kept for its capacity.
+    effects: Effects,
 }
 
 /// `relaxed`: how long a count may wait for its save.
@@ -70,11 +71,7 @@ const SAVE_EVERY: Duration = Duration::from_millis(100);
 impl Engine {
     /// An engine without clients; `seed` decides session ids, tokens and the spread of reconnects.
     pub fn new(config: &Config, app: Box<dyn Application>, seed: [u8; 32], now: Now) -> Self {
-        let heartbeat = if app.wants_heartbeat() {
-            config.heartbeat
-        } else {
-            Duration::ZERO
-        };
+        let heartbeat = config.heartbeat;
         let saving = Saving::new(config, now);
         let mut timers = Timers::default();
         timers.set(Timer::Refresh, now.instant + saving.refresh_every());
@@ -96,7 +93,7 @@ impl Engine {
             fanout: Fanout::new(config.limits.broadcasts_max),
             levels: Levels::default(),
             outputs: VecDeque::new(),
-            replies: Vec::new(),
+            effects: Effects::default(),
         }
     }
 
@@ -106,8 +103,9 @@ impl Engine {
             Input::Opened {
                 conn,
                 protocol,
+                tells,
                 session,
-            } => self.opened(conn, protocol, session),
+            } => self.opened(conn, protocol, tells, session),
             Input::Message { conn, message } => self.message(conn, message, now),
             Input::PeerClosed { conn, by_frame } => self.peer_closed(conn, by_frame, now),
             Input::Gone { conn } => self.gone(conn),
@@ -201,11 +199,6 @@ impl Engine {
         self.shutdown.end()
     }
 
-    /// Whether a request path is one of the application's; `listed`: it is one of `Config::paths`.
-    pub fn accepts(&self, path: &str, listed: bool) -> bool {
-        self.app.accepts(path, listed)
-    }
-
     /// How it ended, once `Output::Stop` has come out.
     pub fn outcome(&self) -> Outcome {
         self.final_outcome()
@@ -249,20 +242,28 @@ impl Engine {
         self.shutdown.timeline().lasted(Some(now))
     }
 
-    fn opened(&mut self, conn: ConnId, protocol: Protocol, session: Option<SessionId>) {
+    fn opened(
+        &mut self,
+        conn: ConnId,
+        protocol: Protocol,
+        tells: Tells,
+        session: Option<SessionId>,
+    ) {
         let id = session.or_else(|| match protocol {
             Protocol::Plain => None,
             Protocol::V1 => Some(SessionId::from_random(self.rng.random())),
         });
-        let (stage, session, displaced) = match id {
-            Some(id) => {
-                let (key, displaced) = self.sessions.open(id, conn, self.rng.random());
-                (Stage::Waiting, ClientSession::Stored(key), displaced)
-            }
-            None => (Stage::Open, ClientSession::EPHEMERAL, None),
+        let Some(id) = id else {
+            let session = ClientSession::EPHEMERAL;
+            let client = Client::new(protocol, tells, session, Stage::Waiting);
+            self.clients.insert(conn, client);
+            return self.call_on_open(conn, false);
         };
-        self.clients
-            .insert(conn, Client::new(protocol, session, stage));
+        self.leave_session(&id);
+        let (key, displaced) = self.sessions.open(id, conn, self.rng.random());
+        let session = ClientSession::Stored(key);
+        let client = Client::new(protocol, tells, session, Stage::Waiting);
+        self.clients.insert(conn, client);
         self.update_pause(conn);
         match displaced {
             Some(Displaced::Pending(old)) => self.update_pause(old),
@@ -271,63 +272,11 @@ impl Engine {
         }
     }
 
-    fn message(&mut self, conn: ConnId, message: Message<'_>, now: Now) {
-        let Some(client) = self.clients.get_mut(conn) else {
-            return;
-        };
-        let stage = client.stage();
-        if !matches!(stage, Stage::Open | Stage::GoodbyeSent) {
-            return;
-        }
-        // A session that was displaced a moment ago counts no more.
-        let Some(count) = self.sessions.count(client.session_mut()) else {
-            return;
-        };
-        let session = client.session();
-        if stage == Stage::Open {
-            self.process(conn, session, count, message);
-        } else {
-            self.closing.count_late();
-        }
-        self.plan_save(session, now);
-    }
-
-    /// Passes a message to the application, and carries out its replies and its close.
-    fn process(&mut self, conn: ConnId, session: ClientSession, count: u64, message: Message<'_>) {
-        let mut context = Context {
-            conn,
-            session: self.sessions.id(session),
-            count,
-            replies: &mut self.replies,
-            close: None,
-        };
-        self.app.on_message(message, &mut context);
-        let close = context.close.take();
-        self.reply(conn, session);
-        if let Some(reason) = close {
-            self.close_after_replies(conn, reason);
-        }
-    }
-
     /// `relaxed`: what is not saved goes out with the next save.
     fn plan_save(&mut self, session: ClientSession, now: Now) {
         if !self.saving.is_acked() && self.sessions.unsaved(session).is_some() {
             self.timers
                 .set_if_unset(Timer::Save, now.instant + SAVE_EVERY);
-        }
-    }
-
-    /// Sends what the application has answered; with `acked`, once the count is saved.
-    fn reply(&mut self, conn: ConnId, session: ClientSession) {
-        let replies = self.replies.drain(..);
-        if self.saving.is_acked()
-            && let Some(key) = self.sessions.unsaved(session)
-        {
-            replies.for_each(|message| self.sessions.hold(key, message));
-            self.update_pause(conn);
-        } else {
-            self.outputs
-                .extend(replies.map(|message| Output::Send { conn, message }));
         }
     }
 
@@ -350,6 +299,15 @@ impl Engine {
         if client.stage() == Stage::GoodbyeSent && by_frame {
             self.closing.count_closed();
         }
+        let why = if by_frame {
+            Closed::ByClient
+        } else {
+            Closed::Lost
+        };
+        self.call_on_close(conn, why);
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
         client.enter(Stage::PeerClosed);
         if !self.saving.is_acked() {
             // A client that reconnects at once to another node must find what was acknowledged.
@@ -373,6 +331,7 @@ impl Engine {
     }
 
     fn gone(&mut self, conn: ConnId) {
+        self.call_on_close(conn, Closed::Lost);
         if let Some(client) = self.clients.remove(conn) {
             self.sessions.close(client.session());
         }
@@ -385,6 +344,7 @@ impl Engine {
         }
         let reason = CloseReason::TooSlow;
         self.outputs.push_front(Output::Fail { conn, reason });
+        self.call_on_close(conn, Closed::TooSlow);
         self.gone(conn);
     }
 

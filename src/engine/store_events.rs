@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::app::Closed;
 use super::clients::Stage;
 use super::io::{
     CloseReason, ConnId, Grant, Now, Output, Protocol, Refused, SessionKey, StoreEvent,
@@ -77,11 +78,11 @@ impl Engine {
         if client.stage() != Stage::Waiting {
             return;
         }
-        client.enter(Stage::Open);
+        let protocol = client.protocol();
         if self.shutdown.state().phase() >= Phase::Notifying {
             self.closing.count_granted();
         }
-        if client.protocol() == Protocol::V1
+        if protocol == Protocol::V1
             && let Some(session) = self.sessions.get(key)
         {
             let hello = ServerMessage::Hello {
@@ -93,8 +94,9 @@ impl Engine {
                 conn,
                 message: hello,
             });
-            self.send_late_notice(conn, now);
         }
+        self.call_on_open(conn, resumed);
+        self.send_late_notice(conn, now);
         self.update_pause(conn);
     }
 
@@ -120,6 +122,9 @@ impl Engine {
 
     /// A newer claim has this session: the client that had it here is closed.
     pub(super) fn lost_session(&mut self, key: SessionKey) {
+        if let Some(conn) = self.sessions.get(key).and_then(Session::owner) {
+            self.call_on_close(conn, Closed::TakenOver);
+        }
         if let Some(conn) = self.sessions.end(key) {
             self.taken_over(conn);
         }
@@ -131,6 +136,7 @@ impl Engine {
 
     /// A client has lost its session, for this reason.
     fn turn_away(&mut self, conn: ConnId, reason: CloseReason) {
+        self.call_on_close(conn, Closed::Refused);
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };

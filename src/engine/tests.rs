@@ -6,6 +6,7 @@ use crate::clock;
 use crate::config::{Durability, ShutdownBudget};
 use crate::engine::app::Chat;
 use crate::engine::io::{Claim, Commit, Refused, SessionKey, StoreEvent};
+use crate::engine::message::Message;
 use crate::engine::shutdown::{Request, State, Trigger};
 use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;
@@ -68,6 +69,7 @@ impl Rig {
         self.input(Input::Opened {
             conn: conn(slot),
             protocol,
+            tells: Tells::ALL,
             session,
         });
     }
@@ -282,6 +284,7 @@ fn in_words(output: &Output) -> String {
         Output::BroadcastDone { origin, queued } => format!("told {queued:?}, for {origin:?}"),
         Output::CloseListener => "close listener".into(),
         Output::Cut { conn } => format!("#{} cut", conn.slot),
+        Output::Panicked { what, .. } => format!("panic in {what}"),
         Output::Stop => "stop".into(),
     }
 }

@@ -3,7 +3,6 @@
 //! It performs what `net::handshake` decides, and decides nothing.
 
 use super::EventLoop;
-use crate::config;
 use crate::core::Core;
 use crate::engine::io::{ConnId, Gate, Input};
 use crate::net::connection::Entrance;
@@ -11,7 +10,13 @@ use crate::net::handshake::{self, Decision, Rules};
 use crate::net::http::Head;
 
 impl EventLoop {
-    pub(super) fn handle_request(&mut self, core: &mut Core, conn: ConnId, head: &Head, body: &[u8]) {
+    pub(super) fn handle_request(
+        &mut self,
+        core: &mut Core,
+        conn: ConnId,
+        head: &Head,
+        body: &[u8],
+    ) {
         let Some(entrance) = self.connections.entrance(conn) else {
             return;
         };
@@ -26,18 +31,17 @@ impl EventLoop {
         };
         let decision = match entrance {
             Entrance::Admin => handshake::decide_admin(head, ready, &self.admin_hosts),
-            Entrance::Public => handshake::decide(
-                head,
-                &Rules {
+            Entrance::Public => {
+                let rules = Rules {
                     gate,
                     allowed_origins: &self.allowed_origins,
-                    accepts: &|path| {
-                        let listed = config::lists(&self.paths, path);
-                        core.engine().accepts(path, listed)
-                    },
+                    paths: &self.paths,
+                    subprotocols: &self.subprotocols,
+                    peer: self.connections.peer(conn),
                     page: &self.page,
-                },
-            ),
+                };
+                handshake::decide(head, &rules, |request| core.admit(request))
+            }
         };
         let now = core.now().instant;
         let answer = match decision {
@@ -49,6 +53,7 @@ impl EventLoop {
                 let opened = Input::Opened {
                     conn,
                     protocol,
+                    tells: upgrade.tells,
                     session,
                 };
                 return core.handle_input(opened, self);

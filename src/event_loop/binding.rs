@@ -73,6 +73,7 @@ impl EventLoop {
             admin_hosts: config.admin_hosts()?,
             page,
             paths: config.paths,
+            subprotocols: config.subprotocols,
             names: Names::default(),
             read_buffer: ReadBuffer::new(config.limits.read_bytes_max),
             scratch: String::new(),

@@ -103,7 +103,7 @@ impl EventLoop {
         });
         Answer {
             status: 200,
-            fields: "",
+            fields: "".into(),
             media_type,
             body,
         }

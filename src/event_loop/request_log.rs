@@ -55,6 +55,16 @@ impl EventLoop {
         log::debug!("connection {number}: 101 for {path}, {protocol}, session {session}");
     }
 
+    /// A callback of the application has panicked.
+    pub(super) fn note_panic(&self, conn: Option<ConnId>, session: Option<&SessionId>, what: &str) {
+        let number = conn.map_or(String::new(), |conn| {
+            format!("connection {}: ", conn.generation)
+        });
+        let session = session.map(|session| format!(" for session {}", self.names.of(session)));
+        let session = session.as_deref().unwrap_or("");
+        log::error!("{number}the application has panicked{session} in {what}");
+    }
+
     /// A request is answered otherwise.
     pub(super) fn note_answer(&self, conn: ConnId, head: &Head, status: u16) {
         if log::log_enabled!(log::Level::Debug) {

@@ -4,6 +4,8 @@
 //! RST, and RST destroys what the peer has not read yet. So everything that is over lingers: it is
 //! half-closed, and read to its end. `connections` decides when.
 
+use std::net::SocketAddr;
+
 use mio::net::TcpStream;
 
 use super::deadlines::Kind;
@@ -122,6 +124,10 @@ impl Connection {
     }
 
     /// On which listener it came in.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.socket.peer()
+    }
+
     pub(super) fn entrance(&self) -> Entrance {
         self.entrance
     }

@@ -10,6 +10,7 @@ mod expiry;
 mod outbound;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::Registry;
@@ -158,6 +159,11 @@ impl Connections {
     /// Where a connection came in.
     pub(crate) fn entrance(&self, conn: ConnId) -> Option<Entrance> {
         self.table.get(conn.slot).map(Connection::entrance)
+    }
+
+    /// Where a connection comes from; `None` on a Unix socket.
+    pub(crate) fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.table.get(conn.slot).and_then(Connection::peer)
     }
 
     /// Takes in a socket that was accepted.

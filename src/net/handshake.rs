@@ -3,12 +3,15 @@
 //! Pure: it decides from the head and from the rules that hold at this moment, and touches no
 //! socket.
 
+use std::net::SocketAddr;
+
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::http::{HeaderMap, Method, Version};
 
 use super::authority::{host_of, is_for_operators};
 use super::http::{self, Answer, BadHead, Head};
-use crate::config::{AdminHosts, AllowedOrigins};
+use crate::config::{self, AdminHosts, AllowedOrigins};
+use crate::engine::app::{Admission, Tells, Upgrade};
 use crate::engine::io::{Gate, Protocol, SessionId};
 
 /// The subprotocol of clients that understand hello and notice (docs/protocol.md).
@@ -23,8 +26,12 @@ pub struct Rules<'a> {
     pub gate: Gate,
     /// The origins whose pages may connect.
     pub allowed_origins: &'a AllowedOrigins,
-    /// Whether a path is one of the application's.
-    pub accepts: &'a dyn Fn(&str) -> bool,
+    /// The service's paths, with or without the last slash.
+    pub paths: &'a [String],
+    /// Subprotocols of the application's.
+    pub subprotocols: &'a [String],
+    /// Where the request comes from.
+    pub peer: Option<SocketAddr>,
     /// The server's own pages.
     pub page: &'a Pages,
 }
@@ -33,7 +40,7 @@ pub struct Rules<'a> {
 #[derive(Debug)]
 pub enum Decision {
     /// 101: a WebSocket connection begins.
-    Upgrade(Upgrade),
+    Upgrade(Granted),
     /// An HTTP answer, after which the connection is closed.
     Answer(Answer),
     /// The metrics page, which the loop writes.
@@ -44,17 +51,24 @@ pub enum Decision {
 
 /// An upgrade that is granted.
 #[derive(Debug)]
-pub struct Upgrade {
+pub struct Granted {
     /// The 101, ready to send.
     pub response: Vec<u8>,
     /// What the client understands.
     pub protocol: Protocol,
+    /// What it is told beside.
+    pub tells: Tells,
     /// The session that it asks for.
     pub session: Option<SessionId>,
 }
 
-/// Decides on a request to the listener for clients.
-pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
+/// Decides on a request to the listener for clients. `admit` is what the application says to a
+/// handshake that has nothing wrong with it.
+pub fn decide(
+    head: &Head,
+    rules: &Rules<'_>,
+    admit: impl FnOnce(&Upgrade<'_>) -> Admission,
+) -> Decision {
     if let Err(bad) = check(head) {
         return Decision::Answer(answer_bad_head(bad));
     }
@@ -65,11 +79,11 @@ pub fn decide(head: &Head, rules: &Rules<'_>) -> Decision {
     {
         return decision;
     }
-    if !(rules.accepts)(path) {
+    if !is_handshake(head) && !config::lists(rules.paths, path) {
         return Decision::Answer(Answer::json(404, "not found"));
     }
-    match grant(head, rules) {
-        Ok(upgrade) => Decision::Upgrade(upgrade),
+    match grant(head, rules, admit) {
+        Ok(granted) => Decision::Upgrade(granted),
         Err(answer) => Decision::Answer(answer),
     }
 }
@@ -169,30 +183,67 @@ fn wrong_method() -> Answer {
     Answer::json(405, "method not allowed").with("Allow: GET, HEAD\r\n")
 }
 
-fn grant(head: &Head, rules: &Rules<'_>) -> Result<Upgrade, Answer> {
+fn grant(
+    head: &Head,
+    rules: &Rules<'_>,
+    admit: impl FnOnce(&Upgrade<'_>) -> Admission,
+) -> Result<Granted, Answer> {
     let key = key_of(head)?;
-    if !origin_allowed(head.headers(), rules.allowed_origins) {
+    let headers = head.headers();
+    if !origin_allowed(headers, rules.allowed_origins) {
         return Err(Answer::json(403, "origin not allowed"));
     }
     let session = session_of(head)?;
-    let protocol = protocol_of(head.headers());
-    let admitted = rules.gate.admit(protocol, session.is_some());
+    let has_room = rules.gate.admit(Protocol::Plain, false);
+    has_room.map_err(Answer::unavailable)?;
+    let fields: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    let offered = || lists(headers, "sec-websocket-protocol");
+    let known = offered().find_map(|offer| {
+        let own = rules.subprotocols.iter().map(String::as_str);
+        let mut known = own.chain([SUBPROTOCOL]);
+        known.find(|name| name.as_bytes() == offer)
+    });
+    let path = head.uri().path();
+    let Admission(admission) = admit(&Upgrade {
+        path,
+        query: head.uri().query().unwrap_or(""),
+        headers: &fields,
+        peer: rules.peer,
+        session: session.as_ref(),
+        subprotocol: known.filter(|name| *name != SUBPROTOCOL),
+        is_listed: config::lists(rules.paths, path),
+    });
+    let accepted = admission
+        .map_err(|refusal| Answer::error(refusal.status, &refusal.text).with(refusal.fields))?;
+    let offers =
+        |name: &str| lists(headers, "sec-websocket-protocol").any(|offer| offer == name.as_bytes());
+    let own = accepted.subprotocol.filter(|name| offers(name));
+    let (protocol, tells, subprotocol) = match own {
+        Some(own) => (Protocol::Plain, Tells::NOTHING, Some(own)),
+        None if offers(SUBPROTOCOL) => (Protocol::V1, accepted.tells, Some(SUBPROTOCOL.to_owned())),
+        None => (Protocol::Plain, accepted.tells, None),
+    };
+    let admitted = rules.gate.admit(protocol, accepted.session.is_some());
     admitted.map_err(Answer::unavailable)?;
     let mut response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n",
         derive_accept_key(key.as_bytes())
     );
-    if protocol == Protocol::V1 {
+    if let Some(subprotocol) = subprotocol {
         response.push_str("Sec-WebSocket-Protocol: ");
-        response.push_str(SUBPROTOCOL);
+        response.push_str(&subprotocol);
         response.push_str("\r\n");
     }
     response.push_str("\r\n");
-    Ok(Upgrade {
+    Ok(Granted {
         response: response.into_bytes(),
         protocol,
-        session,
+        tells,
+        session: accepted.session,
     })
 }
 
@@ -261,16 +312,6 @@ fn session_of(head: &Head) -> Result<Option<SessionId>, Answer> {
     }
 }
 
-fn protocol_of(headers: &HeaderMap) -> Protocol {
-    let offered =
-        lists(headers, "sec-websocket-protocol").any(|offer| offer == SUBPROTOCOL.as_bytes());
-    if offered {
-        Protocol::V1
-    } else {
-        Protocol::Plain
-    }
-}
-
 /// The value of a header field that may stand only once, if it does.
 fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).into_iter();
@@ -295,6 +336,7 @@ fn lists<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::app::{Application as _, Chat};
 
     const UPGRADE: &str = "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -310,15 +352,17 @@ mod tests {
                 sessions,
             },
             allowed_origins: &allowed,
-            accepts: &|path| matches!(path, "/ws/chat/" | "/ws/chat" | "/both"),
+            paths: &["/ws/chat/".to_owned(), "/both".to_owned()],
+            subprotocols: &["ocpp1.6".to_owned()],
+            peer: None,
             page: &|path| matches!(path, "/page" | "/both").then(|| Answer::json(200, "a page")),
         };
-        match decide(&head, &rules) {
+        match decide(&head, &rules, |request| Chat.on_upgrade(request)) {
             Decision::Upgrade(upgrade) => (
                 101,
                 String::from_utf8(upgrade.response).unwrap().to_lowercase(),
             ),
-            Decision::Answer(answer) => (answer.status, answer.fields.to_owned()),
+            Decision::Answer(answer) => (answer.status, answer.fields.into_owned()),
             Decision::Metrics | Decision::Broadcast => (0, String::new()),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Pure: bytes in, bytes out. A connection carries one request; every answer but the 101 closes it.
 
+use std::borrow::Cow;
+
 use tungstenite::http::header::{HeaderName, HeaderValue};
 use tungstenite::http::{Method, Request, Uri};
 
@@ -210,7 +212,7 @@ pub struct Answer {
     /// The status code.
     pub status: u16,
     /// Header fields beyond the usual ones, each ended by CRLF.
-    pub fields: &'static str,
+    pub fields: Cow<'static, str>,
     /// The media type of the body.
     pub media_type: &'static str,
     /// The body.
@@ -224,7 +226,7 @@ impl Answer {
         let body = format!("{{\"{key}\":\"{text}\"}}\n");
         Self {
             status,
-            fields: "",
+            fields: Cow::Borrowed(""),
             media_type: "application/json",
             body,
         }
@@ -253,7 +255,8 @@ impl Answer {
 
     /// The same with more header fields.
     #[must_use]
-    pub fn with(self, fields: &'static str) -> Self {
+    pub fn with(self, fields: impl Into<Cow<'static, str>>) -> Self {
+        let fields = fields.into();
         Self { fields, ..self }
     }
 

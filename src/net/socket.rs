@@ -5,7 +5,7 @@
 //! which change an atomic flag twice for each call once the process has a second thread.
 
 use std::io::{self, IoSlice, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -60,6 +60,11 @@ impl Socket {
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut self.stream, token, interest)
+    }
+
+    /// The other end, if it has an address of the Internet.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
     }
 
     /// The kernel has told something new.

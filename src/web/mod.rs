@@ -3,6 +3,8 @@
 //! fields that keep a browser from doing more than they need. It must never read a file, and never
 //! answer a path that is not in its table.
 
+use std::borrow::Cow;
+
 use crate::net::http::Answer;
 
 struct File {
@@ -89,11 +91,11 @@ fn answer(path: &str) -> Option<Answer> {
     let file = FILES.iter().find(|file| file.path == path)?;
     Some(Answer {
         status: 200,
-        fields: if path == CLIENT {
+        fields: Cow::Borrowed(if path == CLIENT {
             CLIENT_FIELDS
         } else {
             FIELDS
-        },
+        }),
         media_type: file.media_type,
         body: file.text.to_owned(),
     })

@@ -1,7 +1,9 @@
 //! A node: a place where one process after the other runs the core of `src/core.rs`, over fake
 //! sockets and a fake store. It keeps the book of what goes in and what comes out.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -9,11 +11,11 @@ use sundown::core::{Core, Shell};
 use sundown::engine::Engine;
 use sundown::engine::io::{
     CloseReason, Commit, ConnId, Input, Levels, Now, Output, Refused, SessionId, SessionKey,
-    StoreCommand, StoreEvent,
+    StoreCommand, StoreEvent, Tells,
 };
 use sundown::engine::message::Message;
 use sundown::engine::shutdown::{Outcome, Phase, Request, Trigger};
-use sundown::{Application, Context};
+use sundown::{Application, Closed, Session};
 
 use super::book::Book;
 use super::common::Common;
@@ -29,37 +31,66 @@ pub(crate) struct Call {
     pub(crate) count: u64,
     /// The message's own number; 0 if it has none.
     pub(crate) index: u64,
+    pub(crate) can_reply: bool,
 }
 
 /// The service: counts, sends back what it is asked to, closes when it is asked to, and tells the
 /// simulation what it was called with.
-struct Counter(Sender<Call>);
+struct Counter {
+    calls: Sender<Call>,
+    /// The connections that it was told of, and not of their end.
+    known: HashSet<ConnId>,
+    /// How many these are, for the end.
+    known_len: Arc<AtomicUsize>,
+}
 
 /// How the service closes.
 pub(crate) const CLOSED_BY_SERVICE: CloseReason = CloseReason::of(3000, "as you wish");
 
+impl Counter {
+    fn check_known(&self, session: &Session<'_>) {
+        let conn = session.conn();
+        assert!(self.known.contains(&conn), "{conn:?} is not known");
+    }
+}
+
 impl Application for Counter {
-    fn on_message(&mut self, message: Message<'_>, context: &mut Context<'_>) {
+    fn on_open(&mut self, session: &mut Session<'_>) {
+        let conn = session.conn();
+        assert!(self.known.insert(conn), "{conn:?} has come twice");
+        self.known_len.store(self.known.len(), Relaxed);
+    }
+
+    fn on_close(&mut self, session: &mut Session<'_>, why: Closed) {
+        self.check_known(session);
+        assert!(!session.can_reply(), "{why:?}: it may not reply");
+        self.known.remove(&session.conn());
+        self.known_len.store(self.known.len(), Relaxed);
+    }
+
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+        self.check_known(session);
         let Message::Text(text) = message else {
             panic!("{message:?}");
         };
         let mut words = text.split(' ').map(str::parse::<u64>);
         let mut next = || words.next().and_then(Result::ok).expect("three numbers");
         let (index, text, close) = (next(), next(), next());
-        context.reply_count();
         if text > 0 {
-            context.reply_text("x".repeat(text as usize));
+            session.reply_text("x".repeat(text as usize));
         }
         if close == 1 {
-            context.close(CLOSED_BY_SERVICE);
+            let closed = session.close(CLOSED_BY_SERVICE.code(), "as you wish");
+            closed.expect("a code of the application's");
         }
         let call = Call {
-            conn: context.conn(),
-            session: context.session().cloned(),
-            count: context.count(),
+            conn: session.conn(),
+            session: session.id().cloned(),
+            count: session.count(),
             index,
+            can_reply: session.can_reply(),
         };
-        self.0
+        self.calls
             .send(call)
             .expect("the simulation lives as long as its engines");
     }
@@ -69,6 +100,8 @@ impl Application for Counter {
 pub(crate) struct Process {
     pub(crate) life: u32,
     core: Core,
+    /// How many clients the service knows.
+    known_len: Arc<AtomicUsize>,
     pub(crate) parts: Parts,
     idle_turns: VecDeque<Instant>,
     /// It is killed after so many steps of its next turn.
@@ -119,9 +152,15 @@ const IDLE_TURNS_MAX: usize = 200;
 impl Process {
     pub(crate) fn new(common: &mut Common, node: usize, life: u32) -> Self {
         let (sender, calls) = mpsc::channel();
+        let known_len = Arc::new(AtomicUsize::new(0));
+        let counter = Counter {
+            calls: sender,
+            known: HashSet::new(),
+            known_len: Arc::clone(&known_len),
+        };
         let seed = common.dice.seed();
         let (config, now) = (&common.options.config, common.now);
-        let engine = Engine::new(config, Box::new(Counter(sender)), seed, now);
+        let engine = Engine::new(config, Box::new(counter), seed, now);
         let phase = engine.phase();
         let name = format!("node {node}.{life}");
         Self {
@@ -129,6 +168,7 @@ impl Process {
             life,
             idle_turns: VecDeque::new(),
             dies_after: None,
+            known_len,
             parts: Parts {
                 calls,
                 sockets: Sockets::new(config.limits),
@@ -218,6 +258,8 @@ impl Process {
         self.check_idle(now.instant);
         if self.core.is_stopped() {
             let outcome = self.core.engine().outcome();
+            let known = self.known_len.load(Relaxed);
+            assert_eq!(known, 0, "{}: clients that never went", self.parts.name);
             self.parts.book.stopped(common, &outcome);
             return Turned::Stopped(Box::new(outcome));
         }
@@ -260,6 +302,7 @@ impl Attached<'_> {
                 let opened = Input::Opened {
                     conn,
                     protocol,
+                    tells: Tells::ALL,
                     session,
                 };
                 core.handle_input(opened, self);
@@ -447,7 +490,7 @@ impl Shell for Attached<'_> {
             let calls: Vec<Call> = self.parts.calls.try_iter().collect();
             let book = &mut self.parts.book;
             book.message(self.common, conn, ask.index, &calls);
-            if ask.close && !calls.is_empty() {
+            if ask.close && calls.iter().any(|call| call.can_reply) {
                 self.common.seen.note("closed by the service");
                 book.app_closes(conn);
             }
@@ -501,6 +544,7 @@ impl Shell for Attached<'_> {
             Output::Publish { .. } | Output::BroadcastDone { .. } => {
                 unreachable!("nobody has anything to say to everybody here")
             }
+            Output::Panicked { ref what, .. } => panic!("{what}"),
             Output::CloseListener => {}
             Output::Cut { conn } => {
                 book.cut(common, conn, parts.signals_read > 2);

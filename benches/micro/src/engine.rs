@@ -7,6 +7,7 @@ use sundown::engine::Engine;
 use sundown::engine::io::{
     ConnId, Input, Levels, Now, Output, Protocol, SessionId, StoreCommand, StoreEvent,
 };
+use sundown::engine::app::Tells;
 use sundown::store::record::Record;
 use sundown::{Chat, Config, Durability, Message};
 
@@ -49,6 +50,7 @@ impl Rig {
             let opened = Input::Opened {
                 conn: conn(slot),
                 protocol: Protocol::Plain,
+                tells: Tells::ALL,
                 session: session.ok(),
             };
             rig.engine.handle_input(opened, now);

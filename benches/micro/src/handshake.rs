@@ -7,6 +7,7 @@ use sundown::config::AllowedOrigins;
 use sundown::engine::io::Gate;
 use sundown::net::handshake::{Decision, Rules, decide};
 use sundown::net::http;
+use sundown::{Application as _, Chat};
 
 const REQUEST: &[u8] = b"GET /ws/chat/?session=ann HTTP/1.1\r\n\
     Host: chat.example.org\r\n\
@@ -24,6 +25,7 @@ const REQUEST: &[u8] = b"GET /ws/chat/?session=ann HTTP/1.1\r\n\
     Sec-WebSocket-Protocol: sundown.v1\r\n\r\n";
 
 pub(crate) fn bench(criterion: &mut Criterion) {
+    let paths = ["/ws/chat/".to_owned()];
     criterion.bench_function("handshake", |bencher| {
         bencher.iter(|| {
             let head = http::parse(black_box(REQUEST), 16 << 10);
@@ -39,9 +41,12 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                         sessions: true,
                     },
                     allowed_origins: &AllowedOrigins::default(),
-                    accepts: &|_| true,
+                    paths: &paths,
+                    subprotocols: &[],
+        peer: None,
                     page: &|_| None,
                 },
+                |request| Chat.on_upgrade(request),
             );
             assert!(matches!(decision, Decision::Upgrade(_)));
             decision

@@ -63,6 +63,22 @@ impl Sessions {
         }
     }
 
+    /// Whether a message may be counted in it.
+    pub(in crate::engine) fn may_count(&self, session: ClientSession) -> bool {
+        match session {
+            ClientSession::Stored(key) => self.get(key).and_then(Session::epoch).is_some(),
+            ClientSession::Ephemeral(_) => true,
+        }
+    }
+
+    /// The messages that were counted in it.
+    pub(in crate::engine) fn processed(&self, session: ClientSession) -> u64 {
+        match session {
+            ClientSession::Stored(key) => self.get(key).map_or(0, Session::processed),
+            ClientSession::Ephemeral(count) => count,
+        }
+    }
+
     /// The session, if there is something in it that the store has not confirmed.
     pub(in crate::engine) fn unsaved(&self, session: ClientSession) -> Option<SessionKey> {
         session.key().filter(|key| !self.is_saved(*key))

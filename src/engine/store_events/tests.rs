@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Config, Durability};
-use crate::engine::app::{Application, Context};
+use crate::engine::app::{Application, Session, Tells};
 use crate::engine::io::{Input, SessionId};
 use crate::engine::message::Message;
 use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
@@ -166,6 +166,7 @@ fn a_slot_that_has_a_new_tenant_is_not_the_old_one() {
     rig.input(Input::Opened {
         conn: tenant,
         protocol: PLAIN,
+        tells: Tells::ALL,
         session: None,
     });
     rig.say(0);
@@ -284,9 +285,8 @@ fn relaxed_peers_that_close_do_not_wait_for_a_store_that_is_away() {
 struct Once;
 
 impl Application for Once {
-    fn on_message(&mut self, _message: Message<'_>, context: &mut Context<'_>) {
-        context.reply_count();
-        context.close(CloseReason::of(4000, "once is enough"));
+    fn on_message(&mut self, _message: Message<'_>, session: &mut Session<'_>) {
+        session.close(4010, "once is enough").unwrap();
     }
 }
 
@@ -298,7 +298,7 @@ fn a_close_by_the_application_leaves_after_its_replies() {
     rig.say(0);
     rig.check(&[]);
     rig.flush();
-    rig.check(&["#0 {\"count\":1}", "#0 close 4000"]);
+    rig.check(&["#0 {\"count\":1}", "#0 close 4010"]);
 }
 
 /// Its session is lost, or the store is given up: the Close that waited for it leaves without.
@@ -310,12 +310,12 @@ fn a_close_by_the_application_outlives_its_replies() {
     rig.say(0);
     rig.say(1);
     rig.input(taken_over("a", 2));
-    rig.check(&["#0 close 4000"]);
+    rig.check(&["#0 close 4010"]);
     rig.shut_down();
     rig.pass(7_999);
     rig.check(&[]);
     rig.pass(501);
-    rig.check(&["#1 close 4000"]);
+    rig.check(&["#1 close 4010"]);
 }
 
 /// Its client may be on another node by then, and must not lose the session to its own shadow.

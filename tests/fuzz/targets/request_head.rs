@@ -10,6 +10,7 @@ use sundown::config::{AdminHosts, AllowedOrigins};
 use sundown::engine::io::Gate;
 use sundown::net::handshake::{self, Decision, Rules};
 use sundown::net::http::{Answer, BadHead, Head, Incoming};
+use sundown::{Application as _, Chat};
 use sundown_fuzz::{choice, cut};
 
 const LEN_MAX: usize = 512;
@@ -74,10 +75,13 @@ fn decide(head: &Head) {
                 sessions: is_set(2),
             },
             allowed_origins: if is_set(3) { &origins } else { &all },
-            accepts: &|path| path == "/ws/chat/",
+            paths: &["/ws/chat/".to_owned()],
+        subprotocols: &[],
+        peer: None,
             page: &|path| (path == "/").then(|| Answer::json(200, "a page")),
         };
-        check(handshake::decide(head, &rules), &rules);
+        let decision = handshake::decide(head, &rules, |request| Chat.on_upgrade(request));
+        check(decision, &rules);
     }
     for ready in [false, true] {
         match handshake::decide_admin(head, ready, &hosts) {

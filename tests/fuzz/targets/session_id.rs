@@ -11,6 +11,7 @@ use sundown::engine::io::{Gate, SessionId};
 use sundown::engine::message::ServerMessage;
 use sundown::net::handshake::{self, Decision, Rules};
 use sundown::net::http::Incoming;
+use sundown::{Application as _, Chat};
 
 const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-";
 
@@ -101,9 +102,11 @@ fn ask(query: &[u8]) -> Got {
         },
         allowed_origins: &AllowedOrigins::default(),
         page: &|_| None,
-        accepts: &|path| path == "/ws/chat/",
+        paths: &["/ws/chat/".to_owned()],
+        subprotocols: &[],
+        peer: None,
     };
-    match handshake::decide(&head, &rules) {
+    match handshake::decide(&head, &rules, |request| Chat.on_upgrade(request)) {
         Decision::Upgrade(upgrade) => match upgrade.session {
             Some(id) => Got::Session(id.as_str().to_owned()),
             None => Got::NoSession,

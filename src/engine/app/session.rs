@@ -1,0 +1,114 @@
+//! A session as a callback sees it, and what the callback wants done.
+//!
+//! It collects the effects of one step and carries out none: if the step fails, nothing has
+//! happened.
+
+use std::borrow::Cow;
+
+use crate::engine::ids::{ConnId, SessionId};
+use crate::engine::io::CloseReason;
+use crate::engine::message::ServerMessage;
+
+/// The session that a callback is called for, on one connection.
+#[derive(Debug)]
+pub struct Session<'a> {
+    pub(crate) conn: ConnId,
+    pub(crate) id: Option<&'a SessionId>,
+    pub(crate) count: u64,
+    pub(crate) is_resumed: bool,
+    pub(crate) can_reply: bool,
+    pub(crate) effects: &'a mut Effects,
+}
+
+/// What a callback wants done.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) replies: Vec<ServerMessage>,
+    pub(crate) close: Option<CloseReason>,
+}
+
+/// A close code that an application may not use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidCloseCode(pub u16);
+
+impl std::fmt::Display for InvalidCloseCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let code = self.0;
+        write!(
+            f,
+            "close code {code}: an application has 1000, 1003, 1008, 3000-3999 and 4010-4999"
+        )
+    }
+}
+
+impl std::error::Error for InvalidCloseCode {}
+
+impl Effects {
+    /// Nothing is wanted any more.
+    pub(crate) fn clear(&mut self) {
+        self.replies.clear();
+        self.close = None;
+    }
+}
+
+impl Session<'_> {
+    /// The connection; unique as long as the server runs.
+    pub fn conn(&self) -> ConnId {
+        self.conn
+    }
+
+    /// The session's id; `None` for a client whose session ends with its connection.
+    pub fn id(&self) -> Option<&SessionId> {
+        self.id
+    }
+
+    /// Messages processed in this session, the one that the callback is called for included.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether the store knew the session before this connection.
+    pub fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
+    /// Whether the client can still be sent something: not after the goodbye, and not once it is
+    /// closed. A reply that cannot be sent is dropped.
+    pub fn can_reply(&self) -> bool {
+        self.can_reply
+    }
+
+    /// Sends a text message.
+    pub fn reply_text(&mut self, text: impl Into<String>) {
+        self.reply(ServerMessage::Text(text.into()));
+    }
+
+    /// Sends a binary message.
+    pub fn reply_binary(&mut self, bytes: impl Into<Vec<u8>>) {
+        self.reply(ServerMessage::Binary(bytes.into()));
+    }
+
+    /// Closes the connection, after the replies. The code is 1000, 1003, 1008 (RFC 6455, section
+    /// 7.4.1), 3000–3999 or 4010–4999: the others cannot be sent, or are sundown's own. The text is
+    /// cut to the 123 bytes that a Close frame can hold.
+    pub fn close(
+        &mut self,
+        code: u16,
+        text: impl Into<Cow<'static, str>>,
+    ) -> Result<(), InvalidCloseCode> {
+        if !matches!(code, 1000 | 1003 | 1008 | 3000..=3999 | 4010..=4999) {
+            return Err(InvalidCloseCode(code));
+        }
+        if self.can_reply {
+            let text = text.into();
+            self.effects.close = Some(CloseReason::Application { code, text });
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, message: ServerMessage) {
+        if self.can_reply {
+            self.effects.replies.push(message);
+        }
+    }
+}

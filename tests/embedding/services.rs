@@ -1,0 +1,184 @@
+//! Services of an embedder's own: whom they let in, what they see, and what they may say.
+
+use std::sync::mpsc;
+
+use sundown::{Admission, Application, Message, Session, SessionId, Upgrade};
+
+use super::*;
+
+/// Answers in capitals, until it is told to go.
+struct Shout;
+
+impl Application for Shout {
+    fn on_upgrade(&mut self, request: &Upgrade<'_>) -> Admission {
+        match request.path() {
+            "/shout" => Admission::accept(request).without_counts(),
+            _ => Admission::refuse(404, "not found"),
+        }
+    }
+
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+        match message {
+            Message::Text("quit") => session.close(4010, "as you wish").expect("a code"),
+            Message::Text(text) => session.reply_text(text.to_uppercase()),
+            Message::Binary(bytes) => session.reply_binary(bytes.to_ascii_uppercase()),
+        }
+    }
+}
+
+#[test]
+fn a_service_of_a_few_lines() {
+    let server = Running::start(config(&Store::Memory), Shout);
+    let mut client = server.plain("/shout");
+    client.text("sundown");
+    assert_eq!(client.meet(), Event::Text("SUNDOWN".to_owned()));
+    client.binary(b"raw");
+    assert_eq!(client.meet(), Event::Binary(b"RAW".to_vec()));
+    client.text("last");
+    client.text("quit");
+    client.text("not heard");
+    assert_eq!(client.meet(), Event::Text("LAST".to_owned()));
+    assert_eq!(client.meet(), Event::Close(4010, "as you wish".to_owned()));
+    assert_eq!(client.meet(), Event::End(End::Eof));
+
+    let refused = Client::dial(server.address, &http::upgrade("/ws/chat/", &[]));
+    assert_eq!(refused.err().map(|answer| answer.status), Some(404));
+    let stays = server.plain("/shout");
+    server.handle.shutdown();
+    assert_farewell(stays, 0);
+    assert_eq!(server.outcome().byes, 1);
+}
+
+#[test]
+fn a_service_keeps_what_it_needs() {
+    /// Answers with what it was told before, on whichever connection.
+    #[derive(Default)]
+    struct Memory(String);
+
+    impl Application for Memory {
+        fn on_upgrade(&mut self, request: &Upgrade<'_>) -> Admission {
+            Admission::accept(request).without_counts()
+        }
+
+        fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+            if let Message::Text(text) = message {
+                session.reply_text(std::mem::replace(&mut self.0, text.to_owned()));
+            }
+        }
+    }
+
+    let server = Running::start(config(&Store::Memory), Memory::default());
+    let (mut one, mut other) = (server.plain("/ws/chat/"), server.plain("/ws/chat/"));
+    one.text("from one");
+    assert_eq!(one.meet(), Event::Text(String::new()));
+    other.text("from the other");
+    assert_eq!(other.meet(), Event::Text("from one".to_owned()));
+    one.leave();
+    other.leave();
+    server.handle.shutdown();
+    assert_eq!(server.outcome().connections, 0);
+}
+
+/// A charge point's path, password and subprotocol; what it sends is kept.
+struct Central(mpsc::Sender<String>);
+
+impl Application for Central {
+    fn on_upgrade(&mut self, request: &Upgrade<'_>) -> Admission {
+        let Some(id) = request.path().strip_prefix("/ocpp/") else {
+            return Admission::refuse(404, "not found");
+        };
+        assert!(request.peer().is_some_and(|peer| peer.ip().is_loopback()));
+        match (request.header("authorization"), SessionId::parse(id)) {
+            (Some("Basic b3BlbjpzZXNhbWU="), Ok(session)) => Admission::accept(request)
+                .with_session(session)
+                .with_subprotocol("ocpp1.6"),
+            _ => Admission::refuse(401, "a \"password\"")
+                .with_header("WWW-Authenticate", "Basic realm=\"charge points\"")
+                .with_header("Content-Length", "0")
+                .with_header("X-Split", "a\r\nX-Two: b"),
+        }
+    }
+
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+        let Message::Text(text) = message else { return };
+        if text == "panic" {
+            std::panic::resume_unwind(Box::new("as it was asked to"));
+        }
+        session.reply_text(text);
+        let can_reply = session.can_reply();
+        let said = format!("{} {text} {can_reply}", session.count());
+        self.0.send(said).expect("the test listens");
+    }
+}
+
+/// The request of a charge point.
+fn charge_point(path: &str, more: &[&str]) -> String {
+    let offer = "Sec-WebSocket-Protocol: sundown.v1, ocpp1.6";
+    let fields: Vec<_> = [offer].into_iter().chain(more.iter().copied()).collect();
+    http::upgrade(path, &fields)
+}
+
+const PASSWORD: &str = "Authorization: Basic b3BlbjpzZXNhbWU=";
+
+#[test]
+fn a_service_decides_who_is_let_in() {
+    let (sender, _calls) = mpsc::channel();
+    let server = Running::start(config(&Store::Memory), Central(sender));
+    let refused = Client::dial(server.address, &charge_point("/ocpp/one", &[]));
+    let answer = refused.err().expect("a refusal");
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.body, "{\"error\":\"a  password \"}\n");
+    let expected = Some("Basic realm=\"charge points\"");
+    assert_eq!(answer.header("www-authenticate"), expected);
+    let len = answer.body.len().to_string();
+    assert_eq!(answer.header("content-length"), Some(&*len));
+    assert_eq!(answer.header("x-split").or(answer.header("x-two")), None);
+    let elsewhere = Client::dial(server.address, &charge_point("/elsewhere", &[PASSWORD]));
+    assert_eq!(elsewhere.err().map(|answer| answer.status), Some(404));
+    server.handle.shutdown();
+    server.outcome();
+}
+
+/// It hears its own words, and of sundown only the Close. What it says after that is heard, too.
+#[test]
+fn a_client_with_a_subprotocol_of_the_services_hears_nothing_of_sundowns() {
+    let (sender, calls) = mpsc::channel();
+    let server = Running::start(config(&Store::Memory), Central(sender));
+    let head = charge_point("/ocpp/one", &[PASSWORD]);
+    let mut client = Client::dial(server.address, &head).expect("101");
+    client.answers_close = false;
+    client.text("[2]");
+    assert_eq!(client.meet(), Event::Text("[2]".to_owned()));
+    assert_eq!(server.handle.broadcast("1"), Ok(()));
+    server.handle.shutdown();
+    assert!(matches!(client.meet(), Event::Close(1001, _)));
+    client.text("[3]");
+    client.close(1001);
+    assert_eq!(client.until_end(), End::Eof);
+    let outcome = server.outcome();
+    assert_eq!((outcome.byes, outcome.closed_1001, outcome.late), (0, 1, 1));
+    let said: Vec<_> = calls.iter().collect();
+    assert_eq!(said, ["1 [2] true", "2 [3] false"]);
+}
+
+#[test]
+fn a_panic_costs_its_own_client_the_connection_and_nobody_else_anything() {
+    let (sender, _calls) = mpsc::channel();
+    let store = Store::sqlite();
+    let server = Running::start(config(&store), Central(sender));
+    let head = |path| charge_point(path, &[PASSWORD]);
+    let mut other = Client::dial(server.address, &head("/ocpp/other")).expect("101");
+    for _ in 0..3 {
+        let mut client = Client::dial(server.address, &head("/ocpp/one")).expect("101");
+        client.text("panic");
+        let failed = "the service failed on this message".to_owned();
+        assert_eq!(client.meet(), Event::Close(1011, failed));
+        assert_eq!(client.meet(), Event::End(End::Eof));
+    }
+    other.text("still here");
+    assert_eq!(other.meet(), Event::Text("still here".to_owned()));
+    server.handle.shutdown();
+    other.until_close();
+    assert_eq!(other.until_end(), End::Eof);
+    assert!(server.outcome().is_safe());
+}
