@@ -111,6 +111,7 @@ pub use engine::app::{
 pub use engine::io::{ConnId, InvalidSessionId, SessionId};
 pub use engine::message::Message;
 pub use engine::shutdown::Outcome;
+pub use engine::step::{State, StateTooBig};
 pub use error::Error;
 /// Its types are in [`StoreParts`].
 pub use mio;

@@ -17,15 +17,18 @@ pub(crate) enum Kind {
     Replies,
     /// Broadcasts that are not queued for all clients.
     Broadcasts,
+    /// The states of open sessions.
+    States,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Received,
         Self::Outbound,
         Self::Replies,
         Self::Broadcasts,
+        Self::States,
     ];
 
     /// The name, as the metric has it.
@@ -35,6 +38,7 @@ impl Kind {
             Self::Outbound => "outbound",
             Self::Replies => "replies",
             Self::Broadcasts => "broadcasts",
+            Self::States => "states",
         }
     }
 }

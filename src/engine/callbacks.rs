@@ -9,8 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Engine;
 use super::app::{Admission, Application, Closed, Session, Tells, Upgrade};
 use super::clients::Stage;
-use super::io::{CloseReason, ConnId, Now, Output, SessionId};
+use super::io::{CloseReason, ConnId, Output, SessionId};
 use super::message::{Message, ServerMessage};
+use super::step::Step;
 
 impl Engine {
     /// Asks the application whether a client is let in.
@@ -34,37 +35,32 @@ impl Engine {
         if let Some(client) = self.clients.get_mut(conn) {
             client.open(is_resumed);
         }
-        let called = self.call("on_open", conn, 0, |app, session| app.on_open(session));
-        self.carry_out(conn, called);
+        let done = self.call("on_open", conn, false, |app, session| app.on_open(session));
+        self.carry_out(conn, done);
     }
 
     /// A message has arrived.
-    pub(super) fn message(&mut self, conn: ConnId, message: Message<'_>, now: Now) {
+    pub(super) fn message(&mut self, conn: ConnId, message: Message<'_>) {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
-        let (stage, session) = (client.stage(), client.session());
+        let (stage, tells) = (client.stage(), client.tells());
         let is_read = matches!(stage, Stage::Open | Stage::GoodbyeSent) && client.is_known();
         // A session that was displaced a moment ago counts no more.
-        if !is_read || !self.sessions.may_count(session) {
+        if !is_read || !self.sessions.may_count(client.session()) {
             return;
         }
-        let called = self.call("on_message", conn, 1, |app, session| {
+        let done = self.call("on_message", conn, true, |app, session| {
             app.on_message(message, session);
         });
-        if called && let Some(client) = self.clients.get_mut(conn) {
-            let tells_count = stage == Stage::Open && client.tells().includes(Tells::COUNTS);
-            if let Some(count) = self.sessions.count(client.session_mut())
-                && tells_count
-            {
+        match done {
+            Some(_) if stage == Stage::GoodbyeSent => self.closing.count_late(),
+            Some(count) if tells.includes(Tells::COUNTS) => {
                 self.effects.replies.push(ServerMessage::Count(count));
             }
-            if stage == Stage::GoodbyeSent {
-                self.closing.count_late();
-            }
+            Some(_) | None => {}
         }
-        self.carry_out(conn, called);
-        self.plan_save(session, now);
+        self.carry_out(conn, done);
     }
 
     /// No message comes from a client any more, if the application does not know that yet.
@@ -78,7 +74,7 @@ impl Engine {
         let is_shutdown = client.stage() == Stage::GoodbyeSent;
         let why = if is_shutdown { Closed::Shutdown } else { why };
         // A panic has nothing to undo: the client goes in any case.
-        self.call("on_close", conn, 0, |app, session| {
+        self.call("on_close", conn, false, |app, session| {
             session.can_reply = false;
             app.on_close(session, why);
         });
@@ -97,43 +93,49 @@ impl Engine {
         }
     }
 
-    /// Calls the application. `counts` messages are processed by this call, and counted by the
-    /// caller. Returns `false` if the callback has panicked: then it wants nothing done.
+    /// Calls the application, and takes the step that comes of it: a message `counts`, and a state
+    /// may change. Returns the count; `None` if the callback has panicked, and wants nothing done.
     fn call(
         &mut self,
         callback: &'static str,
         conn: ConnId,
-        counts: u64,
+        counts: bool,
         call: impl FnOnce(&mut dyn Application, &mut Session<'_>),
-    ) -> bool {
-        let Some(client) = self.clients.get(conn) else {
-            return true;
-        };
+    ) -> Option<u64> {
+        let client = self.clients.get_mut(conn)?;
         let held = client.session();
+        let count = self.sessions.processed(held) + u64::from(counts);
         let mut session = Session {
             conn,
             id: self.sessions.id(held),
-            count: self.sessions.processed(held) + counts,
+            incarnation: self.sessions.incarnation(held),
+            count,
+            state: self.sessions.state(client),
             is_resumed: client.is_resumed(),
             can_reply: client.stage() == Stage::Open,
             effects: &mut self.effects,
         };
         let app = &mut *self.app;
-        let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(app, &mut session))) else {
-            return true;
-        };
-        self.effects.clear();
-        self.outputs.push_back(Output::Panicked {
-            conn: Some(conn),
-            session: self.sessions.id(held).cloned(),
-            what: describe(callback, &*panic),
-        });
-        false
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(app, &mut session))) {
+            self.effects.clear();
+            self.outputs.push_back(Output::Panicked {
+                conn: Some(conn),
+                session: self.sessions.id(held).cloned(),
+                what: describe(callback, &*panic),
+            });
+            return None;
+        }
+        let state = self.effects.state.take();
+        if counts || state.is_some() {
+            self.sessions.step(client, Step { counts, state });
+            self.plan_save(held);
+        }
+        Some(count)
     }
 
     /// Does what a callback wants done, unless it has panicked; with `acked`, replies leave once the
     /// session is saved.
-    fn carry_out(&mut self, conn: ConnId, called: bool) {
+    fn carry_out(&mut self, conn: ConnId, done: Option<u64>) {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
@@ -147,7 +149,7 @@ impl Engine {
                 .extend(replies.map(|message| Output::Send { conn, message }));
         }
         let close = self.effects.close.take();
-        if !called {
+        if done.is_none() {
             self.fail(conn);
         } else if let Some(reason) = close {
             self.close_after_replies(conn, reason);

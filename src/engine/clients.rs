@@ -3,6 +3,7 @@
 use super::app::Tells;
 use super::io::{CloseReason, ConnId, Protocol};
 use super::session::ClientSession;
+use super::step::State;
 use crate::slots::table::Table;
 
 /// One client.
@@ -18,8 +19,17 @@ pub(super) struct Client {
     is_known: bool,
     /// Whether the shell has been told not to read from it.
     is_paused: bool,
+    /// What few clients have.
+    rare: Option<Box<Rare>>,
+}
+
+/// Apart, since a client at rest must cost little memory.
+#[derive(Debug, Default)]
+struct Rare {
     /// A Close that waits until the replies before it have left.
-    close: Option<Box<CloseReason>>,
+    close: Option<CloseReason>,
+    /// The state of an ephemeral session.
+    state: State,
 }
 
 /// How far a client has come.
@@ -53,7 +63,7 @@ impl Client {
             is_resumed: false,
             is_known: false,
             is_paused: false,
-            close: None,
+            rare: None,
         }
     }
 
@@ -121,12 +131,21 @@ impl Client {
 
     /// A Close waits until the replies before it have left.
     pub(super) fn close_later(&mut self, reason: CloseReason) {
-        self.close = Some(Box::new(reason));
+        self.rare.get_or_insert_default().close = Some(reason);
     }
 
     /// The Close that waits.
     pub(super) fn take_close(&mut self) -> Option<CloseReason> {
-        self.close.take().map(|reason| *reason)
+        self.rare.as_mut()?.close.take()
+    }
+
+    /// The state of its ephemeral session.
+    pub(super) fn state(&self) -> &State {
+        self.rare.as_ref().map_or(State::NONE, |rare| &rare.state)
+    }
+
+    pub(super) fn state_mut(&mut self) -> &mut State {
+        &mut self.rare.get_or_insert_default().state
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Engine {
     timers: Timers,
     fanout: Fanout,
     levels: Levels,
+    /// The time of the last input.
+    now: Now,
     outputs: VecDeque<Output>,
     /// What a callback wants done: empty between two steps, and kept for its capacity.
     effects: Effects,
@@ -92,6 +94,7 @@ impl Engine {
             timers,
             fanout: Fanout::new(config.limits.broadcasts_max),
             levels: Levels::default(),
+            now,
             outputs: VecDeque::new(),
             effects: Effects::default(),
         }
@@ -99,6 +102,7 @@ impl Engine {
 
     /// Takes in what has happened.
     pub fn handle_input(&mut self, input: Input<'_>, now: Now) {
+        self.now = now;
         match input {
             Input::Opened {
                 conn,
@@ -106,7 +110,7 @@ impl Engine {
                 tells,
                 session,
             } => self.opened(conn, protocol, tells, session),
-            Input::Message { conn, message } => self.message(conn, message, now),
+            Input::Message { conn, message } => self.message(conn, message),
             Input::PeerClosed { conn, by_frame } => self.peer_closed(conn, by_frame, now),
             Input::Gone { conn } => self.gone(conn),
             Input::SlowReader { conn, message } => self.slow_reader(conn, message),
@@ -122,6 +126,7 @@ impl Engine {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
         self.saving.handle_clock(now);
         for timer in Timer::ALL {
             if !self.timers.take_due(timer, now.instant) {
@@ -273,10 +278,10 @@ impl Engine {
     }
 
     /// `relaxed`: what is not saved goes out with the next save.
-    fn plan_save(&mut self, session: ClientSession, now: Now) {
+    fn plan_save(&mut self, session: ClientSession) {
         if !self.saving.is_acked() && self.sessions.unsaved(session).is_some() {
             self.timers
-                .set_if_unset(Timer::Save, now.instant + SAVE_EVERY);
+                .set_if_unset(Timer::Save, self.now.instant + SAVE_EVERY);
         }
     }
 
@@ -333,7 +338,7 @@ impl Engine {
     fn gone(&mut self, conn: ConnId) {
         self.call_on_close(conn, Closed::Lost);
         if let Some(client) = self.clients.remove(conn) {
-            self.sessions.close(client.session());
+            self.sessions.drop_client(client);
         }
     }
 

@@ -27,7 +27,7 @@ use super::ledger::{Ledger, Mark};
 use super::message::ServerMessage;
 use super::spilling::Spilling;
 use crate::config::Limits;
-use crate::memory::Account;
+use crate::memory::{Account, Kind};
 use crate::slots::SlotSet;
 
 /// Every session that is open, or closed and not yet saved.
@@ -52,7 +52,7 @@ pub(super) struct Sessions {
     held_replies_max: usize,
     held_bytes_max: usize,
     released: Released,
-    /// Bytes of the replies that wait.
+    /// Bytes of the replies that wait, and of states.
     memory: Account,
 }
 
@@ -184,7 +184,7 @@ impl Sessions {
         let is_blank = held.is_blank();
         session.ledger.open(grant.epoch, Mark::of(&held), is_blank);
         session.incarnation = held.incarnation;
-        session.state = held.state;
+        replace_state(&mut self.memory, &mut session.state, held.state);
         let granted = session.claimed();
         self.forget_if_over(key);
         Some(granted)
@@ -423,11 +423,12 @@ impl Sessions {
             self.spilling.forget(key.slot);
             let mut session = self.slab.remove(key.slot as usize);
             session.drop_held(&mut self.memory);
+            replace_state(&mut self.memory, &mut session.state, State::default());
             if self.by_id.get(&session.id) == Some(&key) {
                 self.by_id.remove(&session.id);
             }
             debug_assert!(
-                !self.slab.is_empty() || self.memory.total() == 0,
+                !self.slab.is_empty() || self.memory.of(Kind::Replies) == 0,
                 "{:?}",
                 self.memory
             );
@@ -480,6 +481,13 @@ impl Session {
             displaced: self.displaces.take(),
         }
     }
+}
+
+/// A state takes the place of another.
+fn replace_state(memory: &mut Account, held: &mut State, state: State) {
+    memory.subtract(Kind::States, held.len());
+    memory.add(Kind::States, state.len());
+    *held = state;
 }
 
 fn get_mut(slab: &mut Slab<Session>, key: SessionKey) -> Option<&mut Session> {

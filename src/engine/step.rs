@@ -55,6 +55,9 @@ impl State {
     /// The most bytes of a state: each commit carries all of them.
     pub const MAX: usize = 64 * 1024;
 
+    /// An empty one.
+    pub(super) const NONE: &'static Self = &Self(None);
+
     /// A state of these bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, StateTooBig> {
         if bytes.len() > Self::MAX {

@@ -44,7 +44,7 @@ impl Engine {
                     } else {
                         self.sessions.handle_saved(commit);
                         self.saved(commit.key);
-                        self.plan_save(ClientSession::Stored(commit.key), now);
+                        self.plan_save(ClientSession::Stored(commit.key));
                     }
                 }
             }

@@ -59,8 +59,12 @@ impl Rig {
         while let Some(output) = self.engine.poll_output() {
             self.log.push(in_words(&output));
         }
-        let sessions = &self.engine.sessions;
-        assert_eq!(sessions.memory(), sessions.count_memory());
+        let (sessions, clients) = (&self.engine.sessions, &self.engine.clients);
+        let mut counted = sessions.count_memory();
+        for (_, client) in (0..clients.slots_end()).filter_map(|slot| clients.at(slot)) {
+            counted.add(Kind::States, client.state().len());
+        }
+        assert_eq!(sessions.memory(), counted);
     }
 
     pub(super) fn open(&mut self, slot: u32, protocol: Protocol, session: &str) {

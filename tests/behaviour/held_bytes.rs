@@ -33,7 +33,7 @@ fn what_peers_make_the_server_hold_is_seen_and_let_go() {
         "33554432",
     ];
     let server = Server::start(&redis.url(), &flags);
-    for kind in ["received", "outbound", "replies", "broadcasts"] {
+    for kind in ["received", "outbound", "replies", "broadcasts", "states"] {
         assert_eq!(held(&server, kind), 0, "{kind}");
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use sundown::{Admission, Application, Message, Session, SessionId, Upgrade};
+use sundown::{Admission, Application, Message, Session, SessionId, State, Upgrade};
 
 use super::*;
 
@@ -181,4 +181,90 @@ fn a_panic_costs_its_own_client_the_connection_and_nobody_else_anything() {
     other.until_close();
     assert_eq!(other.until_end(), End::Eof);
     assert!(server.outcome().is_safe());
+}
+
+/// Keeps the hash of all that it was sent, and answers with it.
+struct HashChain;
+
+fn chained(state: &[u8], text: &str) -> [u8; 8] {
+    // FNV-1a, over the state and the message.
+    let bytes = state.iter().chain(text.as_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.to_le_bytes()
+}
+
+impl Application for HashChain {
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+        let Message::Text(text) = message else { return };
+        let state = chained(session.state(), text);
+        session.set_state(&state).expect("8 bytes");
+        session.reply_binary(state);
+    }
+}
+
+/// From node to node, each taking it over from the one before.
+#[track_caller]
+fn check_chain(store: &Store) {
+    let servers = [(); 2].map(|()| Running::start(config(store), HashChain));
+    let mut state = Vec::new();
+    for turn in 0..6 {
+        let (mut client, hello) = servers[turn % 2].v1("a");
+        assert_eq!(hello.count, turn as u64 * 5);
+        for n in 0..5 {
+            let text = format!("{turn}.{n}");
+            state = chained(&state, &text).to_vec();
+            client.text(&text);
+            assert_eq!(client.meet(), Event::Binary(state.clone()));
+            assert!(matches!(client.hear(), Said::Count(_)));
+        }
+    }
+    for server in servers {
+        server.handle.shutdown();
+        assert!(server.outcome().is_safe());
+    }
+}
+
+#[test]
+fn a_state_goes_with_its_session_from_node_to_node() {
+    check_chain(&Store::sqlite());
+    check_chain(&Store::redis());
+}
+
+/// At its limit it is kept; above it the service is told, and nothing is lost.
+#[test]
+fn a_state_has_its_limit() {
+    /// Sets a state of as many bytes as the message says, and answers with the state's length.
+    struct Sized;
+
+    impl Application for Sized {
+        fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+            let Message::Text(text) = message else { return };
+            let len = text.parse().expect("a number");
+            let is_set = session.set_state(&vec![7; len]).is_ok();
+            session.reply_text(format!("{is_set} {}", session.state().len()));
+        }
+    }
+
+    for store in [Store::Memory, Store::sqlite(), Store::redis()] {
+        let server = Running::start(config(&store), Sized);
+        let (mut client, _) = server.v1("a");
+        for (len, answer) in [
+            (State::MAX, "true 65536"),
+            (State::MAX + 1, "false 65536"),
+            (0, "true 0"),
+            (State::MAX, "true 65536"),
+        ] {
+            client.text(&len.to_string());
+            assert_eq!(client.meet(), Event::Text(answer.to_owned()));
+            assert!(matches!(client.hear(), Said::Count(_)));
+        }
+        client.leave();
+        let (mut client, _) = server.v1("a");
+        client.text(&(State::MAX + 1).to_string());
+        assert_eq!(client.meet(), Event::Text("false 65536".to_owned()));
+        server.handle.shutdown();
+        assert!(server.outcome().is_safe());
+    }
 }

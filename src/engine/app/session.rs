@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use crate::engine::ids::{ConnId, SessionId};
 use crate::engine::io::CloseReason;
 use crate::engine::message::ServerMessage;
+use crate::engine::step::{State, StateTooBig};
 
 /// The session that a callback is called for, on one connection.
 #[derive(Debug)]
@@ -15,6 +16,9 @@ pub struct Session<'a> {
     pub(crate) conn: ConnId,
     pub(crate) id: Option<&'a SessionId>,
     pub(crate) count: u64,
+    pub(crate) incarnation: u64,
+    /// Before this step.
+    pub(crate) state: &'a State,
     pub(crate) is_resumed: bool,
     pub(crate) can_reply: bool,
     pub(crate) effects: &'a mut Effects,
@@ -23,6 +27,7 @@ pub struct Session<'a> {
 /// What a callback wants done.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
+    pub(crate) state: Option<State>,
     pub(crate) replies: Vec<ServerMessage>,
     pub(crate) close: Option<CloseReason>,
 }
@@ -46,6 +51,7 @@ impl std::error::Error for InvalidCloseCode {}
 impl Effects {
     /// Nothing is wanted any more.
     pub(crate) fn clear(&mut self) {
+        self.state = None;
         self.replies.clear();
         self.close = None;
     }
@@ -65,6 +71,27 @@ impl Session<'_> {
     /// Messages processed in this session, the one that the callback is called for included.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Which life of the session this is: with [`id`](Self::id) and [`count`](Self::count) it is the
+    /// key for effects elsewhere that must not happen twice. It is another one after the session has
+    /// expired, was deleted or was lost, when its count begins at 1 again. 0 for a client whose
+    /// session ends with its connection.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The session's state: what was last [set](Self::set_state), on whichever node. Empty at first.
+    pub fn state(&self) -> &[u8] {
+        self.effects.state.as_ref().unwrap_or(self.state).as_bytes()
+    }
+
+    /// Sets the state: at most 64 KiB ([`State::MAX`](crate::State::MAX)). It is committed with the
+    /// message that the callback is called for, so that a client which comes back finds both or
+    /// neither. Every commit of the session carries it whole.
+    pub fn set_state(&mut self, state: &[u8]) -> Result<(), StateTooBig> {
+        self.effects.state = Some(State::new(state)?);
+        Ok(())
     }
 
     /// Whether the store knew the session before this connection.

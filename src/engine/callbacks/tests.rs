@@ -289,6 +289,105 @@ fn a_panic_keeps_what_was_processed_before_it() {
     rig.check(&["#0 {\"count\":1}", "#0 close 1011"]);
 }
 
+// State.
+
+/// Appends each message to the state, and what it is told besides; sends back all of it.
+struct Chain;
+
+impl Chain {
+    fn append(session: &mut Session<'_>, text: &str) {
+        let state = [session.state(), text.as_bytes()].concat();
+        session.set_state(&state).unwrap();
+        let state = String::from_utf8_lossy(session.state()).into_owned();
+        session.reply_text(state);
+    }
+}
+
+impl Application for Chain {
+    fn on_open(&mut self, session: &mut Session<'_>) {
+        Self::append(session, "(");
+    }
+
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+        let Message::Text(text) = message else { return };
+        Self::append(session, text);
+        if session.state().ends_with(b"hihihi") {
+            resume_unwind(Box::new("enough"));
+        }
+    }
+
+    fn on_close(&mut self, session: &mut Session<'_>, _why: Closed) {
+        Self::append(session, ")");
+    }
+}
+
+/// All that changes a state is committed, and a step that fails changes nothing.
+#[test]
+fn a_state_lives_as_long_as_its_session() {
+    for durability in [Durability::Acked, Durability::Relaxed] {
+        let mut rig = Rig::serving(&quiet(durability), Chain);
+        rig.open(0, PLAIN, "a");
+        rig.flush();
+        rig.log.clear();
+        (0..4).for_each(|_| rig.say(0));
+        rig.close(0);
+        rig.pass(200);
+        rig.log.retain(|line| !line.contains("count"));
+        rig.check(&match durability {
+            Durability::Acked => [
+                "panic in on_message: enough",
+                "#0 (hi",
+                "#0 (hihi",
+                "#0 close 1011",
+                "#0 finish",
+            ],
+            Durability::Relaxed => [
+                "#0 (hi",
+                "#0 (hihi",
+                "panic in on_message: enough",
+                "#0 close 1011",
+                "#0 finish",
+            ],
+        });
+        assert_eq!((rig.engine.unsaved(), rig.engine.sessions()), (0, 0));
+        rig.open(1, PLAIN, "a");
+        rig.pass(200);
+        let opened = match durability {
+            Durability::Acked => ["#1 pause", "#1 resume", "#1 (hihi)("],
+            Durability::Relaxed => ["#1 pause", "#1 (hihi)(", "#1 resume"],
+        };
+        rig.check(&opened);
+        // Taken over on the same node, before anything was said.
+        rig.open(2, PLAIN, "a");
+        rig.pass(200);
+        rig.log.retain(|line| line.starts_with("#2 ("));
+        rig.check(&["#2 (hihi)()("]);
+        rig.input(Input::Gone { conn: conn(2) });
+        rig.pass(200);
+        assert_eq!(rig.engine.unsaved(), 0);
+    }
+}
+
+#[test]
+fn a_state_without_a_session_ends_with_its_connection() {
+    let mut rig = Rig::serving(&quiet(Durability::Acked), Chain);
+    rig.open(0, PLAIN, "");
+    rig.say(0);
+    rig.check(&["#0 (", "#0 (hi", "#0 {\"count\":1}"]);
+    rig.close(0);
+    rig.log.clear();
+    rig.open(1, PLAIN, "");
+    rig.check(&["#1 ("]);
+    // A newer claim elsewhere: what it had is the other's, and the end says so once.
+    rig.open(2, PLAIN, "b");
+    rig.flush();
+    rig.claim_elsewhere("b");
+    rig.say(2);
+    rig.flush();
+    rig.log.retain(|line| line.contains("4001"));
+    rig.check(&["#2 close 4001"]);
+}
+
 // What a service may say.
 
 #[test]

@@ -1,8 +1,9 @@
 //! What a client asks of its session. The engine takes one path for every client: one without a
 //! session id has an ephemeral session, which no store keeps.
 
-use super::{Session, SessionId, SessionKey, Sessions, get_mut};
-use crate::engine::step::Step;
+use super::{Session, SessionId, SessionKey, Sessions, get_mut, replace_state};
+use crate::engine::clients::Client;
+use crate::engine::step::{State, Step};
 
 /// The session that a client's messages count in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +29,15 @@ impl ClientSession {
 }
 
 impl Sessions {
-    /// Counts one message. Returns the new count; `None` if the session may not take a step.
-    pub(in crate::engine) fn count(&mut self, session: &mut ClientSession) -> Option<u64> {
-        let message = Step {
-            counts: true,
-            state: None,
-        };
-        self.step(session, message)
-    }
-
     /// Takes a step. Returns the count after it; `None` if the session may not take any. It is
-    /// unsaved then, whatever the step changes. The state of an ephemeral session is not kept here.
-    pub(in crate::engine) fn step(
-        &mut self,
-        session: &mut ClientSession,
-        step: Step,
-    ) -> Option<u64> {
-        match session {
+    /// unsaved then, whatever the step changes. The state of an ephemeral session is the client's.
+    pub(in crate::engine) fn step(&mut self, client: &mut Client, step: Step) -> Option<u64> {
+        match client.session_mut() {
             ClientSession::Stored(key) => {
                 let session = get_mut(&mut self.slab, *key)?;
                 let count = session.ledger.step(step.counts)?;
                 if let Some(state) = step.state {
-                    session.state = state;
+                    replace_state(&mut self.memory, &mut session.state, state);
                 }
                 self.unconfirmed.handle_unsaved(key.slot);
                 self.mark_dirty(*key);
@@ -58,9 +46,40 @@ impl Sessions {
             }
             ClientSession::Ephemeral(count) => {
                 *count += u64::from(step.counts);
-                Some(*count)
+                let count = *count;
+                if let Some(state) = step.state {
+                    self.keep_state(client, state);
+                }
+                Some(count)
             }
         }
+    }
+
+    /// The state of a client whose session is ephemeral.
+    pub(in crate::engine) fn keep_state(&mut self, client: &mut Client, state: State) {
+        replace_state(&mut self.memory, client.state_mut(), state);
+    }
+
+    /// The client is gone.
+    pub(in crate::engine) fn drop_client(&mut self, mut client: Client) {
+        if !client.state().is_empty() {
+            self.keep_state(&mut client, State::default());
+        }
+        self.close(client.session());
+    }
+
+    /// The state of a client's session.
+    pub(in crate::engine) fn state<'a>(&'a self, client: &'a Client) -> &'a State {
+        match client.session().key() {
+            Some(key) => self.get(key).map_or(State::NONE, |session| &session.state),
+            None => client.state(),
+        }
+    }
+
+    /// The epoch of the claim that created the session; 0 if it is ephemeral.
+    pub(in crate::engine) fn incarnation(&self, session: ClientSession) -> u64 {
+        self.stored(session)
+            .map_or(0, |session| session.incarnation)
     }
 
     /// Whether a message may be counted in it.

@@ -55,7 +55,7 @@ impl Sessions {
         }
     }
 
-    /// Bytes of the replies that wait.
+    /// Bytes of the replies that wait, and of states.
     pub(in crate::engine) fn memory(&self) -> Account {
         self.memory
     }
@@ -66,6 +66,9 @@ impl Sessions {
         let mut memory = Account::default();
         for (_, message) in self.slab.iter().flat_map(|(_, session)| &session.held) {
             memory.add(Kind::Replies, message.weight());
+        }
+        for (_, session) in &self.slab {
+            memory.add(Kind::States, session.state.len());
         }
         memory
     }
