@@ -3,6 +3,8 @@
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::support::eventually;
+
 /// The engine, for as long as a test has it.
 pub(crate) struct Engine {
     _turn: MutexGuard<'static, ()>,
@@ -71,6 +73,14 @@ pub(crate) fn docker(args: &[&str]) -> String {
         text(&output.stderr)
     );
     text(&output.stdout)
+}
+
+/// Waits until the health check of a container's image succeeds.
+#[track_caller]
+pub(crate) fn until_healthy(container: &str) {
+    eventually("it is healthy", || {
+        inspect(container, "{{.State.Health.Status}}") == "healthy"
+    });
 }
 
 /// One field of a container, image, volume or network.

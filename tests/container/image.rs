@@ -1,8 +1,9 @@
 //! The image by itself: how large it is, what is in it, and what it can do without.
 
+use std::net::SocketAddr;
 use std::process::Command;
 
-use super::engine::{Container, Volume, docker, engine, inspect};
+use super::engine::{Container, Volume, docker, engine, inspect, until_healthy};
 use super::images;
 use super::stack::repository;
 use crate::support::{eventually, http};
@@ -11,6 +12,17 @@ use crate::support::{eventually, http};
 fn run(options: &[&str]) -> Container {
     let run = ["run", "-d", "--publish", "127.0.0.1::8000"];
     Container(docker(&[&run, options, &[images::under_test()]].concat()))
+}
+
+/// The address at which it is reached, once it is ready.
+#[track_caller]
+fn until_ready(container: &Container) -> SocketAddr {
+    let port = docker(&["port", &container.0, "8000/tcp"]);
+    let address = port.parse().expect("an address of the host");
+    eventually("it is ready", || {
+        http::get(address, "/readyz").status == 200
+    });
+    address
 }
 
 #[test]
@@ -85,15 +97,8 @@ fn it_runs_with_a_read_only_root_no_capabilities_and_32_megabytes() {
         "--memory-swap=32m",
     ];
     let container = run(&[&hardened[..], &["--security-opt=no-new-privileges"]].concat());
-    let port = docker(&["port", &container.0, "8000/tcp"]);
-    let address = port.parse().expect("an address of the host");
-    eventually("it is ready", || {
-        http::get(address, "/readyz").status == 200
-    });
-    let healthy = "{{.State.Health.Status}}";
-    eventually("it is healthy", || {
-        inspect(&container.0, healthy) == "healthy"
-    });
+    until_ready(&container);
+    until_healthy(&container.0);
     let smoke = docker(&["exec", &container.0, "/sundown", "smoke"]);
     assert!(smoke.contains(r#"{"count":1}"#), "{smoke}");
     docker(&["stop", "--time", "12", &container.0]);
@@ -109,11 +114,7 @@ fn what_it_keeps_outlives_the_container() {
     let mount = format!("{}:/var/lib/sundown", volume.0);
     for count in [1, 2] {
         let container = run(&["--read-only", "--volume", &mount]);
-        let port = docker(&["port", &container.0, "8000/tcp"]);
-        let address = port.parse().expect("an address of the host");
-        eventually("it is ready", || {
-            http::get(address, "/readyz").status == 200
-        });
+        let address = until_ready(&container);
         let head = http::upgrade("/ws/chat/?session=kept", &[]);
         let mut client = crate::support::client::Client::dial(address, &head).expect("101");
         assert_eq!(client.say("one more"), count);

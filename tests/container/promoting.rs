@@ -2,7 +2,7 @@
 
 use rustix::process::{Signal, kill_process_group};
 
-use super::engine::{Container, docker, engine, inspect};
+use super::engine::{Container, docker, engine, inspect, until_healthy};
 use super::fleet::session::Habit;
 use super::fleet::{Fleet, Plan, plans};
 use super::images::{self, spoiled};
@@ -231,11 +231,8 @@ fn no_newcomer_is_refused_while_a_colour_goes() {
     stack.compose(&["up", "-d", "app_green"]);
     let blue = stack.container("app_blue");
     let green = stack.container("app_green");
-    for id in [&blue, &green] {
-        eventually("it is healthy", || {
-            inspect(id, "{{.State.Health.Status}}") == "healthy"
-        });
-    }
+    until_healthy(&blue);
+    until_healthy(&green);
     // The drain takes its time only if someone is there.
     let stay = Fleet::gather(&[stack.address], ceaseless(50, true));
     docker(&["kill", "--signal", "TERM", &blue]);
@@ -253,9 +250,7 @@ fn no_newcomer_is_refused_when_a_promotion_is_taken_up() {
     stack.compose(&["up", "-d", "app_green"]);
     let hold = "exec 3<>/dev/tcp/127.0.0.1/9999; echo set server sundown/app_blue state drain >&3";
     let switched = ["exec", &stack.container("proxy"), "bash", "-c", hold];
-    let green = stack.container("app_green");
-    let healthy = || inspect(&green, "{{.State.Health.Status}}") == "healthy";
-    eventually("it is healthy", healthy);
+    until_healthy(&stack.container("app_green"));
     docker(&switched);
     let mut promotion = stack.begin_promotion("green");
     welcome_while(&stack, || stack.is_running("app_blue"));
