@@ -85,22 +85,6 @@ fn a_peer_that_says_nothing_or_nonsense_is_no_redis() {
 }
 
 #[test]
-fn an_error_to_a_request_ends_the_link_after_the_answers_before_it() {
-    let (mut fake, mut store) = Fake::listen();
-    fake.greet(&mut store);
-    store.store.ask(StoreCommand::Claim(claim("a", 1)));
-    store.store.ask(StoreCommand::Claim(claim("b", 2)));
-    fake.expect(&mut store, "\r\nb\r\n");
-    fake.say(
-        &mut store,
-        b"*6\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n$0\r\n\r\n-MISCONF no disk\r\n",
-    );
-    assert!(matches!(store.next(), StoreEvent::Claimed { grant, .. } if grant.epoch == 1));
-    assert_eq!(store.wait_down(), "MISCONF no disk");
-    assert!(store.heard().is_none());
-}
-
-#[test]
 fn a_link_that_ends_at_its_first_request_is_made_again_ever_more_slowly() {
     let (mut fake, mut store) = Fake::listen();
     let mut waits = Vec::new();

@@ -186,20 +186,6 @@ fn sessions_live_as_long_as_they_are_touched() {
 }
 
 #[test]
-fn another_node_hears_of_a_claim() {
-    let redis = Redis::start();
-    let mut here = Driver::up(&redis.url());
-    let mut there = Driver::up(&redis.url());
-    let mut elsewhere = Driver::up(&format!("{}/1", redis.url()));
-    let (old, ..) = here.claim("s", 1);
-    elsewhere.claim("s", 8);
-    elsewhere.claim("s", 9);
-    let (new, ..) = there.claim("s", 2);
-    assert_eq!(here.taken_over(old), ("s".to_owned(), new));
-    assert_eq!(here.save(&[("s", old, 5)]), [0]);
-}
-
-#[test]
 fn answers_come_in_the_order_of_the_requests() {
     let redis = Redis::start();
     let mut store = Driver::up(&redis.url());

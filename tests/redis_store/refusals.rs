@@ -76,8 +76,8 @@ fn a_redis_that_takes_no_writes_is_down_and_stays_so() {
     let reason = store.wait_down();
     assert!(reason.starts_with("NOREPLICAS"), "{reason}");
     // Ours count, too.
-    let (mut ours, before) = (0, redis.connections(""));
-    while redis.connections("") < before + ours + 5 {
+    let (mut ours, before) = (0, redis.connections());
+    while redis.connections() < before + ours + 5 {
         ours += 1;
         store.turn(std::time::Duration::from_millis(50));
         assert!(store.heard().is_none(), "it is told nothing twice");

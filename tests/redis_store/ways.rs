@@ -7,7 +7,6 @@ use std::{env, fs};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use redis::Value;
-use sundown::engine::io::StoreEvent;
 use sundown::store::SessionStore;
 
 use crate::driver::Driver;
@@ -107,15 +106,6 @@ fn a_wrong_password_is_a_reason_once_and_never_shown() {
     redis.command_as(SECRET, &["CONFIG", "SET", "requirepass", "wrong-secret"]);
     store.skip(Duration::from_secs(2));
     store.wait_up();
-}
-
-#[test]
-fn a_replica_is_refused_before_anyone_asks_it() {
-    let primary = Redis::start();
-    let port = primary.port().to_string();
-    let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
-    let reason = Driver::open(&replica.url()).wait_down();
-    assert!(reason.contains("a replica"), "{reason}");
 }
 
 /// In a child process, since `SSL_CERT_FILE` is read from the environment: this test again, with
@@ -220,13 +210,4 @@ impl Authority {
         fs::write(cert_path, cert.pem()).unwrap();
         fs::write(key_path, key.serialize_pem()).unwrap();
     }
-}
-
-#[test]
-fn a_store_is_down_for_as_long_as_nobody_listens() {
-    let port = free_port();
-    let mut store = Driver::open(&format!("redis://127.0.0.1:{port}"));
-    let reason = store.wait_down();
-    assert!(reason.contains("refused"), "{reason}");
-    assert!(!matches!(store.heard(), Some(StoreEvent::Down { .. })));
 }

@@ -81,12 +81,11 @@ impl Redis {
         command.query(&mut connection).expect("an answer")
     }
 
-    /// How many connections it has taken so far, this one included; where a password is needed, with
-    /// that.
+    /// How many connections it has taken so far, this one included.
     #[track_caller]
-    pub(crate) fn connections(&self, password: &str) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         let info: String =
-            redis::from_redis_value(self.command_as(password, &["INFO", "stats"])).expect("a text");
+            redis::from_redis_value(self.command(&["INFO", "stats"])).expect("a text");
         let count = info
             .lines()
             .find_map(|line| line.strip_prefix("total_connections_received:"));
