@@ -46,22 +46,12 @@ fn rfc_6455() {
     let mut usual = Server::start("memory:", &["--app", "echo", "--web", "off"]);
     let mut small = Server::start(
         "memory:",
-        &[
-            "--app",
-            "echo",
-            "--web",
-            "off",
-            "--max-message-size",
-            "1000",
-        ],
+        &["--app=echo", "--web=off", "--max-message-size=1000"],
     );
     let large_flags = [
-        "--app",
-        "echo",
-        "--max-message-size",
-        "16MiB",
-        "--max-outbound-bytes",
-        "64MiB",
+        "--app=echo",
+        "--max-message-size=16MiB",
+        "--max-outbound-bytes=64MiB",
     ];
     let mut large = Server::start("memory:", &large_flags);
     let families: [(&str, &Server, Vec<Case>); 11] = [

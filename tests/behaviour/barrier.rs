@@ -59,12 +59,9 @@ fn over_redis_relaxed() {
 #[test]
 fn without_any_drain() {
     let flags = [
-        "--drain-timeout",
-        "501ms",
-        "--drain-quiet",
-        "10ms",
-        "--close-spread",
-        "0s",
+        "--drain-timeout=501ms",
+        "--drain-quiet=10ms",
+        "--close-spread=0s",
     ];
     check(&Store::sqlite(), &flags);
     check(&Store::redis(), &flags);

@@ -332,7 +332,7 @@ fn logged(args: &[&str]) -> Vec<String> {
     let command = with_variables(&[("SUNDOWN_LISTN", "x")]);
     let mut server = Server::launch(command, "memory:", args);
     server.stop();
-    server.process.stderr.all()
+    server.log().all()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::support::client::Client;
 use crate::support::http::{self, get, upgrade};
 use crate::support::server::Server;
 use crate::support::stream::{End, Stream};
-use crate::support::{PATIENCE, eventually, now};
+use crate::support::{PATIENCE, eventually};
 
 /// More than `--max-connections` and the strangers beside them; fewer than wait to be accepted.
 const CROWD: usize = 250;
@@ -124,30 +124,13 @@ fn operators_are_served_among_operators_that_linger() {
         let strangers = crowd(server.admin, bytes);
         for _ in 0..10 {
             server.assert_healthy();
-            assert_eq!(get(server.admin, "/metrics").status, 200);
+            // 64 of operators, the oldest of which make room, and none of clients.
+            let sockets = server.metric("sockets").expect("a gauge");
+            assert!((57..=65).contains(&sockets), "{sockets} sockets");
         }
         let mut client = Client::plain(&server, "/ws/chat/");
         assert_eq!(client.say("unaffected"), 1);
         client.leave();
         assert_polite(strangers, statuses);
     }
-}
-
-/// An answer is waited for, and not for long: what lingers holds a descriptor.
-#[test]
-fn an_answer_lingers_for_two_seconds() {
-    let server = Server::start("memory:", &[]);
-    let mut stream = Stream::connect(server.address);
-    // Before the answer: when it is read here says nothing about when it was given.
-    let begun = now();
-    stream.queue(NOT_FOUND);
-    let answer = http::answer(&mut stream, PATIENCE).expect("an answer");
-    assert_eq!((answer.status, answer.end), (404, Some(End::Eof)));
-    // The one that asks is the only one; the one before it may linger for a moment, too.
-    while server.metric("sockets") != Some(1) {
-        assert!(begun.elapsed() < PATIENCE, "it lingers for ever");
-    }
-    let lingered = begun.elapsed().as_millis();
-    assert!(lingered >= 1_900, "{lingered} ms");
-    drop(stream);
 }

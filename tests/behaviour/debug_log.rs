@@ -42,7 +42,7 @@ fn log_of_clients(level: &str) -> Vec<String> {
     server.terminate();
     last.until_closed(1001);
     server.exit();
-    server.process.stderr.all()
+    server.log().all()
 }
 
 /// The messages about connections, without their numbers.

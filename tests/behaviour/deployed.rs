@@ -62,7 +62,7 @@ fn check(variables: &[(String, String)]) {
     }
     let mut server = Server::launch(with_variables(&pairs), "memory:", &[]);
     server.stop();
-    assert_eq!(server.process.stderr.count("SUNDOWN_"), 0);
+    assert_eq!(server.log().count("SUNDOWN_"), 0);
 }
 
 /// The value that stands behind this, on a line of its own.

@@ -124,7 +124,7 @@ fn a_write_that_hangs_hides_nothing() {
     let report = server.exit().report();
     assert!(report.phases_ms.delaying >= 1_400, "{report:?}");
     assert!(report.total_ms >= 1_400, "{report:?}");
-    let log = server.process.stderr.all();
+    let log = server.log().all();
     let is_told = |line: &String| line.contains("a turn took") && line.contains("the store");
     assert!(log.iter().any(is_told), "{log:?}");
 }

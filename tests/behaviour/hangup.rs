@@ -35,7 +35,7 @@ fn without_a_terminal_it_is_a_line_in_the_log() {
     let mut server = Server::start("memory:", &[]);
     let (mut client, _) = Client::v1(&server, "kept");
     server.signal(Signal::HUP);
-    server.process.stderr.until("SIGHUP ignored");
+    server.log().until("SIGHUP ignored");
     assert_eq!(client.say("still there"), 1);
     server.terminate();
     says_goodbye(client, 1);
@@ -47,7 +47,7 @@ fn while_the_terminal_is_there_it_is_a_line_in_the_log() {
     let (_master, command) = on_a_terminal("");
     let mut server = Server::launch(command, "memory:", &[]);
     server.signal(Signal::HUP);
-    server.process.stderr.until("SIGHUP ignored");
+    server.log().until("SIGHUP ignored");
     server.stop();
 }
 
@@ -84,9 +84,9 @@ fn in_a_shutdown_it_is_ignored() {
     server.terminate();
     assert!(matches!(client.hear(), Said::Notice(_)));
     server.signal(Signal::HUP);
-    server.process.stderr.until("SIGHUP ignored");
+    server.log().until("SIGHUP ignored");
     drop(master);
-    server.process.stderr.until("SIGHUP ignored: a shutdown");
+    server.log().until("SIGHUP ignored: a shutdown");
     assert_eq!(client.say("while it drains"), 1);
     assert_eq!(client.hear(), Said::Bye(1));
     client.until_closed(1001);

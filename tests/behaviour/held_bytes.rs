@@ -25,12 +25,9 @@ fn until_held(server: &Server, kind: &str, holds: fn(u64) -> bool) {
 fn what_peers_make_the_server_hold_is_seen_and_let_go() {
     let redis = Redis::start();
     let flags = [
-        "--app",
-        "echo",
-        "--max-outbound-bytes",
-        "67108864",
-        "--max-message-size",
-        "33554432",
+        "--app=echo",
+        "--max-outbound-bytes=67108864",
+        "--max-message-size=33554432",
     ];
     let server = Server::start(&redis.url(), &flags);
     for kind in ["received", "outbound", "replies", "broadcasts", "states"] {

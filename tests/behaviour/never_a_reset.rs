@@ -159,14 +159,10 @@ fn in_a_crowd_that_leaves_no_room() {
     check_among(
         300,
         &[
-            "--max-connections",
-            "20",
-            "--drain-timeout",
-            "1s",
-            "--persist-timeout",
-            "1500ms",
-            "--shutdown-timeout",
-            "2s",
+            "--max-connections=20",
+            "--drain-timeout=1s",
+            "--persist-timeout=1500ms",
+            "--shutdown-timeout=2s",
         ],
     );
 }
@@ -195,16 +191,11 @@ fn at_many_ends_without_privileges() {
 fn many_ends() {
     for _ in 0..15 {
         check(&[
-            "--notify-timeout",
-            "50ms",
-            "--drain-timeout",
-            "60ms",
-            "--drain-quiet",
-            "10ms",
-            "--persist-timeout",
-            "300ms",
-            "--shutdown-timeout",
-            "700ms",
+            "--notify-timeout=50ms",
+            "--drain-timeout=60ms",
+            "--drain-quiet=10ms",
+            "--persist-timeout=300ms",
+            "--shutdown-timeout=700ms",
         ]);
     }
 }

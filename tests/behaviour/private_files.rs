@@ -88,6 +88,6 @@ fn files_that_are_there_are_tightened_and_said_so() {
     }
     let mut server = Server::start(&store, &[]);
     check(dir.path(), &["s.db", "s.db-shm", "s.db-wal"]);
-    server.process.stderr.until("its mode is 0600 now");
+    server.log().until("its mode is 0600 now");
     server.stop();
 }

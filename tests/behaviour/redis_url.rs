@@ -20,7 +20,7 @@ fn a_socket_a_login_and_a_database() {
         assert_eq!(client.say("one"), before + 1);
         client.leave();
         server.stop();
-        for output in [&server.process.stdout, &server.process.stderr] {
+        for output in [&server.process.stdout, server.log()] {
             let all = output.all().concat();
             assert!(!all.contains("secret"), "{all}");
         }

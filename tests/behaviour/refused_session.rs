@@ -1,13 +1,12 @@
 //! Goal: an error of Redis that is about one session costs that session alone: its client is closed
 //! with 1013, nobody else notices, the log does not grow with the attempts, and the report tells
 //! the truth.
-//! Method: something that is no session under a session's key, and a Redis at `maxmemory`.
+//! Method: something that is no session under a session's key. A Redis at `maxmemory` refuses in the
+//! same way: `tests/redis_store`.
 
 use tempfile::TempDir;
 
-use crate::support::client::{Client, Event};
-use crate::support::eventually;
-use crate::support::http;
+use crate::support::client::Client;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
 
@@ -33,7 +32,7 @@ fn one_bad_key_is_one_clients_matter_however_often_it_comes() {
         assert_eq!(Client::v1(&server, &format!("new-{n}")).1.count, 0);
     }
     assert_eq!(server.readiness(), 200);
-    let log = &server.process.stderr;
+    let log = server.log();
     assert_eq!(log.count("the store is down"), 0);
     // One at once; another only after a minute. The log is written by a thread of its own.
     log.until("the store refuses a session");
@@ -77,7 +76,7 @@ fn what_redis_does_not_take_of_one_session_goes_into_the_spill_or_is_named() {
         // The row is set aside, and the next server serves.
         let mut next = Server::start(&redis.url(), &flags);
         let stays = "1 sessions, which stay in the file: WRONGTYPE";
-        next.process.stderr.until(stays);
+        next.log().until(stays);
         assert!(refused(&next, "evil"));
         assert_eq!(Client::v1(&next, "good").1.count, 2);
         next.stop();
@@ -85,30 +84,4 @@ fn what_redis_does_not_take_of_one_session_goes_into_the_spill_or_is_named() {
         let last = Server::start(&redis.url(), &flags);
         assert_eq!(Client::v1(&last, "evil").1.count, 2);
     }
-}
-
-#[test]
-fn at_maxmemory_newcomers_are_refused_and_open_sessions_go_on() {
-    let redis = Redis::with(&["--appendonly", "no", "--maxmemory-policy", "noeviction"]);
-    let mut server = Server::start(&redis.url(), &[]);
-    let (mut open, _) = Client::v1(&server, "open");
-    assert_eq!(open.say("before"), 1);
-    redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    for n in 2..=50 {
-        assert!(refused(&server, &format!("new-{n}")));
-        assert_eq!(open.say("at the limit"), n);
-    }
-    assert_eq!(server.readiness(), 200);
-    assert_eq!(server.process.stderr.count("the store is down"), 0);
-    redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
-    eventually("room again", || is_greeted(&server));
-    drop(open);
-    assert_eq!(server.stop().unsaved, []);
-}
-
-/// Whether a newcomer gets its hello.
-fn is_greeted(server: &Server) -> bool {
-    let head = http::upgrade_v1("/ws/chat/?session=late");
-    let mut client = Client::dial(server.address, &head).expect("101");
-    matches!(client.meet(), Event::Text(_))
 }

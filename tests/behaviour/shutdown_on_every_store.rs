@@ -10,13 +10,10 @@ use crate::support::server::{Report, Server};
 use crate::support::store::Store;
 
 /// A shorter shutdown than the default, for the clients that would hold it to its deadline.
-const BRISK: [&str; 6] = [
-    "--drain-timeout",
-    "1s",
-    "--persist-timeout",
-    "4s",
-    "--shutdown-timeout",
-    "5s",
+const BRISK: [&str; 3] = [
+    "--drain-timeout=1s",
+    "--persist-timeout=4s",
+    "--shutdown-timeout=5s",
 ];
 
 #[track_caller]

@@ -138,12 +138,7 @@ fn one_during_the_start_counts() {
             assert!(crate::support::now() < deadline, "no handler for SIGTERM");
         }
         process.signal(Signal::TERM);
-        let (status, at) = process.wait(PATIENCE);
-        let exit = Exit {
-            code: status.code(),
-            at,
-            stdout: process.stdout.all(),
-        };
+        let exit = Exit::of(&mut process, PATIENCE);
         assert_eq!(exit.code, Some(0), "{:?}", exit.stdout);
         assert_eq!(exit.report().connections, 0);
     }

@@ -137,15 +137,6 @@ fn it_leaves_one_new_session_in_the_store() {
 }
 
 #[test]
-fn heartbeats_are_no_answers() {
-    let server = Server::start("memory:", &["--heartbeat", "1ms"]);
-    let (mut client, _) = Client::v1(&server, "listens");
-    assert!(matches!(client.hear(), Said::Time(_)));
-    let listen = server.address.to_string();
-    (0..10).for_each(|_| check_passes(server.address, &["--listen", &listen]));
-}
-
-#[test]
 fn bad_configuration_is_64_and_a_port_that_nobody_knows_is_1() {
     let bad = run(&["--listen", "localhost:8000"]);
     assert_eq!(bad.code, Some(64));

@@ -92,19 +92,19 @@ fn what_redis_did_not_take_is_there_at_the_next_start() {
         "they are this shutdown's"
     );
 
+    // Redis is away when the next server starts: neither is it ready, nor is the spill touched.
     redis.freeze();
-    let mut server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
-    server.terminate();
-    let report = server.exits_with(0);
+    let start = || Server::start_unready(&redis.url(), &["--spill", &file.url]);
+    let mut server = start();
+    assert_eq!(server.readiness(), 503);
+    let report = server.stop();
     assert_eq!((report.spilled, report.spill_rows_waiting), (0, Some(2)));
-    redis.kill();
-    redis.restart();
+    assert_eq!(file.rows().len(), 2);
 
-    let mut server = file.start(&redis, &[]);
-    server
-        .process
-        .stderr
-        .until("2 sessions replayed, 0 dropped");
+    let mut server = start();
+    redis.thaw();
+    server.log().until("2 sessions replayed, 0 dropped");
+    server.process.stdout.until("ready");
     assert_eq!(file.rows(), []);
     assert_eq!(Client::v1(&server, "a").1.count, 7);
     assert_eq!(Client::v1(&server, "b").1.count, 1);
@@ -140,12 +140,9 @@ fn a_session_that_was_claimed_anew_is_dropped_and_said_so() {
     assert_eq!(moved.say("once more"), 2);
 
     let server = file.start(&redis, &[]);
-    let line = server.process.stderr.until("claimed anew since");
+    let line = server.log().until("claimed anew since");
     assert!(!line.contains("moved"), "an id is a secret: {line}");
-    server
-        .process
-        .stderr
-        .until("1 sessions replayed, 1 dropped");
+    server.log().until("1 sessions replayed, 1 dropped");
     assert_eq!(file.rows(), []);
     assert_eq!(moved.say("and on"), 3);
     assert_eq!(Client::v1(&server, "stayed").1.count, 2);
@@ -170,7 +167,7 @@ fn of_two_that_start_with_it_one_replays() {
     let mut said = Vec::new();
     for server in &mut both {
         server.stop();
-        said.extend(server.process.stderr.all());
+        said.extend(server.log().all());
     }
     said.retain(|line| line.contains("sessions replayed"));
     let [replay] = &said[..] else {
@@ -180,28 +177,6 @@ fn of_two_that_start_with_it_one_replays() {
         replay.contains("50 sessions replayed, 0 dropped"),
         "{replay}"
     );
-}
-
-/// Redis is away when the next server starts: neither is it ready, nor is the spill touched.
-#[test]
-fn without_redis_the_spill_waits() {
-    let (mut redis, file) = (Redis::durable(), Spill::new());
-    let mut server = file.start(&redis, &[]);
-    let client = Client::v1(&server, "patient").0;
-    spill(&mut redis, &mut server, &mut [(client, 3)], 0);
-    redis.freeze();
-    let mut server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
-    assert_eq!(server.readiness(), 503);
-    server.stop();
-    assert_eq!(file.rows(), [("patient".to_owned(), 3)]);
-    let server = Server::start_unready(&redis.url(), &["--spill", &file.url]);
-    redis.thaw();
-    server
-        .process
-        .stderr
-        .until("1 sessions replayed, 0 dropped");
-    server.process.stdout.until("ready");
-    assert_eq!(Client::v1(&server, "patient").1.count, 3);
 }
 
 /// Three signals: at once, but not before the spill.
@@ -217,7 +192,7 @@ fn in_a_hurry_too() {
     for asked in 1..=3 {
         server.terminate();
         // Signals coalesce: the next one when this one has been seen.
-        let log = &server.process.stderr;
+        let log = server.log();
         eventually("the signal is seen", || log.count("asked for by") == asked);
     }
     assert_eq!(server.exits_with(0).spilled, 1);

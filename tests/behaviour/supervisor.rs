@@ -152,7 +152,7 @@ fn one_that_reads_nothing_holds_nothing_up() {
     assert_eq!(client.hear(), Said::Bye(1));
     client.until_close();
     server.exits_with(0);
-    assert_eq!(server.process.stderr.count("NOTIFY_SOCKET"), 1);
+    assert_eq!(server.log().count("NOTIFY_SOCKET"), 1);
 }
 
 /// A supervisor that never hears `READY=1` waits for ever: it hears it once it reads again, though
@@ -197,7 +197,7 @@ fn an_address_that_leads_nowhere_does_no_harm() {
     for (variable, complaints) in cases {
         let mut server = Server::launch(supervised(variable), "memory:", &[]);
         server.stop();
-        let found = server.process.stderr.count("NOTIFY_SOCKET");
+        let found = server.log().count("NOTIFY_SOCKET");
         assert_eq!(found, complaints, "{variable:?}");
     }
 }

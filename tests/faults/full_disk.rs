@@ -54,7 +54,7 @@ fn serves_who_is_there(server: &Server, fleet: &Fleet, disk: &Disk, newcomers: &
         fleet.flow(500);
         assert_eq!(server.readiness(), 200);
     }
-    assert_eq!(server.process.stderr.count("store is down"), 0);
+    assert_eq!(server.log().count("store is down"), 0);
 }
 
 pub(crate) fn tmpfs(row: &mut Row) -> Tally {
@@ -112,7 +112,7 @@ pub(crate) fn start(row: &mut Row) -> Tally {
     disk.fill();
     let listen = format!("--listen={address}");
     let server = Server::start_unready(&store, &[&listen]);
-    server.process.stderr.until("database or disk is full");
+    server.log().until("database or disk is full");
     assert_eq!(server.readiness(), 503);
     disk.free();
     eventually("readiness 200", || server.readiness() == 200);

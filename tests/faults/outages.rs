@@ -135,7 +135,7 @@ fn fatten(redis: &Redis) {
 
 #[track_caller]
 fn assert_log(server: &Server, word: &str) {
-    let log = server.process.stderr.all();
+    let log = server.log().all();
     assert!(log.iter().any(|line| line.contains(word)), "{log:?}");
 }
 

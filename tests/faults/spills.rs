@@ -118,7 +118,7 @@ fn replay(row: &mut Row, flags: &[&str], redis_returns: impl FnOnce(&mut Scene))
     redis_returns(&mut scene);
     scene.serve_again();
     let words = format!("{} sessions replayed, 0 dropped", report.spilled);
-    scene.server.process.stderr.until(&words);
+    scene.server.log().until(&words);
     row.note("all replayed");
     scene.settle(row)
 }
@@ -138,12 +138,8 @@ pub(crate) fn elsewhere(row: &mut Row) -> Tally {
     scene.fleet.flow(500);
     scene.serve_again();
     let words = format!("0 sessions replayed, {} dropped", report.spilled);
-    scene.server.process.stderr.until(&words);
-    scene
-        .server
-        .process
-        .stderr
-        .until("had been claimed anew since");
+    scene.server.log().until(&words);
+    scene.server.log().until("had been claimed anew since");
     row.note("all dropped");
     scene.settle(row)
 }
@@ -162,7 +158,7 @@ pub(crate) fn read_only(row: &mut Row) -> Tally {
     let disk = Disk::mount();
     disk.remount("ro");
     let scene = Scene::freeze(row, &disk.sqlite(), &[], || {});
-    scene.server.process.stderr.until("no spill");
+    scene.server.log().until("no spill");
     let tally = name(row, scene, || {});
     drop(disk);
     tally

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::process::{Lines, Process};
 use super::{PATIENCE, SHUTDOWN_MAX, http, now};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sundown");
@@ -193,6 +193,11 @@ impl Server {
         self.signal(Signal::TERM);
     }
 
+    /// What it has written to standard error.
+    pub(crate) fn log(&self) -> &Lines {
+        &self.process.stderr
+    }
+
     /// Waits for the exit that was asked for.
     #[track_caller]
     pub(crate) fn exit(&mut self) -> Exit {
@@ -201,12 +206,7 @@ impl Server {
 
     #[track_caller]
     pub(crate) fn exit_within(&mut self, within: Duration) -> Exit {
-        let (status, at) = self.process.wait(within);
-        Exit {
-            code: status.code(),
-            at,
-            stdout: self.process.stdout.all(),
-        }
+        Exit::of(&mut self.process, within)
     }
 
     /// SIGTERM, and the report of a shutdown in which nothing was lost.
@@ -317,6 +317,16 @@ impl Server {
 }
 
 impl Exit {
+    #[track_caller]
+    pub(crate) fn of(process: &mut Process, within: Duration) -> Self {
+        let (status, at) = process.wait(within);
+        Self {
+            code: status.code(),
+            at,
+            stdout: process.stdout.all(),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn report(&self) -> Report {
         let line = self.stdout.last().expect("something on stdout");
