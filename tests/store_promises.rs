@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sundown::clock;
 use sundown::engine::io::{
-    Claim, Commit, Now, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
+    Claim, Commit, Grant, Now, SessionId, SessionKey, Snapshot, State, StoreCommand, StoreEvent,
 };
 use sundown::store::SessionStore;
 use sundown::store::memory::MemoryStore;
@@ -22,8 +22,11 @@ use sundown::store::sqlite::SqliteStore;
 
 #[path = "support/journal.rs"]
 mod journal;
+#[path = "support/steps.rs"]
+mod steps;
 
 use journal::Journal;
+use steps::Promising;
 
 const TTL: Duration = Duration::from_secs(3_600);
 
@@ -32,8 +35,9 @@ struct Fixture {
     store: Box<dyn SessionStore>,
     now: Now,
     poll: mio::Poll,
+    waker: Arc<mio::Waker>,
     /// Of the store's files; lives as long as they.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// Runs a test on a new store of each kind, after its first `Up`.
@@ -42,26 +46,73 @@ fn check(test: impl Fn(&mut Fixture)) {
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sessions");
         let mut fixture = Fixture {
             name,
-            store: match name {
-                "memory" => Box::new(MemoryStore::new(TTL)),
-                "sqlite" => Box::new(SqliteStore::open(&path, TTL, waker).unwrap()),
-                _ => Box::new(Journal::open(&path, TTL, waker).unwrap()),
-            },
+            store: open(name, &dir, &waker),
             now: clock::now(),
             poll,
-            _dir: dir,
+            waker,
+            dir,
         };
-        let first = fixture.event();
-        assert!(matches!(first, StoreEvent::Up), "{name}: {first:?}");
+        fixture.wait_up();
         test(&mut fixture);
         assert!(fixture.store.poll_event().is_none(), "{name}: too many");
     }
 }
 
+fn open(name: &str, dir: &tempfile::TempDir, waker: &Arc<mio::Waker>) -> Box<dyn SessionStore> {
+    let (path, waker) = (dir.path().join("sessions"), Arc::clone(waker));
+    match name {
+        "memory" => Box::new(MemoryStore::new(TTL)),
+        "sqlite" => Box::new(SqliteStore::open(&path, TTL, waker).unwrap()),
+        _ => Box::new(Journal::open(&path, TTL, waker).unwrap()),
+    }
+}
+
+impl Promising for Fixture {
+    fn grant(&mut self, session: &str, token: u64) -> Grant {
+        self.store
+            .ask(StoreCommand::Claim(claim(0, session, token)));
+        self.store.flush(self.now);
+        match self.event() {
+            StoreEvent::Claimed { grant, .. } => grant,
+            other => panic!("{}: {other:?}", self.name),
+        }
+    }
+
+    fn commit(&mut self, session: &str, epoch: u64, snapshot: &Snapshot) -> bool {
+        let commit = Commit {
+            key: key(0),
+            session: SessionId::parse(session).unwrap(),
+            epoch,
+            snapshot: snapshot.clone(),
+        };
+        self.store.ask(StoreCommand::Commit(vec![commit.clone()]));
+        self.store.flush(self.now);
+        match self.event() {
+            StoreEvent::Committed { batch, fenced } => {
+                assert_eq!(batch, [commit]);
+                fenced.is_empty()
+            }
+            other => panic!("{}: {other:?}", self.name),
+        }
+    }
+
+    fn reopen(&mut self) {
+        if self.name != "memory" {
+            self.store = open(self.name, &self.dir, &self.waker);
+            self.wait_up();
+        }
+    }
+}
+
 impl Fixture {
+    #[track_caller]
+    fn wait_up(&mut self) {
+        let first = self.event();
+        assert!(matches!(first, StoreEvent::Up), "{}: {first:?}", self.name);
+    }
+
     /// Lets time pass, with turns in which nothing is asked.
     fn advance(&mut self, by: Duration) {
         let mut left = by;
@@ -84,27 +135,13 @@ impl Fixture {
 
     /// Epoch, count, found.
     fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
-        self.store
-            .ask(StoreCommand::Claim(claim(0, session, token)));
-        self.store.flush(self.now);
-        match self.event() {
-            StoreEvent::Claimed { grant, .. } => (grant.epoch, grant.snapshot.count, grant.found),
-            other => panic!("{}: {other:?}", self.name),
-        }
+        let grant = self.grant(session, token);
+        (grant.epoch, grant.snapshot.count, grant.found)
     }
 
     /// Whether it was taken.
     fn save(&mut self, session: &str, epoch: u64, count: u64) -> bool {
-        self.store
-            .ask(StoreCommand::Commit(vec![commit(0, session, epoch, count)]));
-        self.store.flush(self.now);
-        match self.event() {
-            StoreEvent::Committed { batch, fenced } => {
-                assert_eq!(batch, [commit(0, session, epoch, count)]);
-                fenced.is_empty()
-            }
-            other => panic!("{}: {other:?}", self.name),
-        }
+        self.commit(session, epoch, &Snapshot::counted(count))
     }
 
     /// The next event, even if a thread has to bring it.
@@ -144,6 +181,34 @@ fn commit(slot: u32, session: &str, epoch: u64, count: u64) -> Commit {
         epoch,
         snapshot: Snapshot::counted(count),
     }
+}
+
+#[test]
+fn what_is_promised_of_incarnation_step_and_state_holds_and_outlives_a_process() {
+    check(steps::keeps_all);
+}
+
+#[test]
+fn an_expired_session_begins_anew() {
+    check(|f| {
+        let first = f.grant("a", 1);
+        let state = State::new(b"state").unwrap();
+        let held = Snapshot {
+            step: 1,
+            count: 3,
+            state,
+            ..first.snapshot
+        };
+        assert!(f.commit("a", first.epoch, &held));
+        f.advance(TTL);
+        let grant = f.grant("a", 2);
+        let begun = Snapshot {
+            incarnation: grant.epoch,
+            ..Snapshot::default()
+        };
+        assert_eq!((grant.found, grant.snapshot), (false, begun), "{}", f.name);
+        assert_ne!(grant.epoch, first.epoch);
+    });
 }
 
 #[test]

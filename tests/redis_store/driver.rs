@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use sundown::engine::io::{
-    Claim, Commit, Now, Refused, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
+    Claim, Commit, Grant, Now, Refused, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
 };
 use sundown::store::redis::RedisStore;
 use sundown::{Config, Error, SessionStore, StoreParts, clock};
+
+use crate::steps::Promising;
 
 /// Far longer than anything here takes, on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +24,7 @@ pub(crate) struct Driver {
     answers: VecDeque<StoreEvent>,
     /// How far the store's clock is ahead of ours.
     ahead: Duration,
+    url: String,
 }
 
 impl Driver {
@@ -50,6 +53,7 @@ impl Driver {
             events: Events::with_capacity(16),
             answers: VecDeque::new(),
             ahead: Duration::ZERO,
+            url: url.to_owned(),
         })
     }
 
@@ -171,11 +175,8 @@ impl Driver {
     /// Claims, and waits for epoch, count and found.
     #[track_caller]
     pub(crate) fn claim(&mut self, session: &str, token: u64) -> (u64, u64, bool) {
-        self.store.ask(StoreCommand::Claim(claim(session, token)));
-        match self.answer() {
-            StoreEvent::Claimed { grant, .. } => (grant.epoch, grant.snapshot.count, grant.found),
-            other => panic!("{other:?}"),
-        }
+        let grant = self.grant(session, token);
+        (grant.epoch, grant.snapshot.count, grant.found)
     }
 
     /// Claims; the epoch, which must be above this one, goes with this count and found.
@@ -205,6 +206,32 @@ impl Driver {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+impl Promising for Driver {
+    fn grant(&mut self, session: &str, token: u64) -> Grant {
+        self.store.ask(StoreCommand::Claim(claim(session, token)));
+        match self.answer() {
+            StoreEvent::Claimed { grant, .. } => grant,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn commit(&mut self, session: &str, epoch: u64, snapshot: &Snapshot) -> bool {
+        let commit = Commit {
+            snapshot: snapshot.clone(),
+            ..commit(session, epoch, 0)
+        };
+        self.store.ask(StoreCommand::Commit(vec![commit]));
+        match self.answer() {
+            StoreEvent::Committed { fenced, .. } => fenced.is_empty(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reopen(&mut self) {
+        *self = Self::up(&self.url);
     }
 }
 

@@ -18,11 +18,16 @@ mod link;
 mod promises;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+#[path = "../support/steps.rs"]
+mod steps;
 #[path = "../support/mod.rs"]
 #[expect(
     dead_code,
     reason = "it is shared with the other tests, which use more of it"
 )]
 mod support;
+#[cfg(test)]
+mod version_0_1_0;
 #[cfg(test)]
 mod ways;

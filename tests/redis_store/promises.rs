@@ -6,7 +6,14 @@ use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
 use crate::driver::{Driver, claim, commit};
+use crate::steps;
 use crate::support::redis::Redis;
+
+#[test]
+fn what_is_promised_of_incarnation_step_and_state_holds() {
+    let redis = Redis::start();
+    steps::keeps_all(&mut Driver::up(&redis.url()));
+}
 
 #[test]
 fn claims_give_the_next_epoch_and_the_same_one_to_the_same_token() {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock;
-use crate::engine::io::{Claim, Refused, Snapshot};
+use crate::engine::io::{Claim, Refused, Snapshot, State};
 use crate::store::memory::MemoryStore;
 
 const TTL: Duration = Duration::from_secs(100);
@@ -542,4 +542,66 @@ fn a_file_of_version_0_1_0_is_replayed_and_its_rows_do_not_expire() {
     rig.hear(StoreEvent::Up);
     let (asked, told) = rig.answer(vec![]);
     assert_eq!((asked.as_str(), told), ("a:5=7 b:5=7", vec!["up".into()]));
+}
+
+/// A spill that version 0.1.0 has written (tests/fixtures/0.1.0).
+#[test]
+fn a_file_of_version_0_1_0_goes_on_with_steps_and_states() {
+    let (_dir, path) = spill_file();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/0.1.0");
+    std::fs::copy(fixtures.join("spill.sqlite"), &path).unwrap();
+    let mut first = rig(&path);
+    first.hear(StoreEvent::Up);
+    let (asked, told) = first.answer(vec![0]);
+    assert_eq!(asked, "lost:1=3 made-again:6=13 seven:2=8");
+    assert_eq!(told, ["up"]);
+    let held = Commit {
+        snapshot: Snapshot {
+            incarnation: 4,
+            step: 2,
+            count: 9,
+            state: State::new(b"\0nine\xff").unwrap(),
+        },
+        key: NOBODY,
+        ..commit("nine", 5, 0)
+    };
+    first.spilling.put(vec![held.clone()]);
+    assert_eq!(first.turn(), ["kept nine:5=9"]);
+    drop(first);
+    let mut second = rig(&path);
+    second.hear(StoreEvent::Up);
+    let asked = second.fake.0.lock().unwrap().saves.pop_front();
+    assert_eq!(asked.unwrap(), [held]);
+}
+
+#[test]
+fn of_two_rows_of_one_epoch_the_later_step_is_kept() {
+    let (_dir, path) = spill_file();
+    let mut rig = rig(&path);
+    let row = |step, state: &[u8]| {
+        let state = State::new(state).unwrap();
+        let snapshot = Snapshot {
+            step,
+            state,
+            ..Snapshot::counted(7)
+        };
+        Commit {
+            snapshot,
+            ..commit("a", 5, 0)
+        }
+    };
+    for (step, state) in [(2, b"two"), (3, b"new"), (1, b"old")] {
+        rig.spilling.put(vec![row(step, state)]);
+        rig.turn();
+    }
+    rig.hear(StoreEvent::Up);
+    let batch = rig.fake.0.lock().unwrap().saves.pop_front().unwrap();
+    assert_eq!(batch[0].snapshot, row(3, b"new").snapshot);
+    // A row that has grown during its replay stays.
+    rig.spilling.put(vec![row(4, b"grown")]);
+    rig.turn();
+    let fenced = Vec::new();
+    rig.hear(StoreEvent::Committed { batch, fenced });
+    rig.turn();
+    assert_eq!(rig.rows(), "a:5=7");
 }

@@ -1,0 +1,122 @@
+//! A node of version 0.1.0 on the same Redis: its scripts (tests/fixtures/0.1.0) and today's store
+//! fence each other, and neither loses what the other has saved.
+
+use redis::Value;
+use sundown::engine::io::{Snapshot, State};
+
+use crate::driver::Driver;
+use crate::steps::Promising as _;
+use crate::support::redis::Redis;
+
+const KEY: &str = "sundown:session:s";
+
+/// A node of version 0.1.0.
+struct Former<'a>(&'a Redis);
+
+impl Former<'_> {
+    /// Epoch, count, found.
+    fn claim(&self, token: &str) -> (u64, u64, bool) {
+        let script = include_str!("../fixtures/0.1.0/claim.lua");
+        let args = [token, "3600000", "sundown:claimed:0", "s"];
+        let answer = self
+            .0
+            .command(&[&["EVAL", script, "1", KEY], &args[..]].concat());
+        let (epoch, count, found): (u64, u64, u64) =
+            redis::from_redis_value(answer).expect("three numbers");
+        (epoch, count, found == 1)
+    }
+
+    /// Whether it was taken.
+    fn save(&self, epoch: u64, count: u64) -> bool {
+        let script = include_str!("../fixtures/0.1.0/save.lua");
+        let (epoch, count) = (epoch.to_string(), count.to_string());
+        let args = ["EVAL", script, "1", KEY, "3600000", &epoch, &count];
+        let answer = self.0.command(&args);
+        let none = || Value::Array(Vec::new());
+        let (taken, fenced) = (
+            vec![none(), none()],
+            vec![Value::Array(vec![Value::Int(0)]), none()],
+        );
+        assert!(answer == Value::Array(taken.clone()) || answer == Value::Array(fenced));
+        answer == Value::Array(taken)
+    }
+}
+
+#[test]
+fn nodes_of_both_versions_fence_each_other() {
+    let redis = Redis::start();
+    let former = Former(&redis);
+    let mut store = Driver::up(&redis.url());
+    let (first, count, found) = former.claim("1");
+    assert_eq!((count, found), (0, false));
+    assert!(former.save(first, 5));
+    // What it has written goes on, and gets an incarnation.
+    let second = store.grant("s", 2);
+    assert!(second.epoch > first && second.found);
+    let mut held = Snapshot {
+        incarnation: second.epoch,
+        count: 5,
+        ..Snapshot::default()
+    };
+    assert_eq!(second.snapshot, held);
+    assert!(!former.save(first, 6));
+    (held.step, held.count) = (4, 8);
+    held.state = State::new(b"eight").expect("it is short");
+    assert!(store.commit("s", second.epoch, &held));
+    let (third, count, found) = former.claim("3");
+    assert!(third > second.epoch);
+    assert_eq!((count, found), (8, true));
+    assert!(!store.commit(
+        "s",
+        second.epoch,
+        &Snapshot {
+            step: 5,
+            ..held.clone()
+        }
+    ));
+    assert!(former.save(third, 11) && former.save(third, 10));
+    // The count is up, and nothing is lost.
+    let fourth = store.grant("s", 4);
+    (held.step, held.count) = (0, 11);
+    assert_eq!((fourth.found, &fourth.snapshot), (true, &held));
+    assert!(!former.save(third, 12));
+    // Its steps begin again at 1, whatever was held before.
+    (held.step, held.count) = (1, 12);
+    assert!(store.commit("s", fourth.epoch, &held));
+    let fifth = store.grant("s", 5);
+    assert_eq!(fifth.snapshot, Snapshot { step: 0, ..held });
+}
+
+#[test]
+fn a_claim_that_0_1_0_repeats_is_answered_as_before() {
+    let redis = Redis::start();
+    let former = Former(&redis);
+    let mut store = Driver::up(&redis.url());
+    let grant = store.grant("s", 1);
+    assert!(store.commit("s", grant.epoch, &Snapshot::counted(3)));
+    let claimed = former.claim("2");
+    assert_eq!(former.claim("2"), claimed);
+    assert_eq!((claimed.1, claimed.2), (3, true));
+}
+
+/// The row of a spill, which 0.1.0 or its successor replays.
+#[test]
+fn a_record_that_was_lost_is_made_again_by_0_1_0() {
+    let redis = Redis::start();
+    let former = Former(&redis);
+    let mut store = Driver::up(&redis.url());
+    let (epoch, ..) = former.claim("1");
+    redis.command(&["DEL", KEY]);
+    assert!(former.save(epoch, 5));
+    assert!(store.commit(
+        "s",
+        epoch,
+        &Snapshot {
+            count: 6,
+            ..Snapshot::default()
+        }
+    ));
+    let grant = store.grant("s", 2);
+    assert_eq!((grant.found, grant.snapshot.count), (true, 6));
+    assert_eq!(grant.snapshot.incarnation, grant.epoch);
+}
