@@ -200,3 +200,42 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(step: u64, count: u64, is_blank: bool) -> Ledger {
+        let mut ledger = Ledger::claiming();
+        ledger.open(7, Mark { step, count }, is_blank);
+        ledger
+    }
+
+    #[test]
+    fn a_step_that_does_not_count_is_to_be_saved_as_well() {
+        let mut ledger = opened(0, 17, false);
+        assert!(ledger.is_saved());
+        assert_eq!(ledger.step(false), Some(17));
+        assert!(!ledger.is_safe() && ledger.may_tell(0) && !ledger.may_tell(1));
+        let next = Mark { step: 1, count: 17 };
+        assert_eq!(ledger.next_save(), Some((7, next)));
+        // Meanwhile, one that counts.
+        assert_eq!(ledger.step(true), Some(18));
+        ledger.handle_saved(next);
+        assert!(ledger.may_tell(1) && !ledger.may_tell(2) && !ledger.is_saved());
+        assert_eq!((ledger.saved(), ledger.processed()), (17, 18));
+    }
+
+    #[test]
+    fn a_store_that_has_refused_holds_nothing_but_what_a_new_session_has() {
+        // What the claim has found, and whether a store that holds nothing lacks anything.
+        for (count, is_blank) in [(0, true), (0, false), (3, false)] {
+            let mut ledger = opened(0, count, is_blank);
+            ledger.handle_refused();
+            assert_eq!(ledger.is_saved(), is_blank, "{ledger:?}");
+            assert_eq!((ledger.saved(), ledger.is_blank()), (0, is_blank));
+            ledger.step(false);
+            assert!(!ledger.is_saved() && !ledger.is_blank());
+        }
+    }
+}

@@ -494,3 +494,6 @@ fn get_mut(slab: &mut Slab<Session>, key: SessionKey) -> Option<&mut Session> {
     slab.get_mut(key.slot as usize)
         .filter(|session| session.generation == key.generation)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use sundown::engine::io::{Commit, Grant, SessionKey, Snapshot, State, StoreCommand, StoreEvent};
 use sundown::engine::ledger::Mark;
 
+use crate::node::state_after;
+
 use super::{Book, Common, Conn, SPILLS_ASKED_MAX, Session, by_key};
 
 impl Book {
@@ -186,7 +188,7 @@ impl Session {
             incarnation: self.incarnation,
             step: self.granted.step + steps,
             count: self.counted,
-            state: State::default(),
+            state: State::new(&state_after(self.counted)).expect("a number is short"),
         };
         assert_eq!(*snapshot, expected, "{name}: {self:?}");
     }

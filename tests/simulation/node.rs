@@ -34,7 +34,15 @@ pub(crate) struct Call {
     pub(crate) can_reply: bool,
 }
 
-/// The service: counts, sends back what it is asked to, closes when it is asked to, and tells the
+/// The state that the service gives a session with its message of this number.
+pub(crate) fn state_after(count: u64) -> Vec<u8> {
+    match count {
+        0 => Vec::new(),
+        _ => count.to_string().into_bytes(),
+    }
+}
+
+/// The service: counts, keeps in the session's state how far it has come, sends back what it is asked to, closes when it is asked to, and tells the
 /// simulation what it was called with.
 struct Counter {
     calls: Sender<Call>,
@@ -52,18 +60,26 @@ impl Counter {
         let conn = session.conn();
         assert!(self.known.contains(&conn), "{conn:?} is not known");
     }
+
+    /// Count and state are of the same step, wherever the session has been.
+    fn check_state(session: &Session<'_>, count: u64) {
+        let (conn, state) = (session.conn(), session.state());
+        assert_eq!(state, state_after(count), "{conn:?}: {count} counted");
+    }
 }
 
 impl Application for Counter {
     fn on_open(&mut self, session: &mut Session<'_>) {
         let conn = session.conn();
         assert!(self.known.insert(conn), "{conn:?} has come twice");
+        Self::check_state(session, session.count());
         self.known_len.store(self.known.len(), Relaxed);
     }
 
     fn on_close(&mut self, session: &mut Session<'_>, why: Closed) {
         self.check_known(session);
         assert!(!session.can_reply(), "{why:?}: it may not reply");
+        Self::check_state(session, session.count());
         self.known.remove(&session.conn());
         self.known_len.store(self.known.len(), Relaxed);
     }
@@ -76,6 +92,9 @@ impl Application for Counter {
         let mut words = text.split(' ').map(str::parse::<u64>);
         let mut next = || words.next().and_then(Result::ok).expect("three numbers");
         let (index, text, close) = (next(), next(), next());
+        Self::check_state(session, session.count() - 1);
+        let kept = session.set_state(&state_after(session.count()));
+        kept.expect("a number is short");
         if text > 0 {
             session.reply_text("x".repeat(text as usize));
         }
