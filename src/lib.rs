@@ -80,6 +80,8 @@
 // `Stdout` of src/cli/output.rs.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+#[cfg(feature = "redis")]
+mod backoff;
 mod broadcast;
 mod bus;
 pub mod clock;

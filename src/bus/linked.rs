@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::BusEvent;
 use super::subscription::Subscription;
+use crate::backoff::Backoff;
 use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::redis::Peer;
-use crate::redis::backoff::Backoff;
 use crate::redis::certificates::Tls;
 use crate::redis::link::{Link, Parts};
 use crate::redis::resolver::Resolver;

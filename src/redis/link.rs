@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
-use super::backoff::Backoff;
 use super::certificates::Tls;
 use super::conversation::{Conversation, Health};
 use super::outage::Outage;
@@ -18,6 +17,7 @@ use super::resolver::Resolver;
 use super::stream::{Address, Stream};
 use super::target::Place;
 use super::transfer::exchange;
+use crate::backoff::Backoff;
 
 pub(crate) struct Link<C: Conversation> {
     place: Place,

@@ -5,7 +5,6 @@
 //! `conversation` greets and knows which reply answers which request. It must never show a password, and never
 //! wait.
 
-pub(crate) mod backoff;
 pub(crate) mod certificates;
 pub(crate) mod conversation;
 pub(crate) mod framing;

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{SessionStore, SharedStore, StoreParts};
+use crate::backoff::Backoff;
 use crate::engine::io::{Now, StoreCommand, StoreEvent};
 use crate::error::Error;
 use crate::redis::Peer;
-use crate::redis::backoff::Backoff;
 use crate::redis::certificates::Tls;
 use crate::redis::link::{Link, Parts};
 use crate::redis::resolver::Resolver;
