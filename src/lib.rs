@@ -96,6 +96,8 @@ mod memory;
 mod metrics;
 pub mod net;
 #[cfg(feature = "redis")]
+mod outage;
+#[cfg(feature = "redis")]
 mod redis;
 mod report;
 pub mod server;

@@ -12,12 +12,12 @@ use mio::{Registry, Token};
 
 use super::certificates::Tls;
 use super::conversation::{Conversation, Health};
-use super::outage::Outage;
 use super::resolver::Resolver;
 use super::stream::{Address, Stream};
 use super::target::Place;
 use super::transfer::exchange;
 use crate::backoff::Backoff;
+use crate::outage::Outage;
 
 pub(crate) struct Link<C: Conversation> {
     place: Place,

@@ -9,7 +9,6 @@ pub(crate) mod certificates;
 pub(crate) mod conversation;
 pub(crate) mod framing;
 pub(crate) mod link;
-mod outage;
 pub(crate) mod outbound;
 pub(crate) mod reply;
 pub(crate) mod request;
