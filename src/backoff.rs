@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// Full jitter: each wait is drawn between nothing and a ceiling that doubles, so that a fleet
-/// which lost Redis in one moment does not come back to it in one moment.
+/// which lost its store in one moment does not come back to it in one moment.
 pub(crate) struct Backoff {
     random: StdRng,
     failures: u32,
@@ -38,7 +38,7 @@ impl Backoff {
 
 /// The first ceiling.
 const CEILING_MIN: Duration = Duration::from_millis(50);
-/// Redis is back for up to this long before anyone notices.
+/// The store is back for up to this long before anyone notices.
 const CEILING_MAX: Duration = Duration::from_secs(2);
 /// A wait of nothing at all would be a busy loop on bad luck.
 const DELAY_MIN: Duration = Duration::from_millis(1);

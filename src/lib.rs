@@ -80,7 +80,6 @@
 // `Stdout` of src/cli/output.rs.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
-#[cfg(feature = "redis")]
 mod backoff;
 mod broadcast;
 mod bus;
@@ -95,7 +94,6 @@ mod event_loop;
 mod memory;
 mod metrics;
 pub mod net;
-#[cfg(feature = "redis")]
 mod outage;
 #[cfg(feature = "redis")]
 mod redis;

@@ -4,8 +4,10 @@
 use std::mem;
 
 /// What has been told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outage {
+    /// What is out of reach, for the log.
+    name: String,
     /// The reasons so far; none while the link is up, and before it has been tried.
     reasons: Vec<String>,
     /// Attempts that have failed after the first reason.
@@ -13,6 +15,14 @@ pub(crate) struct Outage {
 }
 
 impl Outage {
+    pub(crate) fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            reasons: Vec::new(),
+            failures: 0,
+        }
+    }
+
     /// The link is gone, or was not made. The reason, if the engine is to be told.
     pub(crate) fn handle_failure(&mut self, reason: String, about: &str) -> Option<String> {
         if self.reasons.is_empty() {
@@ -23,7 +33,8 @@ impl Outage {
         // An attempt has the address before the reason that the open link had.
         let is_known = |known: &String| reason.ends_with(known.as_str());
         if self.reasons.len() < REASONS_MAX && !self.reasons.iter().any(is_known) {
-            log::warn!("{about}Redis is still out of reach, now: {reason}");
+            let name = &self.name;
+            log::warn!("{about}{name} is still out of reach, now: {reason}");
             self.reasons.push(reason);
         }
         None
@@ -34,7 +45,8 @@ impl Outage {
         self.reasons.clear();
         let failures = mem::take(&mut self.failures);
         if failures > 1 {
-            log::info!("{about}{failures} attempts to reach Redis had failed");
+            let name = &self.name;
+            log::info!("{about}{failures} attempts to reach {name} had failed");
         }
     }
 }

@@ -104,7 +104,7 @@ impl<C: Conversation> Link<C> {
             state: State::Down {
                 retry_at: parts.now,
             },
-            outage: Outage::default(),
+            outage: Outage::new("Redis"),
             opened: 0,
             events: VecDeque::new(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
