@@ -20,6 +20,10 @@ mod support;
 mod journal;
 #[path = "embedding/services.rs"]
 mod services;
+#[path = "embedding/stores.rs"]
+mod stores;
+#[path = "support/table.rs"]
+mod table;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -25,6 +25,16 @@ pub struct Expiry {
     believe_at: Option<Instant>,
 }
 
+/// The times that a store needs to carry out a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// What is changed now expires at this time of the wall clock, in milliseconds since the Unix
+    /// epoch.
+    pub expires_ms: u64,
+    /// What expires at this time or earlier has expired.
+    pub judged_ms: u64,
+}
+
 /// Less is no step: the clock is being slewed, or was read between two milliseconds.
 const STEP_MIN: Duration = Duration::from_secs(1);
 
@@ -62,6 +72,14 @@ impl Expiry {
         }
         self.judged = wall;
         self.believe_at = None;
+    }
+
+    /// Both times of this turn.
+    pub fn times(&self) -> Times {
+        Times {
+            expires_ms: self.expires_ms(),
+            judged_ms: self.judged_ms(),
+        }
     }
 
     /// What is changed now expires at this time of the wall clock, in milliseconds.

@@ -28,11 +28,16 @@
 //! itself may forget it with the process.
 //!
 //! [`Record`](record::Record) is the first three for one session, as a value that can be written
-//! down, and [`Expiry`](expiry::Expiry) says when a record has expired. What must block (a disk, a
-//! driver) has a thread of its own, which wakes the loop when it has an answer
-//! ([`StoreParts::waker`]).
+//! down, and [`Expiry`](expiry::Expiry) says when a record has expired.
 //!
 //! # A store of one's own
+//!
+//! A driver whose calls block is a [`BlockingStore`](threaded::BlockingStore), and
+//! [`Threaded`](threaded::Threaded) makes a store of it: with a thread, reconnects, and all that was
+//! said of `Up`, `Down`, `Stalled` and the order.
+//!
+//! A store that need not block implements [`SessionStore`]. A thread of its own wakes the loop when
+//! it has an answer ([`StoreParts::waker`]).
 //!
 //! ```
 //! use std::collections::{HashMap, VecDeque};
@@ -119,6 +124,7 @@ pub(crate) mod spill;
 pub mod sqlite;
 #[cfg(feature = "sqlite")]
 mod sqlite_file;
+pub mod threaded;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
