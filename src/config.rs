@@ -429,6 +429,9 @@ pub struct Limits {
     pub request_head_bytes_max: usize,
     /// Replies that may wait for a save before the connection is read no further. 1 024.
     pub held_replies_max: usize,
+    /// Steps that may be open ([`Session::defer`](crate::Session::defer)) before no client is read
+    /// from any more, until half of them have ended. 1 024.
+    pub deferred_max: usize,
     /// Bytes read from one connection before the next has its turn, if its frames are large; of
     /// small frames, which take longer than their bytes, 2 KiB. 64 KiB.
     pub read_bytes_max: usize,
@@ -474,6 +477,7 @@ impl Limits {
             ("--max-message-size", self.message_bytes_max),
             ("request_head_bytes_max", self.request_head_bytes_max),
             ("held_replies_max", self.held_replies_max),
+            ("--max-deferred", self.deferred_max),
             ("read_bytes_max", self.read_bytes_max),
             ("turn_bytes_max", self.turn_bytes_max),
             ("slice_bytes_max", self.slice_bytes_max),
@@ -523,6 +527,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             request_head_bytes_max: 16 << 10,
             held_replies_max: 1_024,
+            deferred_max: 1_024,
             read_bytes_max: 64 << 10,
             turn_bytes_max: 1 << 20,
             slice_bytes_max: 3 << 10,

@@ -75,6 +75,9 @@ pub trait Shell: Sized {
 /// turn, then in the next.
 const STORE_ROUNDS_MAX: usize = 4;
 
+/// Deferred steps that come back in one turn: the others, in the next.
+const COMPLETIONS_MAX: usize = 256;
+
 impl Core {
     /// A core before its first turn.
     pub fn new(engine: Engine, now: Now) -> Self {
@@ -130,6 +133,11 @@ impl Core {
         self.engine.admit(request)
     }
 
+    /// What wakes the loop when a deferred step comes back.
+    pub fn wake_by(&mut self, wake: impl Fn() + Send + Sync + 'static) {
+        self.engine.wake_by(wake);
+    }
+
     /// The engine, to look at.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -149,6 +157,12 @@ impl Core {
         shell.dispatch_requests(self);
         shell.handle_store_ready(self.now);
         self.dispatch_store_events(shell);
+        for _ in 0..COMPLETIONS_MAX {
+            if !self.engine.has_completions() {
+                break;
+            }
+            self.handle_input(Input::Completed, shell);
+        }
         shell.read(self);
         shell.accept(self.now.instant);
     }

@@ -108,7 +108,7 @@ mod web;
 pub use broadcast::BroadcastError;
 pub use config::{Config, Durability, Limits, Listen, ShutdownBudget, StoreConfig};
 pub use engine::app::{
-    Admission, Application, Chat, Closed, Echo, InvalidCloseCode, Session, Upgrade,
+    Admission, Application, Chat, Closed, Deferred, Echo, InvalidCloseCode, Session, Upgrade,
 };
 pub use engine::io::{ConnId, InvalidSessionId, SessionId};
 pub use engine::message::Message;

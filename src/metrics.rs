@@ -46,6 +46,8 @@ pub(crate) struct Levels<'a> {
     pub(crate) unsaved_sessions: usize,
     /// Replies that wait for a save.
     pub(crate) waiting_replies: usize,
+    /// Steps that an application has deferred.
+    pub(crate) open_steps: usize,
     /// Connections with input to process.
     pub(crate) ready_connections: usize,
     /// Bytes that the kernel has not taken.
@@ -357,6 +359,7 @@ mod tests {
             sessions: 3,
             unsaved_sessions: 4,
             waiting_replies: 5,
+            open_steps: 17,
             ready_connections: 6,
             outbound_bytes: 7,
             held: &[("received", 13)],
@@ -394,6 +397,7 @@ mod tests {
         let lines = [
             "sundown_connections 1",
             "sundown_waiting_replies 5",
+            "sundown_deferred_steps 17",
             "sundown_handshakes_total{outcome=\"upgraded\"} 1",
             "sundown_http_responses_total{code=\"200\",listener=\"admin\"} 1",
             "sundown_http_responses_total{code=\"413\",listener=\"admin\"} 12",

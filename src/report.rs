@@ -58,6 +58,7 @@ impl Outcome {
             ("spilled", json(self.spilled)),
             ("byes", json(self.byes)),
             ("late", json(self.late)),
+            ("abandoned", json(self.abandoned)),
             ("closed_1001", json(self.closed_1001)),
             ("cut", json(self.cut)),
             ("repeats", json(self.repeats)),
@@ -122,6 +123,7 @@ mod tests {
             spilled: 6,
             byes: 8,
             late: 9,
+            abandoned: 14,
             closed_1001: 10,
             cut: 11,
             spill_rows_waiting: Some(13),
@@ -151,13 +153,14 @@ mod tests {
             "spilled",
             "byes",
             "late",
+            "abandoned",
             "closed_1001",
             "cut",
             "repeats",
             "spill_rows_waiting",
         ];
         let numbers = fields.map(|field| report[field].as_u64().unwrap_or_default());
-        assert_eq!(numbers, [2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13]);
+        assert_eq!(numbers, [2, 3, 4, 5, 6, 8, 9, 14, 10, 11, 12, 13]);
         assert_eq!(
             report["unsaved"],
             serde_json::json!([{"session": "a", "count": 7}])

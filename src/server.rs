@@ -67,9 +67,11 @@ impl Server {
             what: "no random seed",
             source: error.into(),
         })?;
-        let core = Core::new(Engine::new(&config, app, rng.random(), now), now);
+        let mut core = Core::new(Engine::new(&config, app, rng.random(), now), now);
         let page = pages(&config);
         let event_loop = EventLoop::bind(config, open, page, || rng.random(), now)?;
+        let requests = event_loop.requests();
+        core.wake_by(move || requests.wake());
         Ok(Self { core, event_loop })
     }
 

@@ -197,6 +197,7 @@ mod tests {
             &["4096", "64KiB", "2 MiB"],
             &["", "KiB", "1MB", "-1", "1.5MiB"],
         ),
+        ("max-deferred", &["1", "4096"], &["", "-1", "many"]),
         ("max-outbound-bytes", &["1"], &["", "99999999999999MiB"]),
         ("handshake-timeout", &["1s"], &["", "1"]),
         ("idle-timeout", &["0s", "1m 30s"], &["", "1"]),

@@ -1,9 +1,12 @@
 //! What a service does: the trait for embedders, and the two services that come with sundown.
 
 mod admission;
+mod deferred;
 mod session;
 
 pub use admission::{Admission, Tells, Upgrade};
+pub use deferred::Deferred;
+pub(crate) use deferred::{Completion, Desk, Ticket};
 pub(super) use session::Effects;
 pub use session::{InvalidCloseCode, Session};
 

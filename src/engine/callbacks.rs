@@ -3,15 +3,30 @@
 //! It owns when a callback is called, that `on_close` follows each `on_open` once, and that a
 //! callback that panics has done nothing. It never decides what a message means.
 
+mod completing;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Engine;
 use super::app::{Admission, Application, Closed, Session, Tells, Upgrade};
 use super::clients::Stage;
+use super::deferring::Caller;
 use super::io::{CloseReason, ConnId, Output, SessionId};
 use super::message::{Message, ServerMessage};
+use super::session::ClientSession;
 use super::step::Step;
+
+/// What has become of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// It is taken, and so many messages are processed now.
+    Taken(u64),
+    /// It is open: another thread has the rest.
+    Deferred,
+    /// Its callback has panicked, and wants nothing done.
+    Failed,
+}
 
 impl Engine {
     /// Asks the application whether a client is let in.
@@ -35,7 +50,12 @@ impl Engine {
         if let Some(client) = self.clients.get_mut(conn) {
             client.open(is_resumed);
         }
-        let done = self.call("on_open", conn, false, |app, session| app.on_open(session));
+        let Some(caller) = self.caller(conn) else {
+            return;
+        };
+        let done = self.call("on_open", caller, false, |app, session| {
+            app.on_open(session);
+        });
         self.carry_out(conn, done);
     }
 
@@ -44,26 +64,24 @@ impl Engine {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
-        let (stage, tells) = (client.stage(), client.tells());
+        let stage = client.stage();
         let is_read = matches!(stage, Stage::Open | Stage::GoodbyeSent) && client.is_known();
         // A session that was displaced a moment ago counts no more.
         if !is_read || !self.sessions.may_count(client.session()) {
             return;
         }
-        let done = self.call("on_message", conn, true, |app, session| {
+        let Some(caller) = self.caller(conn) else {
+            return;
+        };
+        let done = self.call("on_message", caller, true, |app, session| {
             app.on_message(message, session);
         });
-        match done {
-            Some(_) if stage == Stage::GoodbyeSent => self.closing.count_late(),
-            Some(count) if tells.includes(Tells::COUNTS) => {
-                self.effects.replies.push(ServerMessage::Count(count));
-            }
-            Some(_) | None => {}
-        }
+        self.tell_count(caller, done);
         self.carry_out(conn, done);
     }
 
-    /// No message comes from a client any more, if the application does not know that yet.
+    /// No message comes from a client any more, if the application does not know that yet. If a
+    /// step of it is open that outlives the connection, the application is told when that ends.
     pub(super) fn call_on_close(&mut self, conn: ConnId, why: Closed) {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
@@ -73,72 +91,135 @@ impl Engine {
         }
         let is_shutdown = client.stage() == Stage::GoodbyeSent;
         let why = if is_shutdown { Closed::Shutdown } else { why };
-        // A panic has nothing to undo: the client goes in any case.
-        self.call("on_close", conn, false, |app, session| {
-            session.can_reply = false;
-            app.on_close(session, why);
-        });
-        self.effects.clear();
-    }
-
-    /// Whoever has this session on this node loses it to a new claim, which the store has not been
-    /// asked for: what `on_close` changes is still saved.
-    pub(super) fn leave_session(&mut self, id: &SessionId) {
-        let owner = self.sessions.find(id).and_then(|key| {
-            let session = self.sessions.get(key)?;
-            session.owner()
-        });
-        if let Some(conn) = owner {
-            self.call_on_close(conn, Closed::TakenOver);
+        if let Some(step) = client.open_step()
+            && self.await_step(step, why)
+        {
+            return;
+        }
+        if let Some(caller) = self.caller(conn) {
+            self.call_closed(caller, why);
         }
     }
 
+    fn call_closed(&mut self, caller: Caller, why: Closed) {
+        let caller = Caller {
+            can_reply: false,
+            ..caller
+        };
+        let done = self.call("on_close", caller, false, |app, session| {
+            app.on_close(session, why);
+        });
+        if done == Done::Deferred {
+            self.cancel_step_of(caller);
+        }
+        self.effects.clear();
+    }
+
+    /// A session is lost to a newer claim: on this node, where the store has not been asked for it
+    /// yet and what `on_close` changes is still saved, or on another one.
+    pub(super) fn leave_session(&mut self, id: &SessionId) {
+        if let Some(key) = self.sessions.find(id) {
+            self.leave(key);
+        }
+    }
+
+    /// The client of a connection, as a callback sees it.
+    fn caller(&self, conn: ConnId) -> Option<Caller> {
+        let client = self.clients.get(conn)?;
+        Some(Caller {
+            conn,
+            session: client.session(),
+            is_resumed: client.is_resumed(),
+            can_reply: client.stage() == Stage::Open,
+        })
+    }
+
     /// Calls the application, and takes the step that comes of it: a message `counts`, and a state
-    /// may change. Returns the count; `None` if the callback has panicked, and wants nothing done.
+    /// may change. What else the callback wants done is in `effects` then, if the step is taken.
     fn call(
         &mut self,
         callback: &'static str,
-        conn: ConnId,
+        caller: Caller,
         counts: bool,
         call: impl FnOnce(&mut dyn Application, &mut Session<'_>),
-    ) -> Option<u64> {
-        let client = self.clients.get_mut(conn)?;
-        let held = client.session();
+    ) -> Done {
+        let (conn, held) = (caller.conn, caller.session);
         let count = self.sessions.processed(held) + u64::from(counts);
         let mut session = Session {
             conn,
             id: self.sessions.id(held),
             incarnation: self.sessions.incarnation(held),
             count,
-            state: self.sessions.state(client),
-            is_resumed: client.is_resumed(),
-            can_reply: client.stage() == Stage::Open,
+            state: self.sessions.state(held, self.clients.get(conn)),
+            is_resumed: caller.is_resumed,
+            can_reply: caller.can_reply,
             effects: &mut self.effects,
+            desk: &mut self.desk,
         };
         let app = &mut *self.app;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| call(app, &mut session))) {
-            self.effects.clear();
-            self.outputs.push_back(Output::Panicked {
-                conn: Some(conn),
-                session: self.sessions.id(held).cloned(),
-                what: describe(callback, &*panic),
-            });
-            return None;
+            if let Some(ticket) = self.desk.take_ticket() {
+                ticket.cancel();
+            }
+            self.fail_step(caller, describe(callback, &*panic));
+            return Done::Failed;
+        }
+        if let Some(ticket) = self.desk.take_ticket() {
+            self.open_step(ticket, caller, counts);
+            return Done::Deferred;
         }
         let state = self.effects.state.take();
         if counts || state.is_some() {
-            self.sessions.step(client, Step { counts, state });
-            self.plan_save(held);
+            self.take_step(caller, Step { counts, state });
         }
-        Some(count)
+        Done::Taken(count)
     }
 
-    /// Does what a callback wants done, unless it has panicked; with `acked`, replies leave once the
-    /// session is saved.
-    fn carry_out(&mut self, conn: ConnId, done: Option<u64>) {
+    fn take_step(&mut self, caller: Caller, step: Step) {
+        match caller.session {
+            ClientSession::Stored(key) => self.sessions.step(key, step),
+            ClientSession::Ephemeral(_) => {
+                if let Some(client) = self.clients.get_mut(caller.conn) {
+                    self.sessions.step_ephemeral(client, step);
+                }
+            }
+        }
+        self.plan_save(caller.session);
+    }
+
+    /// A step wants nothing done.
+    fn fail_step(&mut self, caller: Caller, what: String) {
+        self.effects.clear();
+        self.outputs.push_back(Output::Panicked {
+            conn: Some(caller.conn),
+            session: self.sessions.id(caller.session).cloned(),
+            what,
+        });
+    }
+
+    /// A message is processed: its client is told, or it came after the goodbye.
+    fn tell_count(&mut self, caller: Caller, done: Done) {
+        let Done::Taken(count) = done else { return };
+        if !caller.can_reply {
+            self.closing.count_late();
+        } else if let Some(client) = self.clients.get(caller.conn)
+            && client.tells().includes(Tells::COUNTS)
+            && client.stage() == Stage::Open
+        {
+            self.effects.replies.push(ServerMessage::Count(count));
+        }
+    }
+
+    /// Does what a callback wants done; with `acked`, replies leave once the session is saved.
+    fn carry_out(&mut self, conn: ConnId, done: Done) {
         let Some(client) = self.clients.get(conn) else {
-            return;
+            return self.effects.clear();
         };
+        match done {
+            Done::Taken(_) => {}
+            Done::Deferred => return self.update_pause(conn),
+            Done::Failed => return self.fail(conn),
+        }
         let unsaved = self.sessions.unsaved(client.session());
         let replies = self.effects.replies.drain(..);
         if let Some(key) = unsaved.filter(|_| self.saving.is_acked()) {
@@ -148,17 +229,14 @@ impl Engine {
             self.outputs
                 .extend(replies.map(|message| Output::Send { conn, message }));
         }
-        let close = self.effects.close.take();
-        if done.is_none() {
-            self.fail(conn);
-        } else if let Some(reason) = close {
+        if let Some(reason) = self.effects.close.take() {
             self.close_after_replies(conn, reason);
             self.call_on_close(conn, Closed::ByApplication);
         }
     }
 
-    /// A callback has panicked: what was processed before is still acknowledged, and nothing that
-    /// the client sends is processed any more.
+    /// A step has failed: what was processed before is still acknowledged, and nothing that the
+    /// client sends is processed any more.
     fn fail(&mut self, conn: ConnId) {
         let Some(client) = self.clients.get(conn) else {
             return;

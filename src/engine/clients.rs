@@ -30,6 +30,8 @@ struct Rare {
     close: Option<CloseReason>,
     /// The state of an ephemeral session.
     state: State,
+    /// The step that is open.
+    open_step: Option<u64>,
 }
 
 /// How far a client has come.
@@ -102,9 +104,11 @@ impl Client {
         self.session
     }
 
-    /// Its session, to count in it.
-    pub(super) fn session_mut(&mut self) -> &mut ClientSession {
-        &mut self.session
+    /// Counts a message in its ephemeral session.
+    pub(super) fn count(&mut self, counts: bool) {
+        if let ClientSession::Ephemeral(count) = &mut self.session {
+            *count += u64::from(counts);
+        }
     }
 
     /// Takes its session from it.
@@ -137,6 +141,17 @@ impl Client {
     /// The Close that waits.
     pub(super) fn take_close(&mut self) -> Option<CloseReason> {
         self.rare.as_mut()?.close.take()
+    }
+
+    /// The step that is open: until it ends nothing is read from the client.
+    pub(super) fn open_step(&self) -> Option<u64> {
+        self.rare.as_ref()?.open_step
+    }
+
+    pub(super) fn set_open_step(&mut self, step: Option<u64>) {
+        if step.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().open_step = step;
+        }
     }
 
     /// The state of its ephemeral session.

@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::Engine;
 use super::app::Tells;
-use super::clients::Stage;
+use super::clients::{Client, Stage};
 use super::io::{CloseReason, Commit, ConnId, Now, Output, Protocol};
 use super::message::ServerMessage;
 use super::session::Session;
@@ -62,6 +62,11 @@ impl Closing {
         self.outcome.late += 1;
     }
 
+    /// A step was open at the cut.
+    pub(super) fn count_abandoned(&mut self) {
+        self.outcome.abandoned += 1;
+    }
+
     /// A peer has completed the closing handshake after the goodbye.
     pub(super) fn count_closed(&mut self) {
         self.outcome.closed_1001 += 1;
@@ -94,11 +99,20 @@ impl Engine {
 
     pub(super) fn census(&self) -> Census {
         let levels = &self.levels;
+        // Until draining ends, an open step is a message under way. After that it is late: it may
+        // still end in time, whether its client is there or not.
+        let is_late = self.phase() >= Phase::Persisting;
+        let open = if is_late { 0 } else { self.deferring.len() };
+        let orphans = if is_late {
+            self.deferring.orphans().len()
+        } else {
+            0
+        };
         Census {
-            connections: self.clients.len(),
+            connections: self.clients.len() + orphans,
             untold: usize::from(self.owes_messages()),
             unsent: levels.unsent,
-            unread: levels.unread,
+            unread: levels.unread + open,
             unsaved: self.saving.unsaved_len(&self.sessions),
             strangers: levels.sockets.saturating_sub(self.clients.len()),
             heard_at: levels.heard_at,
@@ -178,6 +192,7 @@ impl Engine {
         let left = levels
             .unread
             .max(levels.unsent)
+            .max(self.deferring.len())
             .max(self.sessions.unsafe_len());
         self.closing.outcome.drained = self.clients.len().saturating_sub(left);
         self.saving.begin_persisting();
@@ -294,7 +309,7 @@ impl Engine {
         self.for_each_client(Self::finish_if_safe);
     }
 
-    fn for_each_client(&mut self, act: fn(&mut Self, ConnId)) {
+    pub(super) fn for_each_client(&mut self, act: fn(&mut Self, ConnId)) {
         for slot in 0..self.clients.slots_end() {
             if let Some((conn, _)) = self.clients.at(slot) {
                 act(self, conn);
@@ -303,6 +318,8 @@ impl Engine {
     }
 
     fn cut_peers(&mut self, now: Now) {
+        let orphans = self.deferring.orphans();
+        self.abandon_steps(orphans);
         if self.shutdown.state() == State::Stopped {
             self.closing.cut = None;
             self.for_each_client(Self::cut_peer);
@@ -335,6 +352,8 @@ impl Engine {
     }
 
     fn cut_peer(&mut self, conn: ConnId) {
+        let step = self.clients.get(conn).and_then(Client::open_step);
+        self.abandon_steps(step);
         self.closing.outcome.cut += 1;
         self.outputs.push_back(Output::Cut { conn });
         self.gone(conn);

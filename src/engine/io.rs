@@ -229,6 +229,8 @@ pub enum Input<'a> {
     },
     /// The store has answered.
     Store(StoreEvent),
+    /// A deferred step has come back ([`Engine::has_completions`](super::Engine::has_completions)).
+    Completed,
     /// A message to every client.
     Broadcast(Broadcast),
     /// A shutdown is requested. The first request begins it, the second skips the drain, the third

@@ -10,6 +10,7 @@ pub mod app;
 mod callbacks;
 mod clients;
 mod closing;
+mod deferring;
 mod fanout;
 mod ids;
 pub mod io;
@@ -31,9 +32,10 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::config::Config;
 use crate::memory::{Account, Kind};
-use app::{Application, Closed, Effects, Tells};
+use app::{Application, Closed, Desk, Effects, Tells};
 use clients::{Client, Clients, Stage};
 use closing::Closing;
+use deferring::Deferring;
 use fanout::Fanout;
 use io::{
     CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, SessionId,
@@ -65,6 +67,9 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     /// What a callback wants done: empty between two steps, and kept for its capacity.
     effects: Effects,
+    /// How a callback defers its step, and the steps that are deferred.
+    desk: Desk,
+    deferring: Deferring,
 }
 
 /// `relaxed`: how long a count may wait for its save.
@@ -74,6 +79,7 @@ impl Engine {
     /// An engine without clients; `seed` decides session ids, tokens and the spread of reconnects.
     pub fn new(config: &Config, app: Box<dyn Application>, seed: [u8; 32], now: Now) -> Self {
         let heartbeat = config.heartbeat;
+        let (deferring, desk) = Deferring::new(config.limits.deferred_max);
         let saving = Saving::new(config, now);
         let mut timers = Timers::default();
         timers.set(Timer::Refresh, now.instant + saving.refresh_every());
@@ -97,6 +103,8 @@ impl Engine {
             now,
             outputs: VecDeque::new(),
             effects: Effects::default(),
+            desk,
+            deferring,
         }
     }
 
@@ -115,6 +123,7 @@ impl Engine {
             Input::Gone { conn } => self.gone(conn),
             Input::SlowReader { conn, message } => self.slow_reader(conn, message),
             Input::Store(event) => self.store_event(event, now),
+            Input::Completed => self.complete_step(),
             Input::Broadcast(broadcast) => self.broadcast(broadcast, now),
             Input::Shutdown(request) => self.shutdown_requested(request, now),
             Input::Levels(levels) => {
@@ -180,7 +189,8 @@ impl Engine {
         // What did not fit into the last turn's share is due at once.
         let spill = self.sessions.has_spill();
         let spill = self.shutdown.timeline().began.filter(|_| spill);
-        let times = [self.timers.next(), shutdown, spill];
+        let completed = self.deferring.has_next().then_some(self.now.instant);
+        let times = [self.timers.next(), shutdown, spill, completed];
         times.into_iter().flatten().min()
     }
 
@@ -222,6 +232,11 @@ impl Engine {
     /// How many sessions are open on this node.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How many steps are open: a callback has deferred them.
+    pub fn open_steps(&self) -> usize {
+        self.deferring.len()
     }
 
     /// How many replies wait for a save. Counts them one session after the other.
@@ -327,6 +342,9 @@ impl Engine {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
+        if client.open_step().is_some() {
+            return;
+        }
         let session = client.session();
         let waits = self.saving.waits_for_store() || self.sessions.awaits_spill(session);
         if client.stage() == Stage::PeerClosed && (self.sessions.is_safe(session) || !waits) {
@@ -380,8 +398,11 @@ impl Engine {
                     || self
                         .sessions
                         .is_blocked(client.session(), client.is_paused())
+                    || client.open_step().is_some()
+                    || self.deferring.is_full()
             }
-            Stage::GoodbyeSent | Stage::Closing | Stage::PeerClosed => false,
+            Stage::GoodbyeSent => client.open_step().is_some(),
+            Stage::Closing | Stage::PeerClosed => false,
         };
         if client.set_paused(pause) {
             let output = if pause {

@@ -7,6 +7,7 @@
 
 mod client;
 mod losing;
+mod open_steps;
 mod refusing;
 mod renewing;
 mod replies;
@@ -78,6 +79,8 @@ pub(super) struct Session {
     dirty: bool,
     /// Its claim is with the store.
     claim_asked: bool,
+    /// The step that is open: it keeps the session, whoever has gone.
+    open_step: Option<u64>,
 }
 
 /// The connection on this node whose session is taken over by another.
@@ -147,6 +150,7 @@ impl Sessions {
             held_bytes: 0,
             dirty: false,
             claim_asked: false,
+            open_step: None,
         });
         self.claiming.insert(key.slot);
         self.unclaimed.push_back(key);
@@ -397,7 +401,8 @@ impl Sessions {
     fn forget_if_over(&mut self, key: SessionKey) {
         let over = self
             .get(key)
-            .is_some_and(|session| session.owner.is_none() && session.displaces.is_none());
+            .is_some_and(|session| session.owner.is_none() && session.displaces.is_none())
+            && self.open_step(key).is_none();
         if over && self.is_saved(key) && !self.claiming.contains(key.slot) {
             self.remember_released(key);
             self.forget(key);

@@ -122,9 +122,7 @@ impl Engine {
 
     /// A newer claim has this session: the client that had it here is closed.
     pub(super) fn lost_session(&mut self, key: SessionKey) {
-        if let Some(conn) = self.sessions.get(key).and_then(Session::owner) {
-            self.call_on_close(conn, Closed::TakenOver);
-        }
+        self.leave(key);
         if let Some(conn) = self.sessions.end(key) {
             self.taken_over(conn);
         }
@@ -211,4 +209,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -85,6 +85,7 @@ impl EventLoop {
             sessions: engine.sessions(),
             unsaved_sessions: engine.unsaved(),
             waiting_replies: engine.waiting_replies(),
+            open_steps: engine.open_steps(),
             ready_connections: self.connections.unread_len(),
             outbound_bytes: self.connections.unsent_bytes(),
             held: &(self.connections.memory() + engine.memory()).by_kind(),

@@ -68,7 +68,8 @@ impl Requests {
         &self.waker
     }
 
-    fn wake(&self) {
+    /// Wakes the loop.
+    pub(crate) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             log::error!("cannot wake the loop: {error}");
         }

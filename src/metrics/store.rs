@@ -151,6 +151,11 @@ impl Store {
                 "Replies that wait for a save.",
                 levels.waiting_replies,
             ),
+            (
+                "sundown_deferred_steps",
+                "Messages whose handling is deferred.",
+                levels.open_steps,
+            ),
         ];
         for (name, help, value) in gauges {
             families.gauge(name, help, value as u64);

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use sundown::{Admission, Application, Message, Session, SessionId, State, Upgrade};
+use sundown::{Admission, Application, Deferred, Message, Session, SessionId, State, Upgrade};
 
 use super::*;
 
@@ -267,4 +267,104 @@ fn a_state_has_its_limit() {
         server.handle.shutdown();
         assert!(server.outcome().is_safe());
     }
+}
+
+/// Defers each message, and hands it to the test.
+struct Workers(mpsc::Sender<Deferred>);
+
+impl Application for Workers {
+    fn on_message(&mut self, _message: Message<'_>, session: &mut Session<'_>) {
+        self.0.send(session.defer()).expect("the test works");
+    }
+}
+
+/// What has become of the client's message.
+#[track_caller]
+fn deferred(client: &mut Client, steps: &mpsc::Receiver<Deferred>) -> Deferred {
+    let deadline = now() + PATIENCE;
+    loop {
+        assert!(now() < deadline, "the service has not got the message");
+        assert_eq!(client.next(ms(5)), None);
+        if let Ok(deferred) = steps.try_recv() {
+            return deferred;
+        }
+    }
+}
+
+/// It answers from another thread, and wakes the loop for that. The shutdown waits for it.
+#[test]
+fn what_another_thread_completes_is_answered_and_counted() {
+    let store = Store::sqlite();
+    let (sender, steps) = mpsc::channel();
+    let server = Running::start(config(&store), Workers(sender));
+    let (mut client, _) = server.v1("a");
+    let worker = thread::spawn(move || {
+        for deferred in steps {
+            deferred.complete(|session| {
+                let (count, can_reply) = (session.count(), session.can_reply());
+                let state = [session.state(), b"x"].concat();
+                session.set_state(&state).expect("a few bytes");
+                session.reply_text(format!("{count} {can_reply} {}", state.len()));
+            });
+        }
+    });
+    for n in 1..=20 {
+        client.text("work");
+        assert_eq!(client.meet(), Event::Text(format!("{n} true {n}")));
+        assert_eq!(client.count(), n);
+    }
+    client.text("one more");
+    server.handle.shutdown();
+    let (mut said, mut counts) = (Vec::new(), 0);
+    loop {
+        match client.meet() {
+            Event::Text(text) if text.starts_with("21") => said.push(text),
+            Event::Text(text) if text.contains("count") => counts += 1,
+            Event::Close(1001, _) => break,
+            Event::Text(_) => {}
+            other @ (Event::Close(..)
+            | Event::Binary(_)
+            | Event::Ping(_)
+            | Event::Pong(_)
+            | Event::End(_)) => panic!("{other:?}"),
+        }
+    }
+    // It arrived before the shutdown or during it, and was processed once in either case.
+    assert_eq!((said.len(), counts), (1, 1), "{said:?}");
+    client.until_end();
+    let outcome = server.outcome();
+    assert!(outcome.is_safe());
+    assert_eq!((outcome.abandoned, outcome.cut), (0, 0));
+    worker.join().expect("no panic");
+}
+
+/// The server ends in time all the same, and what was not completed is not counted: the client
+/// sends it again, to the next server.
+#[test]
+fn a_worker_that_never_completes_does_not_delay_the_exit() {
+    let store = Store::sqlite();
+    let (sender, steps) = mpsc::channel();
+    let server = Running::start(config(&store), Workers(sender));
+    let (mut client, _) = server.v1("a");
+    client.text("hangs");
+    let hanging = deferred(&mut client, &steps);
+    server.handle.shutdown();
+    let closed = client.until_close();
+    assert_eq!(closed.0, 1001);
+    let outcome = server.outcome();
+    assert!(outcome.is_safe());
+    assert_eq!(outcome.abandoned, 1);
+    assert!(hanging.is_cancelled());
+    hanging.complete(|_| unreachable!("its server has ended"));
+    let (sender, steps) = mpsc::channel();
+    let next = Running::start(config(&store), Workers(sender));
+    let (mut client, hello) = next.v1("a");
+    assert_eq!(hello.count, 0);
+    client.text("hangs no more");
+    deferred(&mut client, &steps).complete(|_| {});
+    assert_eq!(client.count(), 1);
+    next.handle.shutdown();
+    client.until_close();
+    client.until_end();
+    assert!(next.outcome().is_safe());
 }

@@ -308,6 +308,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..BASE
     },
     Setting {
+        name: "max-deferred",
+        metavar: "NUMBER",
+        default: "1024",
+        group: Group::Limits,
+        help: "Messages whose handling may wait for another thread, all sessions together; then no \
+               client is read from until half of them are done. `chat` and `echo` never defer.",
+        expected: "a whole number from 1",
+        apply: |s, text| put(&mut s.config.limits.deferred_max, text.parse().ok()),
+        ..BASE
+    },
+    Setting {
         name: "max-outbound-bytes",
         metavar: "BYTES",
         default: "1MiB",

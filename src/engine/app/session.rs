@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::deferred::{Deferred, Desk};
 use crate::engine::ids::{ConnId, SessionId};
 use crate::engine::io::CloseReason;
 use crate::engine::message::ServerMessage;
@@ -22,6 +23,7 @@ pub struct Session<'a> {
     pub(crate) is_resumed: bool,
     pub(crate) can_reply: bool,
     pub(crate) effects: &'a mut Effects,
+    pub(crate) desk: &'a mut Desk,
 }
 
 /// What a callback wants done.
@@ -103,6 +105,37 @@ impl Session<'_> {
     /// closed. A reply that cannot be sent is dropped.
     pub fn can_reply(&self) -> bool {
         self.can_reply
+    }
+
+    /// Leaves the step open, for what takes longer than a callback may: the message is counted,
+    /// and all that was asked for is done, when [`Deferred::complete`] has run. Until then the
+    /// session's next message waits. At most `Limits::deferred_max` steps are open before no client
+    /// is read from any more.
+    ///
+    /// A lost connection does not end the step, if the session has a name; a newer connection that
+    /// claims the session does. In a shutdown it has until the end of draining to be answered, and
+    /// until the cut to be counted. In `on_close` a step cannot be deferred: the `Deferred` is
+    /// cancelled then.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use sundown::{Application, Message, Session};
+    ///
+    /// struct Slow;
+    ///
+    /// impl Application for Slow {
+    ///     fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+    ///         let Message::Text(text) = message else { return };
+    ///         let (text, deferred) = (text.to_owned(), session.defer());
+    ///         thread::spawn(move || {
+    ///             let answer = text.to_uppercase(); // something slow
+    ///             deferred.complete(|session| session.reply_text(answer));
+    ///         });
+    ///     }
+    /// }
+    /// ```
+    pub fn defer(&mut self) -> Deferred {
+        self.desk.defer()
     }
 
     /// Sends a text message.

@@ -29,29 +29,26 @@ impl ClientSession {
 }
 
 impl Sessions {
-    /// Takes a step. Returns the count after it; `None` if the session may not take any. It is
-    /// unsaved then, whatever the step changes. The state of an ephemeral session is the client's.
-    pub(in crate::engine) fn step(&mut self, client: &mut Client, step: Step) -> Option<u64> {
-        match client.session_mut() {
-            ClientSession::Stored(key) => {
-                let session = get_mut(&mut self.slab, *key)?;
-                let count = session.ledger.step(step.counts)?;
-                if let Some(state) = step.state {
-                    replace_state(&mut self.memory, &mut session.state, state);
-                }
-                self.unconfirmed.handle_unsaved(key.slot);
-                self.mark_dirty(*key);
-                self.spilling.handle_step(key.slot);
-                Some(count)
+    /// Takes a step in a stored session, if it may take any. It is unsaved then, whatever the step
+    /// changes.
+    pub(in crate::engine) fn step(&mut self, key: SessionKey, step: Step) {
+        if let Some(session) = get_mut(&mut self.slab, key)
+            && session.ledger.step(step.counts).is_some()
+        {
+            if let Some(state) = step.state {
+                replace_state(&mut self.memory, &mut session.state, state);
             }
-            ClientSession::Ephemeral(count) => {
-                *count += u64::from(step.counts);
-                let count = *count;
-                if let Some(state) = step.state {
-                    self.keep_state(client, state);
-                }
-                Some(count)
-            }
+            self.unconfirmed.handle_unsaved(key.slot);
+            self.mark_dirty(key);
+            self.spilling.handle_step(key.slot);
+        }
+    }
+
+    /// Takes a step in the ephemeral session of a client.
+    pub(in crate::engine) fn step_ephemeral(&mut self, client: &mut Client, step: Step) {
+        client.count(step.counts);
+        if let Some(state) = step.state {
+            self.keep_state(client, state);
         }
     }
 
@@ -68,12 +65,17 @@ impl Sessions {
         self.close(client.session());
     }
 
-    /// The state of a client's session.
-    pub(in crate::engine) fn state<'a>(&'a self, client: &'a Client) -> &'a State {
-        match client.session().key() {
-            Some(key) => self.get(key).map_or(State::NONE, |session| &session.state),
-            None => client.state(),
-        }
+    /// The state of a session; `client` is whose it is, if that is still there.
+    pub(in crate::engine) fn state<'a>(
+        &'a self,
+        session: ClientSession,
+        client: Option<&'a Client>,
+    ) -> &'a State {
+        let state = match session.key() {
+            Some(key) => self.get(key).map(|session| &session.state),
+            None => client.map(Client::state),
+        };
+        state.unwrap_or(State::NONE)
     }
 
     /// The epoch of the claim that created the session; 0 if it is ephemeral.

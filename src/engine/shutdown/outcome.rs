@@ -24,6 +24,8 @@ pub struct Outcome {
     pub byes: usize,
     /// Messages that arrived after the goodbye.
     pub late: u64,
+    /// Steps that were open at the cut: their messages are not counted.
+    pub abandoned: usize,
     /// Peers that completed the closing handshake after our Close 1001.
     pub closed_1001: usize,
     /// Connections that were cut: their peer had not closed in time.

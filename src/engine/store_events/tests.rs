@@ -20,7 +20,7 @@ fn stuck(config: &Config) -> Rig {
     rig
 }
 
-fn taken_over(session: &str, epoch: u64) -> Input<'static> {
+pub(in crate::engine) fn taken_over(session: &str, epoch: u64) -> Input<'static> {
     Input::Store(StoreEvent::TakenOver {
         session: SessionId::parse(session).unwrap(),
         epoch,
