@@ -72,7 +72,7 @@ pub(crate) struct EventLoop {
     page: Box<Pages>,
     read_buffer: ReadBuffer,
     /// Scratch for outgoing payloads.
-    scratch: String,
+    scratch: Vec<u8>,
 }
 
 /// What the kernel has told of in this turn, beside sockets.

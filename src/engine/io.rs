@@ -9,6 +9,7 @@ use std::time::Instant;
 
 pub use super::app::Tells;
 pub use super::ids::{ConnId, InvalidSessionId, SessionId, SessionKey};
+pub use super::message::Protocol;
 use super::message::{Message, ServerMessage};
 use super::shutdown::Request;
 pub use super::step::{Snapshot, State, StateTooBig};
@@ -21,15 +22,6 @@ pub struct Now {
     pub instant: Instant,
     /// Milliseconds since 1970-01-01T00:00:00Z; may jump when the clock is set.
     pub unix_ms: u64,
-}
-
-/// Which messages a client understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// No subprotocol: counts, timestamps and the goodbye, nothing more.
-    Plain,
-    /// The subprotocol `sundown.v1`: a hello first, and a notice when a shutdown begins.
-    V1,
 }
 
 /// Ask the store for the next epoch of a session.

@@ -1,10 +1,19 @@
 //! The messages between client and server (docs/protocol.md): types to bytes, bytes to types.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::ids::SessionId;
+
+/// Which messages a client understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// No subprotocol: counts, timestamps and the goodbye, nothing more.
+    Plain,
+    /// The subprotocol `sundown.v1`: a hello first, and a notice when a shutdown begins.
+    V1,
+}
 
 /// A data message from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,16 +89,16 @@ impl ServerMessage {
     }
 
     /// Writes the payload into `scratch`, which is cleared, or lends what it holds.
-    pub fn payload<'a>(&'a self, scratch: &'a mut String) -> &'a [u8] {
+    pub fn payload<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         scratch.clear();
         match self {
             Self::Text(text) => return text.as_bytes(),
             Self::Binary(bytes) => return bytes,
             Self::Broadcast(text) => return text.as_bytes(),
             Self::Count(count) => {
-                scratch.push_str("{\"count\":");
+                scratch.extend_from_slice(b"{\"count\":");
                 push_decimal(scratch, *count);
-                scratch.push('}');
+                scratch.push(b'}');
             }
             Self::Goodbye { total } => {
                 push(scratch, format_args!("{{\"bye\":true,\"total\":{total}}}"));
@@ -120,17 +129,27 @@ impl ServerMessage {
                 ),
             ),
         }
-        scratch.as_bytes()
+        scratch
     }
 }
 
-fn push(scratch: &mut String, text: std::fmt::Arguments<'_>) {
-    let written = scratch.write_fmt(text);
-    debug_assert!(written.is_ok(), "a String takes everything");
+/// Text, written as bytes.
+struct Bytes<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Bytes<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn push(scratch: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    let written = Bytes(scratch).write_fmt(text);
+    debug_assert!(written.is_ok(), "a Vec takes everything");
 }
 
 /// As `format!` writes it, with fewer instructions: every reply of the chat contains a count.
-fn push_decimal(scratch: &mut String, mut number: u64) {
+fn push_decimal(scratch: &mut Vec<u8>, mut number: u64) {
     let mut digits = [b'0'; DIGITS_MAX];
     let mut start = DIGITS_MAX;
     while start == DIGITS_MAX || number > 0 {
@@ -138,9 +157,7 @@ fn push_decimal(scratch: &mut String, mut number: u64) {
         digits[start] = b'0' + (number % 10) as u8;
         number /= 10;
     }
-    for digit in &digits[start..] {
-        scratch.push(char::from(*digit));
-    }
+    scratch.extend_from_slice(&digits[start..]);
 }
 
 /// Decimal digits of the largest `u64`.
@@ -152,7 +169,7 @@ mod tests {
 
     #[track_caller]
     fn check(message: &ServerMessage, expected: &str) {
-        let mut scratch = String::from("left over");
+        let mut scratch = b"left over".to_vec();
         let payload = message.payload(&mut scratch);
         assert_eq!(std::str::from_utf8(payload).unwrap(), expected);
         if !message.is_binary() {

@@ -272,7 +272,7 @@ fn commits_in_words(batch: &[Commit]) -> String {
 fn in_words(output: &Output) -> String {
     match output {
         Output::Send { conn, message } => {
-            let mut scratch = String::new();
+            let mut scratch = Vec::new();
             let payload = message.payload(&mut scratch);
             let text = String::from_utf8_lossy(payload).into_owned();
             // What is random in it is not the matter here.

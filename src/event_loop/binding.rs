@@ -76,7 +76,7 @@ impl EventLoop {
             subprotocols: config.subprotocols,
             names: Names::default(),
             read_buffer: ReadBuffer::new(config.limits.read_bytes_max),
-            scratch: String::new(),
+            scratch: Vec::new(),
             poll,
         })
     }

@@ -305,7 +305,7 @@ impl Sockets {
             return false;
         }
         if self.is_websocket(id) {
-            let size = 2 + message.payload(&mut String::new()).len();
+            let size = 2 + message.payload(&mut Vec::new()).len();
             self.queue(id, ServerFrame::Message(message), size);
         }
         true
