@@ -34,7 +34,8 @@ pub struct Config {
     /// [`on_upgrade`](crate::Application::on_upgrade), that decides.
     pub paths: Vec<String>,
     /// Subprotocols that only the application knows, such as `ocpp1.6`: tokens (RFC 9110, section
-    /// 5.6.2). A client gets the first that it offers, unless it offers `sundown.v1` before that.
+    /// 5.6.2). A client gets the first that it offers, unless it offers `sundown.v1` or
+    /// `sundown.v2` before that.
     /// Default empty. Without an entry here, or [`Admission::with_subprotocol`], a browser that
     /// asks for a subprotocol gives up: RFC 6455, section 4.1, lets it have none that it was not
     /// given.

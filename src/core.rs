@@ -231,7 +231,7 @@ impl Core {
             }
             self.is_stopped |= stops;
             let is_done = shell.perform(&output, self);
-            if !is_done && let Output::Send { conn, message } = &output {
+            if !is_done && let Output::Send { conn, message, .. } = &output {
                 let (conn, now) = (*conn, self.now);
                 self.engine
                     .handle_input(Input::SlowReader { conn, message }, now);

@@ -315,8 +315,12 @@ impl Shell for EventLoop {
     fn perform(&mut self, output: &Output, core: &Core) -> bool {
         let (connections, now) = (&mut self.connections, core.now().instant);
         match *output {
-            Output::Send { conn, ref message } => {
-                let payload = message.payload(&mut self.scratch);
+            Output::Send {
+                conn,
+                protocol,
+                ref message,
+            } => {
+                let payload = message.payload(protocol, &mut self.scratch);
                 let (binary, reserved) = (message.is_binary(), message.is_reserved());
                 let is_queued = connections.send(conn, payload, binary, reserved);
                 if is_queued {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sundown::clock;
 use sundown::config::{Config, Listen};
-use sundown::net::handshake::SUBPROTOCOL;
+use sundown::net::handshake::V1;
 use tungstenite::client::client_with_config;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::HandshakeError;
@@ -129,7 +129,7 @@ fn shake_hands<'a>(
         // The socket is there already: what is left of it is the field Host.
         Listen::Unix(_) => format!("ws://localhost{path}").parse()?,
     };
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(V1);
     let config = WebSocketConfig::default()
         .read_buffer_size(MESSAGE_SIZE_MAX)
         .max_frame_size(Some(MESSAGE_SIZE_MAX))

@@ -12,7 +12,7 @@ use super::Engine;
 use super::app::{Admission, Application, Closed, Session, Tells, Upgrade};
 use super::clients::Stage;
 use super::deferring::Caller;
-use super::io::{CloseReason, ConnId, Output, SessionId};
+use super::io::{CloseReason, ConnId, Output, Protocol, SessionId};
 use super::message::{Message, ServerMessage};
 use super::session::ClientSession;
 use super::step::Step;
@@ -64,13 +64,17 @@ impl Engine {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
-        let stage = client.stage();
+        let (stage, protocol) = (client.stage(), client.protocol());
         let is_read = matches!(stage, Stage::Open | Stage::GoodbyeSent) && client.is_known();
         // A session that was displaced a moment ago counts no more.
         if !is_read || !self.sessions.may_count(client.session()) {
             return;
         }
-        let Some(caller) = self.caller(conn) else {
+        let message = match protocol {
+            Protocol::Plain | Protocol::V1 => Some(message),
+            Protocol::V2 => self.body(conn, message),
+        };
+        let (Some(message), Some(caller)) = (message, self.caller(conn)) else {
             return;
         };
         let done = self.call("on_message", caller, true, |app, session| {
@@ -218,16 +222,22 @@ impl Engine {
         match done {
             Done::Taken(_) => {}
             Done::Deferred => return self.update_pause(conn),
-            Done::Failed => return self.fail(conn),
+            Done::Failed => return self.fail(conn, CloseReason::Failed, Closed::Failed),
         }
-        let unsaved = self.sessions.unsaved(client.session());
+        let (protocol, session) = (client.protocol(), client.session());
+        let unsaved = self.sessions.unsaved(session);
+        let waits = self.saving.is_acked() || protocol == Protocol::V2;
         let replies = self.effects.replies.drain(..);
-        if let Some(key) = unsaved.filter(|_| self.saving.is_acked()) {
+        if let Some(key) = unsaved.filter(|_| waits) {
             replies.for_each(|message| self.sessions.hold(key, message));
+            self.plan_save(session);
             self.update_pause(conn);
         } else {
-            self.outputs
-                .extend(replies.map(|message| Output::Send { conn, message }));
+            self.outputs.extend(replies.map(|message| Output::Send {
+                conn,
+                protocol,
+                message,
+            }));
         }
         if let Some(reason) = self.effects.close.take() {
             self.close_after_replies(conn, reason);
@@ -235,17 +245,17 @@ impl Engine {
         }
     }
 
-    /// A step has failed: what was processed before is still acknowledged, and nothing that the
-    /// client sends is processed any more.
-    fn fail(&mut self, conn: ConnId) {
+    /// A message cannot be processed, or its step has failed: what was processed before is still
+    /// acknowledged, and nothing that the client sends is processed any more.
+    pub(super) fn fail(&mut self, conn: ConnId, reason: CloseReason, why: Closed) {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
         // After the goodbye, its Close has been sent.
         if client.stage() == Stage::Open {
-            self.close_after_replies(conn, CloseReason::Failed);
+            self.close_after_replies(conn, reason);
         }
-        self.call_on_close(conn, Closed::Failed);
+        self.call_on_close(conn, why);
     }
 }
 

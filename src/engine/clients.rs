@@ -4,6 +4,7 @@ use super::app::Tells;
 use super::io::{CloseReason, ConnId, Protocol};
 use super::session::ClientSession;
 use super::step::State;
+use crate::slots::SlotSet;
 use crate::slots::table::Table;
 
 /// One client.
@@ -166,44 +167,66 @@ impl Client {
 
 /// All clients, by slot.
 #[derive(Debug, Default)]
-pub(super) struct Clients(Table<(u32, Client)>);
+pub(super) struct Clients {
+    all: Table<(u32, Client)>,
+    /// Those who send no more messages, and wait for their Close.
+    leaving: SlotSet,
+}
 
 impl Clients {
     /// Takes in a client at the slot of its connection, which the shell uses again only after the
     /// engine has forgotten the one before.
     pub(super) fn insert(&mut self, conn: ConnId, client: Client) {
-        self.0.put(conn.slot, (conn.generation, client));
+        self.all.put(conn.slot, (conn.generation, client));
     }
 
     /// The client, if it is still there.
     pub(super) fn get(&self, conn: ConnId) -> Option<&Client> {
-        let (generation, client) = self.0.get(conn.slot)?;
+        let (generation, client) = self.all.get(conn.slot)?;
         (*generation == conn.generation).then_some(client)
     }
 
     pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Client> {
-        let (generation, client) = self.0.get_mut(conn.slot)?;
+        let (generation, client) = self.all.get_mut(conn.slot)?;
         (*generation == conn.generation).then_some(client)
     }
 
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<Client> {
         self.get(conn)?;
-        self.0.remove(conn.slot).map(|(_, client)| client)
+        self.leaving.remove(conn.slot);
+        self.all.remove(conn.slot).map(|(_, client)| client)
+    }
+
+    /// The client sends no more messages.
+    pub(super) fn leave(&mut self, conn: ConnId) {
+        if self.get(conn).is_some() {
+            self.leaving.insert(conn.slot);
+        }
+    }
+
+    /// Whether it has said so.
+    pub(super) fn is_leaving(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some() && self.leaving.contains(conn.slot)
+    }
+
+    /// How many have said so.
+    pub(super) fn leaving_len(&self) -> usize {
+        self.leaving.len()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// The end of the slots, for [`Clients::at`]. It may fall below a cursor that goes on over
     /// several turns.
     pub(super) fn slots_end(&self) -> usize {
-        self.0.rows_len()
+        self.all.rows_len()
     }
 
     pub(super) fn at(&self, slot: usize) -> Option<(ConnId, &Client)> {
         let slot = slot as u32;
-        let &(generation, ref client) = self.0.get(slot)?;
+        let &(generation, ref client) = self.all.get(slot)?;
         Some((ConnId { slot, generation }, client))
     }
 }

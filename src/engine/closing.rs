@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::Engine;
 use super::app::Tells;
 use super::clients::{Client, Stage};
-use super::io::{CloseReason, Commit, ConnId, Now, Output, Protocol};
+use super::io::{CloseReason, Commit, ConnId, Now, Output};
 use super::message::ServerMessage;
 use super::session::Session;
 use super::shutdown::{Action, Census, Outcome, Phase, Request, State};
@@ -110,6 +110,7 @@ impl Engine {
         };
         Census {
             connections: self.clients.len() + orphans,
+            leaving: self.clients.leaving_len(),
             untold: usize::from(self.owes_messages()),
             unsent: levels.unsent,
             unread: levels.unread + open,
@@ -163,15 +164,20 @@ impl Engine {
         let Some((conn, client)) = self.clients.at(slot) else {
             return;
         };
-        if client.stage() != Stage::Open || client.protocol() != Protocol::V1 {
+        if client.stage() != Stage::Open || !client.protocol().is_own() {
             return;
         }
+        let protocol = client.protocol();
         let drain_end = self.shutdown.drain_end().unwrap_or(now.instant);
         let message = ServerMessage::Notice {
             drain_ms: drain_end.saturating_duration_since(now.instant).as_millis() as u64,
             reconnect_ms: self.reconnect_ms(conn),
         };
-        self.outputs.push_back(Output::Send { conn, message });
+        self.outputs.push_back(Output::Send {
+            conn,
+            protocol,
+            message,
+        });
         self.closing.outcome.notified += 1;
     }
 
@@ -247,14 +253,16 @@ impl Engine {
             }
         }
         // The total is what the store holds: replies that it never confirmed are not sent either.
-        let (session, is_told) = (client.session(), client.tells().includes(Tells::GOODBYE));
+        let (protocol, session) = (client.protocol(), client.session());
+        let is_told = client.tells().includes(Tells::GOODBYE);
         let total = self.sessions.saved(session);
         self.sessions.drop_held(session);
         let reason = self.going_away(conn);
         if is_told {
             self.outputs.push_back(Output::Send {
                 conn,
-                message: ServerMessage::Goodbye { total },
+                protocol,
+                message: ServerMessage::Goodbye { total, sent: 0 },
             });
             self.closing.outcome.byes += 1;
         }

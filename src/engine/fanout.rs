@@ -235,7 +235,7 @@ impl Engine {
         let Some((conn, client)) = self.clients.at(slot) else {
             return false;
         };
-        let tells = client.tells();
+        let (protocol, tells) = (client.protocol(), client.tells());
         let (is_told, message) = match message {
             ToAll::Heartbeat => (
                 tells.includes(Tells::HEARTBEAT),
@@ -252,7 +252,11 @@ impl Engine {
         };
         let is_sent = is_told && client.stage() == Stage::Open;
         if is_sent {
-            self.outputs.push_back(Output::Send { conn, message });
+            self.outputs.push_back(Output::Send {
+                conn,
+                protocol,
+                message,
+            });
         }
         is_sent
     }

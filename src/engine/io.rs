@@ -10,6 +10,7 @@ use std::time::Instant;
 pub use super::app::Tells;
 pub use super::ids::{ConnId, InvalidSessionId, SessionId, SessionKey};
 pub use super::message::Protocol;
+use super::message::v2::Invalid;
 use super::message::{Message, ServerMessage};
 use super::shutdown::Request;
 pub use super::step::{Snapshot, State, StateTooBig};
@@ -246,7 +247,7 @@ pub struct Gate {
 impl Gate {
     /// Whether a client may come in that names a session, or names none; or what its 503 says.
     pub fn admit(self, protocol: Protocol, names_session: bool) -> Result<(), &'static str> {
-        let needs_store = names_session || protocol == Protocol::V1;
+        let needs_store = names_session || protocol.is_own();
         if !self.upgrades {
             Err("try another instance")
         } else if needs_store && !self.sessions {
@@ -280,6 +281,8 @@ pub enum Output {
     Send {
         /// The connection.
         conn: ConnId,
+        /// How the message is written.
+        protocol: Protocol,
         /// The message.
         message: ServerMessage,
     },
@@ -362,6 +365,8 @@ pub enum CloseReason {
     TakenOver,
     /// A frame or a sequence of frames that RFC 6455 forbids.
     ProtocolError,
+    /// A message that is none of `sundown.v2`.
+    InvalidMessage(Invalid),
     /// A text message that is not UTF-8.
     InvalidUtf8,
     /// A message over `--max-message-size`.
@@ -396,7 +401,7 @@ impl CloseReason {
     pub const fn code(&self) -> u16 {
         match self {
             Self::Shutdown { .. } | Self::Idle => 1001,
-            Self::ProtocolError => 1002,
+            Self::ProtocolError | Self::InvalidMessage(_) => 1002,
             Self::InvalidUtf8 => 1007,
             Self::TooSlow => 1008,
             Self::TooBig => 1009,
@@ -415,6 +420,7 @@ impl CloseReason {
             }
             Self::TakenOver => "session taken over",
             Self::ProtocolError => "protocol error",
+            Self::InvalidMessage(invalid) => invalid.text(),
             Self::InvalidUtf8 => "invalid UTF-8",
             Self::TooBig => "message too big",
             Self::TooSlow => "reader too slow",

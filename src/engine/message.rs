@@ -1,5 +1,7 @@
 //! The messages between client and server (docs/protocol.md): types to bytes, bytes to types.
 
+pub mod v2;
+
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,6 +15,19 @@ pub enum Protocol {
     Plain,
     /// The subprotocol `sundown.v1`: a hello first, and a notice when a shutdown begins.
     V1,
+    /// The subprotocol `sundown.v2`: the same, and each message begins with its kind.
+    V2,
+}
+
+impl Protocol {
+    /// Whether it is one of sundown's own: the client has a session that the store keeps, whether
+    /// it names one or not, and gets the hello and the notice.
+    pub fn is_own(self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::V1 | Self::V2 => true,
+        }
+    }
 }
 
 /// A data message from a client.
@@ -24,23 +39,17 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
-/// A message to a client.
+/// A message to a client, whatever protocol it speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerMessage {
-    /// `{"count":n}`: n messages of this session have been processed.
+    /// This many messages of the session have been processed.
     Count(u64),
-    /// `{"ts":"…"}`: the heartbeat, from milliseconds since the Unix epoch.
+    /// The heartbeat, from milliseconds since the Unix epoch.
     Timestamp(u64),
-    /// The first message on every `sundown.v1` connection.
-    Hello {
-        /// The session, given or made.
-        session: SessionId,
-        /// Messages processed in it so far.
-        count: u64,
-        /// Whether the store knew it.
-        resumed: bool,
-    },
-    /// `sundown.v1`: a shutdown has begun.
+    /// The first message, if the protocol is sundown's own. Boxed, since it is the largest and
+    /// comes once.
+    Hello(Box<Hello>),
+    /// A shutdown has begun; if the protocol is sundown's own.
     Notice {
         /// For how long messages are still answered.
         drain_ms: u64,
@@ -51,6 +60,8 @@ pub enum ServerMessage {
     Goodbye {
         /// Messages processed in this session.
         total: u64,
+        /// The number of the session's last push; only `sundown.v2` says it.
+        sent: u64,
     },
     /// `{"broadcast":…}`: encoded once for all clients.
     Broadcast(Arc<str>),
@@ -58,6 +69,21 @@ pub enum ServerMessage {
     Text(String),
     /// An application's bytes.
     Binary(Vec<u8>),
+}
+
+/// What a client is told of its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The session, given or made.
+    pub session: SessionId,
+    /// Which life of the session this is; only `sundown.v2` says it.
+    pub incarnation: u64,
+    /// Messages processed in it so far.
+    pub count: u64,
+    /// Whether the store knew it.
+    pub resumed: bool,
+    /// The number of its last push; only `sundown.v2` says it.
+    pub sent: u64,
 }
 
 impl ServerMessage {
@@ -81,16 +107,21 @@ impl ServerMessage {
             Self::Broadcast(_)
             | Self::Count(_)
             | Self::Timestamp(_)
-            | Self::Hello { .. }
+            | Self::Hello(_)
             | Self::Notice { .. }
             | Self::Goodbye { .. } => 0,
         };
         held + size_of::<Self>()
     }
 
-    /// Writes the payload into `scratch`, which is cleared, or lends what it holds.
-    pub fn payload<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    /// Writes the payload for a client of this protocol into `scratch`, which is cleared, or lends
+    /// what the message holds.
+    pub fn payload<'a>(&'a self, protocol: Protocol, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         scratch.clear();
+        if protocol == Protocol::V2 {
+            v2::write(self, scratch);
+            return scratch;
+        }
         match self {
             Self::Text(text) => return text.as_bytes(),
             Self::Binary(bytes) => return bytes,
@@ -100,23 +131,20 @@ impl ServerMessage {
                 push_decimal(scratch, *count);
                 scratch.push(b'}');
             }
-            Self::Goodbye { total } => {
+            Self::Goodbye { total, .. } => {
                 push(scratch, format_args!("{{\"bye\":true,\"total\":{total}}}"));
             }
             Self::Timestamp(unix_ms) => {
-                let time = UNIX_EPOCH + Duration::from_millis(*unix_ms);
-                let text = humantime::format_rfc3339_millis(time);
-                push(scratch, format_args!("{{\"ts\":\"{text}\"}}"));
+                scratch.extend_from_slice(b"{\"ts\":\"");
+                push_time(scratch, *unix_ms);
+                scratch.extend_from_slice(b"\"}");
             }
             // A session id needs no JSON escape: see `SessionId::parse`.
-            Self::Hello {
-                session,
-                count,
-                resumed,
-            } => push(
+            Self::Hello(hello) => push(
                 scratch,
                 format_args!(
-                    "{{\"session\":\"{session}\",\"count\":{count},\"resumed\":{resumed}}}"
+                    "{{\"session\":\"{}\",\"count\":{},\"resumed\":{}}}",
+                    hello.session, hello.count, hello.resumed
                 ),
             ),
             Self::Notice {
@@ -148,6 +176,15 @@ fn push(scratch: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "a Vec takes everything");
 }
 
+/// RFC 3339, in UTC.
+fn push_time(scratch: &mut Vec<u8>, unix_ms: u64) {
+    let time = UNIX_EPOCH + Duration::from_millis(unix_ms);
+    push(
+        scratch,
+        format_args!("{}", humantime::format_rfc3339_millis(time)),
+    );
+}
+
 /// As `format!` writes it, with fewer instructions: every reply of the chat contains a count.
 fn push_decimal(scratch: &mut Vec<u8>, mut number: u64) {
     let mut digits = [b'0'; DIGITS_MAX];
@@ -170,7 +207,7 @@ mod tests {
     #[track_caller]
     fn check(message: &ServerMessage, expected: &str) {
         let mut scratch = b"left over".to_vec();
-        let payload = message.payload(&mut scratch);
+        let payload = message.payload(Protocol::V1, &mut scratch);
         assert_eq!(std::str::from_utf8(payload).unwrap(), expected);
         if !message.is_binary() {
             serde_json::from_slice::<serde_json::Value>(payload).unwrap();
@@ -189,16 +226,18 @@ mod tests {
             r#"{"ts":"2026-11-22T13:19:00.000Z"}"#,
         );
         check(
-            &ServerMessage::Goodbye { total: 7 },
+            &ServerMessage::Goodbye { total: 7, sent: 2 },
             r#"{"bye":true,"total":7}"#,
         );
         let session = SessionId::parse("a.B_~-9").unwrap();
         check(
-            &ServerMessage::Hello {
+            &ServerMessage::Hello(Box::new(Hello {
                 session,
+                incarnation: 4,
                 count: 3,
                 resumed: true,
-            },
+                sent: 2,
+            })),
             r#"{"session":"a.B_~-9","count":3,"resumed":true}"#,
         );
         check(

@@ -14,6 +14,7 @@ mod deferring;
 mod fanout;
 mod ids;
 pub mod io;
+mod kinds;
 pub mod ledger;
 pub mod message;
 mod saving;
@@ -271,7 +272,7 @@ impl Engine {
     ) {
         let id = session.or_else(|| match protocol {
             Protocol::Plain => None,
-            Protocol::V1 => Some(SessionId::from_random(self.rng.random())),
+            Protocol::V1 | Protocol::V2 => Some(SessionId::from_random(self.rng.random())),
         });
         let Some(id) = id else {
             let session = ClientSession::EPHEMERAL;
@@ -292,9 +293,14 @@ impl Engine {
         }
     }
 
-    /// `relaxed`: what is not saved goes out with the next save.
+    /// `relaxed`: what is not saved goes out with the next save; at once, if a reply waits for it.
     fn plan_save(&mut self, session: ClientSession) {
-        if !self.saving.is_acked() && self.sessions.unsaved(session).is_some() {
+        if self.saving.is_acked() || self.sessions.unsaved(session).is_none() {
+            return;
+        }
+        if self.sessions.holds_replies(session) {
+            self.saving.save_soon();
+        } else {
             self.timers
                 .set_if_unset(Timer::Save, self.now.instant + SAVE_EVERY);
         }

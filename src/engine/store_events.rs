@@ -8,7 +8,7 @@ use super::clients::Stage;
 use super::io::{
     CloseReason, ConnId, Grant, Now, Output, Protocol, Refused, SessionKey, StoreEvent,
 };
-use super::message::ServerMessage;
+use super::message::{Hello, ServerMessage};
 use super::session::{ClientSession, Session};
 use super::shutdown::Phase;
 use super::timers::Timer;
@@ -64,7 +64,8 @@ impl Engine {
     }
 
     pub(super) fn claimed(&mut self, key: SessionKey, grant: Grant, now: Now) {
-        let (count, resumed) = (grant.snapshot.count, grant.found);
+        let held = &grant.snapshot;
+        let (incarnation, count, resumed) = (held.incarnation, held.count, grant.found);
         let Some(granted) = self.sessions.handle_claimed(key, grant) else {
             return;
         };
@@ -82,17 +83,21 @@ impl Engine {
         if self.shutdown.state().phase() >= Phase::Notifying {
             self.closing.count_granted();
         }
-        if protocol == Protocol::V1
+        if protocol.is_own()
             && let Some(session) = self.sessions.get(key)
         {
-            let hello = ServerMessage::Hello {
+            let hello = Hello {
                 session: session.id().clone(),
+                incarnation,
                 count,
                 resumed,
+                sent: 0,
             };
+            let message = ServerMessage::Hello(Box::new(hello));
             self.outputs.push_back(Output::Send {
                 conn,
-                message: hello,
+                protocol,
+                message,
             });
         }
         self.call_on_open(conn, resumed);
@@ -105,12 +110,30 @@ impl Engine {
         let Some(conn) = self.sessions.get(key).and_then(Session::owner) else {
             return;
         };
-        while let Some(message) = self.sessions.release(key) {
-            self.outputs.push_back(Output::Send { conn, message });
-        }
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
+        let protocol = client.protocol();
+        let mut count = None;
+        while let Some(message) = self.sessions.release(key) {
+            // In `sundown.v2` a count covers all before it: one is enough.
+            if protocol == Protocol::V2 && matches!(message, ServerMessage::Count(_)) {
+                count = Some(message);
+                continue;
+            }
+            let output = Output::Send {
+                conn,
+                protocol,
+                message,
+            };
+            self.outputs.push_back(output);
+        }
+        let count = count.map(|message| Output::Send {
+            conn,
+            protocol,
+            message,
+        });
+        self.outputs.extend(count);
         if !self.sessions.holds_replies(client.session())
             && let Some(reason) = client.take_close()
         {

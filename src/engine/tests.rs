@@ -88,9 +88,13 @@ impl Rig {
     }
 
     pub(super) fn say(&mut self, slot: u32) {
+        self.tell(slot, "hi");
+    }
+
+    pub(super) fn tell(&mut self, slot: u32, text: &str) {
         self.input(Input::Message {
             conn: conn(slot),
-            message: Message::Text("hi"),
+            message: Message::Text(text),
         });
     }
 
@@ -271,9 +275,13 @@ fn commits_in_words(batch: &[Commit]) -> String {
 
 fn in_words(output: &Output) -> String {
     match output {
-        Output::Send { conn, message } => {
+        Output::Send {
+            conn,
+            protocol,
+            message,
+        } => {
             let mut scratch = Vec::new();
-            let payload = message.payload(&mut scratch);
+            let payload = message.payload(*protocol, &mut scratch);
             let text = String::from_utf8_lossy(payload).into_owned();
             // What is random in it is not the matter here.
             let text = text.split(",\"reconnect_ms\"").next().map(str::to_owned);
@@ -295,6 +303,7 @@ fn in_words(output: &Output) -> String {
 
 pub(super) const PLAIN: Protocol = Protocol::Plain;
 pub(super) const V1: Protocol = Protocol::V1;
+pub(super) const V2: Protocol = Protocol::V2;
 
 #[test]
 fn a_plain_client_without_a_session_counts_for_itself() {

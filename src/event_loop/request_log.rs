@@ -48,6 +48,7 @@ impl EventLoop {
         let protocol = match protocol {
             Protocol::Plain => "no subprotocol",
             Protocol::V1 => "sundown.v1",
+            Protocol::V2 => "sundown.v2",
         };
         let session = session.map(|session| self.names.of(session).to_string());
         let session = session.as_deref().unwrap_or("of no name");

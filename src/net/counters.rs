@@ -80,7 +80,7 @@ impl Counters {
         let name = match reason {
             CloseReason::Shutdown { .. } => "server shutdown",
             CloseReason::Idle => "idle timeout",
-            CloseReason::ProtocolError => "protocol error",
+            CloseReason::ProtocolError | CloseReason::InvalidMessage(_) => "protocol error",
             CloseReason::InvalidUtf8 => "invalid UTF-8",
             CloseReason::TooSlow => "reader too slow",
             CloseReason::TooBig => "message too big",

@@ -13,9 +13,16 @@ use super::http::{self, Answer, BadHead, Head};
 use crate::config::{self, AdminHosts, AllowedOrigins};
 use crate::engine::app::{Admission, Tells, Upgrade};
 use crate::engine::io::{Gate, Protocol, SessionId};
+use crate::engine::message::v2;
 
 /// The subprotocol of clients that understand hello and notice (docs/protocol.md).
-pub const SUBPROTOCOL: &str = "sundown.v1";
+pub const V1: &str = "sundown.v1";
+
+/// The one whose messages have kinds (docs/protocol.md).
+pub const V2: &str = "sundown.v2";
+
+/// sundown's own. Of several that a client offers, it gets the first of these.
+const OWN: [(&str, Protocol); 2] = [(V2, Protocol::V2), (V1, Protocol::V1)];
 
 /// What a path has for people, if it has anything.
 pub type Pages = dyn Fn(&str) -> Option<Answer> + Send;
@@ -200,12 +207,10 @@ fn grant(
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
-    let offered = || lists(headers, "sec-websocket-protocol");
-    let known = offered().find_map(|offer| {
-        let own = rules.subprotocols.iter().map(String::as_str);
-        let mut known = own.chain([SUBPROTOCOL]);
-        known.find(|name| name.as_bytes() == offer)
-    });
+    let own = own_of(headers);
+    if let Some((_, Protocol::V2)) = own {
+        check_received(head)?;
+    }
     let path = head.uri().path();
     let Admission(admission) = admit(&Upgrade {
         path,
@@ -213,18 +218,22 @@ fn grant(
         headers: &fields,
         peer: rules.peer,
         session: session.as_ref(),
-        subprotocol: known.filter(|name| *name != SUBPROTOCOL),
+        subprotocol: first_known(headers, rules.subprotocols),
         is_listed: config::lists(rules.paths, path),
     });
     let accepted = admission
         .map_err(|refusal| Answer::error(refusal.status, &refusal.text).with(refusal.fields))?;
-    let offers =
-        |name: &str| lists(headers, "sec-websocket-protocol").any(|offer| offer == name.as_bytes());
-    let own = accepted.subprotocol.filter(|name| offers(name));
-    let (protocol, tells, subprotocol) = match own {
-        Some(own) => (Protocol::Plain, Tells::NOTHING, Some(own)),
-        None if offers(SUBPROTOCOL) => (Protocol::V1, accepted.tells, Some(SUBPROTOCOL.to_owned())),
-        None => (Protocol::Plain, accepted.tells, None),
+    let foreign = accepted.subprotocol.filter(|name| {
+        let is_own = OWN.iter().any(|(own, _)| own == name);
+        !is_own && offers(headers).any(|offer| offer == name.as_bytes())
+    });
+    let (protocol, tells, subprotocol) = match (foreign, own) {
+        (Some(foreign), _) => (Protocol::Plain, Tells::NOTHING, Some(foreign)),
+        (None, Some((own, protocol))) => {
+            let tells = accepted.tells.of(protocol);
+            (protocol, tells, Some(own.to_owned()))
+        }
+        (None, None) => (Protocol::Plain, accepted.tells, None),
     };
     let admitted = rules.gate.admit(protocol, accepted.session.is_some());
     admitted.map_err(Answer::unavailable)?;
@@ -245,6 +254,27 @@ fn grant(
         tells,
         session: accepted.session,
     })
+}
+
+/// The subprotocols that a client offers.
+fn offers(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    lists(headers, "sec-websocket-protocol")
+}
+
+/// The one of sundown's own that a client gets, unless it gets one of the application's.
+fn own_of(headers: &HeaderMap) -> Option<(&'static str, Protocol)> {
+    OWN.into_iter()
+        .find(|(own, _)| offers(headers).any(|offer| offer == own.as_bytes()))
+}
+
+/// The first that a client offers of those that are known, if it is one of the application's.
+fn first_known<'a>(headers: &HeaderMap, foreign: &'a [String]) -> Option<&'a str> {
+    let foreign = foreign.iter().map(|name| (name.as_str(), true));
+    let own = OWN.iter().map(|(name, _)| (*name, false));
+    let known = || foreign.clone().chain(own.clone());
+    let first =
+        offers(headers).find_map(|offer| known().find(|(name, _)| name.as_bytes() == offer));
+    first.and_then(|(name, is_foreign)| is_foreign.then_some(name))
 }
 
 /// The client's key, if all is there that RFC 6455, section 4.2.1, demands. What is not right is
@@ -293,13 +323,29 @@ fn origin_allowed(headers: &HeaderMap, allowed: &AllowedOrigins) -> bool {
     origins.all(|origin| allowed.allow(origin.as_bytes()))
 }
 
-fn session_of(head: &Head) -> Result<Option<SessionId>, Answer> {
+/// The values of a query parameter.
+fn parameters<'a>(head: &'a Head, name: &'a str) -> impl Iterator<Item = &'a str> {
     let pairs = head.uri().query().unwrap_or("").split('&');
-    let mut ids = pairs.filter_map(|pair| match pair.split_once('=') {
-        Some(("session", id)) => Some(id),
-        None if pair == "session" => Some(""),
-        Some(_) | None => None,
-    });
+    pairs.filter_map(move |pair| match pair.split_once('=') {
+        Some((named, value)) => (named == name).then_some(value),
+        None => (pair == name).then_some(""),
+    })
+}
+
+/// Which push a `sundown.v2` client has received last. No push has been sent, and what is above
+/// the last one means nothing.
+fn check_received(head: &Head) -> Result<(), Answer> {
+    let mut numbers = parameters(head, "received");
+    let is_number = |text: &str| v2::parse_number(text.as_bytes()).is_some();
+    if numbers.next().is_none_or(is_number) && numbers.next().is_none() {
+        Ok(())
+    } else {
+        Err(Answer::json(400, "received: the number of a push"))
+    }
+}
+
+fn session_of(head: &Head) -> Result<Option<SessionId>, Answer> {
+    let mut ids = parameters(head, "session");
     let Some(id) = ids.next() else {
         return Ok(None);
     };
@@ -584,12 +630,54 @@ mod tests {
             let response = ask(&request, &[], true, true).1;
             assert!(response.contains("sec-websocket-protocol: sundown.v1\r\n"));
         }
-        let foreign = request.replace("sundown.v1", "sundown.v2");
+        let foreign = request.replace("sundown.v1", "sundown.v3");
         assert!(
             !ask(&foreign, &[], true, true)
                 .1
                 .contains("sec-websocket-protocol")
         );
+    }
+
+    #[test]
+    fn of_several_subprotocols_the_first_decides_and_v2_stands_for_all_of_ours() {
+        for (offers, expected) in [
+            ("sundown.v2", "sundown.v2"),
+            ("sundown.v1, sundown.v2", "sundown.v2"),
+            ("soap, sundown.v1, ocpp1.6", "sundown.v1"),
+            ("sundown.v1, ocpp1.6, sundown.v2", "sundown.v2"),
+            ("ocpp1.6, sundown.v2", "ocpp1.6"),
+        ] {
+            let offer = format!("Sec-WebSocket-Protocol: {offers}\r\n");
+            let request = format!("GET /ws/chat/ HTTP/1.1\r\n{UPGRADE}{offer}\r\n");
+            let response = ask(&request, &[], true, true).1;
+            let chosen = format!("sec-websocket-protocol: {expected}\r\n");
+            assert!(response.contains(&chosen), "{offers}: {response}");
+            // It needs a session, and so the store.
+            let is_ours = expected != "ocpp1.6";
+            let without_store = ask(&request, &[], true, false).0;
+            assert_eq!(without_store, if is_ours { 503 } else { 101 }, "{offers}");
+        }
+    }
+
+    #[test]
+    fn what_has_been_received_is_a_number() {
+        let v1 = format!("{UPGRADE}Sec-WebSocket-Protocol: sundown.v1\r\n");
+        let v2 = v1.replace("v1", "v2");
+        for (query, expected) in [
+            ("received=0", 101),
+            ("session=a&received=18446744073709551615", 101),
+            ("received=18446744073709551616", 400),
+            ("received=", 400),
+            ("received", 400),
+            ("received=-1", 400),
+            ("received=1&received=1", 400),
+        ] {
+            let target = format!("/ws/chat/?{query}");
+            check(&target, &v2, expected);
+            // To the others it means nothing.
+            check(&target, &v1, 101);
+            check(&target, UPGRADE, 101);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use sundown::engine::message::ServerMessage::{self, Binary, Broadcast, Text, Tim
 use sundown::engine::shutdown::{Outcome, Timeline};
 
 use super::common::{Common, marks};
+use super::network;
 use super::node::Call;
 
 mod asked;
@@ -135,6 +136,14 @@ impl Book {
         self.durability == Durability::Acked
     }
 
+    /// What a client of this connection writes before the body of a message.
+    pub(crate) fn kind(&self, conn: ConnId) -> &'static str {
+        match self.conns.get(&by_conn(conn)).map(|conn| conn.protocol) {
+            Some(Protocol::V2) => "m",
+            Some(Protocol::Plain | Protocol::V1) | None => "",
+        }
+    }
+
     #[track_caller]
     fn conn(&mut self, conn: ConnId) -> &mut Conn {
         let name = &self.name;
@@ -203,7 +212,7 @@ impl Book {
                 "{name}: {calls:?} of a connection that is over"
             );
         };
-        let has_session = conn.session.is_some() || conn.protocol == Protocol::V1;
+        let has_session = conn.session.is_some() || conn.protocol.is_own();
         assert!(
             !has_session || counts || lost || conn.closed.is_some(),
             "{name}: read from {from:?}, whose session is not granted: {index}"
@@ -252,9 +261,15 @@ impl Book {
     }
 
     /// The engine sends this.
-    pub(crate) fn sent(&mut self, common: &mut Common, to: ConnId, message: &ServerMessage) {
+    pub(crate) fn sent(
+        &mut self,
+        common: &mut Common,
+        to: ConnId,
+        protocol: Protocol,
+        message: &ServerMessage,
+    ) {
         let name = self.name.clone();
-        let is_acked = self.is_acked();
+        let is_acked = self.is_acked() || protocol == Protocol::V2;
         let gave_up = self.gave_up;
         let session = self.session_of(to);
         let at_goodbye = session.map(|session| (session.confirmed, session.counted));
@@ -264,20 +279,19 @@ impl Book {
             "{name}: {message:?} to {to:?} after {:?}",
             conn.closed
         );
+        assert_eq!(conn.protocol, protocol, "{name}: {message:?} to {to:?}");
         match message {
-            ServerMessage::Hello { session, count, .. } => {
-                assert!(
-                    conn.protocol == Protocol::V1 && !conn.hello,
-                    "{name}: {message:?}"
-                );
+            ServerMessage::Hello(hello) => {
+                assert!(protocol.is_own() && !conn.hello, "{name}: {message:?}");
                 assert_eq!(conn.replied, None, "{name}: a hello after replies");
                 conn.hello = true;
-                conn.replied = Some(*count);
-                conn.counted = *count;
-                conn.session = Some(session.clone());
-                let of_it = |(_, known): &(_, &Session)| &known.id == session && !known.lost;
-                let key = self.sessions.iter().find(of_it).map(|(key, _)| *key);
-                let (slot, generation) = key.expect("a session that was granted");
+                conn.replied = Some(hello.count);
+                conn.counted = hello.count;
+                conn.session = Some(hello.session.clone());
+                let of_it = |(_, known): &(_, &Session)| known.id == hello.session && !known.lost;
+                let found = self.sessions.iter().find(of_it);
+                let (&(slot, generation), known) = found.expect("a session that was granted");
+                assert_eq!(known.incarnation, hello.incarnation, "{name}: {message:?}");
                 self.conn(to).key = Some(SessionKey { slot, generation });
             }
             ServerMessage::Notice { .. } => {
@@ -285,7 +299,7 @@ impl Book {
                 conn.notice = true;
             }
             ServerMessage::Count(count) => {
-                let follows = conn.replied.is_none_or(|last| *count == last + 1);
+                let follows = network::follows(protocol, conn.replied, *count);
                 assert!(follows, "{name}: {message:?} after {:?}", conn.replied);
                 assert!(*count <= conn.counted, "{name}: {message:?}, not processed");
                 conn.replied = Some(*count);
@@ -296,7 +310,7 @@ impl Book {
                     assert!(kept >= *count, "{name}: {message:?}, but {kept} is stored");
                 }
             }
-            ServerMessage::Goodbye { total } => {
+            ServerMessage::Goodbye { total, .. } => {
                 conn.bye = true;
                 let (confirmed, counted) = at_goodbye.unwrap_or((conn.counted, conn.counted));
                 assert_eq!(*total, confirmed, "{name}: {to:?}: the goodbye's total");

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use sundown::Durability;
 use sundown::engine::io::{Protocol, SessionId};
-use sundown::engine::message::ServerMessage;
+use sundown::engine::message::{Hello, ServerMessage};
 
 use super::common::{Common, Event};
-use super::network::{Ask, ClientFrame, ServerFrame, Side, SockId};
+use super::network::{self, Ask, ClientFrame, ServerFrame, Side, SockId};
 use super::options::Habits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ struct Conn {
     close: Option<u16>,
     answer_at: Option<Instant>,
     closed: bool,
+    /// It has said that it sends no more messages.
+    leaving: bool,
     by_frame: bool,
     retry_ms: Option<u64>,
 }
@@ -97,7 +99,13 @@ impl Client {
     }
 
     fn is_numbered(&self) -> bool {
-        self.habits.protocol == Protocol::V1
+        self.habits.protocol.is_own()
+    }
+
+    /// What it was told is stored.
+    fn is_acked(&self, common: &Common) -> bool {
+        let is_acked = common.options.config.durability == Durability::Acked;
+        is_acked || self.habits.protocol == Protocol::V2
     }
 
     /// Nothing is left to wish for.
@@ -179,6 +187,7 @@ impl Client {
         self.want_more(common);
         self.indulge(common);
         self.pump_all(common);
+        self.say_that_it_leaves(common);
         self.answer_closes(common);
         let think = common.dice.time(Duration::ZERO, self.habits.think_max);
         let think = think.max(Duration::from_millis(1));
@@ -217,6 +226,7 @@ impl Client {
             close: None,
             answer_at: None,
             closed: false,
+            leaving: false,
             by_frame: false,
             retry_ms: None,
         });
@@ -365,6 +375,7 @@ impl Client {
             return;
         };
         let may = !conn.closed
+            && !conn.leaving
             && (is_current && conn.stage == Stage::Live || conn.eager)
             && (conn.close.is_none() || habits.sends_while_closing);
         if !may {
@@ -399,6 +410,18 @@ impl Client {
             self.sent = next.max(self.sent);
             conn.sent += 1;
             self.sent_max = self.sent_max.max(conn.sent);
+        }
+    }
+
+    /// The answer of `sundown.v2` to a notice, once the outbox is empty.
+    fn say_that_it_leaves(&mut self, common: &mut Common) {
+        let may = self.habits.protocol == Protocol::V2 && self.habits.heeds_notice;
+        for conn in self.conns.iter_mut().filter(|conn| may && !conn.closed) {
+            let is_told = conn.retry_ms.is_some() && conn.close.is_none();
+            let is_done = conn.stage == Stage::Live && conn.replied == Some(conn.sent);
+            if is_told && is_done && !conn.leaving {
+                conn.leaving = common.send_up(conn.sock, ClientFrame::Leave, 7);
+            }
         }
     }
 
@@ -500,7 +523,7 @@ impl Client {
     }
 
     fn told(&mut self, common: &mut Common, sock: SockId, message: &ServerMessage) {
-        let acked = common.options.config.durability == Durability::Acked;
+        let (acked, protocol) = (self.is_acked(common), self.habits.protocol);
         let number = self.number;
         let (numbered, has_session) = (self.is_numbered(), self.session.is_some());
         let conn = self.conn(sock);
@@ -509,22 +532,14 @@ impl Client {
             "client {number}: {message:?} is out of place: {conn:?}"
         );
         assert!(
-            !numbered
-                || conn.stage == Stage::Live
-                || matches!(message, ServerMessage::Hello { .. }),
+            !numbered || conn.stage == Stage::Live || matches!(message, ServerMessage::Hello(_)),
             "client {number}: {message:?} before the hello"
         );
         match message {
-            ServerMessage::Hello {
-                session,
-                count,
-                resumed,
-            } => {
-                self.greeted(common, sock, session, *count, *resumed);
-            }
+            ServerMessage::Hello(hello) => self.greeted(common, sock, hello),
             ServerMessage::Count(count) => {
                 let first = conn.replied.is_none();
-                let follows = conn.replied.is_none_or(|last| *count == last + 1);
+                let follows = network::follows(protocol, conn.replied, *count);
                 assert!(follows, "client {number}: {count} after {:?}", conn.replied);
                 assert!(
                     !numbered || *count <= conn.sent,
@@ -543,7 +558,7 @@ impl Client {
                 assert!(numbered, "client {number}: a notice for a plain client");
                 conn.retry_ms = Some(*reconnect_ms);
             }
-            ServerMessage::Goodbye { total } => {
+            ServerMessage::Goodbye { total, .. } => {
                 common.seen.note("goodbye");
                 conn.bye = Some(*total);
                 let replied = conn.replied.unwrap_or(0);
@@ -562,16 +577,10 @@ impl Client {
         }
     }
 
-    fn greeted(
-        &mut self,
-        common: &mut Common,
-        sock: SockId,
-        session: &SessionId,
-        count: u64,
-        resumed: bool,
-    ) {
+    fn greeted(&mut self, common: &mut Common, sock: SockId, hello: &Hello) {
         let number = self.number;
-        let is_acked = common.options.config.durability == Durability::Acked;
+        let (session, count, resumed) = (&hello.session, hello.count, hello.resumed);
+        let is_acked = self.is_acked(common);
         // What was told on other connections since may be younger than this hello.
         let (stored, acked) = self.conn(sock).known;
         let least = if is_acked { stored.max(acked) } else { stored };

@@ -37,6 +37,8 @@ pub(crate) enum ClientFrame {
         session: Option<SessionId>,
     },
     Message(Ask),
+    /// `sundown.v2`: no more messages on this connection.
+    Leave,
     Ping,
     Close,
     End,
@@ -51,6 +53,11 @@ pub(crate) struct Ask {
     pub(crate) text: usize,
     /// Whether the connection is to be closed.
     pub(crate) close: bool,
+}
+
+/// Whether a count may come after another. In `sundown.v2` one covers all before it.
+pub(crate) fn follows(protocol: Protocol, last: Option<u64>, count: u64) -> bool {
+    last.is_none_or(|last| count == last + 1 || protocol == Protocol::V2 && count > last)
 }
 
 /// From a server.

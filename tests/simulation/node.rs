@@ -328,9 +328,15 @@ impl Attached<'_> {
             }
             Brought::Message(ask) => {
                 let Ask { index, text, close } = ask;
-                let words = format!("{index} {text} {}", u8::from(close));
+                let kind = self.parts.book.kind(conn);
+                let words = format!("{kind}{index} {text} {}", u8::from(close));
                 let message = Message::Text(&words);
                 self.parts.handed_over = Some((conn, ask));
+                core.handle_input(Input::Message { conn, message }, self);
+            }
+            Brought::Leave => {
+                self.common.seen.note("client says that it leaves");
+                let message = Message::Text("q");
                 core.handle_input(Input::Message { conn, message }, self);
             }
             Brought::PeerClosed { by_frame } => {
@@ -526,12 +532,16 @@ impl Shell for Attached<'_> {
         let (parts, common) = (&mut *self.parts, &mut *self.common);
         let (book, sockets) = (&mut parts.book, &mut parts.sockets);
         match *output {
-            Output::Send { conn, ref message } => {
+            Output::Send {
+                conn,
+                protocol,
+                ref message,
+            } => {
                 // The connection may have been over when this was decided.
                 if book.is_open(conn) {
-                    book.sent(common, conn, message);
+                    book.sent(common, conn, protocol, message);
                 }
-                return sockets.send(common, conn, message.clone());
+                return sockets.send(common, conn, protocol, message.clone());
             }
             Output::Close {
                 conn,

@@ -111,6 +111,7 @@ pub(crate) struct Habits {
     pub(crate) sends_while_closing: bool,
     pub(crate) sends_before_hello: bool,
     pub(crate) obeys_reconnect_ms: bool,
+    pub(crate) heeds_notice: bool,
     pub(crate) patience: Duration,
     pub(crate) takes_over: f64,
     pub(crate) drops: f64,
@@ -247,11 +248,7 @@ fn habits(dice: &mut Dice) -> Habits {
     let (never_reads, never_answers_close) = (rarely(0.5), rarely(0.7));
     let (asks_text, asks_close) = (rarely(0.7), rarely(0.05));
     Habits {
-        protocol: if dice.chance(0.75) {
-            Protocol::V1
-        } else {
-            Protocol::Plain
-        },
+        protocol: dice.pick(&[Protocol::Plain, Protocol::V1, Protocol::V2, Protocol::V2]),
         names_session: dice.chance(0.7),
         messages: dice.among(1, 60) as u64,
         burst_max: dice.pick(&[1, 4, 30]),
@@ -263,6 +260,7 @@ fn habits(dice: &mut Dice) -> Habits {
         sends_while_closing: dice.chance(0.6),
         sends_before_hello: dice.chance(0.3),
         obeys_reconnect_ms: dice.chance(0.7),
+        heeds_notice: dice.chance(0.7),
         patience: dice.pick(&[1000 * MS, 5000 * MS, 20_000 * MS]),
         takes_over,
         drops,

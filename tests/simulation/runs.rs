@@ -89,6 +89,7 @@ const MET: &[&str] = &[
     "connection refused",
     "connection not let in",
     "ping answered",
+    "client says that it leaves",
     "client closes",
     "client half-closes",
     "client drops TCP",

@@ -58,6 +58,7 @@ pub(crate) enum Brought {
         session: Option<SessionId>,
     },
     Message(Ask),
+    Leave,
     PeerClosed {
         by_frame: bool,
     },
@@ -197,6 +198,7 @@ impl Sockets {
                 Some(Brought::Request { protocol, session })
             }
             ClientFrame::Message(ask) if open => Some(Brought::Message(ask)),
+            ClientFrame::Leave if open => Some(Brought::Leave),
             ClientFrame::Ping if open => self.pong(common, id),
             ClientFrame::Close if open => {
                 self.deafen(id, now);
@@ -212,6 +214,7 @@ impl Sockets {
             }
             ClientFrame::Upgrade { .. }
             | ClientFrame::Message(_)
+            | ClientFrame::Leave
             | ClientFrame::Ping
             | ClientFrame::Close => None,
         }
@@ -300,12 +303,18 @@ impl Sockets {
     }
 
     /// `false`: the peer reads too slowly.
-    pub(crate) fn send(&mut self, common: &mut Common, id: ConnId, message: ServerMessage) -> bool {
+    pub(crate) fn send(
+        &mut self,
+        common: &mut Common,
+        id: ConnId,
+        protocol: Protocol,
+        message: ServerMessage,
+    ) -> bool {
         if !message.is_reserved() && !self.keeps_up(common, id) {
             return false;
         }
         if self.is_websocket(id) {
-            let size = 2 + message.payload(&mut Vec::new()).len();
+            let size = 2 + message.payload(protocol, &mut Vec::new()).len();
             self.queue(id, ServerFrame::Message(message), size);
         }
         true

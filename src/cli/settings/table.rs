@@ -97,9 +97,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "",
         group: Group::Listeners,
         help: "Subprotocols that sundown does not know and the backend does, separated by commas: \
-               ocpp1.6,mqtt. A client gets the first that it offers (sundown.v1 is always one), \
-               and then nothing of sundown's own but the Close: no counts, timestamps or goodbye. \
-               A browser that offers others only closes the connection at once.",
+               ocpp1.6,mqtt. A client gets the first that it offers (sundown.v1 and sundown.v2 are \
+               always among them), and then nothing of sundown's own but the Close: no counts, \
+               timestamps or goodbye. A browser that offers others only closes the connection at once.",
         expected: "subprotocols that are not sundown's own, separated by commas, such as ocpp1.6",
         apply: |s, text| put(&mut s.config.subprotocols, Some(entries(text))),
         ..BASE

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use crate::config::is_token;
 use crate::engine::ids::SessionId;
+use crate::engine::message::Protocol;
 
 /// A request to become a WebSocket (RFC 6455, section 4.1): as it came, except for what sundown has
 /// checked already.
@@ -114,7 +115,8 @@ pub(crate) struct Refusal {
     pub(crate) fields: String,
 }
 
-/// What sundown says by itself to a client that has no subprotocol of sundown's: a set.
+/// What sundown says by itself to a client that has no subprotocol, or `sundown.v1`: a set. A client
+/// of `sundown.v2` gets all of it but, if so wished, the broadcasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tells(u8);
 
@@ -142,6 +144,15 @@ impl Tells {
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
+
+    /// What a client of this protocol is told, if the application asks for this set. Only the
+    /// broadcasts are up to it in `sundown.v2`, whose clients rely on the rest.
+    pub(crate) fn of(self, protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Plain | Protocol::V1 => self,
+            Protocol::V2 => Self(self.0 | Self::ALL.without(Self::BROADCASTS).0),
+        }
+    }
 }
 
 /// Fields that each answer has.
@@ -155,7 +166,8 @@ const OURS: [&str; 5] = [
 
 impl Admission {
     /// Lets the client in, with the session that the query names, and with the first subprotocol
-    /// that it offers and that is known: `sundown.v1`, or one of `Config::subprotocols`.
+    /// that it offers and that is known: `sundown.v2`, `sundown.v1`, or one of
+    /// `Config::subprotocols`.
     pub fn accept(request: &Upgrade<'_>) -> Self {
         Self(Ok(Accepted {
             session: request.session.cloned(),

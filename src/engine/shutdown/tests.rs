@@ -191,6 +191,7 @@ fn check_deadlines(budget: ShutdownBudget, expected_ms: &[u64]) {
     shutdown.handle_request(asked(began), began);
     let stuck = Census {
         connections: 1,
+        leaving: 0,
         untold: 1,
         unsent: 1,
         unread: 1,
@@ -371,6 +372,15 @@ fn draining_waits_until_all_are_quiet() {
         ..Census::default()
     };
     assert_eq!(shutdown.poll_timeout(&heard), Some(now + ms(350)));
+    // Nor for that, if all have said that they send no more.
+    let (leaving, unsaved) = (1, 1);
+    let all_leave = Census { leaving, ..heard };
+    assert_eq!(shutdown.poll_timeout(&all_leave), Some(now));
+    let waits = Census {
+        unsaved,
+        ..all_leave
+    };
+    assert_eq!(shutdown.poll_timeout(&waits), Some(now + ms(2_500)));
     assert!(shutdown.handle_census(&heard, now + ms(349)).is_empty());
     assert_eq!(
         shutdown.handle_census(&heard, now + ms(350)),
@@ -444,6 +454,7 @@ fn random_census(rng: &mut StdRng, heard_at: Option<Instant>) -> Census {
     };
     Census {
         connections: level(),
+        leaving: level(),
         untold: level(),
         unsent: level(),
         unread: level(),

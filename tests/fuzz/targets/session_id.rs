@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 use sundown::config::AllowedOrigins;
 use sundown::engine::io::{Gate, SessionId};
-use sundown::engine::message::ServerMessage;
+use sundown::engine::message::{Hello, Protocol, ServerMessage};
 use sundown::net::handshake::{self, Decision, Rules};
 use sundown::net::http::Incoming;
 use sundown::{Application as _, Chat};
@@ -37,14 +37,21 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(id.to_string(), text);
         let asked = ask(format!("session={text}").as_bytes());
         assert_eq!(asked, Got::Session(text.to_owned()), "lost on its way");
-        let hello = ServerMessage::Hello {
+        let hello = ServerMessage::Hello(Box::new(Hello {
             session: id.clone(),
+            incarnation: 3,
             count: 7,
             resumed: true,
-        };
+            sent: 2,
+        }));
         // Written without an escape, since it needs none.
         let expected = format!("{{\"session\":\"{text}\",\"count\":7,\"resumed\":true}}");
-        assert_eq!(hello.payload(&mut Vec::new()), expected.as_bytes());
+        let payload = |protocol| hello.payload(protocol, &mut Vec::new()).to_owned();
+        assert_eq!(payload(Protocol::V1), expected.as_bytes());
+        let expected = format!(
+            "h{{\"session\":\"{text}\",\"incarnation\":3,\"count\":7,\"resumed\":true,\"sent\":2}}"
+        );
+        assert_eq!(payload(Protocol::V2), expected.as_bytes());
     }
     query(data);
     query(&[b"session=", data].concat());
