@@ -118,7 +118,9 @@ impl Ledger {
     /// The store has confirmed a commit of this step.
     pub fn handle_saved(&mut self, mark: Mark) {
         self.in_flight = false;
-        self.saved = self.saved.max(Some(mark));
+        if !self.may_tell(mark.step) {
+            self.saved = Some(mark);
+        }
     }
 
     /// The store has refused a commit: it is not known to hold anything of the session.
@@ -176,12 +178,14 @@ impl Ledger {
 
     /// Whether the store has all of it.
     pub fn is_saved(&self) -> bool {
-        self.saved >= Some(self.latest)
+        self.saved
+            .is_some_and(|saved| saved.step >= self.latest.step)
     }
 
     /// Whether store or spill has all of it.
     pub fn is_safe(&self) -> bool {
-        self.saved.max(self.spilled) >= Some(self.latest)
+        let is_latest = |mark: Mark| mark.step >= self.latest.step;
+        self.saved.is_some_and(is_latest) || self.spilled.is_some_and(is_latest)
     }
 
     /// The epoch that it takes steps under; `None` while it may not.

@@ -104,18 +104,24 @@ impl MemoryStore {
 
     /// Whether the commit was taken; `false`: a newer claim exists.
     fn carry_out_commit(&mut self, commit: &Commit) -> bool {
-        let known = self.records.get_mut(&commit.session);
-        let record = known.as_ref().map(|kept| &kept.record);
-        let Some(record) = Record::commit(record, commit.epoch, &commit.snapshot) else {
-            return false;
-        };
-        match known {
-            Some(kept) if is_blank(&kept.record) == is_blank(&record) => {
-                kept.record = record;
-                kept.expires_unix_ms = self.expiry.expires_ms();
-            }
+        let Some(kept) = self.records.get_mut(&commit.session) else {
             // Its owner's word for a record that had to go: there is always room for what is open.
-            Some(_) | None => self.put(commit.session.clone(), record),
+            let record = Record::new(commit.epoch, commit.snapshot.clone(), None);
+            self.put(commit.session.clone(), record);
+            return true;
+        };
+        let was_blank = is_blank(&kept.record);
+        if !kept.record.take(commit.epoch, &commit.snapshot) {
+            return false;
+        }
+        kept.expires_unix_ms = self.expiry.expires_ms();
+        if was_blank != is_blank(&kept.record) {
+            let expires_unix_ms = kept.expires_unix_ms;
+            let listed_unix_ms = std::mem::replace(&mut kept.listed_unix_ms, expires_unix_ms);
+            let session = commit.session.clone();
+            self.list(was_blank).remove(&(listed_unix_ms, session));
+            let entry = (expires_unix_ms, commit.session.clone());
+            self.list(!was_blank).insert(entry);
         }
         true
     }

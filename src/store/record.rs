@@ -5,6 +5,8 @@
 //! simulation; SQLite and Redis say the same in SQL and Lua, and `tests/store_promises.rs` and
 //! `tests/redis_store` hold all of them to it. It must never let an epoch be granted twice.
 
+use std::cmp::Ordering;
+
 use crate::engine::io::{Grant, Snapshot};
 
 /// What a store keeps of a session, but for its expiry.
@@ -65,20 +67,27 @@ impl Record {
     /// without steps. A higher epoch than the one held is the owner's word for a record that was
     /// lost.
     pub fn commit(known: Option<&Self>, epoch: u64, snapshot: &Snapshot) -> Option<Self> {
-        let Some(record) = known.filter(|record| record.epoch >= epoch) else {
+        let Some(mut record) = known.cloned() else {
             return Some(Self::new(epoch, snapshot.clone(), None));
         };
-        if record.epoch > epoch {
-            return None;
+        record.take(epoch, snapshot).then_some(record)
+    }
+
+    /// The same in place. Whether the commit is taken.
+    pub fn take(&mut self, epoch: u64, snapshot: &Snapshot) -> bool {
+        match epoch.cmp(&self.epoch) {
+            Ordering::Less => return false,
+            Ordering::Greater => *self = Self::new(epoch, snapshot.clone(), None),
+            Ordering::Equal => {
+                let held = &mut self.snapshot;
+                held.count = held.count.max(snapshot.count);
+                if snapshot.step > held.step {
+                    held.step = snapshot.step;
+                    held.state.clone_from(&snapshot.state);
+                }
+            }
         }
-        let mut record = record.clone();
-        let held = &mut record.snapshot;
-        held.count = held.count.max(snapshot.count);
-        if snapshot.step > held.step {
-            held.step = snapshot.step;
-            held.state = snapshot.state.clone();
-        }
-        Some(record)
+        true
     }
 
     /// The epoch of the last claim.
