@@ -28,6 +28,7 @@ mod held_bytes;
 mod inner_limits;
 mod journal;
 mod kill9;
+mod kinds;
 mod long_report;
 mod lost_by_redis;
 mod never_a_reset;

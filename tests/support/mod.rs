@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod frame;
 pub(crate) mod http;
+pub(crate) mod kinds;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod redis;
