@@ -14,8 +14,8 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOAD = $(TARGET)/bench-load/release/load
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-graceful-shutdown test-conformance soak model-wide test-faults \
-	test-hostile test-web test-browser test-container fuzz bench bench-peers bench-docs bench-check \
+.PHONY: help run build test test-postgres test-graceful-shutdown test-conformance soak model-wide \
+	test-faults test-hostile test-web test-browser test-container fuzz bench bench-peers bench-docs bench-check \
 	bench-bless bench-load image promote lint lint-scripts doc deny check-deploy check-proxies \
 	check-features check-monitoring ci
 
@@ -31,6 +31,10 @@ build: ## build the release binary: target/release/sundown
 test: ## run all tests, on real sockets and a Redis of their own
 	./scripts/ensure-redis.sh
 	@CARGO="$(CARGO)" ./scripts/count-tests.sh ./scripts/test.sh
+
+test-postgres: ## the store of examples/postgres_store, on a Postgres of its own
+	./scripts/ensure-postgres.sh
+	$(CARGO) test --manifest-path examples/postgres_store/Cargo.toml --target-dir $(TARGET)/postgres
 
 test-graceful-shutdown: ## 200 clients, a real SIGTERM, and the timeline as the clients saw it
 	$(CARGO) test --test graceful_shutdown -- --nocapture
@@ -106,9 +110,12 @@ lint: ## format and clippy, with warnings as errors
 	$(CARGO) fmt --check --manifest-path benches/load/Cargo.toml
 	$(CARGO) fmt --check --manifest-path benches/micro/Cargo.toml
 	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
+	$(CARGO) fmt --check --manifest-path examples/postgres_store/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --test faults --test container --test proxies -- -D warnings
 	$(CARGO) clippy --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)/bench-load -- -D warnings
+	$(CARGO) clippy --all-targets --manifest-path examples/postgres_store/Cargo.toml \
+		--target-dir $(TARGET)/postgres -- -D warnings
 
 lint-scripts: ## shellcheck on every script; needs shellcheck
 	shellcheck .ci/run docker/*.sh scripts/*.sh tests/container/*.sh
@@ -135,7 +142,7 @@ check-monitoring: ## alerts, dashboard and the page of metrics, by promtool; nee
 	$(CARGO) build
 	./scripts/check-monitoring.sh
 
-CI = lint lint-scripts check-features check-deploy test check-proxies check-monitoring test-web \
-	test-browser test-graceful-shutdown test-faults test-container fuzz bench-check doc
+CI = lint lint-scripts check-features check-deploy test test-postgres check-proxies \
+	check-monitoring test-web test-browser test-graceful-shutdown test-faults test-container fuzz bench-check doc
 ci: FAULTS_PROFILE = # the build that all other tests have made
 ci: $(CI) ## all that CI runs

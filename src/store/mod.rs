@@ -34,7 +34,7 @@
 //!
 //! A driver whose calls block is a [`BlockingStore`](threaded::BlockingStore), and
 //! [`Threaded`](threaded::Threaded) makes a store of it: with a thread, reconnects, and all that was
-//! said of `Up`, `Down`, `Stalled` and the order.
+//! said of `Up`, `Down`, `Stalled` and the order. `examples/postgres_store` is one.
 //!
 //! A store that need not block implements [`SessionStore`]. A thread of its own wakes the loop when
 //! it has an answer ([`StoreParts::waker`]).
