@@ -160,6 +160,7 @@ impl Engine {
                 Timer::Continue => {}
             }
         }
+        self.update_full();
         self.refresh_some(now);
         self.send_slice(now);
         self.go_on_cutting(now);

@@ -77,6 +77,8 @@ pub(crate) struct Book {
     durability: Durability,
     outbound_bytes_max: usize,
     conns: BTreeMap<(u32, u32), Conn>,
+    /// The sessions whose step another thread has, by the connection that the message came from.
+    deferred: BTreeMap<(u32, u32), SessionKey>,
     sessions: BTreeMap<(u32, u32), Session>,
     opened: usize,
     /// Who was closed for reading too slowly: what the engine had said before is still said.
@@ -118,6 +120,7 @@ impl Book {
             durability: common.options.config.durability,
             outbound_bytes_max: common.options.config.limits.outbound_bytes_max,
             conns: BTreeMap::new(),
+            deferred: BTreeMap::new(),
             sessions: BTreeMap::new(),
             opened: 0,
             too_slow: BTreeSet::new(),
@@ -201,6 +204,7 @@ impl Book {
         from: ConnId,
         index: u64,
         calls: &[Call],
+        deferred: usize,
     ) {
         let name = self.name.clone();
         let session = self.session_of(from);
@@ -223,19 +227,47 @@ impl Book {
             !is_open || !stopped,
             "{name}: {from:?} is read in Persisting"
         );
-        let is_late = conn.bye && !conn.peer_closed;
+        let is_late = conn.bye && !conn.peer_closed && !conn.app_closes;
         let expected = (is_open || is_late) && (counts || !has_session);
         assert_eq!(
-            calls.len(),
+            calls.len() + deferred,
             usize::from(expected),
             "{name}: message {index} of {from:?} was processed so often: {calls:?}"
         );
         if is_late && expected {
             common.seen.note("late message");
         }
+        if deferred > 0
+            && let Some(key) = conn.key
+        {
+            self.deferred.insert(by_conn(from), key);
+        }
         for call in calls {
             self.called(call, index);
         }
+    }
+
+    /// A message that was deferred has been processed, whether its client is still there or not.
+    pub(crate) fn completed(&mut self, common: &mut Common, call: &Call) {
+        common.seen.note("deferred step completed");
+        self.deferred.remove(&by_conn(call.conn));
+        if self.conns.contains_key(&by_conn(call.conn)) {
+            if call.closes {
+                self.app_closes(call.conn);
+            }
+            return self.called(call, call.index);
+        }
+        common
+            .seen
+            .note("deferred step completed without its client");
+        let name = &self.name;
+        let id = call.session.as_ref();
+        let counts = |s: &&mut Session| s.epoch.is_some() && !s.lost && !s.displaced;
+        let mut sessions = self.sessions.values_mut().filter(counts);
+        let session = sessions.find(|session| Some(&session.id) == id);
+        let session = session.unwrap_or_else(|| panic!("{name}: {call:?}, and no session"));
+        assert_eq!(session.counted + 1, call.count, "{name}: {call:?}");
+        session.counted = call.count;
     }
 
     fn called(&mut self, call: &Call, index: u64) {
@@ -253,6 +285,21 @@ impl Book {
             assert_eq!(Some(&session.id), call.session.as_ref(), "{name}: {call:?}");
             assert_eq!(session.counted + 1, call.count, "{name}: {call:?}");
             session.counted = call.count;
+        }
+    }
+
+    /// Its step was cancelled.
+    pub(crate) fn step_ended(&mut self, conn: ConnId) {
+        self.deferred.remove(&by_conn(conn));
+    }
+
+    /// Nothing that the client sends is processed any more.
+    pub(crate) fn step_failed(&mut self, conn: Option<ConnId>) {
+        if let Some(conn) = conn {
+            self.step_ended(conn);
+        }
+        if let Some(conn) = conn.and_then(|conn| self.conns.get_mut(&by_conn(conn))) {
+            conn.app_closes = true;
         }
     }
 

@@ -399,6 +399,7 @@ impl Client {
                     0
                 },
                 close: common.dice.chance(habits.asks_close),
+                defer_ms: habits.defer_ms(&mut common.dice),
             };
             let size = 6 + common.dice.among(1, habits.message_bytes_max);
             if !common.send_up(sock, ClientFrame::Message(ask), size) {

@@ -53,6 +53,8 @@ pub(crate) struct Ask {
     pub(crate) text: usize,
     /// Whether the connection is to be closed.
     pub(crate) close: bool,
+    /// For how long another thread has the message, in milliseconds; 0 if it is handled at once.
+    pub(crate) defer_ms: u64,
 }
 
 /// Whether a count may come after another. In `sundown.v2` one covers all before it.

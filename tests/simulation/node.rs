@@ -15,7 +15,7 @@ use sundown::engine::io::{
 };
 use sundown::engine::message::Message;
 use sundown::engine::shutdown::{Outcome, Phase, Request, Trigger};
-use sundown::{Application, Closed, Session};
+use sundown::{Application, Closed, Deferred, Session};
 
 use super::book::Book;
 use super::common::Common;
@@ -31,7 +31,8 @@ pub(crate) struct Call {
     pub(crate) count: u64,
     /// The message's own number; 0 if it has none.
     pub(crate) index: u64,
-    pub(crate) can_reply: bool,
+    /// It has closed the connection.
+    pub(crate) closes: bool,
 }
 
 /// The state that the service gives a session with its message of this number.
@@ -46,6 +47,7 @@ pub(crate) fn state_after(count: u64) -> Vec<u8> {
 /// simulation what it was called with.
 struct Counter {
     calls: Sender<Call>,
+    deferrals: Sender<Deferral>,
     /// The connections that it was told of, and not of their end.
     known: HashSet<ConnId>,
     /// How many these are, for the end.
@@ -90,9 +92,44 @@ impl Application for Counter {
             panic!("{message:?}");
         };
         let mut words = text.split(' ').map(str::parse::<u64>);
-        let mut next = || words.next().and_then(Result::ok).expect("three numbers");
-        let (index, text, close) = (next(), next(), next());
-        Self::check_state(session, session.count() - 1);
+        let mut next = || words.next().and_then(Result::ok).expect("four numbers");
+        let (index, text, close, defer_ms) = (next(), next(), next(), next());
+        let job = Job { index, text, close };
+        if defer_ms > 0 {
+            let deferral = Deferral {
+                conn: session.conn(),
+                after: Duration::from_millis(defer_ms),
+                step: session.defer(),
+                job,
+            };
+            let sent = self.deferrals.send(deferral);
+            return sent.expect("the simulation lives as long as its engines");
+        }
+        job.run(session, &self.calls);
+    }
+}
+
+/// What a message asks for.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    index: u64,
+    text: u64,
+    close: u64,
+}
+
+/// A message that another thread has for a while.
+#[derive(Debug)]
+struct Deferral {
+    conn: ConnId,
+    after: Duration,
+    step: Deferred,
+    job: Job,
+}
+
+impl Job {
+    fn run(self, session: &mut Session<'_>, calls: &Sender<Call>) {
+        let Self { index, text, close } = self;
+        Counter::check_state(session, session.count() - 1);
         let kept = session.set_state(&state_after(session.count()));
         kept.expect("a number is short");
         if text > 0 {
@@ -107,9 +144,9 @@ impl Application for Counter {
             session: session.id().cloned(),
             count: session.count(),
             index,
-            can_reply: session.can_reply(),
+            closes: close == 1 && session.can_reply(),
         };
-        self.calls
+        calls
             .send(call)
             .expect("the simulation lives as long as its engines");
     }
@@ -131,6 +168,11 @@ pub(crate) struct Process {
 pub(crate) struct Parts {
     name: String,
     calls: Receiver<Call>,
+    /// For steps that are completed later.
+    called: Sender<Call>,
+    deferred: Receiver<Deferral>,
+    /// The steps that other threads have, and until when.
+    open_steps: Vec<(Instant, Deferral)>,
     sockets: Sockets,
     pub(crate) link: Link,
     book: Book,
@@ -171,9 +213,11 @@ const IDLE_TURNS_MAX: usize = 200;
 impl Process {
     pub(crate) fn new(common: &mut Common, node: usize, life: u32) -> Self {
         let (sender, calls) = mpsc::channel();
+        let (deferrals, deferred) = mpsc::channel();
         let known_len = Arc::new(AtomicUsize::new(0));
         let counter = Counter {
-            calls: sender,
+            calls: sender.clone(),
+            deferrals,
             known: HashSet::new(),
             known_len: Arc::clone(&known_len),
         };
@@ -190,6 +234,9 @@ impl Process {
             known_len,
             parts: Parts {
                 calls,
+                called: sender,
+                deferred,
+                open_steps: Vec::new(),
                 sockets: Sockets::new(config.limits),
                 link: Link::new(common, node, life),
                 book: Book::new(name.clone(), common),
@@ -301,6 +348,34 @@ impl Process {
 }
 
 impl Attached<'_> {
+    /// What the other threads do until now: they complete steps, drop some, and give up those that
+    /// were cancelled.
+    fn work(&mut self) {
+        let now = self.common.now.instant;
+        let steps = std::mem::take(&mut self.parts.open_steps);
+        for (until, deferral) in steps {
+            if until > now {
+                self.parts.open_steps.push((until, deferral));
+                continue;
+            }
+            self.parts.progress = true;
+            let Deferral {
+                conn, step, job, ..
+            } = deferral;
+            if step.is_cancelled() {
+                self.common.seen.note("deferred step cancelled");
+            }
+            if self.common.dice.chance(0.05) {
+                self.say(|| format!("{conn:?}: its step is dropped"));
+                drop(step);
+            } else {
+                self.say(|| format!("{conn:?}: its step is completed"));
+                let calls = self.parts.called.clone();
+                step.complete(move |session| job.run(session, &calls));
+            }
+        }
+    }
+
     fn say(&mut self, words: impl FnOnce() -> String) {
         let name = &self.parts.name;
         self.common.say(|| format!("{name}: {}", words()));
@@ -327,9 +402,14 @@ impl Attached<'_> {
                 core.handle_input(opened, self);
             }
             Brought::Message(ask) => {
-                let Ask { index, text, close } = ask;
+                let Ask {
+                    index,
+                    text,
+                    close,
+                    defer_ms,
+                } = ask;
                 let kind = self.parts.book.kind(conn);
-                let words = format!("{kind}{index} {text} {}", u8::from(close));
+                let words = format!("{kind}{index} {text} {} {defer_ms}", u8::from(close));
                 let message = Message::Text(&words);
                 self.parts.handed_over = Some((conn, ask));
                 core.handle_input(Input::Message { conn, message }, self);
@@ -361,6 +441,7 @@ impl Attached<'_> {
 
 impl Shell for Attached<'_> {
     fn dispatch_requests(&mut self, core: &mut Core) {
+        self.work();
         for trigger in std::mem::take(&mut self.parts.signals) {
             self.say(|| trigger.to_string());
             self.parts.signals_read += 1;
@@ -482,6 +563,7 @@ impl Shell for Attached<'_> {
         let times = [
             sockets.poll_timeout(),
             self.parts.link.poll_timeout(self.common),
+            self.parts.open_steps.iter().map(|(until, _)| *until).min(),
         ];
         times.into_iter().flatten().min()
     }
@@ -513,12 +595,25 @@ impl Shell for Attached<'_> {
     fn observe(&mut self, engine: &Engine) {
         if let Some((conn, ask)) = self.parts.handed_over.take() {
             let calls: Vec<Call> = self.parts.calls.try_iter().collect();
+            let deferred: Vec<_> = self.parts.deferred.try_iter().collect();
             let book = &mut self.parts.book;
-            book.message(self.common, conn, ask.index, &calls);
-            if ask.close && calls.iter().any(|call| call.can_reply) {
+            book.message(self.common, conn, ask.index, &calls, deferred.len());
+            let now = self.common.now.instant;
+            let until = deferred.into_iter().map(|step| (now + step.after, step));
+            self.parts.open_steps.extend(until);
+            if calls.iter().any(|call| call.closes) {
                 self.common.seen.note("closed by the service");
                 book.app_closes(conn);
             }
+        }
+        for (_, deferral) in &self.parts.open_steps {
+            if deferral.step.is_cancelled() {
+                self.parts.book.step_ended(deferral.conn);
+            }
+        }
+        // What another thread has completed.
+        for call in self.parts.calls.try_iter().collect::<Vec<_>>() {
+            self.parts.book.completed(self.common, &call);
         }
         // Whether the store was given up: the goodbyes' totals depend on it.
         if engine.phase() != self.parts.phase {
@@ -573,7 +668,11 @@ impl Shell for Attached<'_> {
             Output::Publish { .. } | Output::BroadcastDone { .. } => {
                 unreachable!("nobody has anything to say to everybody here")
             }
-            Output::Panicked { ref what, .. } => panic!("{what}"),
+            Output::Panicked { conn, ref what, .. } => {
+                assert!(what.contains("was dropped"), "{what}");
+                book.step_failed(conn);
+                common.seen.note("deferred step dropped");
+            }
             Output::CloseListener => {}
             Output::Cut { conn } => {
                 book.cut(common, conn, parts.signals_read > 2);

@@ -121,6 +121,7 @@ pub(crate) struct Habits {
     pub(crate) asks_text: f64,
     pub(crate) text_max: usize,
     pub(crate) asks_close: f64,
+    pub(crate) asks_deferral: f64,
     pub(crate) message_bytes_max: usize,
 }
 
@@ -247,6 +248,7 @@ fn habits(dice: &mut Dice) -> Habits {
     let (half_closes, pings) = (rarely(0.05), rarely(0.5));
     let (never_reads, never_answers_close) = (rarely(0.5), rarely(0.7));
     let (asks_text, asks_close) = (rarely(0.7), rarely(0.05));
+    let asks_deferral = rarely(0.2);
     Habits {
         protocol: dice.pick(&[Protocol::Plain, Protocol::V1, Protocol::V2, Protocol::V2]),
         names_session: dice.chance(0.7),
@@ -270,11 +272,21 @@ fn habits(dice: &mut Dice) -> Habits {
         asks_text,
         text_max: dice.pick(&[20, 400, 3000]),
         asks_close,
+        asks_deferral,
         message_bytes_max: dice.pick(&[10, 100, 1000]),
     }
 }
 
 impl Habits {
+    /// For how long another thread is to have the next message.
+    pub(crate) fn defer_ms(&self, dice: &mut Dice) -> u64 {
+        if dice.chance(self.asks_deferral) {
+            dice.pick(&[1, 20, 400, 3_000, 60_000])
+        } else {
+            0
+        }
+    }
+
     /// When the faults have ended, everyone is at their best.
     pub(crate) fn reform(&mut self) {
         let at_once = Duration::ZERO;
@@ -292,6 +304,7 @@ impl Habits {
             &mut self.half_closes,
             &mut self.asks_close,
             &mut self.asks_text,
+            &mut self.asks_deferral,
         ] {
             *probability = 0.0;
         }

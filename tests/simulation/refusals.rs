@@ -13,7 +13,8 @@ impl Book {
             Refused::Claim(key) => *key,
             Refused::Commit(commit) => commit.key,
         };
-        let is_open = self.conns.values().any(|conn| conn.key == Some(key));
+        let is_open = self.conns.values().any(|conn| conn.key == Some(key))
+            || self.deferred.values().any(|kept| *kept == key);
         let Some(session) = self.sessions.get_mut(&by_key(key)) else {
             return;
         };
@@ -78,7 +79,9 @@ impl Book {
     pub(crate) fn records_lost(&mut self) {
         for (key, session) in &mut self.sessions {
             let is_open = |conn: &Conn| conn.key.is_some_and(|open| by_key(open) == *key);
-            session.lost |= !self.conns.values().any(is_open);
+            let mut deferred = self.deferred.values();
+            let is_kept = deferred.any(|kept| by_key(*kept) == *key);
+            session.lost |= !is_kept && !self.conns.values().any(is_open);
         }
     }
 

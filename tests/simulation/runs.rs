@@ -44,6 +44,10 @@ const MET: &[&str] = &[
     // The store and the way there.
     "store frozen",
     "store stalled",
+    "deferred step completed",
+    "deferred step completed without its client",
+    "deferred step cancelled",
+    "deferred step dropped",
     "link to the store lost",
     "asked on a dead link",
     "unanswered at the loss of a link",

@@ -134,7 +134,7 @@ impl Engine {
         }
     }
 
-    /// A step ends without its rest.
+    /// A step ends without its rest. Its client is about to go, or to lose its session.
     fn cancel_step(&mut self, step: u64) {
         let Some(open) = self.deferring.cancel(step) else {
             return;
@@ -143,8 +143,6 @@ impl Engine {
             self.call_closed(open.caller, why);
         }
         self.mark_step(open.caller, None);
-        self.update_full();
-        self.update_pause(open.caller.conn);
     }
 
     pub(super) fn cancel_step_of(&mut self, caller: Caller) {
@@ -171,7 +169,7 @@ impl Engine {
     }
 
     /// Whether clients are read from depends on how many steps are open.
-    fn update_full(&mut self) {
+    pub(in crate::engine) fn update_full(&mut self) {
         if self.deferring.update_full() {
             self.for_each_client(Self::update_pause);
         }
