@@ -10,12 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Engine;
 use super::app::{Admission, Application, Closed, Session, Tells, Upgrade};
-use super::clients::Stage;
+use super::clients::{Client, Stage};
 use super::deferring::Caller;
 use super::io::{CloseReason, ConnId, Output, Protocol, SessionId};
 use super::message::{Message, ServerMessage};
-use super::session::ClientSession;
-use super::step::Step;
+use super::session::{ClientSession, View};
+use super::step::{State, Step};
 
 /// What has become of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Engine {
         let done = self.call("on_open", caller, false, |app, session| {
             app.on_open(session);
         });
-        self.carry_out(conn, done);
+        self.carry_out(caller, done);
     }
 
     /// A message has arrived.
@@ -70,18 +70,19 @@ impl Engine {
         if !is_read || !self.sessions.may_count(client.session()) {
             return;
         }
+        let caller = Caller::of(conn, client);
         let message = match protocol {
-            Protocol::Plain | Protocol::V1 => Some(message),
-            Protocol::V2 => self.body(conn, message),
-        };
-        let (Some(message), Some(caller)) = (message, self.caller(conn)) else {
-            return;
+            Protocol::Plain | Protocol::V1 => message,
+            Protocol::V2 => match self.body(conn, message) {
+                Some(body) => body,
+                None => return,
+            },
         };
         let done = self.call("on_message", caller, true, |app, session| {
             app.on_message(message, session);
         });
         self.tell_count(caller, done);
-        self.carry_out(conn, done);
+        self.carry_out(caller, done);
     }
 
     /// No message comes from a client any more, if the application does not know that yet. If a
@@ -130,12 +131,7 @@ impl Engine {
     /// The client of a connection, as a callback sees it.
     fn caller(&self, conn: ConnId) -> Option<Caller> {
         let client = self.clients.get(conn)?;
-        Some(Caller {
-            conn,
-            session: client.session(),
-            is_resumed: client.is_resumed(),
-            can_reply: client.stage() == Stage::Open,
-        })
+        Some(Caller::of(conn, client))
     }
 
     /// Calls the application, and takes the step that comes of it: a message `counts`, and a state
@@ -148,13 +144,21 @@ impl Engine {
         call: impl FnOnce(&mut dyn Application, &mut Session<'_>),
     ) -> Done {
         let (conn, held) = (caller.conn, caller.session);
-        let count = self.sessions.processed(held) + u64::from(counts);
+        let view = match held {
+            ClientSession::Stored(key) => self.sessions.view(key),
+            ClientSession::Ephemeral(count) => View {
+                count,
+                state: self.clients.get(conn).map_or(State::NONE, Client::state),
+                ..View::NONE
+            },
+        };
+        let count = view.count + u64::from(counts);
         let mut session = Session {
             conn,
-            id: self.sessions.id(held),
-            incarnation: self.sessions.incarnation(held),
+            id: view.id,
+            incarnation: view.incarnation,
             count,
-            state: self.sessions.state(held, self.clients.get(conn)),
+            state: view.state,
             is_resumed: caller.is_resumed,
             can_reply: caller.can_reply,
             effects: &mut self.effects,
@@ -206,25 +210,24 @@ impl Engine {
         let Done::Taken(count) = done else { return };
         if !caller.can_reply {
             self.closing.count_late();
-        } else if let Some(client) = self.clients.get(caller.conn)
-            && client.tells().includes(Tells::COUNTS)
-            && client.stage() == Stage::Open
-        {
+        } else if caller.tells.includes(Tells::COUNTS) {
             self.effects.replies.push(ServerMessage::Count(count));
         }
     }
 
     /// Does what a callback wants done; with `acked`, replies leave once the session is saved.
-    fn carry_out(&mut self, conn: ConnId, done: Done) {
-        let Some(client) = self.clients.get(conn) else {
-            return self.effects.clear();
-        };
+    fn carry_out(&mut self, caller: Caller, done: Done) {
+        let Caller {
+            conn,
+            session,
+            protocol,
+            ..
+        } = caller;
         match done {
             Done::Taken(_) => {}
             Done::Deferred => return self.update_pause(conn),
             Done::Failed => return self.fail(conn, CloseReason::Failed, Closed::Failed),
         }
-        let (protocol, session) = (client.protocol(), client.session());
         let unsaved = self.sessions.unsaved(session);
         let waits = self.saving.is_acked() || protocol == Protocol::V2;
         let replies = self.effects.replies.drain(..);
@@ -239,7 +242,9 @@ impl Engine {
                 message,
             }));
         }
-        if let Some(reason) = self.effects.close.take() {
+        if self.effects.close.is_some()
+            && let Some(reason) = self.effects.close.take()
+        {
             self.close_after_replies(conn, reason);
             self.call_on_close(conn, Closed::ByApplication);
         }
@@ -256,6 +261,20 @@ impl Engine {
             self.close_after_replies(conn, reason);
         }
         self.call_on_close(conn, why);
+    }
+}
+
+impl Caller {
+    /// This client.
+    fn of(conn: ConnId, client: &Client) -> Self {
+        Self {
+            conn,
+            session: client.session(),
+            protocol: client.protocol(),
+            tells: client.tells(),
+            is_resumed: client.is_resumed(),
+            can_reply: client.stage() == Stage::Open,
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver};
 
-use super::app::{Closed, Completion, Desk, Effects, Ticket};
-use super::io::ConnId;
+use super::app::{Closed, Completion, Desk, Effects, Tells, Ticket};
+use super::io::{ConnId, Protocol};
 use super::session::ClientSession;
 
 /// The steps that are open.
@@ -20,6 +20,8 @@ pub(super) struct Deferring {
     /// There were as many, and half of them have not ended yet.
     is_full: bool,
     completions: Receiver<Completion>,
+    /// How many have come back.
+    answered: u64,
     /// What has come back, and is not dealt with.
     next: Option<Completion>,
 }
@@ -42,6 +44,8 @@ pub(super) struct OpenStep {
 pub(super) struct Caller {
     pub(super) conn: ConnId,
     pub(super) session: ClientSession,
+    pub(super) protocol: Protocol,
+    pub(super) tells: Tells,
     pub(super) is_resumed: bool,
     pub(super) can_reply: bool,
 }
@@ -55,6 +59,7 @@ impl Deferring {
             max,
             is_full: false,
             completions,
+            answered: 0,
             next: None,
         };
         (deferring, Desk::new(sender))
@@ -95,10 +100,11 @@ impl Deferring {
         orphans.map(|(number, _)| *number).collect()
     }
 
-    /// Whether one has come back.
-    pub(super) fn has_completions(&mut self) -> bool {
-        if self.next.is_none() {
+    /// Whether one of so many that were ever handed out has come back.
+    pub(super) fn has_completions(&mut self, handed_out: u64) -> bool {
+        if self.next.is_none() && self.answered < handed_out {
             self.next = self.completions.try_recv().ok();
+            self.answered += u64::from(self.next.is_some());
         }
         self.next.is_some()
     }

@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
-pub(super) use self::client::ClientSession;
+pub(super) use self::client::{ClientSession, View};
 use self::losing::Released;
 use self::unconfirmed::Unconfirmed;
 

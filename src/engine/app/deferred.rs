@@ -95,6 +95,11 @@ impl Desk {
         }
     }
 
+    /// How many steps were ever deferred.
+    pub(crate) fn handed_out(&self) -> u64 {
+        self.next_step
+    }
+
     /// Whether the callback has deferred its step.
     pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
         self.ticket.take()

@@ -14,7 +14,7 @@ impl Engine {
     /// Whether a deferred step has come back: [`Input::Completed`](crate::engine::io::Input) deals
     /// with one.
     pub fn has_completions(&mut self) -> bool {
-        self.deferring.has_completions()
+        self.deferring.has_completions(self.desk.handed_out())
     }
 
     /// What wakes the loop when a deferred step comes back.
@@ -64,7 +64,7 @@ impl Engine {
         if counts && (caller.can_reply || !asked.can_reply) {
             self.tell_count(caller, done);
         }
-        self.carry_out(conn, done);
+        self.carry_out(caller, done);
         match (closed, done) {
             (Some(why), Done::Deferred) => {
                 if let Some(step) = self.step_of(asked) {

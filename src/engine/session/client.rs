@@ -28,6 +28,25 @@ impl ClientSession {
     }
 }
 
+/// A session, as a callback sees it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct View<'a> {
+    pub(in crate::engine) id: Option<&'a SessionId>,
+    pub(in crate::engine) incarnation: u64,
+    pub(in crate::engine) count: u64,
+    pub(in crate::engine) state: &'a State,
+}
+
+impl View<'_> {
+    /// A session that is gone.
+    pub(in crate::engine) const NONE: Self = Self {
+        id: None,
+        incarnation: 0,
+        count: 0,
+        state: State::NONE,
+    };
+}
+
 impl Sessions {
     /// Takes a step in a stored session, if it may take any. It is unsaved then, whatever the step
     /// changes.
@@ -65,23 +84,14 @@ impl Sessions {
         self.close(client.session());
     }
 
-    /// The state of a session; `client` is whose it is, if that is still there.
-    pub(in crate::engine) fn state<'a>(
-        &'a self,
-        session: ClientSession,
-        client: Option<&'a Client>,
-    ) -> &'a State {
-        let state = match session.key() {
-            Some(key) => self.get(key).map(|session| &session.state),
-            None => client.map(Client::state),
-        };
-        state.unwrap_or(State::NONE)
-    }
-
-    /// The epoch of the claim that created the session; 0 if it is ephemeral.
-    pub(in crate::engine) fn incarnation(&self, session: ClientSession) -> u64 {
-        self.stored(session)
-            .map_or(0, |session| session.incarnation)
+    /// A stored session, as a callback sees it.
+    pub(in crate::engine) fn view(&self, key: SessionKey) -> View<'_> {
+        self.get(key).map_or(View::NONE, |session| View {
+            id: Some(&session.id),
+            incarnation: session.incarnation,
+            count: session.processed(),
+            state: &session.state,
+        })
     }
 
     /// Whether a message may be counted in it.
@@ -89,14 +99,6 @@ impl Sessions {
         match session {
             ClientSession::Stored(key) => self.get(key).and_then(Session::epoch).is_some(),
             ClientSession::Ephemeral(_) => true,
-        }
-    }
-
-    /// The messages that were counted in it.
-    pub(in crate::engine) fn processed(&self, session: ClientSession) -> u64 {
-        match session {
-            ClientSession::Stored(key) => self.get(key).map_or(0, Session::processed),
-            ClientSession::Ephemeral(count) => count,
         }
     }
 
