@@ -341,11 +341,7 @@ impl Shell for EventLoop {
             Output::BroadcastDone { origin, queued } => self.answer_done(origin, queued, core),
             Output::CloseListener => {}
             Output::Cut { conn } => connections.cut(conn),
-            Output::Panicked {
-                conn,
-                ref session,
-                ref what,
-            } => self.note_panic(conn, session.as_ref(), what),
+            Output::Panicked(ref panicked) => self.note_panic(panicked),
             Output::Stop => {
                 let answer = Answer::unavailable("try another instance");
                 connections.dismiss_strangers(&answer, now);

@@ -12,7 +12,7 @@ use super::Engine;
 use super::app::{Admission, Application, Closed, Session, Tells, Upgrade};
 use super::clients::{Client, Stage};
 use super::deferring::Caller;
-use super::io::{CloseReason, ConnId, Output, Protocol, SessionId};
+use super::io::{CloseReason, ConnId, Output, Panicked, Protocol, SessionId};
 use super::message::{Message, ServerMessage};
 use super::session::{ClientSession, View};
 use super::step::{State, Step};
@@ -36,11 +36,11 @@ impl Engine {
         asked.unwrap_or_else(|panic| {
             let what = describe("on_upgrade", &*panic);
             let (conn, session) = (None, request.session().cloned());
-            self.outputs.push_back(Output::Panicked {
+            self.outputs.push_back(Output::Panicked(Box::new(Panicked {
                 conn,
                 session,
                 what,
-            });
+            })));
             Admission::refuse(500, "the service failed")
         })
     }
@@ -144,11 +144,12 @@ impl Engine {
         call: impl FnOnce(&mut dyn Application, &mut Session<'_>),
     ) -> Done {
         let (conn, held) = (caller.conn, caller.session);
+        let client = self.clients.get_mut(conn);
         let view = match held {
             ClientSession::Stored(key) => self.sessions.view(key),
             ClientSession::Ephemeral(count) => View {
                 count,
-                state: self.clients.get(conn).map_or(State::NONE, Client::state),
+                state: client.as_deref().map_or(State::NONE, Client::state),
                 ..View::NONE
             },
         };
@@ -172,37 +173,38 @@ impl Engine {
             self.fail_step(caller, describe(callback, &*panic));
             return Done::Failed;
         }
-        if let Some(ticket) = self.desk.take_ticket() {
+        if self.desk.has_ticket()
+            && let Some(ticket) = self.desk.take_ticket()
+        {
             self.open_step(ticket, caller, counts);
             return Done::Deferred;
         }
-        let state = self.effects.state.take();
-        if counts || state.is_some() {
-            self.take_step(caller, Step { counts, state });
-        }
-        Done::Taken(count)
-    }
-
-    fn take_step(&mut self, caller: Caller, step: Step) {
-        match caller.session {
-            ClientSession::Stored(key) => self.sessions.step(key, step),
-            ClientSession::Ephemeral(_) => {
-                if let Some(client) = self.clients.get_mut(caller.conn) {
-                    self.sessions.step_ephemeral(client, step);
+        let changes = self.effects.state.is_some();
+        match (held, client) {
+            (ClientSession::Ephemeral(_), Some(client)) => {
+                client.count(counts);
+                if changes && let Some(state) = self.effects.state.take() {
+                    self.sessions.keep_state(client, state);
                 }
             }
+            (ClientSession::Stored(key), _) if counts || changes => {
+                let state = self.effects.state.take();
+                self.sessions.step(key, Step { counts, state });
+                self.plan_save(held);
+            }
+            (ClientSession::Stored(_) | ClientSession::Ephemeral(_), _) => {}
         }
-        self.plan_save(caller.session);
+        Done::Taken(count)
     }
 
     /// A step wants nothing done.
     fn fail_step(&mut self, caller: Caller, what: String) {
         self.effects.clear();
-        self.outputs.push_back(Output::Panicked {
+        self.outputs.push_back(Output::Panicked(Box::new(Panicked {
             conn: Some(caller.conn),
             session: self.sessions.id(caller.session).cloned(),
             what,
-        });
+        })));
     }
 
     /// A message is processed: its client is told, or it came after the goodbye.
@@ -215,38 +217,56 @@ impl Engine {
         }
     }
 
-    /// Does what a callback wants done; with `acked`, replies leave once the session is saved.
+    /// Does what a callback wants done.
+    #[inline]
     fn carry_out(&mut self, caller: Caller, done: Done) {
+        match done {
+            Done::Taken(_) => {}
+            Done::Deferred => return self.update_pause(caller.conn),
+            Done::Failed => return self.fail(caller.conn, CloseReason::Failed, Closed::Failed),
+        }
+        self.send_replies(caller);
+        if self.effects.close.is_some()
+            && let Some(reason) = self.effects.close.take()
+        {
+            self.close_after_replies(caller.conn, reason);
+            self.call_on_close(caller.conn, Closed::ByApplication);
+        }
+    }
+
+    /// With `acked`, replies leave once the session is saved.
+    #[inline]
+    fn send_replies(&mut self, caller: Caller) {
         let Caller {
             conn,
             session,
             protocol,
             ..
         } = caller;
-        match done {
-            Done::Taken(_) => {}
-            Done::Deferred => return self.update_pause(conn),
-            Done::Failed => return self.fail(conn, CloseReason::Failed, Closed::Failed),
-        }
-        let unsaved = self.sessions.unsaved(session);
-        let waits = self.saving.is_acked() || protocol == Protocol::V2;
-        let replies = self.effects.replies.drain(..);
-        if let Some(key) = unsaved.filter(|_| waits) {
-            replies.for_each(|message| self.sessions.hold(key, message));
+        if let Some(key) = self.sessions.unsaved(session)
+            && (self.saving.is_acked() || protocol == Protocol::V2)
+        {
+            // Most steps have one reply.
+            if self.effects.replies.len() > 1 {
+                let replies = self.effects.replies.drain(..);
+                replies.for_each(|message| self.sessions.hold(key, message));
+            } else if let Some(reply) = self.effects.replies.pop() {
+                self.sessions.hold(key, reply);
+            }
             self.plan_save(session);
             self.update_pause(conn);
-        } else {
-            self.outputs.extend(replies.map(|message| Output::Send {
-                conn,
-                protocol,
-                message,
-            }));
+            return;
         }
-        if self.effects.close.is_some()
-            && let Some(reason) = self.effects.close.take()
-        {
-            self.close_after_replies(conn, reason);
-            self.call_on_close(conn, Closed::ByApplication);
+        let send = |message| Output::Send {
+            conn,
+            protocol,
+            message,
+        };
+        if self.effects.replies.len() > 1 {
+            let replies = self.effects.replies.drain(..);
+            self.outputs.extend(replies.map(send));
+        } else if let Some(reply) = self.effects.replies.pop() {
+            self.outputs.push_back(send(reply));
         }
     }
 

@@ -341,16 +341,20 @@ pub enum Output {
         conn: ConnId,
     },
     /// A callback of the application has panicked: log it. What follows from it comes by itself.
-    Panicked {
-        /// The connection that it was called for; none while a client asks to be let in.
-        conn: Option<ConnId>,
-        /// The session, if it has one.
-        session: Option<SessionId>,
-        /// Which callback, and what it said.
-        what: String,
-    },
+    Panicked(Box<Panicked>),
     /// Nothing is left to do: answer connections whose request is not complete, and end the loop.
     Stop,
+}
+
+/// A callback of the application has panicked, or has dropped a step that it had deferred.
+#[derive(Clone, Debug)]
+pub struct Panicked {
+    /// The connection that it was called for; none while a client asks to be let in.
+    pub conn: Option<ConnId>,
+    /// The session, if it has one.
+    pub session: Option<SessionId>,
+    /// Which callback, and what it said.
+    pub what: String,
 }
 
 /// Why the server closes a WebSocket connection.

@@ -296,7 +296,7 @@ fn in_words(output: &Output) -> String {
         Output::BroadcastDone { origin, queued } => format!("told {queued:?}, for {origin:?}"),
         Output::CloseListener => "close listener".into(),
         Output::Cut { conn } => format!("#{} cut", conn.slot),
-        Output::Panicked { what, .. } => format!("panic in {what}"),
+        Output::Panicked(panicked) => format!("panic in {}", panicked.what),
         Output::Stop => "stop".into(),
     }
 }

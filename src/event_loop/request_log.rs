@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::EventLoop;
-use crate::engine::io::{ConnId, Protocol, SessionId};
+use crate::engine::io::{ConnId, Panicked, Protocol, SessionId};
 use crate::net::http::Head;
 
 /// What a session is called in the log: a hash with a key that every start makes anew. It tells two
@@ -57,13 +57,17 @@ impl EventLoop {
     }
 
     /// A callback of the application has panicked.
-    pub(super) fn note_panic(&self, conn: Option<ConnId>, session: Option<&SessionId>, what: &str) {
-        let number = conn.map_or(String::new(), |conn| {
-            format!("connection {}: ", conn.generation)
-        });
+    pub(super) fn note_panic(&self, panicked: &Panicked) {
+        let Panicked {
+            conn,
+            session,
+            what,
+        } = panicked;
+        let conn = conn.map(|conn| format!("connection {}: ", conn.generation));
+        let session = session.as_ref();
         let session = session.map(|session| format!(" for session {}", self.names.of(session)));
-        let session = session.as_deref().unwrap_or("");
-        log::error!("{number}the application has panicked{session} in {what}");
+        let (conn, session) = (conn.unwrap_or_default(), session.unwrap_or_default());
+        log::error!("{conn}the application has failed{session} in {what}");
     }
 
     /// A request is answered otherwise.

@@ -668,9 +668,10 @@ impl Shell for Attached<'_> {
             Output::Publish { .. } | Output::BroadcastDone { .. } => {
                 unreachable!("nobody has anything to say to everybody here")
             }
-            Output::Panicked { conn, ref what, .. } => {
+            Output::Panicked(ref panicked) => {
+                let what = &panicked.what;
                 assert!(what.contains("was dropped"), "{what}");
-                book.step_failed(conn);
+                book.step_failed(panicked.conn);
                 common.seen.note("deferred step dropped");
             }
             Output::CloseListener => {}

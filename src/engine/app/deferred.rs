@@ -100,7 +100,12 @@ impl Desk {
         self.next_step
     }
 
-    /// Whether the callback has deferred its step.
+    /// Whether the callback that runs has deferred its step.
+    pub(crate) fn has_ticket(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// The deferral of the callback that has run.
     pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
         self.ticket.take()
     }

@@ -63,14 +63,6 @@ impl Sessions {
         }
     }
 
-    /// Takes a step in the ephemeral session of a client.
-    pub(in crate::engine) fn step_ephemeral(&mut self, client: &mut Client, step: Step) {
-        client.count(step.counts);
-        if let Some(state) = step.state {
-            self.keep_state(client, state);
-        }
-    }
-
     /// The state of a client whose session is ephemeral.
     pub(in crate::engine) fn keep_state(&mut self, client: &mut Client, state: State) {
         replace_state(&mut self.memory, client.state_mut(), state);
