@@ -31,6 +31,9 @@ mod options;
 #[path = "simulation/runs.rs"]
 mod runs;
 #[cfg(test)]
+#[path = "simulation/service.rs"]
+mod service;
+#[cfg(test)]
 #[path = "simulation/sockets.rs"]
 mod sockets;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sundown::engine::io::{Commit, Grant, SessionKey, Snapshot, State, StoreCommand, StoreEvent};
 use sundown::engine::ledger::Mark;
 
-use crate::node::state_after;
+use crate::service::state_after;
 
 use super::{Book, Common, Conn, SPILLS_ASKED_MAX, Session, by_key};
 

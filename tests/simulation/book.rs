@@ -11,7 +11,7 @@ use sundown::engine::shutdown::{Outcome, Timeline};
 
 use super::common::{Common, marks};
 use super::network;
-use super::node::Call;
+use super::service::Call;
 
 mod asked;
 mod refusals;
