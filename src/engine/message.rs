@@ -194,7 +194,10 @@ fn push_decimal(scratch: &mut Vec<u8>, mut number: u64) {
         digits[start] = b'0' + (number % 10) as u8;
         number /= 10;
     }
-    scratch.extend_from_slice(&digits[start..]);
+    // Not as a slice: a call that copies bytes takes longer than these few.
+    for digit in &digits[start..] {
+        scratch.push(*digit);
+    }
 }
 
 /// Decimal digits of the largest `u64`.

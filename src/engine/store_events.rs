@@ -114,26 +114,28 @@ impl Engine {
             return;
         };
         let protocol = client.protocol();
-        let mut count = None;
+        let mut merged = None;
         while let Some(message) = self.sessions.release(key) {
             // In `sundown.v2` a count covers all before it: one is enough.
-            if protocol == Protocol::V2 && matches!(message, ServerMessage::Count(_)) {
-                count = Some(message);
+            if protocol == Protocol::V2
+                && let ServerMessage::Count(count) = message
+            {
+                merged = Some(count);
                 continue;
             }
-            let output = Output::Send {
+            self.outputs.push_back(Output::Send {
                 conn,
                 protocol,
                 message,
-            };
-            self.outputs.push_back(output);
+            });
         }
-        let count = count.map(|message| Output::Send {
-            conn,
-            protocol,
-            message,
-        });
-        self.outputs.extend(count);
+        if let Some(count) = merged {
+            self.outputs.push_back(Output::Send {
+                conn,
+                protocol,
+                message: ServerMessage::Count(count),
+            });
+        }
         if !self.sessions.holds_replies(client.session())
             && let Some(reason) = client.take_close()
         {
