@@ -4,10 +4,10 @@
 use criterion::{BenchmarkId, Criterion, Throughput};
 use sundown::clock;
 use sundown::engine::Engine;
+use sundown::engine::app::Tells;
 use sundown::engine::io::{
     ConnId, Input, Levels, Now, Output, Protocol, SessionId, StoreCommand, StoreEvent,
 };
-use sundown::engine::app::Tells;
 use sundown::store::record::Record;
 use sundown::{Chat, Config, Durability, Message};
 

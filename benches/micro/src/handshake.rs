@@ -43,7 +43,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     allowed_origins: &AllowedOrigins::default(),
                     paths: &paths,
                     subprotocols: &[],
-        peer: None,
+                    peer: None,
                     page: &|_| None,
                 },
                 |request| Chat.on_upgrade(request),

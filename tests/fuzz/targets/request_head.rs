@@ -76,8 +76,8 @@ fn decide(head: &Head) {
             },
             allowed_origins: if is_set(3) { &origins } else { &all },
             paths: &["/ws/chat/".to_owned()],
-        subprotocols: &[],
-        peer: None,
+            subprotocols: &[],
+            peer: None,
             page: &|path| (path == "/").then(|| Answer::json(200, "a page")),
         };
         let decision = handshake::decide(head, &rules, |request| Chat.on_upgrade(request));
