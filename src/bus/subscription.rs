@@ -53,7 +53,7 @@ impl Subscription {
     /// Says something to all other nodes. `false`: it is dropped, since so much waits already; then
     /// Redis does not answer, and what it takes late is of no use.
     pub(crate) fn publish(&mut self, message: Arc<str>, now: Instant) -> bool {
-        let has_room = self.waiting.len() + self.exchange.awaited.len() < AWAITED_MAX;
+        let has_room = self.waiting.len() + self.exchange.awaited().len() < AWAITED_MAX;
         if has_room {
             self.waiting.push_back((now, message));
             self.exchange.ask(&request::role(), Asked::Check);
@@ -129,7 +129,7 @@ impl Conversation for Subscription {
     fn forget(&mut self) {
         // Nobody knows what has come of these, and nobody may hear them twice.
         let published = |entry: &&Awaited<Asked>| entry.reply == Reply::Own(Asked::Publish);
-        let unknown = self.exchange.awaited.iter().filter(published).count();
+        let unknown = self.exchange.awaited().iter().filter(published).count();
         self.settled.extend(std::iter::repeat_n(false, unknown));
         self.exchange.clear();
         self.was_refused = false;
@@ -227,7 +227,7 @@ mod tests {
                 talk.receive(piece, &mut events).unwrap();
             }
             assert!(
-                talk.exchange.is_ready() && talk.exchange.awaited.is_empty(),
+                talk.exchange.is_ready() && talk.exchange.awaited().is_empty(),
                 "{cut}"
             );
             let heard = BusEvent::Heard(broadcast::message(b"{\"a\":1}"));
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(sent, expected);
         assert_eq!(talk.poll_settled(), None);
         talk.receive(b":1\r\n", &mut events).unwrap();
-        assert!(talk.exchange.awaited.is_empty());
+        assert!(talk.exchange.awaited().is_empty());
         assert_eq!(talk.poll_settled(), Some(BusEvent::Published(true)));
     }
 
@@ -303,6 +303,6 @@ mod tests {
         talk.greet();
         assert_eq!(talk.poll_settled(), Some(BusEvent::Published(false)));
         talk.receive(&greeting, &mut events).unwrap();
-        assert!(talk.exchange.awaited.is_empty());
+        assert!(talk.exchange.awaited().is_empty());
     }
 }

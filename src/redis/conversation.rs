@@ -160,7 +160,7 @@ pub(crate) struct Exchange<R> {
     /// What is subscribed to.
     pub(crate) channel: String,
     pub(crate) outbound: Outbound,
-    pub(crate) awaited: VecDeque<Awaited<R>>,
+    awaited: VecDeque<Awaited<R>>,
     framing: Framing,
     phase: Phase,
     speaks_resp3: bool,
@@ -222,6 +222,36 @@ impl<R> Exchange<R> {
             asked_at: None,
             reply,
         });
+    }
+
+    /// What is awaited, oldest first.
+    pub(crate) fn awaited(&self) -> &VecDeque<Awaited<R>> {
+        &self.awaited
+    }
+
+    /// Each awaited reply means something else from here on, or is awaited no more (`None`).
+    pub(crate) fn redirect_awaited(
+        &mut self,
+        mut redirect: impl FnMut(Reply<R>) -> Option<Reply<R>>,
+    ) {
+        for Awaited { asked_at, reply } in std::mem::take(&mut self.awaited) {
+            let reply = redirect(reply);
+            let entry = reply.map(|reply| Awaited { asked_at, reply });
+            self.awaited.extend(entry);
+        }
+    }
+
+    /// The oldest awaited reply needs none, if it `is_settled` by what came before. Returns whether
+    /// it was.
+    pub(crate) fn settle_next(&mut self, is_settled: impl FnOnce(&Reply<R>) -> bool) -> bool {
+        let is_settled = self
+            .awaited
+            .front()
+            .is_some_and(|entry| is_settled(&entry.reply));
+        if is_settled {
+            self.awaited.pop_front();
+        }
+        is_settled
     }
 
     /// Asks for a sign of life: in RESP3 by HELLO, in which Redis says whether it is a replica by

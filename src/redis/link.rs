@@ -411,7 +411,7 @@ impl<C: Conversation> Link<C> {
         }
         let exchange = self.conversation.exchange_mut();
         let Some(since) = exchange.waiting_since() else {
-            if exchange.awaited.is_empty() && open.heard_at + PING_AFTER <= self.now {
+            if exchange.awaited().is_empty() && open.heard_at + PING_AFTER <= self.now {
                 exchange.ping();
                 self.flush(self.now);
             }

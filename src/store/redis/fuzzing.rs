@@ -35,7 +35,7 @@ impl Conversation {
 
     /// Whether nothing is awaited.
     pub fn is_idle(&self) -> bool {
-        self.pipeline.exchange().awaited.is_empty()
+        self.pipeline.exchange().awaited().is_empty()
     }
 
     /// Asks for what the store is asked for.

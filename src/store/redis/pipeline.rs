@@ -5,7 +5,6 @@
 //! reorder an answer while the link lives.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::time::Duration;
 
 use redis::{PushKind, ServerError, Value};
@@ -13,7 +12,7 @@ use redis::{PushKind, ServerError, Value};
 use super::answers;
 use super::scripts::{self, Hashes, Script};
 use crate::engine::io::{Refused, StoreCommand, StoreEvent};
-use crate::redis::conversation::{Awaited, Conversation, Exchange, Health, Reply};
+use crate::redis::conversation::{Conversation, Exchange, Health, Reply};
 use crate::redis::request;
 use crate::redis::target::Login;
 
@@ -181,19 +180,14 @@ impl Pipeline {
             return Err("it forgets scripts as fast as they are loaded".to_owned());
         }
         let mut again = vec![refused];
-        for Awaited { asked_at, reply } in mem::take(&mut self.exchange.awaited) {
-            let reply = if let Reply::Own(Asked::Request(request)) = reply {
-                let has_reply = !matches!(request, StoreCommand::Sync);
-                again.push(request);
-                if !has_reply {
-                    continue;
-                }
-                Reply::Own(Asked::Void)
-            } else {
-                reply
+        self.exchange.redirect_awaited(|reply| {
+            let Reply::Own(Asked::Request(request)) = reply else {
+                return Some(reply);
             };
-            self.exchange.awaited.push_back(Awaited { asked_at, reply });
-        }
+            let has_reply = !matches!(request, StoreCommand::Sync);
+            again.push(request);
+            has_reply.then_some(Reply::Own(Asked::Void))
+        });
         self.load_scripts();
         for request in again {
             self.request(request);
@@ -276,11 +270,9 @@ impl Conversation for Pipeline {
     }
 
     fn release(&mut self, events: &mut VecDeque<StoreEvent>) {
-        let sync = |entry: &Awaited<Asked>| {
-            matches!(entry.reply, Reply::Own(Asked::Request(StoreCommand::Sync)))
-        };
-        while self.exchange.awaited.front().is_some_and(sync) {
-            self.exchange.awaited.pop_front();
+        let is_sync =
+            |reply: &Reply<Asked>| matches!(reply, Reply::Own(Asked::Request(StoreCommand::Sync)));
+        while self.exchange.settle_next(is_sync) {
             events.push_back(StoreEvent::Synced);
         }
     }

@@ -129,7 +129,7 @@ fn greets_in_two_steps_and_then_is_up() {
     assert!(talk.answered().is_empty() && !talk.pipeline.exchange().is_ready());
     talk.hear(SUBSCRIBED).unwrap();
     assert_eq!(talk.answered(), ["Up"]);
-    assert!(talk.pipeline.exchange().is_ready() && talk.pipeline.exchange().awaited.is_empty());
+    assert!(talk.pipeline.exchange().is_ready() && talk.pipeline.exchange().awaited().is_empty());
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn whole_conversation(cuts: &[usize]) -> Vec<String> {
         }
         answered.extend(events);
     }
-    assert!(talk.pipeline.exchange().awaited.is_empty());
+    assert!(talk.pipeline.exchange().awaited().is_empty());
     answered
 }
 
@@ -542,7 +542,7 @@ fn a_new_link_begins_with_nothing_of_the_old_one() {
     assert_eq!(talk.said(), ["HELLO 3 SETNAME sundown"]);
     talk.hear(&greeting()).unwrap();
     assert_eq!(talk.answered(), ["Up"]);
-    assert!(talk.pipeline.exchange().awaited.is_empty());
+    assert!(talk.pipeline.exchange().awaited().is_empty());
 }
 
 #[test]
