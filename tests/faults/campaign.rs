@@ -9,9 +9,9 @@ use super::fleet::ledger::Ledger;
 use super::resp::Resp;
 use super::rows::FAULTS;
 use crate::files::allow_files;
-use crate::support::now;
 use crate::support::redis::Redis;
 use crate::support::store::Store;
+use crate::support::{PATIENCE, ms, now, pause};
 
 /// One fault.
 pub(crate) struct Fault {
@@ -107,6 +107,25 @@ impl Row {
         self.settle(fleet, |_| sqlite_counts(path))
     }
 
+    /// What the store has when all is over. With `relaxed` a client has its counts before the store
+    /// does, and a node that serves on saves them a moment later: those are waited for.
+    fn last_counts(
+        &self,
+        mut counts: impl FnMut() -> BTreeMap<String, u64>,
+        ledgers: &[Ledger],
+    ) -> BTreeMap<String, u64> {
+        let deadline = now() + PATIENCE;
+        loop {
+            let found = counts();
+            let is_there = |ledger: &Ledger| found.get(&ledger.session) >= Some(&ledger.wanted);
+            let waits = self.durability == "relaxed" && self.promise == Promise::Kept;
+            if !waits || now() > deadline || ledgers.iter().all(is_there) {
+                return found;
+            }
+            pause(ms(20));
+        }
+    }
+
     fn settle(
         &mut self,
         fleet: Fleet,
@@ -118,7 +137,7 @@ impl Row {
         };
         let accounts = fleet.finish().into_iter();
         let mut ledgers: Vec<Ledger> = accounts.map(|account| account.ledger).collect();
-        let counts = counts(&ledgers);
+        let counts = self.last_counts(|| counts(&ledgers), &ledgers);
         let (mut hellos, mut repeated) = (0, 0);
         for ledger in &mut ledgers {
             ledger.settle(counts.get(&ledger.session).copied().unwrap_or(0));
