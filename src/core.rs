@@ -127,8 +127,8 @@ impl Core {
         times.into_iter().flatten().min()
     }
 
-    /// Asks the application whether a client is let in. What comes of it is performed with the next
-    /// input.
+    /// Asks the application whether a client is let in. If it panics, that is logged with the outputs
+    /// of the next input.
     pub fn admit(&mut self, request: &Upgrade<'_>) -> Admission {
         self.engine.admit(request)
     }
