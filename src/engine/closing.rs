@@ -423,9 +423,10 @@ impl Goodbyes {
 
     /// When the next one is due.
     fn next_at(&self) -> std::time::Instant {
-        let said = u32::try_from(self.said).unwrap_or(u32::MAX);
-        let total = u32::try_from(self.total.max(1)).unwrap_or(u32::MAX);
-        self.began + self.spread.saturating_mul(said) / total
+        let (said, total) = (self.said as u128, self.total.max(1) as u128);
+        // Rounded up: a nanosecond earlier it is not due.
+        let nanos = (self.spread.as_nanos() * said).div_ceil(total);
+        self.began + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 

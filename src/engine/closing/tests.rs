@@ -305,6 +305,15 @@ fn the_reason_tells_when_to_come_back() {
     assert_eq!(rig.engine.going_away(conn(0)).text(), text);
 }
 
+/// A third of the spread is no whole number of nanoseconds.
+#[test]
+fn the_next_goodbye_is_due_when_its_turn_comes() {
+    let mut rig = crowd(&quiet(Durability::Acked), 3);
+    hurry(&mut rig);
+    rig.pass(1_000);
+    assert_eq!(rig.engine.outcome().byes, 3);
+}
+
 #[test]
 fn goodbyes_without_a_spread_still_leave_in_slices() {
     let mut config = Config {
