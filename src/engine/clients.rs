@@ -121,10 +121,6 @@ impl Client {
         self.stage
     }
 
-    pub(super) fn enter(&mut self, stage: Stage) {
-        self.stage = stage;
-    }
-
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
     }
@@ -169,8 +165,10 @@ impl Client {
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     all: Table<(u32, Client)>,
-    /// Those who send no more messages, and wait for their Close.
+    /// Those who send no more messages.
     leaving: SlotSet,
+    /// Those of them who wait for their goodbye.
+    waiting: SlotSet,
 }
 
 impl Clients {
@@ -194,12 +192,24 @@ impl Clients {
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<Client> {
         self.get(conn)?;
         self.leaving.remove(conn.slot);
+        self.waiting.remove(conn.slot);
         self.all.remove(conn.slot).map(|(_, client)| client)
+    }
+
+    /// How far a client has come.
+    pub(super) fn enter(&mut self, conn: ConnId, stage: Stage) {
+        if let Some(client) = self.get_mut(conn) {
+            client.stage = stage;
+            self.waiting.remove(conn.slot);
+        }
     }
 
     /// The client sends no more messages.
     pub(super) fn leave(&mut self, conn: ConnId) {
-        if self.get(conn).is_some() {
+        if let Some(client) = self.get(conn) {
+            if client.stage == Stage::Open {
+                self.waiting.insert(conn.slot);
+            }
             self.leaving.insert(conn.slot);
         }
     }
@@ -209,9 +219,19 @@ impl Clients {
         self.get(conn).is_some() && self.leaving.contains(conn.slot)
     }
 
-    /// How many have said so.
-    pub(super) fn leaving_len(&self) -> usize {
-        self.leaving.len()
+    /// Whether it has said so, and nobody has begun to close since.
+    pub(super) fn waits_for_slot(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some() && self.waiting.contains(conn.slot)
+    }
+
+    /// How many have said so, and nobody has begun to close since.
+    pub(super) fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many have said so, and are being closed.
+    pub(super) fn left_len(&self) -> usize {
+        self.leaving.len() - self.waiting.len()
     }
 
     pub(super) fn len(&self) -> usize {

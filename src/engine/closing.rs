@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::Engine;
 use super::app::Tells;
 use super::clients::{Client, Stage};
-use super::io::{CloseReason, Commit, ConnId, Now, Output};
+use super::io::{CloseReason, Commit, ConnId, Now, Output, Protocol};
 use super::message::ServerMessage;
 use super::session::Session;
 use super::shutdown::{Action, Census, Outcome, Phase, Request, State};
@@ -23,6 +23,8 @@ pub(super) struct Closing {
     /// What the report tells.
     outcome: Outcome,
     goodbyes: Option<Goodbyes>,
+    /// Clients that had their goodbye before Closing began.
+    departed: usize,
     /// The slot at which the cut goes on.
     cut: Option<usize>,
     /// Sessions that were granted when the notice was due, and since.
@@ -60,6 +62,11 @@ impl Closing {
     /// A message was counted that arrived after the goodbye.
     pub(super) fn count_late(&mut self) {
         self.outcome.late += 1;
+    }
+
+    /// A client was sent its goodbye at its own slot.
+    pub(super) fn count_departed(&mut self) {
+        self.departed += 1;
     }
 
     /// A step was open at the cut.
@@ -110,7 +117,8 @@ impl Engine {
         };
         Census {
             connections: self.clients.len() + orphans,
-            leaving: self.clients.leaving_len(),
+            leaving: self.clients.waiting_len(),
+            left: self.clients.left_len(),
             untold: usize::from(self.owes_messages()),
             unsent: levels.unsent,
             unread: levels.unread + open,
@@ -156,6 +164,7 @@ impl Engine {
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
         self.fanout.begin_notice();
+        self.begin_slots(now);
         self.timers.set(Timer::Continue, now.instant);
     }
 
@@ -200,7 +209,8 @@ impl Engine {
             .max(levels.unsent)
             .max(self.deferring.len())
             .max(self.sessions.unsafe_len());
-        self.closing.outcome.drained = self.clients.len().saturating_sub(left);
+        let staying = self.clients.len() - self.clients.left_len();
+        self.closing.outcome.drained = self.closing.departed + staying.saturating_sub(left);
         self.saving.begin_persisting();
         self.sessions.retry_refused(usize::MAX);
         if self.saving.is_up() {
@@ -241,7 +251,7 @@ impl Engine {
         self.closing.goodbyes = (!over).then_some(goodbyes);
     }
 
-    fn say_goodbye(&mut self, slot: usize) {
+    pub(super) fn say_goodbye(&mut self, slot: usize) {
         let Some((conn, client)) = self.clients.at(slot) else {
             return;
         };
@@ -271,9 +281,7 @@ impl Engine {
             reason,
             bounded: false,
         });
-        if let Some(client) = self.clients.get_mut(conn) {
-            client.enter(Stage::GoodbyeSent);
-        }
+        self.clients.enter(conn, Stage::GoodbyeSent);
         self.update_pause(conn);
     }
 
@@ -281,8 +289,8 @@ impl Engine {
     /// read. It gets the Close alone, and its next hello has the count.
     fn send_away(&mut self, conn: ConnId) {
         let reason = self.going_away(conn);
+        self.clients.enter(conn, Stage::Closing);
         if let Some(client) = self.clients.get_mut(conn) {
-            client.enter(Stage::Closing);
             self.sessions.close(client.take_session());
         }
         self.outputs.push_back(Output::Close {
@@ -293,10 +301,18 @@ impl Engine {
         self.update_pause(conn);
     }
 
-    fn going_away(&self, conn: ConnId) -> CloseReason {
-        CloseReason::Shutdown {
-            retry_after_ms: self.reconnect_ms(conn),
-        }
+    /// What a client is told with its goodbye: when to come back.
+    pub(super) fn going_away(&self, conn: ConnId) -> CloseReason {
+        let retry_after_ms = match self.slots.filter(|_| self.clients.is_leaving(conn)) {
+            Some(slots) => {
+                let left = slots
+                    .at(conn.slot)
+                    .saturating_duration_since(self.now.instant);
+                left.as_millis() as u64
+            }
+            None => self.reconnect_ms(conn),
+        };
+        CloseReason::Shutdown { retry_after_ms }
     }
 
     /// A client that was about to be closed for another reason gets that Close now, without its
@@ -367,8 +383,15 @@ impl Engine {
         self.gone(conn);
     }
 
-    /// When a client should reconnect: the same in its notice and in its Close.
+    /// When a client should reconnect: the same in its notice and in its Close, unless it has
+    /// answered the notice.
     fn reconnect_ms(&self, conn: ConnId) -> u64 {
+        let is_v2 = |client: &Client| client.protocol() == Protocol::V2;
+        if let Some(slots) = self.slots
+            && self.clients.get(conn).is_some_and(is_v2)
+        {
+            return slots.after_notice(conn.slot).as_millis() as u64;
+        }
         let clients = u32::try_from(self.closing.outcome.connections).unwrap_or(u32::MAX);
         let (least, most) = RECONNECT_WITHIN;
         let window = RECONNECT_PER_CLIENT

@@ -21,7 +21,7 @@ impl Engine {
             }
             Ok(ClientMessage::Body(body)) => return Some(body),
             Ok(ClientMessage::Leaving) => {
-                self.clients.leave(conn);
+                self.leave_at_slot(conn);
                 return None;
             }
             Err(invalid) => invalid,

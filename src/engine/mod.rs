@@ -15,6 +15,7 @@ mod fanout;
 mod ids;
 pub mod io;
 mod kinds;
+mod leaving;
 pub mod ledger;
 pub mod message;
 mod saving;
@@ -42,6 +43,7 @@ use io::{
     CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, SessionId,
     StoreCommand,
 };
+use leaving::Slots;
 use message::ServerMessage;
 use saving::Saving;
 use session::{ClientSession, Displaced, Sessions};
@@ -60,6 +62,7 @@ pub struct Engine {
     saving: Saving,
     shutdown: Shutdown,
     closing: Closing,
+    slots: Option<Slots>,
     timers: Timers,
     fanout: Fanout,
     levels: Levels,
@@ -98,6 +101,7 @@ impl Engine {
             saving,
             shutdown: Shutdown::new(config.shutdown),
             closing: Closing::default(),
+            slots: None,
             timers,
             fanout: Fanout::new(config.limits.broadcasts_max),
             levels: Levels::default(),
@@ -156,6 +160,7 @@ impl Engine {
                     self.timers.set(Timer::Refresh, now.instant + every);
                 }
                 Timer::Retry => self.retry_refused(now),
+                Timer::Goodbye if self.phase() < Phase::Closing => self.let_go(now),
                 Timer::Goodbye => self.say_goodbyes(now),
                 Timer::Continue => {}
             }
@@ -308,10 +313,10 @@ impl Engine {
     }
 
     fn close_after_replies(&mut self, conn: ConnId, reason: CloseReason) {
+        self.clients.enter(conn, Stage::Closing);
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        client.enter(Stage::Closing);
         if self.sessions.holds_replies(client.session()) {
             client.close_later(reason);
         } else {
@@ -332,10 +337,7 @@ impl Engine {
             Closed::Lost
         };
         self.call_on_close(conn, why);
-        let Some(client) = self.clients.get_mut(conn) else {
-            return;
-        };
-        client.enter(Stage::PeerClosed);
+        self.clients.enter(conn, Stage::PeerClosed);
         if !self.saving.is_acked() {
             // A client that reconnects at once to another node must find what was acknowledged.
             self.timers.set(Timer::Save, now.instant);

@@ -155,8 +155,11 @@ pub enum Action {
 pub struct Census {
     /// WebSocket connections that are not closed yet.
     pub connections: usize,
-    /// Those of them whose peers have said that they send no more messages.
+    /// Those of them that leave at a slot of their own, and wait for it, or for what they have sent
+    /// to be committed.
     pub leaving: usize,
+    /// Those of them that have left: what is said to them is said.
+    pub left: usize,
     /// Whether the notice or a broadcast is still to be queued for some connection.
     pub untold: usize,
     /// Connections with bytes that the kernel has not taken.
@@ -345,10 +348,8 @@ impl Shutdown {
         match self.state {
             State::Serving | State::Delaying { .. } | State::Stopped => None,
             State::Notifying { .. } => (census.untold == 0 && census.unsent == 0).then_some(began),
-            State::Draining { since, .. } if census.connections == 0 => Some(since),
-            State::Draining { since, .. } if census.connections == census.leaving => {
-                census.is_idle().then_some(since)
-            }
+            State::Draining { since, .. } if census.connections == census.left => Some(since),
+            State::Draining { .. } if census.leaving > 0 => None,
             State::Draining { since, .. } => census.is_idle().then(|| self.quiet_at(since, census)),
             State::Persisting { .. } => (census.unsaved == 0).then_some(began),
             State::Closing { .. } => (census.connections == 0).then_some(began),

@@ -143,6 +143,9 @@ impl Engine {
         }
         self.update_pause(conn);
         self.finish_if_safe(conn);
+        if self.clients.waiting_len() > 0 {
+            self.depart_if_due(conn);
+        }
     }
 
     /// A newer claim has this session: the client that had it here is closed.
@@ -166,7 +169,7 @@ impl Engine {
         client.take_session();
         match client.stage() {
             Stage::Waiting | Stage::Open => {
-                client.enter(Stage::Closing);
+                self.clients.enter(conn, Stage::Closing);
                 self.push_close(conn, reason);
             }
             Stage::GoodbyeSent | Stage::Closing | Stage::PeerClosed => {

@@ -16,7 +16,7 @@ pub(super) enum Timer {
     Refresh,
     /// The next attempt to save what the store has refused.
     Retry,
-    /// The next goodbyes of a closing that is spread out.
+    /// The next goodbyes: at clients' own slots, or of a closing that is spread out.
     Goodbye,
     /// Work that was cut off by this turn's limit goes on in the next.
     Continue,
@@ -49,6 +49,12 @@ impl Timers {
     /// Fires `timer` at `deadline`, unless it is set already.
     pub(super) fn set_if_unset(&mut self, timer: Timer, deadline: Instant) {
         self.deadlines[timer as usize].get_or_insert(deadline);
+    }
+
+    /// Fires `timer` at `deadline`, unless it is to fire earlier.
+    pub(super) fn set_at_latest(&mut self, timer: Timer, deadline: Instant) {
+        let set = self.deadlines[timer as usize].get_or_insert(deadline);
+        *set = deadline.min(*set);
     }
 
     pub(super) fn stop(&mut self, timer: Timer) {

@@ -29,6 +29,7 @@ mod inner_limits;
 mod journal;
 mod kill9;
 mod kinds;
+mod leaving;
 mod long_report;
 mod lost_by_redis;
 mod never_a_reset;

@@ -118,6 +118,7 @@ impl Book {
                             session.confirmed = session.confirmed.max(commit.snapshot.count);
                         }
                     }
+                    self.saved_once_more(commit.key);
                 }
             }
             StoreEvent::Lost { .. } => {

@@ -12,8 +12,10 @@ use sundown::engine::shutdown::{Outcome, Timeline};
 use super::common::{Common, marks};
 use super::network;
 use super::service::Call;
+use leaving::Leaving;
 
 mod asked;
+mod leaving;
 mod refusals;
 
 /// A WebSocket connection.
@@ -40,6 +42,7 @@ struct Conn {
     counted: u64,
     /// The count of the last reply.
     replied: Option<u64>,
+    leaving: Leaving,
 }
 
 /// A session that was asked for.
@@ -94,6 +97,8 @@ pub(crate) struct Book {
     /// The session that the store has just refused: nobody else's client hears of it.
     refused: Option<SessionId>,
     pub(crate) byes: usize,
+    /// At the end of the turn before.
+    byes_before: usize,
     pub(crate) cuts: usize,
 }
 
@@ -131,6 +136,7 @@ impl Book {
             spills: false,
             refused: None,
             byes: 0,
+            byes_before: 0,
             cuts: 0,
         }
     }
@@ -178,6 +184,7 @@ impl Book {
             paused: false,
             counted: 0,
             replied: None,
+            leaving: Leaving::default(),
         };
         self.conns.insert(by_conn(conn), book);
     }
@@ -341,9 +348,10 @@ impl Book {
                 assert_eq!(known.incarnation, hello.incarnation, "{name}: {message:?}");
                 self.conn(to).key = Some(SessionKey { slot, generation });
             }
-            ServerMessage::Notice { .. } => {
+            ServerMessage::Notice { reconnect_ms, .. } => {
                 assert!(conn.hello && !conn.notice, "{name}: {message:?} to {to:?}");
                 conn.notice = true;
+                Self::told_slot(conn, *reconnect_ms);
             }
             ServerMessage::Count(count) => {
                 let follows = network::follows(protocol, conn.replied, *count);
@@ -370,6 +378,7 @@ impl Book {
                     assert!(kept >= *total, "{name}: {message:?}, but {kept} is stored");
                 }
                 self.byes += 1;
+                self.check_goodbye(common, to);
             }
             Timestamp(_) | Broadcast(_) | Text(_) | Binary(_) => {}
         }

@@ -192,6 +192,7 @@ impl Process {
         );
         let at = self.core.poll_timeout(&shell);
         shell.look_at_phases(self.core.engine());
+        shell.parts.book.check_left(shell.common);
         self.check_idle(now.instant);
         if self.core.is_stopped() {
             let outcome = self.core.engine().outcome();
@@ -287,6 +288,7 @@ impl Attached<'_> {
             }
             Brought::Leave => {
                 self.common.seen.note("client says that it leaves");
+                self.parts.book.leaves(conn);
                 let message = Message::Text("q");
                 core.handle_input(Input::Message { conn, message }, self);
             }

@@ -94,6 +94,8 @@ const MET: &[&str] = &[
     "connection not let in",
     "ping answered",
     "client says that it leaves",
+    "left at its slot",
+    "left at its slot in Persisting",
     "client closes",
     "client half-closes",
     "client drops TCP",

@@ -192,6 +192,7 @@ fn check_deadlines(budget: ShutdownBudget, expected_ms: &[u64]) {
     let stuck = Census {
         connections: 1,
         leaving: 0,
+        left: 0,
         untold: 1,
         unsent: 1,
         unread: 1,
@@ -372,15 +373,19 @@ fn draining_waits_until_all_are_quiet() {
         ..Census::default()
     };
     assert_eq!(shutdown.poll_timeout(&heard), Some(now + ms(350)));
-    // Nor for that, if all have said that they send no more.
-    let (leaving, unsaved) = (1, 1);
-    let all_leave = Census { leaving, ..heard };
-    assert_eq!(shutdown.poll_timeout(&all_leave), Some(now));
-    let waits = Census {
+    // Nor does it wait for those who have left, whatever is owed to them; for those who are to
+    // leave it does, however quiet they are.
+    let (connections, left, unsaved) = (2, 2, 1);
+    let all_left = Census {
+        connections,
+        left,
         unsaved,
-        ..all_leave
+        ..heard
     };
-    assert_eq!(shutdown.poll_timeout(&waits), Some(now + ms(2_500)));
+    assert_eq!(shutdown.poll_timeout(&all_left), Some(now));
+    let leaving = 1;
+    let one_leaves = Census { leaving, ..heard };
+    assert_eq!(shutdown.poll_timeout(&one_leaves), Some(now + ms(2_500)));
     assert!(shutdown.handle_census(&heard, now + ms(349)).is_empty());
     assert_eq!(
         shutdown.handle_census(&heard, now + ms(350)),
@@ -455,6 +460,7 @@ fn random_census(rng: &mut StdRng, heard_at: Option<Instant>) -> Census {
     Census {
         connections: level(),
         leaving: level(),
+        left: level(),
         untold: level(),
         unsent: level(),
         unread: level(),
