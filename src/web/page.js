@@ -277,7 +277,9 @@ const SHOWN = {
   offline: () => 'the network is away',
   online: () => 'the network is back',
   broadcast: ({ data }) => `to everybody: ${JSON.stringify(data).slice(0, 200)}`,
-  message: ({ data }) => `message: ${String(data).slice(0, 200)}`,
+  message: ({ data, number }) =>
+    `${number ? `push ${number}` : 'message'}: ${String(data).slice(0, 200)}`,
+  error: ({ number, reason }) => `message ${number} is not sent again: ${reason}`,
 };
 
 for (const [type, text] of Object.entries(SHOWN)) {

@@ -60,7 +60,7 @@ export interface Options {
   outboxMax?: number;
   /** Most bytes of them. Default: 1 MiB. */
   outboxBytesMax?: number;
-  /** The server's `--max-message-size`. Default: 1 MiB. */
+  /** The server's `--max-message-size`, less the byte of the kind. Default: 1 MiB less 1. */
   messageBytesMax?: number;
   /** Most events in `history`. Default: 64. */
   historyMax?: number;
@@ -72,7 +72,7 @@ export interface Options {
   backoffMin?: number;
   /** Milliseconds: the ceiling doubles up to this. Default: 30,000. */
   backoffMax?: number;
-  /** Whether what is sent after the notice waits for the next server. Default: true. */
+  /** Whether what is sent after the notice waits for the next server at once. Default: true. */
   holdAtNotice?: boolean;
   /** What to do when the server's count contradicts ours. Default: `hold`. */
   onMismatch?: 'hold' | 'resend' | 'discard';
@@ -96,7 +96,14 @@ export interface Details {
     rejected?: number;
   };
   /** Connected: so many messages of the session are counted. */
-  hello: { session: string; count: number; resumed: boolean };
+  hello: {
+    session: string;
+    count: number;
+    resumed: boolean;
+    /** Which life of the session this is, and the number of its latest push. sundown.v2 only. */
+    incarnation?: number;
+    sent?: number;
+  };
   /** A message was acknowledged. */
   count: { count: number };
   /** Nothing waits to be acknowledged. */
@@ -109,7 +116,7 @@ export interface Details {
   goodbye: { total: number };
   /** The connection, or the attempt at one, is over. 1006: without a Close frame. */
   close: { code: number; reason: string; wasClean: boolean };
-  /** The server's count contradicts ours: docs/client.md, "When the counts do not agree". */
+  /** The server's numbers contradict ours: docs/client.md, "When the numbers do not agree". */
   mismatch: {
     reason: 'expired' | 'behind' | 'ahead';
     count: number;
@@ -118,7 +125,12 @@ export interface Details {
     doubtful: number;
     /** Whether it waits for `recover()`. */
     isHeld: boolean;
+    /** The last push that was received, and the server's latest. sundown.v2 only. */
+    received?: number;
+    sent?: number;
   };
+  /** The service has failed on this message three times: it is not sent again. See `recover()`. */
+  error: { number: number; data: string | Uint8Array; reason: string };
   /** The storage has failed: the outbox is in memory only. */
   storage: { error: unknown };
   /** The browser says so: a hint. */
@@ -126,8 +138,8 @@ export interface Details {
   online: Record<string, never>;
   /** What an operator has said to every client: any JSON. */
   broadcast: { data: unknown };
-  /** Anything else that the server says: an application's own replies. */
-  message: { data: string | ArrayBuffer };
+  /** What the application says: a reply or, with its number, a push, each push once. */
+  message: { data: string | ArrayBuffer; number?: number };
 }
 
 export type HistoryEntry = { at: number; type: keyof Details } & Record<string, unknown>;
@@ -141,6 +153,8 @@ export class Sundown extends EventTarget {
   readonly session: string | undefined;
   /** The highest number that was acknowledged. */
   readonly count: number;
+  /** The number of the last push that was received. */
+  readonly received: number;
   /** Messages that are not acknowledged. */
   readonly pending: number;
   readonly pendingBytes: number;
@@ -160,9 +174,10 @@ export class Sundown extends EventTarget {
   close(code?: number, reason?: string): void;
   /**
    * Goes on after a mismatch, or after failed. `resend` sends all of the outbox again: what was
-   * counted after all is then counted twice. `discard` gives up what was on the wire.
+   * counted after all is then counted twice. `discard` gives up what was on the wire, `skip` only
+   * the first of it: the message that the event `error` has told.
    */
-  recover(how: 'resend' | 'discard'): void;
+  recover(how: 'resend' | 'discard' | 'skip'): void;
 
   addEventListener<T extends keyof Details>(
     type: T,

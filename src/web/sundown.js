@@ -31,7 +31,7 @@ const DEFAULTS = {
   key: undefined,
   outboxMax: 1000,
   outboxBytesMax: 1 << 20,
-  messageBytesMax: 1 << 20,
+  messageBytesMax: (1 << 20) - 1,
   historyMax: 64,
   connectTimeout: 10_000,
   silence: 75_000,
@@ -50,11 +50,27 @@ const CLOCK = {
   clearTimeout: (timer) => clearTimeout(timer),
 };
 
-const SUBPROTOCOL = 'sundown.v1';
+const V2 = 'sundown.v2';
+const SUBPROTOCOLS = [V2, 'sundown.v1'];
 const OPEN = 1; // WebSocket.OPEN, which an implementation that was passed in need not have
 /** The server does not decode: these are the characters that need no encoding (RFC 3986, 2.3). */
 const SESSION = /^[A-Za-z0-9._~-]{1,128}$/;
 const TAKEN_OVER = 4001;
+/** The service has failed on a message; and how often it may, on the same one. */
+const FAILED = 1011;
+const FAILURES_MAX = 3;
+/** So many pushes are confirmed at once, or all after so long. */
+const CONFIRM_AT = 16;
+const CONFIRM_MS = 1_000;
+/** By its kind, what sundown.v2 says as sundown.v1 does. */
+const AS_V1 = {
+  h: (rest) => parsed(rest),
+  c: (rest) => ({ count: Number(rest) }),
+  n: (rest) => ({ shutdown: true, ...parsed(rest) }),
+  b: (rest) => ({ bye: true, ...parsed(rest) }),
+  k: (ts) => ({ ts }),
+  o: (rest) => parsed(rest),
+};
 /** Ends that the same bytes would bring about again: RFC 6455, section 7.4.1. */
 const FATAL = new Set([1002, 1003, 1007, 1009, 1010]);
 /** A connection that lasted for so long was a good one: waits begin anew. */
@@ -77,12 +93,14 @@ export class Sundown extends EventTarget {
   #state = 'starting';
   #history = [];
   #outbox = new Outbox();
+  #inbox = { incarnation: undefined, number: 0 }; // the last push that was received
   #journal;
   #link; // the connection, or the attempt at one
   #timer; // of the next attempt
   #retryAt;
   #asked = false; // the wait is one that the server has asked for
   #failures = 0;
+  #offender; // the message that the service has failed on, and how often in a row
   #strayClaim = false; // an attempt ended before its hello, and may yet claim the session
   #hasClaimed = false; // the outbox is what the journal has
   #isDoubtful = false; // a mismatch waits for recover()
@@ -111,7 +129,8 @@ export class Sundown extends EventTarget {
     if (storage) {
       // A session that was chosen has a record of its own: its messages must not go to another.
       const name = (key ?? `sundown:${this.#url}`) + (session ? `:${session}` : '');
-      this.#journal = new Journal(storage, name, (error) => this.#emit('storage', { error }));
+      const report = (error) => this.#emit('storage', { error });
+      this.#journal = new Journal(storage, name, this.#inbox, report);
     }
     // Whoever made this has the chance to listen before the first event.
     queueMicrotask(() => this.#state === 'starting' && this.#begin());
@@ -128,6 +147,11 @@ export class Sundown extends EventTarget {
   /** The highest number that was acknowledged. */
   get count() {
     return this.#outbox.count;
+  }
+
+  /** The number of the last push that was received. */
+  get received() {
+    return this.#inbox.number;
   }
 
   /** Messages that are not acknowledged. */
@@ -197,12 +221,13 @@ export class Sundown extends EventTarget {
 
   /**
    * Goes on after a mismatch, or after failed. `resend` sends everything again: what was counted
-   * after all is then counted twice. `discard` gives up what was on the wire.
+   * after all is then counted twice. `discard` gives up what was on the wire, `skip` the first of it.
    */
   recover(how) {
-    if (how !== 'resend' && how !== 'discard') throw new TypeError('recover: resend or discard');
+    const many = { resend: 0, skip: 1, discard: Infinity }[how];
+    if (many === undefined) throw new TypeError('recover: resend, skip or discard');
     if (!this.#isDoubtful && this.#state !== 'failed') return;
-    this.#forget(how === 'discard');
+    this.#forget(many);
     if (this.#state === 'held') {
       this.#resume();
     } else if (this.#state === 'failed') {
@@ -213,6 +238,7 @@ export class Sundown extends EventTarget {
   /* ---- the beginning and the end ---- */
 
   async #begin() {
+    this.#offender = undefined;
     this.#setState('connecting');
     this.#listen();
     if (this.#journal && !this.#hasClaimed) {
@@ -220,6 +246,7 @@ export class Sundown extends EventTarget {
       if (this.#state !== 'connecting' || this.#link) return;
       this.#hasClaimed = true;
       this.#session = record?.session;
+      Object.assign(this.#inbox, { incarnation: undefined, number: 0 }, record?.inbox);
       if (record) this.#outbox.adopt(record);
     }
     if (!this.#session) {
@@ -287,14 +314,17 @@ export class Sundown extends EventTarget {
     if (this.#journal && !this.#journal.isOurs()) return this.#takenOver();
     const query = this.#url.includes('?') ? '&' : '?';
     const { WebSocket, connectTimeout } = this.#options;
+    const { incarnation, number } = this.#inbox;
+    const received = number > 0 ? `&received=${number}&incarnation=${incarnation}` : '';
+    const url = `${this.#url}${query}session=${this.#session}${received}`;
     let socket;
     try {
-      socket = new WebSocket(`${this.#url}${query}session=${this.#session}`, [SUBPROTOCOL]);
+      socket = new WebSocket(url, SUBPROTOCOLS);
     } catch (error) {
       return this.#fail(`no WebSocket could be made: ${error.message}`, { error });
     }
     socket.binaryType = 'arraybuffer';
-    const link = { socket, isOpen: false, count: undefined, greetedAt: undefined };
+    const link = { socket, isOpen: false, unconfirmed: 0 };
     this.#link = link;
     // What a socket says that has been given up means nothing any more.
     const current = (handle) => (event) => this.#link === link && handle(event);
@@ -313,11 +343,16 @@ export class Sundown extends EventTarget {
   #drop() {
     const link = this.#link;
     if (!link) return;
+    this.#unlink(link);
+    // The fence of the server sees to it that nothing of this one counts after the next hello.
+    this.#strayClaim ||= !isGreeted(link);
+    link.socket.close();
+  }
+
+  #unlink(link) {
     this.#link = undefined;
     this.#clock.clearTimeout(link.timer);
-    // The fence of the server sees to it that nothing of this one counts after the next hello.
-    this.#strayClaim ||= link.count === undefined;
-    link.socket.close();
+    this.#clock.clearTimeout(link.confirmTimer);
   }
 
   /** It is dead, or as good as dead. */
@@ -329,9 +364,8 @@ export class Sundown extends EventTarget {
   }
 
   #closed(link, { code, reason = '', wasClean }) {
-    this.#link = undefined;
-    this.#clock.clearTimeout(link.timer);
-    this.#strayClaim ||= link.isOpen && link.count === undefined;
+    this.#unlink(link);
+    this.#strayClaim ||= link.isOpen && !isGreeted(link);
     this.#emit('close', { code, reason, wasClean });
     if (STOPPED.has(this.#state)) return;
     if (code === TAKEN_OVER) {
@@ -341,9 +375,23 @@ export class Sundown extends EventTarget {
       this.#strayClaim = false;
     } else if (FATAL.has(code) || code >= 3000) {
       return this.#fail(reason || `close code ${code}`, { code });
+    } else if (code === FAILED && this.#hasOffended(link)) {
+      const { number, data } = this.#offender;
+      this.#fail(reason || `close code ${code}`, { code });
+      return this.#emit('error', { number, data, reason });
     }
     const asked = Number(/retry-after-ms=(\d{1,9})/.exec(reason)?.[1] ?? NaN);
     this.#wait(link, Number.isNaN(asked) ? link.reconnectMs : asked);
+  }
+
+  /** Whether the service has failed on one message too often: the first that has no count. */
+  #hasOffended(link) {
+    const { count, entries, sent } = this.#outbox;
+    if (!link.hasSent || sent === 0) return false;
+    const number = count + 1;
+    const times = this.#offender?.number === number ? this.#offender.times + 1 : 1;
+    this.#offender = { number, times, data: entries[0].data };
+    return times >= FAILURES_MAX;
   }
 
   /** Waits as the server asked, else for a random time below a ceiling that doubles. */
@@ -364,7 +412,21 @@ export class Sundown extends EventTarget {
 
   #hear(link, data) {
     link.heardAt = this.#clock.now();
-    const said = typeof data === 'string' ? parsed(data) : undefined;
+    if (!isV2(link)) return this.#told(link, typeof data === 'string' && parsed(data), data);
+    const head = typeof data === 'string' ? data : asciiOf(data);
+    const rest = data.slice(1);
+    if (head[0] === 'r') {
+      this.#emit('message', { data: rest });
+    } else if (head[0] === 'm') {
+      const space = head.indexOf(' ');
+      this.#pushed(link, Number(head.slice(1, space)), data.slice(space + 1));
+    } else if (head[0] in AS_V1) {
+      this.#told(link, AS_V1[head[0]](rest)); // what else there is, is not for this client
+    }
+  }
+
+  /** What the server says, in the words of sundown.v1. */
+  #told(link, said, data) {
     if (isCount(said?.count) && typeof said.session === 'string' && !isGreeted(link)) {
       this.#greeted(link, said);
     } else if (isCount(said?.count) && said.session === undefined) {
@@ -379,54 +441,75 @@ export class Sundown extends EventTarget {
       this.#emit('heartbeat', { ts: said.ts });
     } else if (said && Object.hasOwn(said, 'broadcast')) {
       this.#emit('broadcast', { data: said.broadcast });
-    } else {
+    } else if (data !== undefined) {
       this.#emit('message', { data });
     }
   }
 
-  #greeted(link, { session, count, resumed }) {
+  #greeted(link, hello) {
+    const { session } = hello;
     if (session !== this.#session) return this.#fail('the server answered for another session');
-    link.count = count;
+    link.hello = hello;
     link.greetedAt = link.heardAt;
     this.#clock.clearTimeout(link.timer);
     this.#wasOffline = false;
     this.#watch(link);
-    const verdict = this.#outbox.compare(count, resumed === true);
-    this.#emit('hello', { session, count, resumed });
+    const verdict = this.#outbox.compare(hello);
+    const { number: received } = this.#inbox;
+    const lost = this.#restartInbox(hello);
+    this.#emit('hello', { ...hello });
     if (this.#link !== link) return;
-    if (verdict) {
-      this.#mismatch(link, verdict);
+    if (verdict || lost) {
+      this.#mismatch(link, verdict, lost, received);
     } else {
       this.#resume();
     }
+  }
+
+  /** What a hello contradicts of the pushes, if it does: then their numbers begin anew. */
+  #restartInbox({ incarnation, sent }) {
+    const inbox = this.#inbox;
+    const isSame = incarnation === inbox.incarnation;
+    // sundown.v1 has neither.
+    if (incarnation === undefined || (isSame && sent >= inbox.number)) return undefined;
+    const reason = isSame ? 'behind' : 'expired';
+    const lost = inbox.number > 0 ? reason : undefined;
+    Object.assign(inbox, { incarnation, number: 0 });
+    return lost;
   }
 
   /** Everything up to the hello's count has arrived, the rest has not. */
   #resume() {
     const link = this.#link;
     this.#isDoubtful = false;
-    this.#arrived(this.#outbox.restart(link.count));
+    this.#arrived(this.#outbox.restart(link.hello));
     if (this.#link !== link) return;
+    if (link.hasQuit) return this.#setState('draining');
     this.#setState('open');
     this.#flush();
   }
 
-  /** The server's count contradicts ours. A guess in silence would serve nobody. */
-  #mismatch(link, reason) {
+  /** The server's numbers contradict ours. A guess in silence would serve nobody. */
+  #mismatch(link, verdict, lost, received) {
     const { onMismatch } = this.#options;
-    const { sent: doubtful, count: acknowledged } = this.#outbox;
+    const { count, sent } = link.hello;
+    const reason = verdict ?? lost;
+    const { sent: doubted, count: acknowledged } = this.#outbox;
+    // If only the pushes are numbered anew, the count says what has arrived.
+    const doubtful = verdict ? doubted : 0;
     const isHeld = doubtful > 0 && onMismatch === 'hold';
     this.#isDoubtful = isHeld;
     if (isHeld) this.#setState('held', { reason });
-    this.#emit('mismatch', { reason, count: link.count, acknowledged, doubtful, isHeld });
+    const pushes = sent === undefined ? {} : { received, sent };
+    this.#emit('mismatch', { reason, count, acknowledged, doubtful, isHeld, ...pushes });
     if (isHeld || this.#link !== link) return;
-    this.#forget(onMismatch === 'discard');
+    if (verdict) this.#forget(onMismatch === 'discard' ? Infinity : 0);
     this.#resume();
   }
 
-  /** Takes the next hello as it comes, with all of the outbox or without what was on a wire. */
-  #forget(discards) {
-    const given = discards ? this.#outbox.dropSent() : [];
+  /** Takes the next hello as it comes, without the first so many of what was on a wire. */
+  #forget(many) {
+    const given = this.#outbox.dropSent(many);
     this.#outbox.begin(false);
     this.#journal?.drop(given.length, this.#outbox);
     const text = 'it was on its way when the server lost count, and was given up';
@@ -448,12 +531,48 @@ export class Sundown extends EventTarget {
     for (const entry of entries) entry.resolve((number += 1));
     if (type) this.#emit(type, detail);
     if (entries.length > 0 && this.pending === 0) this.#emit('drain', {});
+    this.#quit();
+  }
+
+  #pushed(link, number, data) {
+    if (!isGreeted(link) || !isCount(number)) return;
+    if (this.#journal && !this.#journal.isOurs()) return this.#takenOver();
+    if (number > this.#inbox.number) {
+      this.#inbox.number = number;
+      this.#emit('message', { data, number });
+      if (this.#link !== link) return;
+      // Before it is confirmed: then the server has it no more.
+      this.#journal?.drop(0, this.#outbox);
+    }
+    link.unconfirmed += 1;
+    if (link.unconfirmed >= CONFIRM_AT) this.#confirm(link);
+    else link.confirmTimer ??= this.#clock.setTimeout(() => this.#confirm(link), CONFIRM_MS);
+  }
+
+  #confirm(link) {
+    this.#clock.clearTimeout(link.confirmTimer);
+    link.confirmTimer = undefined;
+    if (link.unconfirmed === 0) return;
+    link.unconfirmed = 0;
+    link.socket.send(`a${this.#inbox.number}`);
   }
 
   #noticed(link, { drain_ms: drainMs, reconnect_ms: reconnectMs }) {
     link.reconnectMs = isCount(reconnectMs) ? reconnectMs : undefined;
     this.#emit('notice', { drainMs, reconnectMs });
     if (this.#link === link && this.#state === 'open') this.#setState('draining');
+    link.isNoticed = true;
+    this.#quit();
+  }
+
+  /** Answers the notice when nothing more goes out on this connection. */
+  #quit() {
+    const link = this.#link;
+    if (!link?.isNoticed || link.hasQuit || !isGreeted(link) || !isV2(link)) return;
+    if (!this.#options.holdAtNotice && this.#state !== 'held' && this.pending > 0) return;
+    this.#confirm(link);
+    link.hasQuit = true;
+    link.socket.send('q');
   }
 
   /** Puts on the wire what has not been there since the hello. */
@@ -461,9 +580,14 @@ export class Sundown extends EventTarget {
     const link = this.#link;
     const isOpen =
       this.#state === 'open' || (this.#state === 'draining' && !this.#options.holdAtNotice);
-    if (!isOpen || link.socket.readyState !== OPEN || !this.#outbox.hasNext()) return;
+    if (!isOpen || link.hasQuit || link.socket.readyState !== OPEN) return;
+    if (!this.#outbox.hasNext()) return;
     if (this.#journal && !this.#journal.isOurs()) return this.#takenOver();
-    while (this.#outbox.hasNext()) link.socket.send(this.#outbox.next().data);
+    link.hasSent = true;
+    while (this.#outbox.hasNext()) {
+      const { data } = this.#outbox.next();
+      link.socket.send(isV2(link) ? asMessage(data) : data);
+    }
   }
 
   #admit({ bytes }) {
@@ -548,6 +672,7 @@ class Outbox {
   bytes = 0;
   count = 0;
   isKnown = false; // count is the session's, and not just where this client begins
+  incarnation; // the life of the session whose count it is; sundown.v1 says none
   sent = 0; // so many, from the front, have been on some wire
   #next = 0; // so many have been on this connection's
 
@@ -573,20 +698,23 @@ class Outbox {
   }
 
   /** What a hello's count contradicts, if it does. Changes nothing. */
-  compare(count, resumed) {
+  compare({ count, resumed, incarnation }) {
     if (!this.isKnown) return undefined;
-    if (count < this.count) return resumed ? 'behind' : 'expired';
+    const isAnother = incarnation && (this.incarnation ?? incarnation) !== incarnation;
+    if (isAnother && (this.count > 0 || this.sent > 0)) return 'expired';
+    if (count < this.count) return resumed === true ? 'behind' : 'expired';
     // Someone else has counted in this session, so that no number says what was ours.
     if (this.sent > 0 && count > this.count + this.sent) return 'ahead';
     return undefined;
   }
 
   /** On a new connection; the entries that have arrived. */
-  restart(count) {
+  restart({ count, incarnation }) {
     // Without anything on a wire, what the count has more is not ours.
     const arrived = this.isKnown ? this.acknowledge(count) : [];
     this.count = count;
     this.isKnown = true;
+    this.incarnation = incarnation;
     this.#next = 0;
     return arrived;
   }
@@ -597,9 +725,9 @@ class Outbox {
     return arrived;
   }
 
-  /** What was on a wire leaves, and nobody knows whether it has arrived. */
-  dropSent() {
-    return this.#shift(this.sent);
+  /** What was on a wire leaves, or the first of it, and nobody knows whether it has arrived. */
+  dropSent(many = Infinity) {
+    return this.#shift(Math.min(many, this.sent));
   }
 
   clear() {
@@ -614,13 +742,14 @@ class Outbox {
   }
 
   /** What a record holds goes before what was sent since. */
-  adopt({ count, isKnown, messages }) {
+  adopt({ count, isKnown, incarnation, messages }) {
     const settled = { resolve() {}, reject() {}, isKept: true };
     const entries = messages.map((data) => ({ ...copied(data), ...settled }));
     this.entries.unshift(...entries);
     for (const { bytes } of entries) this.bytes += bytes;
     this.count = count;
     this.isKnown = isKnown;
+    this.incarnation = incarnation;
     // All of it may have been on a wire, if there ever was a hello.
     this.sent = isKnown ? entries.length : 0;
   }
@@ -636,8 +765,8 @@ class Outbox {
 }
 
 /**
- * The outbox in a storage: a header under `key`, and each message under `key:serial`, so that a
- * message costs two small writes however many there are.
+ * The outbox in a storage: a header under `key`, which says the last push, too, and each message
+ * under `key:serial`, so that a message costs two small writes however many there are.
  *
  * Tabs are fenced as servers are: who opens the record writes a higher generation, and who finds a
  * higher one than its own touches nothing any more. A tab that writes a moment too late is
@@ -646,6 +775,7 @@ class Outbox {
 class Journal {
   #storage;
   #key;
+  #inbox;
   #report;
   #owner = newSession();
   #generation = 0;
@@ -657,9 +787,10 @@ class Journal {
   #hasReported = false;
   #channel;
 
-  constructor(storage, key, report) {
+  constructor(storage, key, inbox, report) {
     this.#storage = storage;
     this.#key = key;
+    this.#inbox = inbox;
     this.#report = report;
   }
 
@@ -733,9 +864,10 @@ class Journal {
     if (this.isWhole()) this.#write(() => this.#putHeader(outbox, null));
   }
 
-  #putHeader({ count, isKnown }, owner = this.#owner) {
+  #putHeader({ count, isKnown, incarnation }, owner = this.#owner) {
     const [generation, session, first] = [this.#generation, this.#session, this.#first];
-    const header = { v: 1, generation, owner, session, count, isKnown, first };
+    const numbers = { count, isKnown, incarnation, inbox: this.#inbox };
+    const header = { v: 1, generation, owner, session, first, ...numbers };
     this.#storage.setItem(this.#key, JSON.stringify(header));
   }
 
@@ -864,7 +996,25 @@ function parsed(text) {
 }
 
 function isGreeted(link) {
-  return link?.count !== undefined;
+  return link?.hello !== undefined;
+}
+
+function isV2(link) {
+  return link.socket.protocol === V2;
+}
+
+/** A message of sundown.v2: its kind, and the data. */
+function asMessage(data) {
+  if (typeof data === 'string') return `m${data}`;
+  const bytes = new Uint8Array(1 + data.length);
+  bytes[0] = 'm'.charCodeAt(0);
+  bytes.set(data, 1);
+  return bytes;
+}
+
+/** The beginning of a binary message: at most `m`, 20 digits, and a space. */
+function asciiOf(data) {
+  return String.fromCharCode(...new Uint8Array(data, 0, Math.min(data.byteLength, 22)));
 }
 
 function isCount(value) {

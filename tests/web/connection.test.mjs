@@ -69,8 +69,13 @@ test('a shutdown: notice, replies, goodbye, 1001, the wait, and on', async () =>
 
 test('who is in a hurry goes on sending after the notice', async () => {
   const { client, server } = await start({ holdAtNotice: false });
+  server.counts = false;
+  const a = client.send('a');
   server.last.say({ shutdown: true, drain_ms: 2500, reconnect_ms: 131 });
-  assert.equal(await client.send('a'), 1);
+  const b = client.send('b');
+  assert.deepEqual(server.last.sent, ['a', 'b']);
+  server.last.count();
+  assert.deepEqual(await Promise.all([a, b]), [1, 2]);
 });
 
 test('the goodbye acknowledges what the store has, and is not the last word', async () => {
@@ -292,7 +297,7 @@ test('close() before the beginning, and in every listener', async () => {
 test('the URL', async () => {
   const { server } = await start({ session: 'a.b_c~d-e' });
   assert.equal(server.last.url, `${URL}?session=a.b_c~d-e`);
-  assert.deepEqual(server.last.protocols, ['sundown.v1']);
+  assert.deepEqual(server.last.protocols, ['sundown.v2', 'sundown.v1']);
   const https = await start({ session: 'a' }, { url: 'https://x.example/ws/chat/?v=1#top' });
   assert.equal(https.server.last.url, 'wss://x.example/ws/chat/?v=1&session=a');
   globalThis.location = { href: 'http://x.example/deep/page.html' };

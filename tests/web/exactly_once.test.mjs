@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { fate, start } from './support.mjs';
-import { settled } from './fakes.mjs';
+import { SUBPROTOCOL, settled } from './fakes.mjs';
 
 test('a message resolves with its number', async () => {
   const { client, server, of } = await start();
@@ -127,7 +127,8 @@ test('a server that counts what was not sent is not believed', async () => {
   assert.equal(await fate(promise), 'pending');
 });
 
-test('what is not understood is handed on', async () => {
+const skip = SUBPROTOCOL !== 'sundown.v1'; // the other one is in kinds.test.mjs
+test('what is not understood is handed on', { skip }, async () => {
   const { client, server, of } = await start();
   for (const data of ['no JSON', 'null', '{"count":-1}', '{"count":"1"}', '[]', '{"new":1}']) {
     server.last.onmessage({ data });

@@ -4,6 +4,9 @@
 
 import './custom_event.mjs';
 
+/** What the server speaks: all tests are run with both, since they see the same. */
+export const SUBPROTOCOL = process.env.SUBPROTOCOL ?? 'sundown.v2';
+
 /** Timers fire in their order when a test moves the time; chance is a number that it sets. */
 export class FakeClock {
   time = 1_000_000;
@@ -56,8 +59,9 @@ export function settled() {
 
 /** A session store and the nodes before it, as one: it counts, replies, and fences. */
 export class FakeServer {
-  sessions = new Map(); // id → {count, owner, messages}
+  sessions = new Map(); // id → {count, owner, messages, incarnation, sent, pushes}
   sockets = [];
+  #incarnations = 0;
   /** Whether upgrades are granted and greeted by themselves. */
   accepts = true;
   greets = true;
@@ -80,8 +84,23 @@ export class FakeServer {
   }
 
   session(id) {
-    if (!this.sessions.has(id)) this.sessions.set(id, { count: 0, messages: [], isNew: true });
+    if (!this.sessions.has(id)) {
+      const incarnation = (this.#incarnations += 1);
+      const confirm = function confirm(upTo) {
+        if (upTo <= this.sent) this.pushes = this.pushes.filter(({ number }) => number > upTo);
+      };
+      const pushed = { incarnation, sent: 0, pushes: [], confirm };
+      this.sessions.set(id, { count: 0, messages: [], isNew: true, ...pushed });
+    }
     return this.sessions.get(id);
+  }
+
+  /** Kept until it is confirmed, and delivered if the client is there. */
+  push(id, data) {
+    const session = this.session(id);
+    session.sent += 1;
+    session.pushes.push({ number: session.sent, data });
+    session.owner?.deliver(session.sent, data);
   }
 
   /** What was counted, all sessions together. */
@@ -92,14 +111,17 @@ export class FakeServer {
 
 export class FakeSocket {
   readyState = 0;
+  /** The application's messages, and what else sundown.v2 has: confirmations, and the answer. */
   sent = [];
+  controls = [];
   closedWith;
   isFenced = false;
   #waiting = []; // arrived at the client's kernel, and not yet counted by the server
 
   constructor(server, url, protocols) {
-    Object.assign(this, { server, url, protocols });
-    this.id = new URL(url).searchParams.get('session');
+    Object.assign(this, { server, url, protocols, protocol: SUBPROTOCOL });
+    this.query = new URL(url).searchParams;
+    this.id = this.query.get('session');
     server.sockets.push(this);
     setImmediate(() => server.accepts && this.readyState === 0 && this.accept());
   }
@@ -121,15 +143,37 @@ export class FakeSocket {
     }
     const resumed = !session.isNew;
     session.isNew = false;
-    this.say({ session: this.id, count: session.count, resumed });
+    const { count, incarnation, sent } = session;
+    const received = Number(this.query.get('received'));
+    if (Number(this.query.get('incarnation')) === incarnation) session.confirm(received);
+    this.say({ session: this.id, count, resumed, ...(isV2 && { incarnation, sent }) });
+    for (const { number, data } of session.pushes) this.deliver(number, data);
   }
 
+  /** In the words of sundown.v1, whatever it speaks. */
   say(message) {
-    if (this.readyState === 1) this.onmessage?.({ data: JSON.stringify(message) });
+    this.hear(isV2 ? asV2(message) : JSON.stringify(message));
   }
 
-  send(data) {
+  /** As it comes. */
+  hear(data) {
+    if (this.readyState === 1) this.onmessage?.({ data });
+  }
+
+  deliver(number, data) {
+    if (!isV2) this.hear(data);
+    else if (typeof data === 'string') this.hear(`m${number} ${data}`);
+    else this.hear(bytes(`m${number} `, data).buffer);
+  }
+
+  send(message) {
     if (this.readyState !== 1) return;
+    const kind = isV2 ? String.fromCharCode(bytes(message)[0]) : undefined;
+    if (isV2 && this.controls.includes('q') && kind !== 'a') throw new Error('a message after q');
+    if (kind === 'a') this.server.session(this.id).confirm(Number(message.slice(1)));
+    if (kind === 'a' || kind === 'q') return void this.controls.push(message);
+    if (isV2 && kind !== 'm') throw new Error(`no message of sundown.v2: ${message}`);
+    const data = isV2 ? message.slice(1) : message;
     this.sent.push(data);
     this.#waiting.push(data);
     if (this.server.counts) this.count();
@@ -161,6 +205,23 @@ export class FakeSocket {
     this.closedWith ??= { code, reason };
     if (this.readyState < 2) this.readyState = 2;
   }
+}
+
+const isV2 = SUBPROTOCOL === 'sundown.v2';
+
+function asV2(message) {
+  const { count, ts, bye, shutdown, ...rest } = message;
+  if (message.session !== undefined) return `h${JSON.stringify(message)}`;
+  if (shutdown) return `n${JSON.stringify(rest)}`;
+  if (bye) return `b${JSON.stringify({ ...rest, sent: 0 })}`;
+  if (count !== undefined) return `c${count}`;
+  if (ts !== undefined) return `k${ts}`;
+  return `o${JSON.stringify(message)}`;
+}
+
+/** These parts, texts or bytes, as one. */
+function bytes(...parts) {
+  return new Uint8Array(Buffer.concat(parts.map((part) => Buffer.from(part))));
 }
 
 /** A Map that throws when it is full, or broken. */

@@ -13,11 +13,19 @@ import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 
 import { Sundown } from '../../src/web/sundown.js';
+import { SUBPROTOCOL } from './fakes.mjs';
 import { TinyWebSocket } from './tiny_websocket.mjs';
 
 const TARGET = process.env.CARGO_TARGET_DIR || 'target';
 const BINARY = process.env.BINARY ?? `${TARGET}/debug/sundown`;
 assert.ok(existsSync(BINARY), `there is no ${BINARY}: cargo build makes it`);
+
+/** Offers what is to be spoken, and no more: what the client offers, unless that is sundown.v1. */
+class RealWebSocket extends (globalThis.WebSocket ?? TinyWebSocket) {
+  constructor(url, protocols) {
+    super(url, SUBPROTOCOL === 'sundown.v1' ? [SUBPROTOCOL] : protocols);
+  }
+}
 
 async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
@@ -44,7 +52,7 @@ for (const signal of ['SIGTERM', 'SIGKILL']) {
     const port = await freePort();
     let running = await serve(directory, port);
     const client = new Sundown(`ws://127.0.0.1:${port}/ws/chat/`, {
-      WebSocket: globalThis.WebSocket ?? TinyWebSocket,
+      WebSocket: RealWebSocket,
       backoffMin: 50,
       backoffMax: 200,
     });
@@ -83,7 +91,9 @@ for (const signal of ['SIGTERM', 'SIGKILL']) {
     } else {
       assert.equal(closes[0].code, 1006);
     }
-    assert.equal(heard.findLast(({ type }) => type === 'hello').resumed, true);
+    const { resumed, incarnation } = heard.findLast(({ type }) => type === 'hello');
+    assert.equal(resumed, true);
+    assert.equal(incarnation, SUBPROTOCOL === 'sundown.v2' ? 1 : undefined, 'it is spoken');
     assert.ok(!types.includes('mismatch'));
   });
 }

@@ -7,7 +7,7 @@ export const URL = 'ws://server.example/ws/chat/';
 
 const EVENTS = [
   ...['state', 'hello', 'count', 'drain', 'heartbeat', 'notice', 'goodbye', 'close'],
-  ...['mismatch', 'storage', 'offline', 'online', 'message'],
+  ...['mismatch', 'storage', 'offline', 'online', 'broadcast', 'message', 'error'],
 ];
 
 /** Connected, unless the server was told otherwise. */

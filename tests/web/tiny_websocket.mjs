@@ -1,5 +1,5 @@
 // As much of a WebSocket as the tests need where Node has none (before 22): RFC 6455 over a TCP
-// socket, text messages of up to 64 KiB, one frame each.
+// socket, messages of up to 64 KiB, one frame each.
 
 import { createHash, randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
@@ -8,6 +8,7 @@ import './custom_event.mjs';
 
 export class TinyWebSocket {
   readyState = 0;
+  protocol = '';
   onopen;
   onmessage;
   onclose;
@@ -16,13 +17,14 @@ export class TinyWebSocket {
   #key = randomBytes(16).toString('base64');
   #close = { code: 1006, reason: '', wasClean: false };
 
-  constructor(url, [protocol]) {
+  constructor(url, protocols) {
     const { hostname, port, pathname, search } = new URL(url);
     this.socket = connect(Number(port), hostname);
     this.socket.write(
       `GET ${pathname}${search} HTTP/1.1\r\nHost: ${hostname}:${port}\r\nUpgrade: websocket\r\n` +
         'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n' +
-        `Sec-WebSocket-Key: ${this.#key}\r\nSec-WebSocket-Protocol: ${protocol}\r\n\r\n`,
+        `Sec-WebSocket-Key: ${this.#key}\r\n` +
+        `Sec-WebSocket-Protocol: ${protocols.join(', ')}\r\n\r\n`,
     );
     this.socket.on('data', (bytes) => this.#read(bytes));
     this.socket.on('error', (error) => this.onerror?.(error));
@@ -32,8 +34,9 @@ export class TinyWebSocket {
     });
   }
 
-  send(text) {
-    if (this.readyState === 1) this.#write(1, Buffer.from(text));
+  send(data) {
+    const opcode = typeof data === 'string' ? 1 : 2;
+    if (this.readyState === 1) this.#write(opcode, Buffer.from(data));
   }
 
   close(code = 1000) {
@@ -73,6 +76,7 @@ export class TinyWebSocket {
       return false;
     }
     this.readyState = 1;
+    this.protocol = /^sec-websocket-protocol: *(.*)$/im.exec(head)?.[1].trim() ?? '';
     this.onopen?.({});
     return true;
   }
@@ -80,6 +84,8 @@ export class TinyWebSocket {
   #frame(opcode, payload) {
     if (opcode === 1 && this.readyState === 1) {
       this.onmessage?.({ data: payload.toString() });
+    } else if (opcode === 2 && this.readyState === 1) {
+      this.onmessage?.({ data: new Uint8Array(payload).buffer });
     } else if (opcode === 8) {
       // Section 5.5.1: the same code goes back, and the server closes.
       if (this.readyState === 1) this.#write(8, payload.subarray(0, 2));
