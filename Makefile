@@ -14,9 +14,9 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOAD = $(TARGET)/bench-load/release/load
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-postgres test-graceful-shutdown test-conformance soak model-wide \
-	test-faults test-hostile test-web test-browser test-container fuzz bench bench-peers bench-docs bench-check \
-	bench-bless bench-load image promote lint lint-scripts doc deny check-deploy check-proxies \
+.PHONY: help run build test test-postgres test-ocpp test-graceful-shutdown test-conformance soak \
+	model-wide test-faults test-hostile test-web test-browser test-container fuzz bench bench-peers \
+	bench-docs bench-check bench-bless bench-load image promote lint lint-scripts doc deny check-deploy check-proxies \
 	check-features check-monitoring ci
 
 help: ## this list
@@ -35,6 +35,11 @@ test: ## run all tests, on real sockets and a Redis of their own
 test-postgres: ## the store of examples/postgres_store, on a Postgres of its own
 	./scripts/ensure-postgres.sh
 	$(CARGO) test --manifest-path examples/postgres_store/Cargo.toml --target-dir $(TARGET)/postgres
+
+test-ocpp: ## examples/ocpp.rs, with charge points of the Python package ocpp; needs python3
+	./scripts/ensure-ocpp.sh $(TARGET)/ocpp
+	$(CARGO) build --example ocpp
+	$(TARGET)/ocpp/bin/python tests/examples/charge_point.py $(TARGET)/debug/examples/ocpp
 
 test-graceful-shutdown: ## 200 clients, a real SIGTERM, and the timeline as the clients saw it
 	$(CARGO) test --test graceful_shutdown -- --nocapture
@@ -142,7 +147,7 @@ check-monitoring: ## alerts, dashboard and the page of metrics, by promtool; nee
 	$(CARGO) build
 	./scripts/check-monitoring.sh
 
-CI = lint lint-scripts check-features check-deploy test test-postgres check-proxies \
+CI = lint lint-scripts check-features check-deploy test test-postgres test-ocpp check-proxies \
 	check-monitoring test-web test-browser test-graceful-shutdown test-faults test-container fuzz bench-check doc
 ci: FAULTS_PROFILE = # the build that all other tests have made
 ci: $(CI) ## all that CI runs

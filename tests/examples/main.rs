@@ -13,6 +13,7 @@
 )]
 mod support;
 
+mod ocpp;
 mod slow_backend;
 
 use std::path::Path;
