@@ -121,6 +121,7 @@ fn commit(session: &str, epoch: u64, count: u64) -> Commit {
         session: SessionId::parse(session).unwrap(),
         epoch,
         snapshot: Snapshot::counted(count),
+        mail: None,
     }
 }
 
@@ -136,7 +137,7 @@ fn text(event: &StoreEvent) -> String {
         }
         StoreEvent::Lost { reason } => format!("lost: {reason}"),
         StoreEvent::Refused { reason, .. } => format!("refused: {reason}"),
-        StoreEvent::Committed { batch, fenced } => match batch.first() {
+        StoreEvent::Committed { batch, fenced, .. } => match batch.first() {
             Some(commit) if fenced.is_empty() => {
                 format!("saved {} {}", commit.session, commit.snapshot.count)
             }
@@ -144,6 +145,8 @@ fn text(event: &StoreEvent) -> String {
             None => "saved".to_owned(),
         },
         StoreEvent::Spilled { .. } => "spilled".to_owned(),
+        StoreEvent::Mailbox { mailbox, .. } => format!("mailbox {}", mailbox.sent()),
+        StoreEvent::Mail { session, sent } => format!("mail {session} {sent}"),
         StoreEvent::Synced => "synced".to_owned(),
         StoreEvent::TakenOver { session, epoch } => format!("taken {session} {epoch}"),
     }

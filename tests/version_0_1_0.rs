@@ -77,6 +77,7 @@ impl Process {
             session: id(session),
             epoch,
             snapshot: snapshot.clone(),
+            mail: None,
         }]));
         self.store.flush(self.now);
         match self.answer() {

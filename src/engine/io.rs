@@ -9,6 +9,7 @@ use std::time::Instant;
 
 pub use super::app::Tells;
 pub use super::ids::{ConnId, InvalidSessionId, SessionId, SessionKey};
+pub use super::mailbox::{Body, Mail, Mailbox, Push, PushRefused, Pushed};
 pub use super::message::Protocol;
 use super::message::v2::Invalid;
 use super::message::{Message, ServerMessage};
@@ -47,6 +48,8 @@ pub struct Grant {
     /// What the store holds of the session. Its step is 0, unless the claim was repeated after a
     /// commit under its epoch.
     pub snapshot: Snapshot,
+    /// The pushes to the session.
+    pub mailbox: Mailbox,
 }
 
 /// Ask the store to keep what a session holds, all of it: so a record that was lost is made again.
@@ -61,6 +64,18 @@ pub struct Commit {
     /// After the session's latest step. Within an epoch a store takes only what is of a later step
     /// than what it holds.
     pub snapshot: Snapshot,
+    /// What it does to mailboxes; `None`: nothing. A batch has only commits with it, or only commits
+    /// without.
+    pub mail: Option<Box<Mail>>,
+}
+
+/// Ask the store for the pushes to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadMailbox {
+    /// Comes back with the answer.
+    pub key: SessionKey,
+    /// The session.
+    pub session: SessionId,
 }
 
 /// Whether what was written is on the disk, and not only in the kernel.
@@ -109,6 +124,24 @@ pub enum StoreEvent {
         batch: Vec<Commit>,
         /// Positions in the batch, ascending, that were refused because a newer claim exists.
         fenced: Vec<usize>,
+        /// What has become of the pushes of all other commits in the batch, in their order.
+        pushed: Vec<Pushed>,
+    },
+    /// What a mailbox holds.
+    Mailbox {
+        /// The key of the request.
+        key: SessionKey,
+        /// The pushes; an empty one if the store does not know the session.
+        mailbox: Mailbox,
+    },
+    /// Somebody else has pushed to a session that may be open here. A store that several processes
+    /// share says so, soon, or when it is asked for the next commit of the session. It may say so
+    /// more than once, and of this process's own pushes.
+    Mail {
+        /// The session.
+        session: SessionId,
+        /// The number of its latest push, or of an earlier one.
+        sent: u64,
     },
     /// The store answers, and does not carry out this one request: its record is unusable, or
     /// there is no room for it. No other request is affected.
@@ -142,6 +175,8 @@ pub enum StoreEvent {
 pub enum Refused {
     /// This claim. It is over.
     Claim(SessionKey),
+    /// This mailbox cannot be read.
+    Read(SessionKey),
     /// This commit, of a batch whose `Committed` follows. The session is not in the store, until a later
     /// commit of it is taken.
     Commit(Commit),
@@ -154,6 +189,8 @@ pub enum StoreCommand {
     Commit(Vec<Commit>),
     /// Give this session's next epoch; [`StoreEvent::Claimed`] or [`StoreEvent::Refused`] answers.
     Claim(Claim),
+    /// Give the pushes to this session; [`StoreEvent::Mailbox`] or [`StoreEvent::Refused`] answers.
+    Read(ReadMailbox),
     /// Make everything saved so far as durable as the store can: [`StoreEvent::Synced`].
     Sync,
 }

@@ -17,6 +17,7 @@ pub mod io;
 mod kinds;
 mod leaving;
 pub mod ledger;
+pub mod mailbox;
 pub mod message;
 mod saving;
 mod session;

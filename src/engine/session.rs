@@ -472,6 +472,7 @@ impl Session {
                 count: mark.count,
                 state: self.state.clone(),
             },
+            mail: None,
         }
     }
 

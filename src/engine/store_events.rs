@@ -36,7 +36,7 @@ impl Engine {
             }
             StoreEvent::Resumed => self.saving.handle_resumed(),
             StoreEvent::Claimed { key, grant } => self.claimed(key, grant, now),
-            StoreEvent::Committed { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced, .. } => {
                 let mut fenced = fenced.into_iter().peekable();
                 for (at, commit) in batch.iter().enumerate() {
                     if fenced.next_if_eq(&at).is_some() {
@@ -49,6 +49,7 @@ impl Engine {
                 }
             }
             StoreEvent::Refused { request, .. } => self.refused(request, now),
+            StoreEvent::Mailbox { .. } | StoreEvent::Mail { .. } => {}
             StoreEvent::Synced => self.saving.handle_synced(),
             StoreEvent::Spilled { batch, kept } => self.spilled(&batch, kept),
             StoreEvent::TakenOver { session, epoch } => {
@@ -199,6 +200,7 @@ impl Engine {
                 }
             }
             Refused::Commit(commit) => self.save_refused(commit.key, now),
+            Refused::Read(_) => {}
         }
     }
 

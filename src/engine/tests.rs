@@ -155,6 +155,11 @@ impl Rig {
                     self.claim(claim);
                     words
                 }
+                StoreCommand::Read(read) => {
+                    let words = format!("read {}", read.session);
+                    self.store.ask(StoreCommand::Read(read));
+                    words
+                }
                 StoreCommand::Sync => {
                     self.store.ask(StoreCommand::Sync);
                     "sync".into()

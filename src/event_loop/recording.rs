@@ -50,7 +50,7 @@ impl EventLoop {
         match command {
             StoreCommand::Claim(_) => self.metrics.store().claim_asked(now),
             StoreCommand::Commit(_) => self.metrics.store().commit_asked(now),
-            StoreCommand::Sync => {}
+            StoreCommand::Read(_) | StoreCommand::Sync => {}
         }
     }
 
@@ -62,15 +62,18 @@ impl EventLoop {
             StoreEvent::Stalled => store.changed(StoreState::Stalled),
             StoreEvent::Down { .. } => store.changed(StoreState::Down),
             StoreEvent::Claimed { .. } => store.claimed(clock::instant()),
-            StoreEvent::Committed { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced, .. } => {
                 let saved = batch.len() - fenced.len();
                 store.committed(saved, fenced.len(), clock::instant());
             }
             StoreEvent::Refused { request, .. } => match request {
                 Refused::Claim(_) => store.claim_refused(clock::instant()),
                 Refused::Commit(_) => store.commit_refused(),
+                Refused::Read(_) => {}
             },
             StoreEvent::Lost { .. }
+            | StoreEvent::Mailbox { .. }
+            | StoreEvent::Mail { .. }
             | StoreEvent::Synced
             | StoreEvent::Spilled { .. }
             | StoreEvent::TakenOver { .. } => {}

@@ -37,6 +37,8 @@ impl StoreLog {
             }
             StoreEvent::Claimed { .. }
             | StoreEvent::Committed { .. }
+            | StoreEvent::Mailbox { .. }
+            | StoreEvent::Mail { .. }
             | StoreEvent::Synced
             | StoreEvent::Spilled { .. }
             | StoreEvent::TakenOver { .. } => {}

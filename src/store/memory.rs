@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use super::SessionStore;
 use super::expiry::Expiry;
-use super::record::Record;
-use crate::engine::io::{Claim, Commit, Now, Refused, SessionId, StoreCommand, StoreEvent};
+use super::record::{Record, Records, carry_out};
+use crate::engine::io::{
+    Claim, Commit, Now, ReadMailbox, Refused, SessionId, StoreCommand, StoreEvent,
+};
 
 /// Sessions kept at a time. For one more, the one that would expire soonest of those that hold
 /// nothing goes; where all hold something, the newcomer is refused.
@@ -81,11 +83,11 @@ impl MemoryStore {
                 ),
             };
         }
-        let known = self.records.get(&claim.session);
-        let is_alive = known.is_some_and(|kept| kept.expires_unix_ms > self.expiry.judged_ms());
-        let known = known.map(|kept| &kept.record);
+        let known = self.find(&claim.session);
+        let is_alive = known.is_some_and(|(_, is_alive)| is_alive);
+        let known = known.map(|(record, _)| record);
         let (record, grant) = Record::claim(known, is_alive, claim.token, self.epoch_floor);
-        self.put(claim.session, record);
+        self.keep(&claim.session, record);
         StoreEvent::Claimed {
             key: claim.key,
             grant,
@@ -93,29 +95,46 @@ impl MemoryStore {
     }
 
     fn carry_out_commits(&mut self, batch: Vec<Commit>) -> StoreEvent {
-        let mut fenced = Vec::new();
+        let (mut fenced, mut pushed) = (Vec::new(), Vec::new());
         for (position, commit) in batch.iter().enumerate() {
-            if !self.carry_out_commit(commit) {
+            let is_taken = match commit.mail {
+                Some(_) => carry_out(self, commit, &mut pushed),
+                None => self.carry_out_commit(commit),
+            };
+            if !is_taken {
                 fenced.push(position);
             }
         }
-        StoreEvent::Committed { batch, fenced }
+        StoreEvent::Committed {
+            batch,
+            fenced,
+            pushed,
+        }
     }
 
-    /// Whether the commit was taken; `false`: a newer claim exists.
+    fn read(&self, read: &ReadMailbox) -> StoreEvent {
+        let known = self.find(&read.session).filter(|(_, is_alive)| *is_alive);
+        let mailbox = known.map(|(record, _)| record.mailbox().clone());
+        StoreEvent::Mailbox {
+            key: read.key,
+            mailbox: mailbox.unwrap_or_default(),
+        }
+    }
+
+    /// Whether the commit was taken, which does nothing to mailboxes; `false`: a newer claim exists.
     fn carry_out_commit(&mut self, commit: &Commit) -> bool {
         let Some(kept) = self.records.get_mut(&commit.session) else {
             // Its owner's word for a record that had to go: there is always room for what is open.
             let record = Record::new(commit.epoch, commit.snapshot.clone(), None);
-            self.put(commit.session.clone(), record);
+            self.keep(&commit.session, record);
             return true;
         };
-        let was_blank = is_blank(&kept.record);
+        let was_blank = kept.record.is_blank();
         if !kept.record.take(commit.epoch, &commit.snapshot) {
             return false;
         }
         kept.expires_unix_ms = self.expiry.expires_ms();
-        if was_blank != is_blank(&kept.record) {
+        if was_blank != kept.record.is_blank() {
             let expires_unix_ms = kept.expires_unix_ms;
             let listed_unix_ms = std::mem::replace(&mut kept.listed_unix_ms, expires_unix_ms);
             let session = commit.session.clone();
@@ -124,20 +143,6 @@ impl MemoryStore {
             self.list(!was_blank).insert(entry);
         }
         true
-    }
-
-    /// Puts a record, new or changed.
-    fn put(&mut self, session: SessionId, record: Record) {
-        let expires_unix_ms = self.expiry.expires_ms();
-        self.unlist(&session);
-        self.list(is_blank(&record))
-            .insert((expires_unix_ms, session.clone()));
-        let kept = Kept {
-            record,
-            expires_unix_ms,
-            listed_unix_ms: expires_unix_ms,
-        };
-        self.records.insert(session, kept);
     }
 
     /// Where records have their entries.
@@ -152,7 +157,7 @@ impl MemoryStore {
     fn unlist(&mut self, session: &SessionId) {
         if let Some(kept) = self.records.get(session) {
             let entry = (kept.listed_unix_ms, session.clone());
-            self.list(is_blank(&kept.record)).remove(&entry);
+            self.list(kept.record.is_blank()).remove(&entry);
         }
     }
 
@@ -199,7 +204,7 @@ impl MemoryStore {
             return self.remove(&session);
         }
         let listed_ms = std::mem::replace(&mut kept.listed_unix_ms, kept.expires_unix_ms);
-        let (is_blank, expires_ms) = (is_blank(&kept.record), kept.expires_unix_ms);
+        let (is_blank, expires_ms) = (kept.record.is_blank(), kept.expires_unix_ms);
         let list = self.list(is_blank);
         list.remove(&(listed_ms, session.clone()));
         list.insert((expires_ms, session));
@@ -210,6 +215,26 @@ impl MemoryStore {
         if let Some(kept) = self.records.remove(session) {
             self.epoch_floor = self.epoch_floor.max(kept.record.epoch());
         }
+    }
+}
+
+impl Records for MemoryStore {
+    fn find(&self, session: &SessionId) -> Option<(&Record, bool)> {
+        let kept = self.records.get(session)?;
+        Some((&kept.record, kept.expires_unix_ms > self.expiry.judged_ms()))
+    }
+
+    fn keep(&mut self, session: &SessionId, record: Record) {
+        let expires_unix_ms = self.expiry.expires_ms();
+        self.unlist(session);
+        self.list(record.is_blank())
+            .insert((expires_unix_ms, session.clone()));
+        let kept = Kept {
+            record,
+            expires_unix_ms,
+            listed_unix_ms: expires_unix_ms,
+        };
+        self.records.insert(session.clone(), kept);
     }
 }
 
@@ -230,6 +255,7 @@ impl SessionStore for MemoryStore {
             let answer = match command {
                 StoreCommand::Commit(batch) => self.carry_out_commits(batch),
                 StoreCommand::Claim(claim) => self.carry_out_claim(claim),
+                StoreCommand::Read(read) => self.read(&read),
                 StoreCommand::Sync => StoreEvent::Synced,
             };
             self.events.push_back(answer);
@@ -241,10 +267,6 @@ impl SessionStore for MemoryStore {
     fn poll_event(&mut self) -> Option<StoreEvent> {
         self.events.pop_front()
     }
-}
-
-fn is_blank(record: &Record) -> bool {
-    record.snapshot().is_blank()
 }
 
 #[cfg(test)]
@@ -301,6 +323,7 @@ mod tests {
             session: id(name),
             epoch,
             snapshot: Snapshot::counted(count),
+            mail: None,
         }]));
         flush(store, unix_ms);
         match store.events.pop_back() {

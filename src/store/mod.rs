@@ -15,6 +15,10 @@
 //! - A commit under an epoch older than the store's is refused (fencing).
 //! - Within an epoch it takes only what is of a later step than what it holds, all of it: count and
 //!   state are always of the same step, and a commit that was repeated or came late does no harm.
+//! - A push to a session that it knows gets the next number, and is kept until it is confirmed;
+//!   or it is refused, which changes nothing else. Of a commit that is repeated, or comes with newer
+//!   steps, no push is carried out twice. A commit is carried out whole, pushes and all, or not at
+//!   all.
 //! - It is asked nothing before its first [`Up`](StoreEvent::Up), and nothing while it is down.
 //!   While it is up, it answers everything that it is asked; [`Down`](StoreEvent::Down) forgets
 //!   what it has not answered, and the engine asks again after the next `Up`. What is asked before
@@ -44,7 +48,7 @@
 //!
 //! use sundown::engine::io::{Now, SessionId, StoreCommand, StoreEvent};
 //! use sundown::store::SessionStore;
-//! use sundown::store::record::Record;
+//! use sundown::store::record::{Record, carry_out};
 //! use sundown::{Chat, Config, Server};
 //!
 //! /// Keeps sessions in this process, for as long as it lives.
@@ -74,17 +78,19 @@
 //!                     StoreEvent::Claimed { key, grant }
 //!                 }
 //!                 StoreCommand::Commit(batch) => {
-//!                     let mut fenced = Vec::new();
+//!                     let (mut fenced, mut pushed) = (Vec::new(), Vec::new());
 //!                     for (position, commit) in batch.iter().enumerate() {
-//!                         let known = self.records.get(&commit.session);
-//!                         match Record::commit(known, commit.epoch, &commit.snapshot) {
-//!                             Some(record) => {
-//!                                 self.records.insert(commit.session.clone(), record);
-//!                             }
-//!                             None => fenced.push(position),
+//!                         if !carry_out(&mut self.records, commit, &mut pushed) {
+//!                             fenced.push(position);
 //!                         }
 //!                     }
-//!                     StoreEvent::Committed { batch, fenced }
+//!                     StoreEvent::Committed { batch, fenced, pushed }
+//!                 }
+//!                 StoreCommand::Read(read) => {
+//!                     let known = self.records.get(&read.session);
+//!                     let mailbox = known.map(|record| record.mailbox().clone());
+//!                     let (key, mailbox) = (read.key, mailbox.unwrap_or_default());
+//!                     StoreEvent::Mailbox { key, mailbox }
 //!                 }
 //!                 StoreCommand::Sync => StoreEvent::Synced,
 //!             });

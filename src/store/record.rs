@@ -6,8 +6,10 @@
 //! `tests/redis_store` hold all of them to it. It must never let an epoch be granted twice.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
 
-use crate::engine::io::{Grant, Snapshot};
+use crate::engine::io::{Commit, Grant, Mailbox, Push, PushRefused, Pushed, SessionId, Snapshot};
 
 /// What a store keeps of a session, but for its expiry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +17,67 @@ pub struct Record {
     epoch: u64,
     snapshot: Snapshot,
     claim: Option<(u64, bool)>,
+    mailbox: Mailbox,
+}
+
+/// Where records are: what [`carry_out`] needs of a store that has them as values.
+pub trait Records {
+    /// What is kept of a session, expired or not, and whether it is alive.
+    fn find(&self, session: &SessionId) -> Option<(&Record, bool)>;
+
+    /// Keeps this of a session, for its whole time to live from now.
+    fn keep(&mut self, session: &SessionId, record: Record);
+}
+
+/// Records that live for ever.
+impl<S: BuildHasher> Records for HashMap<SessionId, Record, S> {
+    fn find(&self, session: &SessionId) -> Option<(&Record, bool)> {
+        self.get(session).map(|record| (record, true))
+    }
+
+    fn keep(&mut self, session: &SessionId, record: Record) {
+        self.insert(session.clone(), record);
+    }
+}
+
+/// Carries a commit out, with all that it does to mailboxes: adds to `pushed` what has become of
+/// its pushes. Returns `false` if it is fenced, and then nothing of it is done.
+pub fn carry_out(records: &mut impl Records, commit: &Commit, pushed: &mut Vec<Pushed>) -> bool {
+    let known = records.find(&commit.session).map(|(record, _)| record);
+    let held = known.map(|record| (record.epoch, record.snapshot.step));
+    let Some(mut record) = Record::commit(known, commit.epoch, &commit.snapshot) else {
+        return false;
+    };
+    let Some(mail) = &commit.mail else {
+        records.keep(&commit.session, record);
+        return true;
+    };
+    record.mailbox.confirm(mail.confirmed);
+    records.keep(&commit.session, record);
+    for push in &mail.pushes {
+        let is_done = held.is_some_and(|(epoch, step)| epoch == commit.epoch && push.step <= step);
+        pushed.push(if is_done {
+            Pushed::Before
+        } else {
+            self::push(records, push)
+        });
+    }
+    true
+}
+
+fn push(records: &mut impl Records, push: &Push) -> Pushed {
+    let known = records.find(&push.to).filter(|(_, is_alive)| *is_alive);
+    let Some((record, _)) = known else {
+        return Pushed::Refused(PushRefused::Unknown);
+    };
+    let mut record = record.clone();
+    match record.mailbox.push(push.body.clone()) {
+        Ok(number) => {
+            records.keep(&push.to, record);
+            Pushed::Accepted(number)
+        }
+        Err(why) => Pushed::Refused(why),
+    }
 }
 
 impl Record {
@@ -25,7 +88,15 @@ impl Record {
             epoch,
             snapshot,
             claim,
+            mailbox: Mailbox::default(),
         }
+    }
+
+    /// The same with these pushes.
+    #[must_use]
+    pub fn with_mailbox(mut self, mailbox: Mailbox) -> Self {
+        self.mailbox = mailbox;
+        self
     }
 
     /// Claims a session: gives its next epoch, above all that it ever had, and the same one again
@@ -56,6 +127,7 @@ impl Record {
             epoch,
             snapshot,
             claim: Some((token, alive.is_some())),
+            mailbox: alive.map_or_else(Mailbox::default, |record| record.mailbox.clone()),
         };
         let grant = record.grant(alive.is_some());
         (record, grant)
@@ -77,7 +149,11 @@ impl Record {
     pub fn take(&mut self, epoch: u64, snapshot: &Snapshot) -> bool {
         match epoch.cmp(&self.epoch) {
             Ordering::Less => return false,
-            Ordering::Greater => *self = Self::new(epoch, snapshot.clone(), None),
+            Ordering::Greater => {
+                self.epoch = epoch;
+                self.claim = None;
+                self.snapshot.clone_from(snapshot);
+            }
             Ordering::Equal => {
                 let held = &mut self.snapshot;
                 held.count = held.count.max(snapshot.count);
@@ -100,6 +176,16 @@ impl Record {
         &self.snapshot
     }
 
+    /// The pushes to the session.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Whether there is nothing in it that a new session would not have.
+    pub fn is_blank(&self) -> bool {
+        self.snapshot.is_blank() && self.mailbox.sent() == 0
+    }
+
     /// The token of the last claim, and whether it found the session; `None` for a record that a
     /// commit has made.
     pub fn last_claim(&self) -> Option<(u64, bool)> {
@@ -111,6 +197,7 @@ impl Record {
             epoch: self.epoch,
             found,
             snapshot: self.snapshot.clone(),
+            mailbox: self.mailbox.clone(),
         }
     }
 }

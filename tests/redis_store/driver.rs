@@ -200,7 +200,7 @@ impl Driver {
         let asked: Vec<_> = batch.iter().map(|&(s, e, n)| commit(s, e, n)).collect();
         self.store.ask(StoreCommand::Commit(asked.clone()));
         match self.answer() {
-            StoreEvent::Committed { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced, .. } => {
                 assert_eq!(batch, asked);
                 fenced
             }
@@ -295,6 +295,7 @@ pub(crate) fn commit(session: &str, epoch: u64, count: u64) -> Commit {
         session: SessionId::parse(session).unwrap(),
         epoch,
         snapshot: Snapshot::counted(count),
+        mail: None,
     }
 }
 

@@ -209,7 +209,7 @@ fn answers_come_in_the_order_of_the_requests() {
         let mut kinds = Vec::new();
         while kinds.len() < 4 {
             match store.answer() {
-                StoreEvent::Committed { batch, fenced } => {
+                StoreEvent::Committed { batch, fenced, .. } => {
                     assert_eq!(fenced, [0][..batch.len() / 2]);
                     kinds.push(["save none", "", "save two"][batch.len()]);
                 }

@@ -107,7 +107,7 @@ impl Book {
                 }
             }
             StoreEvent::Claimed { key, grant } => self.granted(*key, grant),
-            StoreEvent::Committed { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced, .. } => {
                 for (at, commit) in batch.iter().enumerate() {
                     if let Some(session) = self.sessions.get_mut(&by_key(commit.key)) {
                         session.save_asked = false;

@@ -193,6 +193,7 @@ impl Spill {
             session: session.clone(),
             epoch: row.epoch,
             snapshot: row.snapshot.clone(),
+            mail: None,
         };
         let rows: Vec<_> = rows.map(row).collect();
         self.after = rows.last().map(|commit| commit.session.clone());

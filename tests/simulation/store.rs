@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use sundown::engine::io::{Claim, Commit, Refused, SessionId, StoreCommand, StoreEvent};
-use sundown::store::record::Record;
+use sundown::engine::io::{Claim, Commit, Pushed, Refused, SessionId, StoreCommand, StoreEvent};
+use sundown::store::record::{Record, carry_out};
 
 use super::common::{Common, Event};
 use super::spill::{File, Found, Gate, Spill};
@@ -94,7 +94,7 @@ impl Truth {
     }
 
     /// Whether the save was taken.
-    fn save(&mut self, commit: &Commit, owner: (usize, u32)) -> bool {
+    fn save(&mut self, commit: &Commit, owner: (usize, u32), pushed: &mut Vec<Pushed>) -> bool {
         let grant = (commit.session.clone(), commit.epoch);
         let granted = self.granted.get(&grant);
         // A replay is somebody else's, or somebody's later life.
@@ -104,14 +104,7 @@ impl Truth {
             "{} saved under an epoch that is not its own",
             commit.session
         );
-        let known = self.records.get(&commit.session);
-        match Record::commit(known, commit.epoch, &commit.snapshot) {
-            Some(record) => {
-                self.records.insert(commit.session.clone(), record);
-                true
-            }
-            None => false,
-        }
+        carry_out(&mut self.records, commit, pushed)
     }
 }
 
@@ -121,6 +114,14 @@ impl Common {
         let owner = (node, request.life);
         match request.command {
             StoreCommand::Sync => vec![StoreEvent::Synced],
+            StoreCommand::Read(read) => {
+                let known = self.truth.records.get(&read.session);
+                let mailbox = known.map(|record| record.mailbox().clone());
+                vec![StoreEvent::Mailbox {
+                    key: read.key,
+                    mailbox: mailbox.unwrap_or_default(),
+                }]
+            }
             StoreCommand::Claim(claim) if self.refuses(&claim.session) => {
                 self.seen.note("claim refused");
                 vec![refused(Refused::Claim(claim.key))]
@@ -151,8 +152,11 @@ impl Common {
                         "batch partly refused"
                     });
                 }
-                let is_fenced = |(at, commit)| (!self.truth.save(commit, owner)).then_some(at);
-                let fenced: Vec<usize> = batch.iter().enumerate().filter_map(is_fenced).collect();
+                let mut pushed = Vec::new();
+                let commits = batch.iter().enumerate();
+                let fenced =
+                    commits.filter(|(_, commit)| !self.truth.save(commit, owner, &mut pushed));
+                let fenced: Vec<usize> = fenced.map(|(at, _)| at).collect();
                 if !fenced.is_empty() {
                     let all = fenced.len() == batch.len();
                     self.seen.note(if all {
@@ -161,7 +165,11 @@ impl Common {
                         "batch partly fenced"
                     });
                 }
-                answers.push(StoreEvent::Committed { batch, fenced });
+                answers.push(StoreEvent::Committed {
+                    batch,
+                    fenced,
+                    pushed,
+                });
                 answers
             }
         }

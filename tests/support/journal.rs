@@ -14,7 +14,7 @@ use std::time::Duration;
 use sundown::engine::io::{Now, SessionId, Snapshot, State, StoreCommand, StoreEvent};
 use sundown::mio::Waker;
 use sundown::store::expiry::Expiry;
-use sundown::store::record::Record;
+use sundown::store::record::{Record, Records, carry_out};
 use sundown::{Error, SessionStore};
 
 pub(crate) struct Journal {
@@ -36,6 +36,8 @@ struct Work {
 struct Keeper {
     file: File,
     records: HashMap<SessionId, (Record, u64)>,
+    judged_ms: u64,
+    expires_ms: u64,
     answers: Sender<StoreEvent>,
 }
 
@@ -48,6 +50,8 @@ impl Journal {
         let mut keeper = Keeper {
             file: options.map_err(failed)?,
             records: read(&fs::read_to_string(path).map_err(failed)?),
+            judged_ms: 0,
+            expires_ms: 0,
             answers,
         };
         keeper.answer(StoreEvent::Up);
@@ -95,29 +99,38 @@ impl SessionStore for Journal {
 
 impl Keeper {
     fn carry_out(&mut self, work: Work) {
+        (self.judged_ms, self.expires_ms) = (work.judged_ms, work.expires_ms);
         for command in work.asked {
             match command {
                 StoreCommand::Claim(claim) => {
-                    let known = self.records.get(&claim.session);
-                    let is_alive = known.is_some_and(|(_, at_ms)| *at_ms > work.judged_ms);
+                    let known = self.find(&claim.session);
+                    let is_alive = known.is_some_and(|(_, is_alive)| is_alive);
                     let known = known.map(|(record, _)| record);
                     let (record, grant) = Record::claim(known, is_alive, claim.token, 0);
-                    self.keep(claim.session, record, work.expires_ms);
+                    self.keep(&claim.session, record);
                     let key = claim.key;
                     self.answer(StoreEvent::Claimed { key, grant });
                 }
                 StoreCommand::Commit(batch) => {
-                    let mut fenced = Vec::new();
+                    let (mut fenced, mut pushed) = (Vec::new(), Vec::new());
                     for (position, commit) in batch.iter().enumerate() {
-                        let known = self.records.get(&commit.session).map(|(record, _)| record);
-                        match Record::commit(known, commit.epoch, &commit.snapshot) {
-                            Some(record) => {
-                                self.keep(commit.session.clone(), record, work.expires_ms);
-                            }
-                            None => fenced.push(position),
+                        if !carry_out(self, commit, &mut pushed) {
+                            fenced.push(position);
                         }
                     }
-                    self.answer(StoreEvent::Committed { batch, fenced });
+                    self.answer(StoreEvent::Committed {
+                        batch,
+                        fenced,
+                        pushed,
+                    });
+                }
+                StoreCommand::Read(read) => {
+                    let known = self.find(&read.session).filter(|(_, is_alive)| *is_alive);
+                    let mailbox = known.map(|(record, _)| record.mailbox().clone());
+                    self.answer(StoreEvent::Mailbox {
+                        key: read.key,
+                        mailbox: mailbox.unwrap_or_default(),
+                    });
                 }
                 StoreCommand::Sync => {
                     self.file.sync_data().expect("a disk that works");
@@ -127,7 +140,20 @@ impl Keeper {
         }
     }
 
-    fn keep(&mut self, session: SessionId, record: Record, expires_ms: u64) {
+    /// The store may be gone by now.
+    fn answer(&self, event: StoreEvent) {
+        drop(self.answers.send(event));
+    }
+}
+
+impl Records for Keeper {
+    fn find(&self, session: &SessionId) -> Option<(&Record, bool)> {
+        let (record, at_ms) = self.records.get(session)?;
+        Some((record, *at_ms > self.judged_ms))
+    }
+
+    fn keep(&mut self, session: &SessionId, record: Record) {
+        let expires_ms = self.expires_ms;
         let Snapshot {
             incarnation,
             step,
@@ -139,12 +165,7 @@ impl Keeper {
         let line = format!("{session} {epoch} {incarnation} {step} {count} {expires_ms} {state}\n");
         let written = self.file.write_all(line.as_bytes());
         written.expect("a disk with room");
-        self.records.insert(session, (record, expires_ms));
-    }
-
-    /// The store may be gone by now.
-    fn answer(&self, event: StoreEvent) {
-        drop(self.answers.send(event));
+        self.records.insert(session.clone(), (record, expires_ms));
     }
 }
 

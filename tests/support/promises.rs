@@ -127,11 +127,12 @@ impl Promising for Fixture {
             session: SessionId::parse(session).unwrap(),
             epoch,
             snapshot: snapshot.clone(),
+            mail: None,
         };
         self.store.ask(StoreCommand::Commit(vec![commit.clone()]));
         self.store.flush(self.now);
         match self.event() {
-            StoreEvent::Committed { batch, fenced } => {
+            StoreEvent::Committed { batch, fenced, .. } => {
                 assert_eq!(batch, [commit]);
                 fenced.is_empty()
             }
@@ -233,6 +234,7 @@ fn commit(slot: u32, session: &str, epoch: u64, count: u64) -> Commit {
         session: SessionId::parse(session).unwrap(),
         epoch,
         snapshot: Snapshot::counted(count),
+        mail: None,
     }
 }
 
@@ -375,7 +377,7 @@ pub(crate) fn answers_come_in_the_order_of_the_requests(f: &mut Fixture) {
                 "claim {} {epoch} {count} {}",
                 key.slot, grant.found
             ));
-        } else if let StoreEvent::Committed { batch, fenced } = event {
+        } else if let StoreEvent::Committed { batch, fenced, .. } = event {
             let slots: Vec<_> = batch.iter().map(|commit| commit.key.slot).collect();
             seen.push(format!("save {slots:?} {fenced:?}"));
         } else {

@@ -6,7 +6,7 @@ use sundown::clock;
 use sundown::engine::Engine;
 use sundown::engine::app::Tells;
 use sundown::engine::io::{
-    ConnId, Input, Levels, Now, Output, Protocol, SessionId, StoreCommand, StoreEvent,
+    ConnId, Input, Levels, Mailbox, Now, Output, Protocol, SessionId, StoreCommand, StoreEvent,
 };
 use sundown::store::record::Record;
 use sundown::{Chat, Config, Durability, Message};
@@ -81,10 +81,15 @@ impl Rig {
                 StoreCommand::Commit(batch) => StoreEvent::Committed {
                     batch,
                     fenced: Vec::new(),
+                    pushed: Vec::new(),
                 },
                 StoreCommand::Claim(claim) => StoreEvent::Claimed {
                     key: claim.key,
                     grant: Record::claim(None, false, claim.token, 0).1,
+                },
+                StoreCommand::Read(read) => StoreEvent::Mailbox {
+                    key: read.key,
+                    mailbox: Mailbox::default(),
                 },
                 StoreCommand::Sync => StoreEvent::Synced,
             };

@@ -216,8 +216,10 @@ fn the_sync_is_asked_after_the_saves_and_the_goodbye_waits_for_it() {
                 session: SessionId::parse("s0").unwrap(),
                 epoch: 1,
                 snapshot: Snapshot::counted(1),
+                mail: None,
             }],
             fenced: Vec::new(),
+            pushed: Vec::new(),
         }));
         rig.pass(100);
         assert!(!rig.log.contains(&goodbye), "{:?}", rig.log);

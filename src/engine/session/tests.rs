@@ -1,6 +1,7 @@
 //! What only shows below the engine: how much of the sessions' states goes into one batch.
 
 use super::*;
+use crate::engine::mailbox::Mailbox;
 
 #[test]
 fn a_batch_ends_where_its_states_are_long() {
@@ -21,6 +22,7 @@ fn a_batch_ends_where_its_states_are_long() {
                 state: state.clone(),
                 ..Snapshot::counted(1)
             },
+            mailbox: Mailbox::default(),
         };
         sessions.handle_claimed(key, grant).unwrap();
     }

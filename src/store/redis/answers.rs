@@ -7,7 +7,7 @@
 
 use redis::{PushKind, ServerError, Value};
 
-use crate::engine::io::{Grant, SessionId, Snapshot, State, StateTooBig, StoreEvent};
+use crate::engine::io::{Grant, Mailbox, SessionId, Snapshot, State, StateTooBig, StoreEvent};
 use crate::redis::reply::{line, text};
 use crate::redis::target::Login;
 
@@ -46,6 +46,7 @@ fn parse_grant(value: &Value) -> Option<Result<Grant, StateTooBig>> {
             count,
             state,
         },
+        mailbox: Mailbox::default(),
     };
     Some(State::new(state).map(grant))
 }

@@ -61,7 +61,7 @@ impl Pipeline {
                 scripts::claim(&self.hashes, claim, self.ttl_ms, &self.exchange.channel)
             }
             StoreCommand::Commit(batch) => scripts::save(&self.hashes, batch, self.ttl_ms),
-            StoreCommand::Sync => {
+            StoreCommand::Read(_) | StoreCommand::Sync => {
                 let sync = Reply::Own(Asked::Request(request));
                 return self.exchange.await_reply(sync);
             }
@@ -128,9 +128,14 @@ impl Pipeline {
                         *fenced -= 1;
                     }
                 }
-                events.push_back(StoreEvent::Committed { batch, fenced });
+                let pushed = Vec::new();
+                events.push_back(StoreEvent::Committed {
+                    batch,
+                    fenced,
+                    pushed,
+                });
             }
-            StoreCommand::Sync => events.push_back(StoreEvent::Synced),
+            StoreCommand::Read(_) | StoreCommand::Sync => events.push_back(StoreEvent::Synced),
         }
         Ok(())
     }
@@ -152,9 +157,14 @@ impl Pipeline {
             StoreCommand::Commit(batch) => {
                 events.extend(batch.into_iter().map(Refused::Commit).map(refused));
                 let (batch, fenced) = (Vec::new(), Vec::new());
-                events.push_back(StoreEvent::Committed { batch, fenced });
+                let pushed = Vec::new();
+                events.push_back(StoreEvent::Committed {
+                    batch,
+                    fenced,
+                    pushed,
+                });
             }
-            StoreCommand::Sync => events.push_back(StoreEvent::Synced),
+            StoreCommand::Read(_) | StoreCommand::Sync => events.push_back(StoreEvent::Synced),
         }
     }
 

@@ -202,6 +202,7 @@ impl SpillFile {
                     session,
                     epoch: unsigned(row, 1)?,
                     snapshot,
+                    mail: None,
                 });
             }
             last = Some(id);

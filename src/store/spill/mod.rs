@@ -154,14 +154,22 @@ impl SpillingStore {
                 self.stalled = matches!(event, StoreEvent::Stalled);
                 None
             }
-            StoreEvent::Committed { batch, fenced } => {
+            StoreEvent::Committed {
+                batch,
+                fenced,
+                pushed,
+            } => {
                 if let Gate::Replaying(replay) = &mut self.gate {
                     replay.handle_saved(&batch, &fenced);
                     self.settled.extend(batch);
                     return None;
                 }
                 self.settle(&batch);
-                Some(StoreEvent::Committed { batch, fenced })
+                Some(StoreEvent::Committed {
+                    batch,
+                    fenced,
+                    pushed,
+                })
             }
             StoreEvent::Refused { reason, .. } if matches!(self.gate, Gate::Replaying(_)) => {
                 if let Gate::Replaying(replay) = &mut self.gate {
@@ -174,6 +182,8 @@ impl SpillingStore {
             | StoreEvent::Refused { .. }
             | StoreEvent::Lost { .. }
             | StoreEvent::Claimed { .. }
+            | StoreEvent::Mailbox { .. }
+            | StoreEvent::Mail { .. }
             | StoreEvent::Synced
             | StoreEvent::TakenOver { .. }
             | StoreEvent::Spilled { .. } => Some(event),

@@ -98,7 +98,7 @@ impl Rig {
     fn answer(&mut self, fenced: Vec<usize>) -> (String, Vec<String>) {
         let batch = self.fake.0.lock().unwrap().saves.pop_front().unwrap();
         let words = commits_in_words(&batch);
-        (words, self.hear(StoreEvent::Committed { batch, fenced }))
+        (words, self.hear(committed(batch, fenced)))
     }
 
     fn is_asked(&self) -> bool {
@@ -130,6 +130,16 @@ fn commit(id: &str, epoch: u64, count: u64) -> Commit {
         session: SessionId::parse(id).unwrap(),
         epoch,
         snapshot: Snapshot::counted(count),
+        mail: None,
+    }
+}
+
+fn committed(batch: Vec<Commit>, fenced: Vec<usize>) -> StoreEvent {
+    let pushed = Vec::new();
+    StoreEvent::Committed {
+        batch,
+        fenced,
+        pushed,
     }
 }
 
@@ -152,6 +162,8 @@ fn in_words(event: &StoreEvent) -> String {
         StoreEvent::Claimed { .. }
         | StoreEvent::Refused { .. }
         | StoreEvent::Lost { .. }
+        | StoreEvent::Mailbox { .. }
+        | StoreEvent::Mail { .. }
         | StoreEvent::Synced
         | StoreEvent::TakenOver { .. } => {
             panic!("nobody asked for it")
@@ -401,12 +413,12 @@ fn what_the_store_takes_after_all_leaves_the_spill() {
     rig.spill(&[("a", 5, 7), ("b", 5, 7), ("c", 5, 7)]);
     let batch = vec![commit("a", 5, 7), commit("b", 5, 6), commit("c", 5, 9)];
     let fenced = vec![2];
-    let told = rig.hear(StoreEvent::Committed { batch, fenced });
+    let told = rig.hear(committed(batch, fenced));
     assert_eq!(told, ["saved a:5=7 b:5=6 c:5=9"]);
     assert_eq!(rig.rows(), "b:5=7");
     let batch = vec![commit("b", 5, 7)];
     let fenced = vec![];
-    rig.hear(StoreEvent::Committed { batch, fenced });
+    rig.hear(committed(batch, fenced));
     assert_eq!(rig.rows(), "");
 }
 
@@ -496,7 +508,7 @@ fn a_row_that_the_store_refuses_stays_and_the_others_go_on() {
     let reason = "WRONGTYPE".to_owned();
     assert_eq!(rig.hear(StoreEvent::Refused { request, reason }), [""; 0]);
     let fenced = Vec::new();
-    assert_eq!(rig.hear(StoreEvent::Committed { batch, fenced }), ["up"]);
+    assert_eq!(rig.hear(committed(batch, fenced)), ["up"]);
     assert_eq!(rig.rows(), "evil:5=8");
 }
 
@@ -601,7 +613,7 @@ fn of_two_rows_of_one_epoch_the_later_step_is_kept() {
     rig.spilling.put(vec![row(4, b"grown")]);
     rig.turn();
     let fenced = Vec::new();
-    rig.hear(StoreEvent::Committed { batch, fenced });
+    rig.hear(committed(batch, fenced));
     rig.turn();
     assert_eq!(rig.rows(), "a:5=7");
 }

@@ -46,7 +46,7 @@ pub(super) fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
                 (batch.len() + pages, batch.len() * PAGES_PER_COMMIT + pages)
             }
             StoreCommand::Claim(_) => (1, PAGES_PER_CLAIM),
-            StoreCommand::Sync => (0, 0),
+            StoreCommand::Read(_) | StoreCommand::Sync => (0, 0),
         };
         rows += rows_more;
         if rows > ROWS_PER_TURN_MAX && requests > 0 {
@@ -79,7 +79,7 @@ pub(super) fn carry_out_all<'a>(
                     Err("database or disk is full".to_owned())
                 };
             }
-            StoreCommand::Sync => {}
+            StoreCommand::Read(_) | StoreCommand::Sync => {}
         }
     }
     Ok(())

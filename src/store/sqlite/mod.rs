@@ -200,7 +200,12 @@ impl SqliteStore {
                 StoreCommand::Commit(batch) => {
                     self.checkpointer.note_unsynced();
                     let fenced = asked.fenced;
-                    StoreEvent::Committed { batch, fenced }
+                    let pushed = Vec::new();
+                    StoreEvent::Committed {
+                        batch,
+                        fenced,
+                        pushed,
+                    }
                 }
                 StoreCommand::Claim(claim) => {
                     self.sweep.handle_claim();
@@ -218,6 +223,7 @@ impl SqliteStore {
                         },
                     }
                 }
+                StoreCommand::Read(_) => continue,
                 StoreCommand::Sync => {
                     self.checkpointer.sync(self.claims.own_seq());
                     continue;

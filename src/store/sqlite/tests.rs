@@ -54,6 +54,7 @@ impl Fixture {
             session: SessionId::parse(&format!("{i:0>100}")).unwrap(),
             epoch,
             snapshot: Snapshot::counted(1),
+            mail: None,
         };
         self.store
             .ask(StoreCommand::Commit(sessions.map(commit).collect()));

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::clock;
 use crate::config::Config;
-use crate::engine::io::{Refused, SessionId, SessionKey, Snapshot};
+use crate::engine::io::{Mailbox, Refused, SessionId, SessionKey, Snapshot};
 use worker::CLAIMS_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -72,6 +72,7 @@ impl BlockingStore for Script {
             epoch: claim.token,
             found: false,
             snapshot: Snapshot::default(),
+            mailbox: Mailbox::default(),
         };
         let skipped = usize::from(matches!(verdict, Short));
         Ok(claims.iter().skip(skipped).map(grant).collect())
@@ -201,16 +202,21 @@ fn said(event: StoreEvent) -> String {
     };
     match event {
         StoreEvent::Claimed { key, grant } => format!("claimed {} {}", key.slot, grant.epoch),
-        StoreEvent::Committed { batch, fenced } => format!("committed {} {fenced:?}", list(&batch)),
+        StoreEvent::Committed { batch, fenced, .. } => {
+            format!("committed {} {fenced:?}", list(&batch))
+        }
         StoreEvent::Refused { request, reason } => match request {
             Refused::Claim(key) => format!("refused claim {}: {reason}", key.slot),
             Refused::Commit(commit) => format!("refused {}: {reason}", commit.session),
+            Refused::Read(key) => format!("refused read {}: {reason}", key.slot),
         },
         StoreEvent::Down { reason } => format!("down: {reason}"),
         other @ (StoreEvent::Up
         | StoreEvent::Lost { .. }
         | StoreEvent::Stalled
         | StoreEvent::Resumed
+        | StoreEvent::Mailbox { .. }
+        | StoreEvent::Mail { .. }
         | StoreEvent::Synced
         | StoreEvent::Spilled { .. }
         | StoreEvent::TakenOver { .. }) => format!("{other:?}"),
@@ -236,6 +242,7 @@ fn commit(sessions: &[&str]) -> StoreCommand {
         session: SessionId::parse(session).unwrap(),
         epoch: 1,
         snapshot: Snapshot::counted(1),
+        mail: None,
     };
     StoreCommand::Commit(sessions.iter().map(commit).collect())
 }

@@ -176,7 +176,7 @@ impl Worker {
                 guarded(|| store.sync()).map(|()| vec![Told::Answered(vec![StoreEvent::Synced])])
             }
             Asked::Maintain => guarded(|| store.maintain(times)).map(|()| vec![Told::Maintained]),
-            Asked::GiveUp => Ok(Vec::new()),
+            Asked::Request(StoreCommand::Read(_)) | Asked::GiveUp => Ok(Vec::new()),
         }
         .map_err(|error| End::Failed(error.to_string()))
     }
@@ -265,7 +265,12 @@ fn commit(
         }
     }
     let batch = kept;
-    events.push(StoreEvent::Committed { batch, fenced });
+    let pushed = Vec::new();
+    events.push(StoreEvent::Committed {
+        batch,
+        fenced,
+        pushed,
+    });
     Ok(vec![Told::Answered(events)])
 }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use libfuzzer_sys::fuzz_target;
 use sundown::engine::Engine;
 use sundown::engine::io::{ConnId, Input, Output, Protocol, StoreCommand, StoreEvent, Tells};
-use sundown::engine::io::{Grant, Snapshot};
+use sundown::engine::io::{Grant, Mailbox, Snapshot};
 use sundown::engine::message::Message;
 use sundown::engine::message::v2::{self, ClientMessage, Invalid};
 use sundown::{Application, Config, Session, clock};
@@ -99,6 +99,7 @@ fn converse(messages: &[&[u8]]) {
             incarnation: 1,
             ..Snapshot::default()
         },
+        mailbox: Mailbox::default(),
     };
     let key = claim.key;
     engine.handle_input(Input::Store(StoreEvent::Claimed { key, grant }), now);
@@ -124,8 +125,12 @@ fn converse(messages: &[&[u8]]) {
     let count = expected.len() as u64;
     if let Some(StoreCommand::Commit(batch)) = engine.poll_store() {
         assert_eq!(batch[0].snapshot.count, count);
-        let fenced = Vec::new();
-        engine.handle_input(Input::Store(StoreEvent::Committed { batch, fenced }), now);
+        let committed = StoreEvent::Committed {
+            batch,
+            fenced: Vec::new(),
+            pushed: Vec::new(),
+        };
+        engine.handle_input(Input::Store(committed), now);
     } else {
         assert_eq!(count, 0, "nothing is committed");
     }

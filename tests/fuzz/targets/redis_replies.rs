@@ -123,7 +123,7 @@ fn answers(event: &StoreEvent, kind: u8) {
             },
             0,
         ) => assert_eq!(*found, key(0)),
-        (StoreEvent::Committed { batch, fenced }, 1) => {
+        (StoreEvent::Committed { batch, fenced, .. }, 1) => {
             assert!(batch.len() <= 3);
             assert!(batch.iter().all(|commit| commit.session == session("a")));
             let is_in = |at: &usize| *at < batch.len();
@@ -151,5 +151,6 @@ fn commit(slot: u32, count: u64) -> Commit {
         session: session("a"),
         epoch: 1,
         snapshot: Snapshot::counted(count),
+        mail: None,
     }
 }

@@ -91,6 +91,7 @@ impl Talk {
             session: SessionId::parse(session).unwrap(),
             epoch: 3,
             snapshot: Snapshot::counted(count as u64),
+            mail: None,
         };
         let batch = sessions.iter().enumerate().map(commit).collect();
         self.ask(StoreCommand::Commit(batch));
@@ -578,7 +579,7 @@ fn a_batch_is_saved_but_for_what_is_refused_in_it() {
             request: Refused::Commit(a),
             ..
         },
-        StoreEvent::Committed { batch, fenced },
+        StoreEvent::Committed { batch, fenced, .. },
     ] = &events[..]
     else {
         panic!("{events:?}");
