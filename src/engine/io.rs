@@ -69,6 +69,13 @@ pub struct Commit {
     pub mail: Option<Box<Mail>>,
 }
 
+impl Commit {
+    /// What the session's steps push.
+    pub fn pushes(&self) -> &[Push] {
+        self.mail.as_ref().map_or(&[], |mail| &mail.pushes)
+    }
+}
+
 /// Ask the store for the pushes to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadMailbox {

@@ -72,7 +72,7 @@ impl MemoryStore {
         }
     }
 
-    fn carry_out_claim(&mut self, claim: Claim) -> StoreEvent {
+    fn carry_out_claim(&mut self, claim: &Claim) -> StoreEvent {
         let is_full = self.records.len() >= self.sessions_max;
         if is_full && !self.records.contains_key(&claim.session) && !self.make_room() {
             return StoreEvent::Refused {
@@ -254,7 +254,7 @@ impl SessionStore for MemoryStore {
         for command in asked.drain(..) {
             let answer = match command {
                 StoreCommand::Commit(batch) => self.carry_out_commits(batch),
-                StoreCommand::Claim(claim) => self.carry_out_claim(claim),
+                StoreCommand::Claim(claim) => self.carry_out_claim(&claim),
                 StoreCommand::Read(read) => self.read(&read),
                 StoreCommand::Sync => StoreEvent::Synced,
             };

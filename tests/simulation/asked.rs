@@ -14,7 +14,7 @@ impl Book {
     pub(crate) fn asked(&mut self, command: &StoreCommand) {
         let name = self.name.clone();
         match command {
-            StoreCommand::Sync => {}
+            StoreCommand::Read(_) | StoreCommand::Sync => {}
             StoreCommand::Claim(claim) => {
                 let session = self.sessions.entry(by_key(claim.key)).or_insert(Session {
                     id: claim.session.clone(),
@@ -99,6 +99,7 @@ impl Book {
             StoreEvent::Up | StoreEvent::Resumed => self.store_is_up = true,
             StoreEvent::Stalled => self.store_is_up = false,
             StoreEvent::Synced => self.sync_owed = false,
+            StoreEvent::Mailbox { .. } | StoreEvent::Mail { .. } => {}
             StoreEvent::Down { .. } => {
                 self.store_is_up = false;
                 for session in self.sessions.values_mut() {

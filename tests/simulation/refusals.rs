@@ -11,6 +11,7 @@ impl Book {
     pub(super) fn refused(&mut self, common: &mut Common, request: &Refused) {
         let key = match request {
             Refused::Claim(key) => *key,
+            Refused::Read(_) => return,
             Refused::Commit(commit) => commit.key,
         };
         let is_open = self.conns.values().any(|conn| conn.key == Some(key))
@@ -19,6 +20,7 @@ impl Book {
             return;
         };
         match request {
+            Refused::Read(_) => {}
             Refused::Claim(_) => {
                 session.claim_asked = false;
                 // It had counted nothing when someone else on this node asked: it was forgotten.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use sundown::engine::io::{Claim, Commit, Pushed, Refused, SessionId, StoreCommand, StoreEvent};
-use sundown::store::record::{Record, carry_out};
+use sundown::store::record::{Record, Records, carry_out};
 
 use super::common::{Common, Event};
 use super::spill::{File, Found, Gate, Spill};
@@ -104,7 +104,17 @@ impl Truth {
             "{} saved under an epoch that is not its own",
             commit.session
         );
-        carry_out(&mut self.records, commit, pushed)
+        carry_out(self, commit, pushed)
+    }
+}
+
+impl Records for Truth {
+    fn find(&self, session: &SessionId) -> Option<(&Record, bool)> {
+        self.records.get(session).map(|record| (record, true))
+    }
+
+    fn keep(&mut self, session: &SessionId, record: Record) {
+        self.records.insert(session.clone(), record);
     }
 }
 
