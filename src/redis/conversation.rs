@@ -35,6 +35,12 @@ pub(crate) trait Conversation {
     /// The link is gone: forgets everything that was asked, said and half heard.
     fn forget(&mut self);
 
+    /// SUBSCRIBE. Redis confirms each channel by itself, and refuses all of them or none: the first
+    /// confirmation counts.
+    fn subscription(&self) -> Cmd {
+        request::subscribe(&self.exchange().channel)
+    }
+
     /// Asks for what is needed between HELLO and SUBSCRIBE.
     fn prepare(&mut self) {}
 
@@ -113,9 +119,8 @@ pub(crate) trait Conversation {
                 exchange.speaks_resp3 = true;
                 self.prepare();
                 // Behind what `prepare` asks and before any request, so that no news is missed.
-                let exchange = self.exchange_mut();
-                let subscribe = request::subscribe(&exchange.channel);
-                exchange.push(&subscribe, Reply::Subscribe);
+                let subscribe = self.subscription();
+                self.exchange_mut().push(&subscribe, Reply::Subscribe);
             }
             (Reply::Hello, Err(error)) if reply::speaks_only_resp2(&error) => {
                 let unheard =

@@ -132,6 +132,8 @@ pub mod sqlite;
 mod sqlite_file;
 pub mod threaded;
 
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
@@ -140,6 +142,8 @@ use mio::{Registry, Token, Waker};
 
 use crate::config::{Config, StoreConfig};
 use crate::engine::io::{Commit, Disk, Now, StoreCommand, StoreEvent};
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+use crate::engine::io::{Pushed, Refused};
 use crate::error::Error;
 #[cfg(feature = "redis")]
 pub(crate) use crate::redis::Peer;
@@ -210,6 +214,31 @@ pub trait Spill {
 pub(crate) trait SharedStore: SessionStore {
     /// Where its link is connected at this moment: the bus connects to the same place.
     fn peer(&self) -> Option<Peer>;
+}
+
+/// Answers a batch: first what was refused in it, by position, and gives the last answer, which has
+/// the rest.
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+fn answer_batch(
+    mut batch: Vec<Commit>,
+    mut fenced: Vec<usize>,
+    refused: Vec<(usize, String)>,
+    pushed: Vec<Pushed>,
+    events: &mut VecDeque<StoreEvent>,
+) -> StoreEvent {
+    // From the end: the positions before it stay what they are.
+    for (position, reason) in refused.into_iter().rev() {
+        let request = Refused::Commit(batch.remove(position));
+        events.push_back(StoreEvent::Refused { request, reason });
+        for fenced in fenced.iter_mut().filter(|fenced| **fenced > position) {
+            *fenced -= 1;
+        }
+    }
+    StoreEvent::Committed {
+        batch,
+        fenced,
+        pushed,
+    }
 }
 
 /// A store that was opened: what the loop asks, and whether broadcasts follow it.

@@ -48,7 +48,7 @@ impl RedisStore {
             described: target.to_string(),
             link: Link::new(Parts {
                 place: target.place,
-                conversation: Pipeline::new(target.login, parts.config.session_ttl),
+                conversation: Pipeline::new(target.login, parts.config.session_ttl, parts.seed),
                 tls,
                 registry: registry.map_err(Error::io("cannot share the queue"))?,
                 token: parts.token,

@@ -25,7 +25,7 @@ impl Bench {
         let target = Target::parse("redis://several.invalid").unwrap();
         let link = Link::new(Parts {
             place: target.place,
-            conversation: Pipeline::new(target.login, Duration::from_secs(1)),
+            conversation: Pipeline::new(target.login, Duration::from_secs(1), 7),
             tls: None,
             registry: poll.registry().try_clone().unwrap(),
             token: Token(1),

@@ -7,7 +7,9 @@
 
 use redis::{PushKind, ServerError, Value};
 
-use crate::engine::io::{Grant, Mailbox, SessionId, Snapshot, State, StateTooBig, StoreEvent};
+use crate::engine::io::{
+    Body, Commit, Grant, Mailbox, PushRefused, Pushed, SessionId, Snapshot, State, StoreEvent,
+};
 use crate::redis::reply::{line, text};
 use crate::redis::target::Login;
 
@@ -19,61 +21,91 @@ pub(crate) fn loaded(value: &Value) -> Result<String, String> {
     }
 }
 
-/// The answer to a claim. A state that is too big has been written by someone else: that concerns
+/// The answer to a claim. What someone else has written, such as a state that is too big, concerns
 /// this session alone.
-pub(crate) fn granted(value: &Value) -> Result<Result<Grant, StateTooBig>, String> {
+pub(crate) fn granted(value: &Value) -> Result<Result<Grant, String>, String> {
     let grant = parse_grant(value);
     grant.ok_or_else(|| "an answer to a claim that makes no sense".to_owned())
 }
 
-fn parse_grant(value: &Value) -> Option<Result<Grant, StateTooBig>> {
+fn parse_grant(value: &Value) -> Option<Result<Grant, String>> {
     let Value::Array(fields) = value else {
         return None;
     };
-    let [numbers @ .., Value::BulkString(state)] = fields.as_slice() else {
+    let [
+        numbers @ ..,
+        Value::BulkString(state),
+        sent,
+        Value::Array(kept),
+    ] = fields.as_slice()
+    else {
         return None;
     };
     let numbers = numbers.iter().map(number).collect::<Option<Vec<u64>>>()?;
     let &[epoch, count, found, incarnation, step] = numbers.as_slice() else {
         return None;
     };
-    let grant = |state| Grant {
-        epoch,
-        found: found == 1,
-        snapshot: Snapshot {
-            incarnation,
-            step,
-            count,
-            state,
-        },
-        mailbox: Mailbox::default(),
-    };
-    Some(State::new(state).map(grant))
+    let mailbox = parse_mailbox(number(sent)?, kept);
+    let state = State::new(state).map_err(|too_big| too_big.to_string());
+    Some(state.and_then(|state| {
+        Ok(Grant {
+            epoch,
+            found: found == 1,
+            snapshot: Snapshot {
+                incarnation,
+                step,
+                count,
+                state,
+            },
+            mailbox: mailbox?,
+        })
+    }))
 }
 
-/// What a save has come to.
+/// The answer to a read.
+pub(crate) fn mailbox(value: &Value) -> Result<Result<Mailbox, String>, String> {
+    if let Value::Array(fields) = value
+        && let [sent, Value::Array(kept)] = fields.as_slice()
+        && let Some(sent) = number(sent)
+    {
+        return Ok(parse_mailbox(sent, kept));
+    }
+    Err("an answer to a read that makes no sense".to_owned())
+}
+
+fn parse_mailbox(sent: u64, kept: &[Value]) -> Result<Mailbox, String> {
+    let body = |value: &Value| match value {
+        Value::BulkString(bytes) => match bytes.split_first()? {
+            (b't', text) => Body::of(text, false),
+            (b'b', bytes) => Body::of(bytes, true),
+            _ => None,
+        },
+        _ => None,
+    };
+    let kept: Option<Vec<Body>> = kept.iter().map(body).collect();
+    let kept = kept.filter(|kept| kept.len() as u64 <= sent);
+    let kept = kept.ok_or("its mailbox makes no sense")?;
+    Ok(Mailbox::new(sent, kept))
+}
+
+/// What a batch has come to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// Positions in the batch, ascending, of sessions that have a newer owner.
     pub(crate) fenced: Vec<usize>,
     /// The same of sessions that were not saved for a reason of their own, with that.
     pub(crate) refused: Vec<(usize, String)>,
+    /// The same of sessions that somebody has pushed to, with the number of the latest push.
+    pub(crate) mail: Vec<(usize, u64)>,
+    /// What has become of the pushes of all that are in neither of the first two.
+    pub(crate) pushed: Vec<Pushed>,
 }
 
 /// The answer to a save. An error in it that is not about one key is the error of the whole.
-pub(crate) fn saved(value: &Value, batch_len: usize, login: &Login) -> Result<Outcome, String> {
-    let outcome = parse_saved(value);
-    let is_whole = outcome.as_ref().is_some_and(|Outcome { fenced, refused }| {
-        let refused: Vec<_> = refused.iter().map(|(position, _)| *position).collect();
-        [fenced, &refused].into_iter().all(|positions| {
-            let ascends = positions.is_sorted_by(|a, b| a < b);
-            ascends && positions.last().is_none_or(|last| *last < batch_len)
-        }) && fenced.iter().all(|position| !refused.contains(position))
-    });
-    let outcome = outcome.filter(|_| is_whole);
+pub(crate) fn saved(value: &Value, batch: &[Commit], login: &Login) -> Result<Outcome, String> {
+    let outcome = parse_saved(value).filter(|outcome| is_whole(outcome, batch));
     let outcome = outcome.ok_or_else(|| "an answer to a save that makes no sense".to_owned())?;
-    let Outcome { fenced, refused } = outcome;
-    let refused = refused.into_iter().map(|(position, error)| {
+    let refused = outcome.refused.into_iter().map(|(position, error)| {
         let (code, details) = error.split_once(' ').unwrap_or((&error, ""));
         let reason = line(code, details, login);
         if concerns_one_key(code, details) {
@@ -83,39 +115,93 @@ pub(crate) fn saved(value: &Value, batch_len: usize, login: &Login) -> Result<Ou
         }
     });
     let refused = refused.collect::<Result<_, _>>()?;
-    Ok(Outcome { fenced, refused })
+    Ok(Outcome { refused, ..outcome })
+}
+
+/// Whether it is the answer to this batch.
+fn is_whole(outcome: &Outcome, batch: &[Commit]) -> bool {
+    let refused: Vec<_> = outcome.refused.iter().map(|(at, _)| *at).collect();
+    let mail: Vec<_> = outcome.mail.iter().map(|(at, _)| *at).collect();
+    let are_of_batch = [&outcome.fenced, &refused, &mail].into_iter().all(|list| {
+        let ascends = list.is_sorted_by(|a, b| a < b);
+        ascends && list.last().is_none_or(|last| *last < batch.len())
+    });
+    let is_done = |at: &usize| !outcome.fenced.contains(at) && !refused.contains(at);
+    let done = batch.iter().enumerate().filter(|(at, _)| is_done(at));
+    let pushes = done.map(|(_, commit)| commit.pushes().len());
+    are_of_batch
+        && outcome.fenced.iter().all(|at| !refused.contains(at))
+        && pushes.sum::<usize>() == outcome.pushed.len()
 }
 
 fn parse_saved(value: &Value) -> Option<Outcome> {
     let Value::Array(lists) = value else {
         return None;
     };
-    let [Value::Array(fenced), Value::Array(refused)] = lists.as_slice() else {
+    let [
+        Value::Array(fenced),
+        Value::Array(refused),
+        Value::Array(mail),
+        pushed @ ..,
+    ] = lists.as_slice()
+    else {
         return None;
     };
+    let pushed = match pushed {
+        [] => &[],
+        [Value::Array(pushed)] => pushed.as_slice(),
+        _ => return None,
+    };
     let position = |value: &Value| number(value).and_then(|at| usize::try_from(at).ok());
-    let (pairs, rest) = refused.as_chunks::<2>();
-    let refusal = |[at, error]: &[Value; 2]| Some((position(at)?, text(error)?.to_owned()));
-    rest.is_empty().then_some(())?;
     Some(Outcome {
         fenced: fenced.iter().map(position).collect::<Option<_>>()?,
-        refused: pairs.iter().map(refusal).collect::<Option<_>>()?,
+        refused: pairs(refused, |error| text(error).map(str::to_owned))?,
+        mail: pairs(mail, number)?,
+        pushed: pushed.iter().map(parse_pushed).collect::<Option<_>>()?,
     })
 }
 
-/// A push on our channel: news of a claim. Anything else is somebody else's message.
-pub(crate) fn news(kind: &PushKind, data: &[Value], channel: &str) -> Option<StoreEvent> {
+/// Positions, each followed by something.
+fn pairs<T>(list: &[Value], of: impl Fn(&Value) -> Option<T>) -> Option<Vec<(usize, T)>> {
+    let (pairs, rest) = list.as_chunks::<2>();
+    rest.is_empty().then_some(())?;
+    let pair = |[at, value]: &[Value; 2]| Some((usize::try_from(number(at)?).ok()?, of(value)?));
+    pairs.iter().map(pair).collect()
+}
+
+fn parse_pushed(value: &Value) -> Option<Pushed> {
+    match value {
+        Value::Int(0) => Some(Pushed::Before),
+        Value::Int(-1) => Some(Pushed::Refused(PushRefused::Full)),
+        Value::Int(-2) => Some(Pushed::Refused(PushRefused::Unknown)),
+        number => self::number(number).map(Pushed::Accepted),
+    }
+}
+
+/// A message on the channel of all nodes, which is news of a claim, or on our own, which is news of a
+/// push to a session. Anything else is somebody else's.
+pub(crate) fn news(
+    kind: &PushKind,
+    data: &[Value],
+    channel: &str,
+    own_channel: &str,
+) -> Option<StoreEvent> {
     let [heard_on, payload] = data else {
         return None;
     };
-    if *kind != PushKind::Message || text(heard_on) != Some(channel) {
-        return None;
+    let heard_on = text(heard_on).filter(|_| *kind == PushKind::Message)?;
+    let (session, number) = text(payload)?.rsplit_once(' ')?;
+    let session = SessionId::parse(session).ok()?;
+    let number = number.parse().ok()?;
+    if heard_on == channel {
+        let epoch = number;
+        Some(StoreEvent::TakenOver { session, epoch })
+    } else if heard_on == own_channel {
+        let sent = number;
+        Some(StoreEvent::Mail { session, sent })
+    } else {
+        None
     }
-    let (session, epoch) = text(payload)?.rsplit_once(' ')?;
-    Some(StoreEvent::TakenOver {
-        session: SessionId::parse(session).ok()?,
-        epoch: epoch.parse().ok()?,
-    })
 }
 
 /// Whether an error is about the key of one session, so that it is the answer to that request alone.

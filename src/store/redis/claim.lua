@@ -1,15 +1,16 @@
 -- Gives a session its next epoch, and says what is known of it.
 --
 -- KEYS[1]  the session: a hash of e (epoch), n (count), t (token of the last claim), f (what that
---          claim found), i (incarnation), p (step) and s (state). Version 0.1.0 knows only the first
+--          claim found), i (incarnation), p (step), s (state), m (number of the latest push) and o
+--          (what the owner is subscribed to besides the channel). Version 0.1.0 knows only the first
 --          four, and leaves the others alone
--- ARGV     token, time to live in ms, channel, session id
--- returns  { epoch, count, 1 if the session was known before, else 0, incarnation, step, state }, or
---          the error of a command as it is, so that its code comes first (before Redis 7 a raised
---          one is wrapped)
+-- ARGV     token, time to live in ms, channel, session id, the node's own name
+-- returns  { epoch, count, 1 if the session was known before, else 0, incarnation, step, state,
+--          m, the list of the pushes that are kept }, or the error of a command as it is, so that
+--          its code comes first (before Redis 7 a raised one is wrapped)
 
 local key, token, ttl_ms, channel, session = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held = redis.pcall('HMGET', key, 'e', 'n', 't', 'f', 'i', 'p', 's')
+local held = redis.pcall('HMGET', key, 'e', 'n', 't', 'f', 'i', 'p', 's', 'm')
 if held.err then
   return held
 end
@@ -18,6 +19,13 @@ local count = tonumber(held[2]) or 0
 local found = tonumber(held[4]) or 0
 local incarnation = tonumber(held[5]) or 0
 local step = tonumber(held[6]) or 0
+local sent, kept = tonumber(held[8]) or 0, {}
+if sent > 0 then
+  kept = redis.pcall('LRANGE', mailbox_of(key), 0, -1)
+  if kept.err then
+    return kept
+  end
+end
 
 -- The same token again is the same claim, whose answer was lost: it gets the same epoch, and what is
 -- held by now. Nobody else can have claimed in between, or the token would be theirs.
@@ -38,7 +46,7 @@ if held[3] ~= token then
   local digits = string.format('%.0f', epoch)
   local begun = string.format('%.0f', incarnation)
   local written = redis.pcall('HSET', key, 'e', digits, 'n', count, 't', token, 'f', found,
-    'i', begun, 'p', 0)
+    'i', begun, 'p', 0, 'o', ARGV[5])
   if type(written) == 'table' and written.err then
     return written
   end
@@ -47,5 +55,8 @@ if held[3] ~= token then
   redis.pcall('PUBLISH', channel, session .. ' ' .. digits)
 end
 redis.call('PEXPIRE', key, ttl_ms)
+if sent > 0 then
+  redis.call('PEXPIRE', mailbox_of(key), ttl_ms)
+end
 
-return { epoch, count, found, incarnation, step, held[7] or '' }
+return { epoch, count, found, incarnation, step, held[7] or '', sent, kept }

@@ -20,7 +20,7 @@ impl Conversation {
     /// Begins with the greeting.
     pub fn begin(url: &str) -> Result<Self, String> {
         let login = Target::parse(url)?.login;
-        let mut pipeline = Pipeline::new(login, Duration::from_secs(1));
+        let mut pipeline = Pipeline::new(login, Duration::from_secs(1), 7);
         pipeline.greet();
         Ok(Self {
             pipeline,

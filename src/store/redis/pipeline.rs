@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use redis::{PushKind, ServerError, Value};
+use redis::{Cmd, PushKind, ServerError, Value};
 
 use super::answers;
 use super::scripts::{self, Hashes, Script};
@@ -15,11 +15,15 @@ use crate::engine::io::{Refused, StoreCommand, StoreEvent};
 use crate::redis::conversation::{Conversation, Exchange, Health, Reply};
 use crate::redis::request;
 use crate::redis::target::Login;
+use crate::store::answer_batch;
 
 /// The requests and replies on one link.
 pub(crate) struct Pipeline {
     ttl_ms: u64,
     exchange: Exchange<Asked>,
+    /// This process, for those who push to sessions that it has.
+    own_name: String,
+    own_channel: String,
     hashes: Hashes,
     /// How often in a row Redis has not known the scripts.
     reloads: u32,
@@ -38,10 +42,14 @@ pub(crate) enum Asked {
 }
 
 impl Pipeline {
-    pub(crate) fn new(login: Login, ttl: Duration) -> Self {
+    /// `name` is random, and tells this process from all others.
+    pub(crate) fn new(login: Login, ttl: Duration, name: u64) -> Self {
         let channel = scripts::channel(&login);
+        let own_name = format!("{name:x}");
         Self {
             ttl_ms: scripts::ttl_ms(ttl),
+            own_channel: scripts::own_channel(&channel, &own_name),
+            own_name,
             exchange: Exchange::new(login, channel),
             hashes: Hashes::default(),
             reloads: 0,
@@ -56,12 +64,17 @@ impl Pipeline {
     }
 
     fn request(&mut self, request: StoreCommand) {
+        let (hashes, channel) = (&self.hashes, &self.exchange.channel);
         let command = match &request {
             StoreCommand::Claim(claim) => {
-                scripts::claim(&self.hashes, claim, self.ttl_ms, &self.exchange.channel)
+                scripts::claim(hashes, claim, self.ttl_ms, channel, &self.own_name)
             }
-            StoreCommand::Commit(batch) => scripts::save(&self.hashes, batch, self.ttl_ms),
-            StoreCommand::Read(_) | StoreCommand::Sync => {
+            StoreCommand::Commit(batch) if batch.iter().any(|commit| commit.mail.is_some()) => {
+                scripts::commit(hashes, batch, self.ttl_ms, channel, &self.own_name)
+            }
+            StoreCommand::Commit(batch) => scripts::save(hashes, batch, self.ttl_ms),
+            StoreCommand::Read(read) => scripts::read(hashes, &read.session),
+            StoreCommand::Sync => {
                 let sync = Reply::Own(Asked::Request(request));
                 return self.exchange.await_reply(sync);
             }
@@ -109,33 +122,37 @@ impl Pipeline {
                 let key = claim.key;
                 events.push_back(match answers::granted(value)? {
                     Ok(grant) => StoreEvent::Claimed { key, grant },
-                    Err(too_big) => StoreEvent::Refused {
+                    Err(reason) => StoreEvent::Refused {
                         request: Refused::Claim(key),
-                        reason: too_big.to_string(),
+                        reason,
                     },
                 });
             }
-            StoreCommand::Commit(mut batch) => {
+            StoreCommand::Commit(batch) => {
                 let answers::Outcome {
-                    mut fenced,
-                    refused,
-                } = answers::saved(value, batch.len(), &self.exchange.login)?;
-                // From the end: the positions before it stay what they are.
-                for (position, reason) in refused.into_iter().rev() {
-                    let request = Refused::Commit(batch.remove(position));
-                    events.push_back(StoreEvent::Refused { request, reason });
-                    for fenced in fenced.iter_mut().filter(|fenced| **fenced > position) {
-                        *fenced -= 1;
-                    }
-                }
-                let pushed = Vec::new();
-                events.push_back(StoreEvent::Committed {
-                    batch,
                     fenced,
+                    refused,
+                    mail,
                     pushed,
+                } = answers::saved(value, &batch, &self.exchange.login)?;
+                events.extend(mail.into_iter().filter_map(|(position, sent)| {
+                    let session = batch.get(position)?.session.clone();
+                    Some(StoreEvent::Mail { session, sent })
+                }));
+                let last = answer_batch(batch, fenced, refused, pushed, events);
+                events.push_back(last);
+            }
+            StoreCommand::Read(read) => {
+                let key = read.key;
+                events.push_back(match answers::mailbox(value)? {
+                    Ok(mailbox) => StoreEvent::Mailbox { key, mailbox },
+                    Err(reason) => StoreEvent::Refused {
+                        request: Refused::Read(key),
+                        reason,
+                    },
                 });
             }
-            StoreCommand::Read(_) | StoreCommand::Sync => events.push_back(StoreEvent::Synced),
+            StoreCommand::Sync => events.push_back(StoreEvent::Synced),
         }
         Ok(())
     }
@@ -156,15 +173,15 @@ impl Pipeline {
             StoreCommand::Claim(claim) => events.push_back(refused(Refused::Claim(claim.key))),
             StoreCommand::Commit(batch) => {
                 events.extend(batch.into_iter().map(Refused::Commit).map(refused));
-                let (batch, fenced) = (Vec::new(), Vec::new());
-                let pushed = Vec::new();
+                let (batch, fenced, pushed) = (Vec::new(), Vec::new(), Vec::new());
                 events.push_back(StoreEvent::Committed {
                     batch,
                     fenced,
                     pushed,
                 });
             }
-            StoreCommand::Read(_) | StoreCommand::Sync => events.push_back(StoreEvent::Synced),
+            StoreCommand::Read(read) => events.push_back(refused(Refused::Read(read.key))),
+            StoreCommand::Sync => events.push_back(StoreEvent::Synced),
         }
     }
 
@@ -174,7 +191,7 @@ impl Pipeline {
         } else {
             Script::Save
         };
-        for script in [Script::Claim, save] {
+        for script in [Script::Claim, save, Script::Commit, Script::Read] {
             self.exchange
                 .ask(&scripts::load(script), Asked::Load(script));
         }
@@ -237,6 +254,12 @@ impl Conversation for Pipeline {
         self.reloads = 0;
     }
 
+    fn subscription(&self) -> Cmd {
+        let mut command = request::subscribe(&self.own_channel);
+        command.arg(&self.exchange.channel);
+        command
+    }
+
     fn prepare(&mut self) {
         if let Some(select) = request::select(&self.exchange.login) {
             self.exchange.ask(&select, Asked::Select);
@@ -254,11 +277,8 @@ impl Conversation for Pipeline {
     ) -> Result<(), String> {
         match (asked, answer) {
             (asked, Err(error)) => self.handle_error(asked, &error, events)?,
-            (Asked::Load(Script::Claim), Ok(value)) => {
-                self.hashes.claim = answers::loaded(&value)?;
-            }
-            (Asked::Load(Script::Save | Script::SaveAtMaxmemory), Ok(value)) => {
-                self.hashes.save = answers::loaded(&value)?;
+            (Asked::Load(script), Ok(value)) => {
+                *self.hashes.of(script) = answers::loaded(&value)?;
             }
             (Asked::Request(request), Ok(value)) => {
                 self.reloads = 0;
@@ -275,7 +295,8 @@ impl Conversation for Pipeline {
         data: &[Value],
         events: &mut VecDeque<StoreEvent>,
     ) -> Result<(), String> {
-        events.extend(answers::news(kind, data, &self.exchange.channel));
+        let channel = &self.exchange.channel;
+        events.extend(answers::news(kind, data, channel, &self.own_channel));
         Ok(())
     }
 

@@ -2,13 +2,14 @@
 -- session's own: the others are saved all the same.
 --
 -- KEYS     the sessions: hashes of e (epoch), n (count), t (token of the last claim), f, i
---          (incarnation), p (step) and s (state)
+--          (incarnation), p (step), s (state) and m (number of the latest push)
 -- ARGV     time to live in ms, then epoch, incarnation, step, count and state of each session
 -- returns  { the positions, from 0 and ascending, that have a newer owner },
---          { the positions of those that were not saved, each followed by the error }
+--          { the positions of those that were not saved, each followed by the error },
+--          { the positions of those that have m, each followed by it }
 
 local ttl_ms = ARGV[1]
-local fenced, refused = {}, {}
+local fenced, refused, mail = {}, {}, {}
 
 -- One write for each session, after all that is read of it: it is saved as a whole, or not at all.
 local function write(...)
@@ -18,7 +19,7 @@ end
 
 for i, key in ipairs(KEYS) do
   local epoch, incarnation, step, count, state = unpack(ARGV, 5 * i - 3, 5 * i + 1)
-  local held = redis.pcall('HMGET', key, 'e', 'n', 'p')
+  local held = redis.pcall('HMGET', key, 'e', 'n', 'p', 'm')
   local failure = held.err
   local held_epoch = not failure and tonumber(held[1]) or 0
   if not failure and held_epoch > tonumber(epoch) then
@@ -48,8 +49,12 @@ for i, key in ipairs(KEYS) do
     if failure then
       refused[#refused + 1] = i - 1
       refused[#refused + 1] = failure
+    elseif held[4] then
+      redis.pcall('PEXPIRE', mailbox_of(key), ttl_ms)
+      mail[#mail + 1] = i - 1
+      mail[#mail + 1] = tonumber(held[4])
     end
   end
 end
 
-return { fenced, refused }
+return { fenced, refused, mail }

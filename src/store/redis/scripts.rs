@@ -18,16 +18,21 @@ pub(crate) enum Script {
     /// `maxmemory`, too, since sessions that are open must be able to save. `Claim` must not: it
     /// makes new ones.
     SaveAtMaxmemory,
+    /// A save that does something to mailboxes, too.
+    Commit,
+    /// What a mailbox holds.
+    Read,
 }
 
 impl Script {
-    fn source(self) -> &'static str {
+    /// Its first line, if that matters, and the rest.
+    fn source(self) -> (&'static str, &'static str) {
         match self {
-            Self::Claim => include_str!("claim.lua"),
-            Self::Save => include_str!("save.lua"),
-            Self::SaveAtMaxmemory => {
-                concat!("#!lua flags=allow-oom\n", include_str!("save.lua"))
-            }
+            Self::Claim => ("", include_str!("claim.lua")),
+            Self::Save => ("", include_str!("save.lua")),
+            Self::SaveAtMaxmemory => ("#!lua flags=allow-oom\n", include_str!("save.lua")),
+            Self::Commit => ("", include_str!("commit.lua")),
+            Self::Read => ("", include_str!("read.lua")),
         }
     }
 }
@@ -35,13 +40,29 @@ impl Script {
 /// The names by which Redis knows the scripts: its own hashes of them.
 #[derive(Default)]
 pub(crate) struct Hashes {
-    pub(crate) claim: String,
-    pub(crate) save: String,
+    claim: String,
+    save: String,
+    commit: String,
+    read: String,
+}
+
+impl Hashes {
+    pub(crate) fn of(&mut self, script: Script) -> &mut String {
+        match script {
+            Script::Claim => &mut self.claim,
+            Script::Save | Script::SaveAtMaxmemory => &mut self.save,
+            Script::Commit => &mut self.commit,
+            Script::Read => &mut self.read,
+        }
+    }
 }
 
 pub(crate) fn load(script: Script) -> Cmd {
+    let (first, rest) = script.source();
     let mut command = redis::cmd("SCRIPT");
-    command.arg("LOAD").arg(script.source());
+    command
+        .arg("LOAD")
+        .arg([first, include_str!("names.lua"), rest].concat());
     command
 }
 
@@ -53,7 +74,13 @@ pub(crate) fn try_to_write() -> Cmd {
     command
 }
 
-pub(crate) fn claim(hashes: &Hashes, claim: &Claim, ttl_ms: u64, channel: &str) -> Cmd {
+pub(crate) fn claim(
+    hashes: &Hashes,
+    claim: &Claim,
+    ttl_ms: u64,
+    channel: &str,
+    own_name: &str,
+) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command
         .arg(&hashes.claim)
@@ -62,7 +89,8 @@ pub(crate) fn claim(hashes: &Hashes, claim: &Claim, ttl_ms: u64, channel: &str) 
         .arg(claim.token)
         .arg(ttl_ms)
         .arg(channel)
-        .arg(claim.session.as_str());
+        .arg(claim.session.as_str())
+        .arg(own_name);
     command
 }
 
@@ -74,11 +102,55 @@ pub(crate) fn save(hashes: &Hashes, batch: &[Commit], ttl_ms: u64) -> Cmd {
     }
     command.arg(ttl_ms);
     for commit in batch {
-        let snapshot = &commit.snapshot;
-        command.arg(commit.epoch).arg(snapshot.incarnation);
-        command.arg(snapshot.step).arg(snapshot.count);
-        command.arg(snapshot.state.as_bytes());
+        add_snapshot(&mut command, commit);
     }
+    command
+}
+
+/// The same for commits that do something to mailboxes.
+pub(crate) fn commit(
+    hashes: &Hashes,
+    batch: &[Commit],
+    ttl_ms: u64,
+    channel: &str,
+    own_name: &str,
+) -> Cmd {
+    let targets = batch.iter().flat_map(Commit::pushes).map(|push| &push.to);
+    let mut command = redis::cmd("EVALSHA");
+    command
+        .arg(&hashes.commit)
+        .arg(batch.len() + targets.clone().count());
+    for session in batch.iter().map(|commit| &commit.session).chain(targets) {
+        command.arg(key(session));
+    }
+    command
+        .arg(ttl_ms)
+        .arg(own_name)
+        .arg(channel)
+        .arg(batch.len());
+    for commit in batch {
+        add_snapshot(&mut command, commit);
+        command.arg(commit.mail.as_ref().map_or(0, |mail| mail.confirmed));
+        command.arg(commit.pushes().len());
+        for push in commit.pushes() {
+            let kind: &[u8] = if push.body.is_binary() { b"b" } else { b"t" };
+            command.arg(push.step);
+            command.arg([kind, push.body.as_bytes()].concat());
+        }
+    }
+    command
+}
+
+fn add_snapshot(command: &mut Cmd, commit: &Commit) {
+    let snapshot = &commit.snapshot;
+    command.arg(commit.epoch).arg(snapshot.incarnation);
+    command.arg(snapshot.step).arg(snapshot.count);
+    command.arg(snapshot.state.as_bytes());
+}
+
+pub(crate) fn read(hashes: &Hashes, session: &SessionId) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(&hashes.read).arg(1).arg(key(session));
     command
 }
 
@@ -86,6 +158,11 @@ pub(crate) fn save(hashes: &Hashes, batch: &[Commit], ttl_ms: u64) -> Cmd {
 /// number is part of the name.
 pub(crate) fn channel(login: &Login) -> String {
     format!("sundown:claimed:{}", login.db)
+}
+
+/// Where a node is told of pushes to its sessions.
+pub(crate) fn own_channel(channel: &str, own_name: &str) -> String {
+    format!("{channel}:{own_name}")
 }
 
 /// A time to live that Redis takes.

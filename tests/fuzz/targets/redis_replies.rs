@@ -13,7 +13,7 @@ use sundown::engine::io::{
 use sundown::store::redis::fuzzing::Conversation;
 use sundown_fuzz::{choice, cut, heap};
 
-const GREETING: &[u8] = b"%1\r\n+role\r\n+master\r\n+c1c\r\n+5a5\r\n:0\r\n\
+const GREETING: &[u8] = b"%1\r\n+role\r\n+master\r\n+c1c\r\n+5a5\r\n+c03\r\n+ead\r\n:0\r\n\
     >3\r\n+subscribe\r\n+sundown:claimed:0\r\n:1\r\n";
 
 /// The events, and how the link ended.
@@ -58,6 +58,7 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, asked: u8) -> Heard {
             StoreEvent::Up => ups += 1,
             // The batch's last answer follows.
             StoreEvent::TakenOver { .. }
+            | StoreEvent::Mail { .. }
             | StoreEvent::Refused {
                 request: Refused::Commit(_),
                 ..

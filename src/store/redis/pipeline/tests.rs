@@ -13,10 +13,10 @@ const KEY: SessionKey = SessionKey {
     generation: 2,
 };
 const HELLO: &str = "%2\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
-const LOADED: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n";
-const SAVED: &str = "*2\r\n*0\r\n*0\r\n";
+const LOADED: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n$3\r\nc03\r\n$3\r\nead\r\n";
+const SAVED: &str = "*3\r\n*0\r\n*0\r\n*0\r\n";
 /// The first epoch of a session that was not found.
-const GRANTED: &str = "*6\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n$0\r\n\r\n";
+const GRANTED: &str = "*8\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n$0\r\n\r\n:0\r\n*0\r\n";
 const WRITTEN: &str = ":0\r\n";
 const SUBSCRIBED: &str = ">3\r\n$9\r\nsubscribe\r\n$17\r\nsundown:claimed:0\r\n:1\r\n";
 const NOSCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.\r\n";
@@ -30,7 +30,7 @@ struct Talk {
 impl Talk {
     fn begin(url: &str) -> Self {
         let login = Target::parse(url).unwrap().login;
-        let mut pipeline = Pipeline::new(login, Duration::from_secs(1));
+        let mut pipeline = Pipeline::new(login, Duration::from_secs(1), 0xe1f);
         pipeline.greet();
         Self {
             pipeline,
@@ -51,7 +51,7 @@ impl Talk {
         self.pipeline.receive(text.as_bytes(), &mut self.events)
     }
 
-    /// The commands, as words; scripts are cut to their first word.
+    /// The commands, as words; scripts are cut to their first line.
     fn said(&mut self) -> Vec<String> {
         let bytes = self.pipeline.exchange_mut().outbound.pending().to_vec();
         self.pipeline.exchange_mut().outbound.consume(bytes.len());
@@ -62,6 +62,7 @@ impl Talk {
             let words: Vec<String> = words
                 .iter()
                 .map(|word| redis::from_redis_value_ref::<String>(word).unwrap())
+                .map(|word| word.replace(include_str!("../names.lua"), ""))
                 .map(|word| word.lines().next().unwrap_or_default().to_owned())
                 .collect();
             commands.push(words.join(" "));
@@ -124,8 +125,10 @@ fn greets_in_two_steps_and_then_is_up() {
     assert_eq!(said[0], "SELECT 5");
     assert!(said[1].starts_with("SCRIPT LOAD -- Gives"), "{}", said[1]);
     assert_eq!(said[2], "SCRIPT LOAD #!lua flags=allow-oom");
-    assert_eq!(said[3], "PEXPIRE sundown:session:% 1");
-    assert_eq!(said[4..], ["SUBSCRIBE sundown:claimed:5"]);
+    assert!(said[3].starts_with("SCRIPT LOAD -- Keeps"), "{}", said[3]);
+    assert!(said[4].starts_with("SCRIPT LOAD -- Gives"), "{}", said[4]);
+    let subscribe = "SUBSCRIBE sundown:claimed:5:e1f sundown:claimed:5";
+    assert_eq!(said[5..], ["PEXPIRE sundown:session:% 1", subscribe]);
     talk.hear(&format!("+OK\r\n{LOADED}{WRITTEN}")).unwrap();
     assert!(talk.answered().is_empty() && !talk.pipeline.exchange().is_ready());
     talk.hear(SUBSCRIBED).unwrap();
@@ -155,7 +158,7 @@ fn speaks_resp2_to_those_who_know_no_more() {
             auth
         );
         assert_eq!(said[named], "CLIENT SETNAME sundown");
-        assert_eq!(said.len(), named + 4, "no SUBSCRIBE: {said:?}");
+        assert_eq!(said.len(), named + 6, "no SUBSCRIBE: {said:?}");
         let ok = "+OK\r\n".repeat(named);
         talk.hear(&format!("{ok}-ERR no names\r\n{LOADED}{WRITTEN}"))
             .unwrap();
@@ -230,14 +233,14 @@ fn answers_in_the_order_of_the_requests() {
     assert_eq!(
         talk.said(),
         [
-            "EVALSHA c1c 1 sundown:session:a 77 1000 sundown:claimed:0 a",
+            "EVALSHA c1c 1 sundown:session:a 77 1000 sundown:claimed:0 a e1f",
             "EVALSHA 5a5 3 sundown:session:x sundown:session:y sundown:session:z \
              1000 3 1 0 0  3 1 1 1  3 1 2 2 ",
-            "EVALSHA c1c 1 sundown:session:b 78 1000 sundown:claimed:0 b",
+            "EVALSHA c1c 1 sundown:session:b 78 1000 sundown:claimed:0 b e1f",
             "HELLO 3",
         ]
     );
-    talk.hear("*6\r\n:4\r\n:9\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n*2\r\n*2\r\n:0\r\n:2\r\n*0\r\n")
+    talk.hear("*8\r\n:4\r\n:9\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n:0\r\n*0\r\n*3\r\n*2\r\n:0\r\n:2\r\n*0\r\n*0\r\n")
         .unwrap();
     let answered = talk.answered();
     assert!(answered[0].starts_with("Claimed"), "{answered:?}");
@@ -246,10 +249,13 @@ fn answers_in_the_order_of_the_requests() {
         "{answered:?}"
     );
     assert!(
-        answered[0].ends_with("count: 9, state: State(0 bytes) } } }"),
+        answered[0].ends_with("count: 9, state: State(0 bytes) }, mailbox: Mailbox { sent: 0, bytes: 0, kept: [] } } }"),
         "{answered:?}"
     );
-    assert!(answered[1].ends_with("fenced: [0, 2] }"), "{answered:?}");
+    assert!(
+        answered[1].ends_with("fenced: [0, 2], pushed: [] }"),
+        "{answered:?}"
+    );
     assert_eq!(answered[2..], ["Synced"]);
     talk.hear(GRANTED).unwrap();
     assert_eq!(talk.answered().len(), 1);
@@ -264,7 +270,7 @@ fn whole_conversation(cuts: &[usize]) -> Vec<String> {
     let mut talk = Talk::begin("redis://h");
     let news = push("sundown:claimed:0", "s 9");
     let stream = format!(
-        "{}*6\r\n:4\r\n:9\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n{news}*2\r\n*1\r\n:1\r\n*0\r\n{HELLO}{SAVED}",
+        "{}*8\r\n:4\r\n:9\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n:2\r\n*1\r\n$3\r\ntab\r\n{news}*3\r\n*1\r\n:1\r\n*0\r\n*0\r\n{HELLO}{SAVED}",
         greeting()
     );
     let stream = stream.as_bytes();
@@ -316,9 +322,13 @@ fn loads_lost_scripts_and_repeats_what_was_refused_in_order() {
     talk.hear(NOSCRIPT).unwrap();
     talk.claim("c", 3);
     let second = talk.said();
-    assert!(second[0].starts_with("SCRIPT LOAD") && second[1].starts_with("SCRIPT LOAD"));
-    assert_eq!(second[2..5], [&first[0][..], &first[1], &first[3]]);
-    assert!(second[5].ends_with(" c"));
+    assert!(
+        second[..4]
+            .iter()
+            .all(|said| said.starts_with("SCRIPT LOAD"))
+    );
+    assert_eq!(second[4..7], [&first[0][..], &first[1], &first[3]]);
+    assert!(second[7].ends_with(" c e1f"));
     talk.hear(&format!("{NOSCRIPT}{HELLO}{GRANTED}{LOADED}"))
         .unwrap();
     assert!(
@@ -360,6 +370,7 @@ fn hears_news_and_nothing_else_on_the_channel() {
         ("sundown:claimed:0", "not/an/id 2"),
         ("sundown:claimed:0", " 2"),
         ("sundown:claimed:0", ""),
+        ("sundown:claimed:0:e1e", "s 2"),
     ] {
         talk.hear(&push(channel, payload)).unwrap();
         assert!(talk.answered().is_empty(), "{channel} {payload}");
@@ -371,6 +382,11 @@ fn hears_news_and_nothing_else_on_the_channel() {
         .unwrap();
     let told = "TakenOver { session: SessionId(\"s.1\"), epoch: 18446744073709551615 }";
     assert_eq!(talk.answered(), [told]);
+    talk.hear(&push("sundown:claimed:0:e1f", "s.1 3")).unwrap();
+    assert!(matches!(
+        talk.events.pop_front(),
+        Some(StoreEvent::Mail { sent: 3, .. })
+    ));
 }
 
 #[test]
@@ -389,7 +405,7 @@ fn an_error_ends_the_link_with_its_reason() {
             "an answer to a claim that makes no sense",
         ),
         (
-            "*6\r\n:1\r\n:-2\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n",
+            "*8\r\n:1\r\n:-2\r\n:1\r\n:1\r\n:0\r\n$0\r\n\r\n:0\r\n*0\r\n",
             "an answer to a claim that makes no sense",
         ),
         (
@@ -397,7 +413,7 @@ fn an_error_ends_the_link_with_its_reason() {
             "an answer to a claim that makes no sense",
         ),
         (
-            "*6\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n:0\r\n",
+            "*8\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n:0\r\n:0\r\n*0\r\n",
             "an answer to a claim that makes no sense",
         ),
         ("_\r\n", "an answer to a claim that makes no sense"),
@@ -410,12 +426,14 @@ fn an_error_ends_the_link_with_its_reason() {
     }
     for heard in [
         "*0\r\n",
-        "*2\r\n*1\r\n:2\r\n*0\r\n",
-        "*2\r\n*2\r\n:1\r\n:0\r\n*0\r\n",
-        "*2\r\n*2\r\n:1\r\n:1\r\n*0\r\n",
-        "*2\r\n*0\r\n*1\r\n:1\r\n",
-        "*2\r\n*0\r\n*2\r\n:2\r\n+OOM no\r\n",
-        "*2\r\n*1\r\n:1\r\n*2\r\n:1\r\n+OOM no\r\n",
+        "*3\r\n*1\r\n:2\r\n*0\r\n*0\r\n",
+        "*3\r\n*2\r\n:1\r\n:0\r\n*0\r\n*0\r\n",
+        "*3\r\n*2\r\n:1\r\n:1\r\n*0\r\n*0\r\n",
+        "*3\r\n*0\r\n*1\r\n:1\r\n*0\r\n",
+        "*3\r\n*0\r\n*2\r\n:2\r\n+OOM no\r\n*0\r\n",
+        "*3\r\n*1\r\n:1\r\n*2\r\n:1\r\n+OOM no\r\n*0\r\n",
+        "*3\r\n*0\r\n*0\r\n*2\r\n:2\r\n:1\r\n",
+        "*4\r\n*0\r\n*0\r\n*0\r\n*1\r\n:1\r\n",
         "+OK\r\n",
     ] {
         let mut talk = Talk::ready();
@@ -434,7 +452,7 @@ fn a_state_that_is_too_big_refuses_its_session_alone() {
         talk.claim("a", 1);
         talk.claim("b", 2);
         let state = "x".repeat(len);
-        let big = format!("*6\r\n:1\r\n:0\r\n:1\r\n:1\r\n:0\r\n${len}\r\n{state}\r\n");
+        let big = format!("*8\r\n:1\r\n:0\r\n:1\r\n:1\r\n:0\r\n${len}\r\n{state}\r\n:0\r\n*0\r\n");
         talk.hear(&format!("{big}{GRANTED}")).unwrap();
         let answered = talk.answered();
         assert_eq!(answered.len(), 2);
@@ -567,10 +585,15 @@ fn a_batch_is_saved_but_for_what_is_refused_in_it() {
     let mut talk = Talk::ready();
     talk.save(&["a", "b", "c", "d"]);
     let refused = "*4\r\n:0\r\n+WRONGTYPE x\r\n:2\r\n+ERR user_script:1: y\r\n";
-    talk.hear(&format!("*2\r\n*1\r\n:3\r\n{refused}")).unwrap();
+    talk.hear(&format!("*3\r\n*1\r\n:3\r\n{refused}*2\r\n:1\r\n:5\r\n"))
+        .unwrap();
     let events: Vec<_> = talk.events.drain(..).collect();
     let name = |commit: &Commit| commit.session.to_string();
     let [
+        StoreEvent::Mail {
+            session: b,
+            sent: 5,
+        },
         StoreEvent::Refused {
             request: Refused::Commit(c),
             ..
@@ -584,12 +607,12 @@ fn a_batch_is_saved_but_for_what_is_refused_in_it() {
     else {
         panic!("{events:?}");
     };
-    assert_eq!([name(c), name(a)], ["c", "a"]);
+    assert_eq!([b.to_string(), name(c), name(a)], ["b", "c", "a"]);
     assert_eq!(batch.iter().map(name).collect::<Vec<_>>(), ["b", "d"]);
     assert_eq!(*fenced, [1]);
     // What is about the server is not one session's.
     talk.save(&["a"]);
-    let end = talk.hear("*2\r\n*0\r\n*2\r\n:0\r\n+READONLY z\r\n");
+    let end = talk.hear("*3\r\n*0\r\n*2\r\n:0\r\n+READONLY z\r\n*0\r\n");
     assert_eq!(end.unwrap_err(), "READONLY z");
 }
 
@@ -599,8 +622,10 @@ fn a_redis_without_flags_gets_the_script_without_them() {
     talk.hear(HELLO).unwrap();
     talk.said();
     let refused = "-ERR Error compiling script (new function): user_script:1: '#'\r\n";
-    talk.hear(&format!("$3\r\nc1c\r\n{refused}{WRITTEN}{SUBSCRIBED}"))
-        .unwrap();
+    talk.hear(&format!(
+        "$3\r\nc1c\r\n{refused}$3\r\nc03\r\n$3\r\nead\r\n{WRITTEN}{SUBSCRIBED}"
+    ))
+    .unwrap();
     assert!(talk.answered().is_empty());
     assert!(talk.said()[0].starts_with("SCRIPT LOAD -- Keeps"));
     talk.hear("$3\r\n5a5\r\n").unwrap();
@@ -609,7 +634,9 @@ fn a_redis_without_flags_gets_the_script_without_them() {
     talk.save(&["x"]);
     talk.said();
     talk.hear(NOSCRIPT).unwrap();
-    assert!(talk.said()[1].starts_with("SCRIPT LOAD -- Keeps"));
+    assert!(
+        talk.said()[1].starts_with("SCRIPT LOAD -- Keeps what a batch of sessions hold, except")
+    );
 }
 
 #[test]
