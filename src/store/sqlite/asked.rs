@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 
 use rusqlite::Connection;
 
-use super::sessions::{self, Clock, Granted};
-use crate::engine::io::StoreCommand;
-use crate::store::sqlite_file::PAGE_BYTES;
+use super::mailbox;
+use super::sessions::{self, Granted, Saved};
+use crate::engine::io::{Mailbox, StoreCommand};
+use crate::store::expiry::Times;
 
-/// Rows written in one transaction; with more, the rest has the next turn. Each page of a state
-/// counts as a row.
+/// Rows written in one transaction; with more, the rest has the next turn. Each page of a state or a
+/// push counts as a row.
 pub(super) const ROWS_PER_TURN_MAX: usize = 2_048;
 
-/// Pages that a claim and a commit write, roughly, besides those of a state.
+/// Pages that a claim and a commit write, roughly, besides those of a state and of pushes.
 pub(super) const PAGES_PER_CLAIM: usize = 4;
 const PAGES_PER_COMMIT: usize = 1;
 
@@ -20,8 +21,10 @@ const PAGES_PER_COMMIT: usize = 1;
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) command: StoreCommand,
-    /// The positions of a batch that a newer claim has fenced.
-    pub(super) fenced: Vec<usize>,
+    /// What a batch has come to.
+    pub(super) saved: Saved,
+    /// What a mailbox holds, or why it cannot be read.
+    pub(super) mailbox: Result<Mailbox, String>,
     /// What a claim was granted, or why it was not.
     pub(super) granted: Result<Granted, String>,
 }
@@ -39,10 +42,7 @@ pub(super) fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
     for (requests, asked) in asked.iter().enumerate() {
         let (rows_more, pages_more) = match &asked.command {
             StoreCommand::Commit(batch) => {
-                let states = batch.iter().map(|commit| commit.snapshot.state.len());
-                let pages = states
-                    .map(|bytes| bytes / PAGE_BYTES as usize)
-                    .sum::<usize>();
+                let pages = batch.iter().map(sessions::pages_beside).sum::<usize>();
                 (batch.len() + pages, batch.len() * PAGES_PER_COMMIT + pages)
             }
             StoreCommand::Claim(_) => (1, PAGES_PER_CLAIM),
@@ -60,26 +60,31 @@ pub(super) fn share_of_turn(asked: &VecDeque<Asked>) -> Share {
     }
 }
 
-/// Carries out requests, in a transaction.
+/// Carries out requests, in a transaction if any of them writes.
 pub(super) fn carry_out_all<'a>(
     conn: &Connection,
     asked: impl IntoIterator<Item = &'a mut Asked>,
     node: i64,
-    clock: Clock,
+    times: Times,
     is_full: bool,
 ) -> rusqlite::Result<()> {
     for asked in asked {
         match &asked.command {
-            StoreCommand::Commit(batch) => asked.fenced = sessions::save(conn, batch, clock)?,
+            StoreCommand::Commit(batch) => {
+                asked.saved = sessions::save(conn, batch, node, times, is_full)?;
+            }
             StoreCommand::Claim(claim) => {
                 let has_room = !is_full || sessions::has_room_for(conn, &claim.session)?;
                 asked.granted = if has_room {
-                    sessions::claim(conn, claim, node, clock)?
+                    sessions::claim(conn, claim, node, times)?
                 } else {
-                    Err("database or disk is full".to_owned())
+                    Err(sessions::FULL.to_owned())
                 };
             }
-            StoreCommand::Read(_) | StoreCommand::Sync => {}
+            StoreCommand::Read(read) => {
+                asked.mailbox = mailbox::read(conn, &read.session, times.judged_ms)?;
+            }
+            StoreCommand::Sync => {}
         }
     }
     Ok(())

@@ -1,17 +1,19 @@
-//! Claims of sessions by other processes: how far they were seen, and when to look for more.
+//! Claims of sessions by other processes, and their pushes: how far they were seen, and when to look
+//! for more.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::sessions;
+use super::{mailbox, sessions};
 use crate::engine::io::StoreEvent;
 
-/// How often to look for claims by other processes, and how many to take in one turn.
+/// How often to look for claims and pushes by other processes, and how many of each to take in one
+/// turn.
 const CLAIMS_PERIOD: Duration = Duration::from_secs(1);
 const CLAIMS_PER_TURN_MAX: usize = 256;
 
-/// The claims that have been seen, and when to look for more.
+/// The claims and pushes that have been seen, and when to look for more.
 #[derive(Debug)]
 pub(super) struct ClaimWatch {
     /// This opening of the file, which makes our claims ours.
@@ -20,6 +22,8 @@ pub(super) struct ClaimWatch {
     seen_seq: i64,
     /// The last claim of our own.
     own_seq: i64,
+    /// The last push that has been looked at.
+    seen_push_seq: i64,
     /// The file's version when it was last looked at to the end.
     data_version: Option<i64>,
     /// When to look; `None` before the first turn.
@@ -27,12 +31,13 @@ pub(super) struct ClaimWatch {
 }
 
 impl ClaimWatch {
-    /// In a file that has claims up to `seq`.
-    pub(super) fn new(node: i64, seq: i64) -> Self {
+    /// In a file that has claims up to `seq`, and pushes up to `push_seq`.
+    pub(super) fn new(node: i64, seq: i64, push_seq: i64) -> Self {
         Self {
             node,
             seen_seq: seq,
             own_seq: seq,
+            seen_push_seq: push_seq,
             data_version: None,
             look_at: None,
         }
@@ -69,34 +74,52 @@ impl ClaimWatch {
         self.own_seq = seq;
     }
 
-    /// Finds claims by others. If there are more than fit into a turn, the rest is due at once.
+    /// Finds claims and pushes by others. If there are more than fit into a turn, the rest is due at
+    /// once.
     pub(super) fn find(
         &mut self,
         conn: &Connection,
         now: Instant,
     ) -> rusqlite::Result<Vec<StoreEvent>> {
+        // In this order: if nobody else has written until after it, all pushes are our own.
+        let push_seq = mailbox::last_seq(conn)?;
         let data_version = sessions::data_version(conn)?;
         if self.data_version == Some(data_version) {
             // Nobody else has written, so that the claims since are all our own.
             self.seen_seq = self.own_seq.max(self.seen_seq);
+            self.seen_push_seq = push_seq;
             return Ok(Vec::new());
         }
-        let found = sessions::claims_after(conn, self.seen_seq, CLAIMS_PER_TURN_MAX)?;
-        if found.len() < CLAIMS_PER_TURN_MAX {
+        let claims = sessions::claims_after(conn, self.seen_seq, CLAIMS_PER_TURN_MAX)?;
+        let pushes = mailbox::pushes_after(conn, self.seen_push_seq, CLAIMS_PER_TURN_MAX)?;
+        if claims.len().max(pushes.len()) < CLAIMS_PER_TURN_MAX {
             self.data_version = Some(data_version);
         } else {
             self.look_at = Some(now);
         }
-        let mut taken_over = Vec::new();
-        for claim in found {
+        let mut news = Vec::new();
+        for claim in claims {
             self.seen_seq = claim.claim_seq;
             if claim.node != self.node
                 && let Some(session) = claim.session
             {
                 let epoch = claim.epoch;
-                taken_over.push(StoreEvent::TakenOver { session, epoch });
+                news.push(StoreEvent::TakenOver { session, epoch });
             }
         }
-        Ok(taken_over)
+        for push in pushes {
+            self.seen_push_seq = push.seq;
+            if push.node != self.node
+                && let Some(session) = push.session
+            {
+                // Of several in a row to one session, the last says it all.
+                let sent = push.number;
+                news.pop_if(
+                    |last| matches!(last, StoreEvent::Mail { session: s, .. } if *s == session),
+                );
+                news.push(StoreEvent::Mail { session, sent });
+            }
+        }
+        Ok(news)
     }
 }

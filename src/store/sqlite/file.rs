@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::mailbox;
 use crate::store::sqlite_file::{self, Kind, OpenError};
 
 /// The tables as version 0.1.0 makes them; [`add_columns`] adds the rest.
@@ -50,10 +51,11 @@ const TRIGGER: &str = "
 ";
 
 /// Adds what version 0.1.0 does not know. It can go on with the file: it names the columns that it
-/// writes, and leaves the others alone.
+/// writes, and leaves the others and the mailboxes alone.
 fn add_columns(conn: &Connection) -> rusqlite::Result<()> {
     sqlite_file::add_snapshot_columns(conn, "session")?;
-    conn.execute_batch(TRIGGER)
+    conn.execute_batch(TRIGGER)?;
+    mailbox::prepare(conn)
 }
 
 /// `SDWN`.
@@ -71,6 +73,8 @@ pub(super) struct Opened {
     pub(super) node: i64,
     /// The number of the last claim before this opening.
     pub(super) claim_seq: i64,
+    /// The same of the last push.
+    pub(super) push_seq: i64,
 }
 
 /// Whether the file is whole and has this claim in it; otherwise what is wrong with it.
@@ -94,7 +98,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let register = |conn: &Connection| {
         add_columns(conn)?;
         let sql = "UPDATE meta SET nodes = nodes + 1 RETURNING nodes, claim_seq";
-        conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        let (node, claim_seq) = conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok((node, claim_seq, mailbox::last_seq(conn)?))
     };
     let opened = sqlite_file::open(path, &KIND, register).or_else(|error| {
         if error.is_full && path.exists() {
@@ -103,7 +108,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         }
         Err(error)
     });
-    let (conn, (node, claim_seq)) = opened.map_err(|error| OpenError {
+    let (conn, (node, claim_seq, push_seq)) = opened.map_err(|error| OpenError {
         text: format!("sqlite:{}: {}", path.display(), error.text),
         ..error
     })?;
@@ -111,5 +116,6 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         conn,
         node,
         claim_seq,
+        push_seq,
     })
 }

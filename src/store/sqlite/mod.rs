@@ -17,6 +17,7 @@ mod claims;
 mod file;
 mod full;
 mod loss;
+mod mailbox;
 mod sessions;
 mod sweep;
 #[cfg(test)]
@@ -33,14 +34,14 @@ use rusqlite::Connection;
 use self::asked::{Asked, PAGES_PER_CLAIM, carry_out_all, share_of_turn};
 use self::claims::ClaimWatch;
 use self::file::Opened;
-use self::sessions::{Clock, Granted};
+use self::sessions::{Granted, Saved};
 use self::sweep::Sweep;
 pub(crate) use self::waiting::open;
-use super::SessionStore;
 use super::expiry::Expiry;
 use super::sqlite_file::{
     self, Checkpointer, Identity, OpenError, Room, is_damage, is_full, is_locked,
 };
+use super::{SessionStore, answer_batch};
 use crate::engine::io::{Disk, Now, Refused, StoreCommand, StoreEvent};
 use crate::error::Error;
 
@@ -114,6 +115,7 @@ impl SqliteStore {
             conn,
             node,
             claim_seq,
+            push_seq,
         } = file::open(path)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         let lost = |error| format!("cannot find the SQLite file again: {error}");
@@ -131,18 +133,11 @@ impl SqliteStore {
             down_pause: DOWN_PAUSE_MIN,
             asked: VecDeque::new(),
             events: VecDeque::from([StoreEvent::Up]),
-            claims: ClaimWatch::new(node, claim_seq),
+            claims: ClaimWatch::new(node, claim_seq, push_seq),
             sweep: Sweep::default(),
             is_full: false,
             is_lost: false,
         })
-    }
-
-    fn clock(&self) -> Clock {
-        Clock {
-            judged_ms: self.expiry.judged_ms(),
-            expires_ms: self.expiry.expires_ms(),
-        }
     }
 
     /// Carries out what was asked, or as much as a turn may take.
@@ -151,16 +146,16 @@ impl SqliteStore {
         if share.requests == 0 {
             return;
         }
-        let clock = self.clock();
+        let times = self.expiry.times();
         let asked = self.asked.iter_mut().take(share.requests);
         let (conn, node, is_full_disk) = (&self.conn, self.claims.node(), self.is_full);
         let result = if share.pages == 0 {
-            Ok(())
+            carry_out_all(conn, asked, node, times, is_full_disk)
         } else if self.is_full && self.checkpointer.is_busy() {
             return self.wait_for_lock(now);
         } else {
             sqlite_file::in_transaction(conn, || {
-                carry_out_all(conn, asked, node, clock, is_full_disk)
+                carry_out_all(conn, asked, node, times, is_full_disk)
             })
         };
         match result {
@@ -196,16 +191,15 @@ impl SqliteStore {
     /// Answers the first so many of what was asked.
     fn answer(&mut self, requests: usize) {
         for asked in self.asked.drain(..requests) {
-            self.events.push_back(match asked.command {
+            let answer = match asked.command {
                 StoreCommand::Commit(batch) => {
                     self.checkpointer.note_unsynced();
-                    let fenced = asked.fenced;
-                    let pushed = Vec::new();
-                    StoreEvent::Committed {
-                        batch,
+                    let Saved {
                         fenced,
+                        refused,
                         pushed,
-                    }
+                    } = asked.saved;
+                    answer_batch(batch, fenced, refused, pushed, &mut self.events)
                 }
                 StoreCommand::Claim(claim) => {
                     self.sweep.handle_claim();
@@ -223,12 +217,22 @@ impl SqliteStore {
                         },
                     }
                 }
-                StoreCommand::Read(_) => continue,
+                StoreCommand::Read(read) => {
+                    let key = read.key;
+                    match asked.mailbox {
+                        Ok(mailbox) => StoreEvent::Mailbox { key, mailbox },
+                        Err(reason) => StoreEvent::Refused {
+                            request: Refused::Read(key),
+                            reason,
+                        },
+                    }
+                }
                 StoreCommand::Sync => {
                     self.checkpointer.sync(self.claims.own_seq());
                     continue;
                 }
-            });
+            };
+            self.events.push_back(answer);
         }
         if self.asked.is_empty() {
             self.state = State::Working { rest_at: None };
@@ -308,7 +312,7 @@ impl SqliteStore {
         self.down_pause = (self.down_pause * 2).min(DOWN_PAUSE_MAX);
     }
 
-    /// Looks for claims by other processes.
+    /// Looks for claims and pushes by other processes.
     fn look_for_claims(&mut self, now: Now) {
         self.claims.put_off(now.instant);
         self.look_for_file(now);
@@ -316,7 +320,7 @@ impl SqliteStore {
             return;
         }
         match self.claims.find(&self.conn, now.instant) {
-            Ok(taken_over) => self.events.extend(taken_over),
+            Ok(news) => self.events.extend(news),
             Err(error) if is_locked(&error) => {}
             Err(error) => self.go_down(&error, now),
         }
@@ -324,10 +328,10 @@ impl SqliteStore {
 
     /// Deletes some of what has expired.
     fn sweep(&mut self, now: Now) {
-        let clock = self.clock();
+        let times = self.expiry.times();
         let rows_max = self.sweep.rows_max();
         let swept = sqlite_file::in_transaction(&self.conn, || {
-            sessions::sweep(&self.conn, clock, rows_max)
+            sessions::sweep(&self.conn, times, rows_max)
         });
         match swept {
             Ok(rows) => {
@@ -389,7 +393,8 @@ impl SessionStore for SqliteStore {
         match self.state {
             State::Working { .. } | State::Locked { .. } => self.asked.push_back(Asked {
                 command,
-                fenced: Vec::new(),
+                saved: Saved::default(),
+                mailbox: Err(String::new()),
                 granted: Err(String::new()),
             }),
             // The engine asks again when the store is up.

@@ -5,14 +5,22 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use crate::engine::io::{Claim, Commit, Grant, SessionId, StateTooBig};
+use super::mailbox;
+use crate::engine::io::{Claim, Commit, Grant, Pushed, SessionId, StateTooBig};
+use crate::store::expiry::Times;
 use crate::store::record::Record;
-use crate::store::sqlite_file::{in_transaction, integer, snapshot, unsigned};
+use crate::store::sqlite_file::{PAGE_BYTES, in_transaction, integer, snapshot, unsigned};
 
 /// Free pages that a file has when the disk becomes full, and those that new sessions leave to
 /// saves and to the sweep: both may split a page.
 const PAGES_SPARE: i64 = 128;
 const PAGES_KEPT: i64 = 64;
+
+/// Pages that a push writes besides those of its body, roughly.
+const PAGES_PER_PUSH: usize = 4;
+
+/// Why what needs room is refused.
+pub(super) const FULL: &str = "database or disk is full";
 
 /// What a claim was granted.
 #[derive(Debug)]
@@ -32,49 +40,41 @@ pub(super) struct ClaimSeen {
     pub(super) epoch: u64,
 }
 
-/// The times of a turn, in milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    /// What expires at this time or earlier has expired.
-    pub(super) judged_ms: u64,
-    /// When what is changed now expires.
-    pub(super) expires_ms: u64,
-}
-
-impl Clock {
-    fn expires_ms(self) -> i64 {
-        integer(self.expires_ms)
-    }
-}
-
 /// Grants a session's next epoch, or the same again to the same token. The inner error is why this
 /// one cannot be granted.
 pub(super) fn claim(
     conn: &Connection,
     claim: &Claim,
     node: i64,
-    clock: Clock,
+    times: Times,
 ) -> rusqlite::Result<Result<Granted, String>> {
     let id = claim.session.as_str();
     let known = conn
         .prepare_cached(
-            "SELECT epoch, expires_ms, token, claimed_found, incarnation, step, count, state
+            "SELECT epoch, expires_ms, token, claimed_found, incarnation, step, count, state,
+                    sent
              FROM session WHERE id = ?1",
         )?
         .query_row([id], Known::read)
         .optional()?
         .transpose();
-    let known = match known {
+    let mut known = match known {
         Ok(known) => known,
         Err(too_big) => return Ok(Err(too_big.to_string())),
     };
-    let is_alive = |known: &Known| known.expires_ms > clock.judged_ms;
+    if let Some(known) = known.as_mut().filter(|known| known.has_mail) {
+        match mailbox::read(conn, &claim.session, 0)? {
+            Ok(mailbox) => known.record = known.record.clone().with_mailbox(mailbox),
+            Err(reason) => return Ok(Err(reason)),
+        }
+    }
+    let is_alive = |known: &Known| known.expires_ms > times.judged_ms;
     let is_alive = known.as_ref().is_some_and(is_alive);
     let known = known.map(|known| known.record);
     let last_claim = known.as_ref().and_then(Record::last_claim);
     if last_claim.is_some_and(|(token, _)| token == claim.token) {
         conn.prepare_cached("UPDATE session SET expires_ms = ?2 WHERE id = ?1")?
-            .execute(params![id, clock.expires_ms()])?;
+            .execute(params![id, integer(times.expires_ms)])?;
         let (_, grant) = Record::claim(known.as_ref(), is_alive, claim.token, 0);
         let claim_seq = None;
         return Ok(Ok(Granted { grant, claim_seq }));
@@ -85,7 +85,7 @@ pub(super) fn claim(
         )?
         .query_row([], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
     let (_, grant) = Record::claim(known.as_ref(), is_alive, claim.token, epoch_floor);
-    write_claim(conn, claim, &grant, (claim_seq, node), clock)?;
+    write_claim(conn, claim, &grant, (claim_seq, node), times)?;
     let claim_seq = Some(claim_seq);
     Ok(Ok(Granted { grant, claim_seq }))
 }
@@ -95,7 +95,7 @@ fn write_claim(
     claim: &Claim,
     grant: &Grant,
     (claim_seq, node): (i64, i64),
-    clock: Clock,
+    times: Times,
 ) -> rusqlite::Result<usize> {
     conn.prepare_cached(
         "INSERT INTO session (id, epoch, count, expires_ms, sweep_ms, token,
@@ -114,7 +114,7 @@ fn write_claim(
         ":id": claim.session.as_str(),
         ":epoch": integer(grant.epoch),
         ":count": integer(grant.snapshot.count),
-        ":expires_ms": clock.expires_ms(),
+        ":expires_ms": integer(times.expires_ms),
         ":token": claim.token.cast_signed(),
         ":found": grant.found,
         ":claim_seq": claim_seq,
@@ -125,15 +125,28 @@ fn write_claim(
     })
 }
 
-/// Saves a batch. Gives the positions that were refused because a newer claim exists.
+/// What a batch has come to.
+#[derive(Debug, Default)]
+pub(super) struct Saved {
+    /// The positions that a newer claim has fenced.
+    pub(super) fenced: Vec<usize>,
+    /// The positions that were refused, and why.
+    pub(super) refused: Vec<(usize, String)>,
+    /// What has become of the pushes of all others.
+    pub(super) pushed: Vec<Pushed>,
+}
+
+/// Saves a batch. While the file `is_full`, a push needs room in it.
 ///
 /// Within an epoch, what is not of a later step changes only the expiry, and never the count, which
 /// is the higher one all the same: rows of version 0.1.0 have no steps.
 pub(super) fn save(
     conn: &Connection,
     batch: &[Commit],
-    clock: Clock,
-) -> rusqlite::Result<Vec<usize>> {
+    node: i64,
+    times: Times,
+    is_full: bool,
+) -> rusqlite::Result<Saved> {
     // The fence is the `WHERE`: a row that it holds back counts as no change.
     let mut statement = conn.prepare_cached(
         "INSERT INTO session (id, epoch, count, expires_ms, sweep_ms, token,
@@ -154,34 +167,60 @@ pub(super) fn save(
              expires_ms = excluded.expires_ms
          WHERE excluded.epoch >= session.epoch",
     )?;
-    let mut fenced = Vec::new();
+    let mut saved = Saved::default();
     for (position, commit) in batch.iter().enumerate() {
+        let held = match &commit.mail {
+            Some(_) => mailbox::held(conn, &commit.session)?,
+            None => None,
+        };
+        let has_room = !is_full || commit.pushes().is_empty() || has_pages_for(conn, commit)?;
+        if !has_room {
+            saved.refused.push((position, FULL.to_owned()));
+            continue;
+        }
         let changed = statement.execute(params![
             commit.session.as_str(),
             integer(commit.epoch),
             integer(commit.snapshot.count),
-            clock.expires_ms(),
+            integer(times.expires_ms),
             integer(commit.snapshot.incarnation),
             integer(commit.snapshot.step),
             commit.snapshot.state.as_bytes(),
         ])?;
         if changed == 0 {
-            fenced.push(position);
+            saved.fenced.push(position);
+        } else {
+            mailbox::carry_out(conn, commit, held, node, times, &mut saved.pushed)?;
         }
     }
-    Ok(fenced)
+    Ok(saved)
 }
 
 /// Whether the session is there, or one more fits into the file as it is.
 pub(super) fn has_room_for(conn: &Connection, session: &SessionId) -> rusqlite::Result<bool> {
-    let free: i64 = conn
-        .prepare_cached("PRAGMA freelist_count")?
-        .query_row([], |row| row.get(0))?;
-    if free >= PAGES_KEPT {
-        return Ok(true);
-    }
-    conn.prepare_cached("SELECT 1 FROM session WHERE id = ?1")?
-        .exists([session.as_str()])
+    let is_known = || {
+        conn.prepare_cached("SELECT 1 FROM session WHERE id = ?1")?
+            .exists([session.as_str()])
+    };
+    Ok(free_pages(conn)? >= PAGES_KEPT || is_known()?)
+}
+
+/// Pages that a commit writes for its state and its pushes, roughly.
+pub(super) fn pages_beside(commit: &Commit) -> usize {
+    let pages = |bytes: usize| bytes / PAGE_BYTES as usize;
+    let pushes = commit.pushes().iter();
+    let pushes = pushes.map(|push| pages(push.body.len()) + PAGES_PER_PUSH);
+    pages(commit.snapshot.state.len()) + pushes.sum::<usize>()
+}
+
+/// Whether what a commit pushes fits into the file as it is.
+fn has_pages_for(conn: &Connection, commit: &Commit) -> rusqlite::Result<bool> {
+    Ok(free_pages(conn)? >= PAGES_KEPT + size(pages_beside(commit)))
+}
+
+fn free_pages(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA freelist_count")?
+        .query_row([], |row| row.get(0))
 }
 
 /// Makes free pages in the file.
@@ -223,8 +262,8 @@ pub(super) fn claims_after(
 
 /// Deletes rows that have expired, after a look at no more than `max`. Gives how many it looked
 /// at.
-pub(super) fn sweep(conn: &Connection, clock: Clock, max: usize) -> rusqlite::Result<usize> {
-    let now_ms = integer(clock.judged_ms);
+pub(super) fn sweep(conn: &Connection, times: Times, max: usize) -> rusqlite::Result<usize> {
+    let now_ms = integer(times.judged_ms);
     let due: Vec<(String, i64, i64)> = conn
         .prepare_cached(
             "SELECT id, epoch, expires_ms FROM session
@@ -267,6 +306,7 @@ pub(super) fn probe(conn: &Connection) -> rusqlite::Result<()> {
 struct Known {
     record: Record,
     expires_ms: u64,
+    has_mail: bool,
 }
 
 impl Known {
@@ -280,6 +320,7 @@ impl Known {
         Ok(Ok(Self {
             record: Record::new(unsigned(row, 0)?, snapshot, claim),
             expires_ms: unsigned(row, 1)?,
+            has_mail: unsigned(row, 8)? > 0,
         }))
     }
 }

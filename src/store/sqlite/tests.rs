@@ -306,7 +306,8 @@ fn a_sync_from_before_the_fall_is_not_answered_after_it() {
 fn a_save_touches_no_index() {
     let f = fixture();
     let sql = "EXPLAIN INSERT INTO session
-               SELECT 'a', 1, 1, 1, 1, NULL, 0, 0, 0, 0, 0, 0, x'' WHERE true
+               SELECT 'a', 1, 1, 1, 1, NULL, 0, 0, 0, 0, 0, 0, x'', 0, 0, 0
+               WHERE true
                ON CONFLICT (id) DO UPDATE SET count = 1, expires_ms = 2 WHERE true";
     let count = |sql: &str| {
         let mut statement = f.store.conn.prepare(sql).unwrap();
