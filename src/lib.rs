@@ -118,5 +118,5 @@ pub use error::Error;
 /// Its types are in [`StoreParts`].
 pub use mio;
 pub use server::{Handle, Server};
-pub use store::threaded::{BlockingStore, StoreError, Threaded};
+pub use store::threaded::{BlockingStore, Committed, StoreError, Threaded};
 pub use store::{SessionStore, StoreParts};

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use super::expiry::{Expiry, Times};
 use super::{SessionStore, StoreParts};
-use crate::engine::io::{Claim, Commit, Grant, Now, StoreCommand, StoreEvent};
+use crate::engine::io::{
+    Claim, Commit, Grant, Mailbox, Now, Pushed, ReadMailbox, SessionId, StoreCommand, StoreEvent,
+};
 use crate::error::Error;
 use worker::{Asked, Told, Work, Worker};
 
@@ -38,10 +40,17 @@ pub trait BlockingStore: 'static {
     /// `times.expires_ms`.
     fn claim(&mut self, claims: &[Claim], times: Times) -> Result<Vec<Grant>, StoreError>;
 
-    /// Commits these, in order, best in one transaction, and returns the positions of those that
-    /// are fenced, ascending: their sessions have a higher epoch. What is taken, or held already,
-    /// now expires at `times.expires_ms`. A result of `Ok` is what clients are acknowledged on.
-    fn commit(&mut self, batch: &[Commit], times: Times) -> Result<Vec<usize>, StoreError>;
+    /// Commits these, in order and in one transaction, with all that they do to mailboxes. What is
+    /// taken, or held already, now expires at `times.expires_ms`, and so does a session that was
+    /// pushed to. One that expires at `times.judged_ms` or earlier is unknown to a push. A result of
+    /// `Ok` is what clients are acknowledged on.
+    ///
+    /// [`carry_out`](super::record::carry_out) is that for records as values.
+    fn commit(&mut self, batch: &[Commit], times: Times) -> Result<Committed, StoreError>;
+
+    /// Returns the pushes to a session: an empty mailbox if it is not known, or expires at
+    /// `times.judged_ms` or earlier.
+    fn read(&mut self, read: &ReadMailbox, times: Times) -> Result<Mailbox, StoreError>;
 
     /// Makes all that was committed as durable as it can be. By default it is that already.
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -54,6 +63,26 @@ pub trait BlockingStore: 'static {
     fn maintain(&mut self, _times: Times) -> Result<(), StoreError> {
         Ok(())
     }
+
+    /// Called after that. Returns the sessions that others have pushed to since this connection was
+    /// made or the last call, with the number of the latest push. More is no harm, and of what is
+    /// missing a node learns when it next commits the session.
+    fn news(&mut self) -> Result<Vec<(SessionId, u64)>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+/// What a batch has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The positions, ascending, of the commits that are fenced: their sessions have a higher epoch,
+    /// and nothing of them was done.
+    pub fenced: Vec<usize>,
+    /// What has become of each push of all other commits, in their order.
+    pub pushed: Vec<Pushed>,
+    /// Sessions of the batch that have pushes, with the number of the latest: so a node finds those
+    /// of other nodes which it was not told of. Empty where nobody shares the database.
+    pub mail: Vec<(SessionId, u64)>,
 }
 
 /// Why a call was not carried out.
@@ -61,7 +90,8 @@ pub trait BlockingStore: 'static {
 pub enum StoreError {
     /// The database answers, and something in this call is not acceptable to it. A call with
     /// several sessions is then made again with each half of them, so that in the end only those at
-    /// fault are refused. Of `sync`, `maintain` and connecting, it is the same as `Away`.
+    /// fault are refused. Of `sync`, `maintain`, `news` and connecting, it is the same as
+    /// `Away`.
     Refused(String),
     /// The connection is of no use any more, or the database is not: [`Threaded`] drops it, says
     /// `Down`, and connects again.
@@ -94,45 +124,45 @@ impl std::error::Error for StoreError {}
 /// use std::collections::HashMap;
 /// use std::sync::{Arc, Mutex};
 ///
-/// use sundown::engine::io::{Claim, Commit, Grant, SessionId};
+/// use sundown::engine::io::{Claim, Commit, Grant, Mailbox, ReadMailbox, SessionId};
 /// use sundown::store::expiry::Times;
-/// use sundown::store::record::Record;
-/// use sundown::store::threaded::{BlockingStore, StoreError, Threaded};
+/// use sundown::store::record::{Record, carry_out};
+/// use sundown::store::threaded::{BlockingStore, Committed, StoreError, Threaded};
 /// use sundown::{Chat, Config, Server};
 ///
-/// /// Stands for a database: sessions, and when they expire.
-/// type Table = Arc<Mutex<HashMap<SessionId, (Record, u64)>>>;
+/// /// Stands for a database, where sessions live for ever.
+/// type Table = Arc<Mutex<HashMap<SessionId, Record>>>;
 ///
 /// /// A connection to it.
 /// struct Connection(Table);
 ///
 /// impl BlockingStore for Connection {
-///     fn claim(&mut self, claims: &[Claim], times: Times) -> Result<Vec<Grant>, StoreError> {
+///     fn claim(&mut self, claims: &[Claim], _: Times) -> Result<Vec<Grant>, StoreError> {
 ///         let mut table = self.0.lock().map_err(away)?;
 ///         let grants = claims.iter().map(|claim| {
 ///             let known = table.get(&claim.session);
-///             let is_alive = known.is_some_and(|(_, expires_ms)| *expires_ms > times.judged_ms);
-///             let known = known.map(|(record, _)| record);
-///             let (record, grant) = Record::claim(known, is_alive, claim.token, 0);
-///             table.insert(claim.session.clone(), (record, times.expires_ms));
+///             let (record, grant) = Record::claim(known, true, claim.token, 0);
+///             table.insert(claim.session.clone(), record);
 ///             grant
 ///         });
 ///         Ok(grants.collect())
 ///     }
 ///
-///     fn commit(&mut self, batch: &[Commit], times: Times) -> Result<Vec<usize>, StoreError> {
+///     fn commit(&mut self, batch: &[Commit], _: Times) -> Result<Committed, StoreError> {
 ///         let mut table = self.0.lock().map_err(away)?;
-///         let mut fenced = Vec::new();
+///         let mut committed = Committed::default();
 ///         for (position, commit) in batch.iter().enumerate() {
-///             let known = table.get(&commit.session).map(|(record, _)| record);
-///             match Record::commit(known, commit.epoch, &commit.snapshot) {
-///                 Some(record) => {
-///                     table.insert(commit.session.clone(), (record, times.expires_ms));
-///                 }
-///                 None => fenced.push(position),
+///             if !carry_out(&mut *table, commit, &mut committed.pushed) {
+///                 committed.fenced.push(position);
 ///             }
 ///         }
-///         Ok(fenced)
+///         Ok(committed)
+///     }
+///
+///     fn read(&mut self, read: &ReadMailbox, _: Times) -> Result<Mailbox, StoreError> {
+///         let table = self.0.lock().map_err(away)?;
+///         let mailbox = table.get(&read.session).map(|record| record.mailbox().clone());
+///         Ok(mailbox.unwrap_or_default())
 ///     }
 /// }
 ///
@@ -233,14 +263,15 @@ impl<S> Threaded<S> {
             }
             // Given up already.
             (Told::Down(_), State::Down { is_told: true })
-            | (Told::Answered(_) | Told::Maintained, State::Down { .. }) => {}
+            | (Told::Answered(_) | Told::Maintained(_), State::Down { .. }) => {}
             (Told::Down(reason), _) => self.go_down(reason),
             (Told::Answered(events), State::Up(link)) => {
                 self.events.extend(events);
                 self.events.extend(link.handle_answer(self.now));
             }
-            (Told::Maintained, State::Up(link)) => {
+            (Told::Maintained(news), State::Up(link)) => {
                 link.is_maintaining = false;
+                self.events.extend(news);
                 self.events.extend(link.handle_answer(self.now));
             }
         }

@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 
-use sundown::engine::io::{Claim, Commit, Grant};
+use sundown::engine::io::{Claim, Commit, Grant, Mailbox, ReadMailbox};
 use sundown::store::expiry::Times;
-use sundown::{BlockingStore, SessionStore, StoreError, StoreParts, Threaded};
+use sundown::{BlockingStore, Committed, SessionStore, StoreError, StoreParts, Threaded};
 
 use super::*;
 use table::Table;
@@ -21,11 +21,15 @@ impl BlockingStore for Hanging {
         self.table.claim(claims, times)
     }
 
-    fn commit(&mut self, batch: &[Commit], times: Times) -> Result<Vec<usize>, StoreError> {
+    fn commit(&mut self, batch: &[Commit], times: Times) -> Result<Committed, StoreError> {
         // Until the test drops the other end.
         let released = self.released.lock().expect("no panic").recv();
         assert!(released.is_err(), "nothing is sent");
         self.table.commit(batch, times)
+    }
+
+    fn read(&mut self, read: &ReadMailbox, times: Times) -> Result<Mailbox, StoreError> {
+        self.table.read(read, times)
     }
 }
 

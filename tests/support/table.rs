@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use sundown::engine::io::{Claim, Commit, Grant, SessionId};
+use sundown::engine::io::{Claim, Commit, Grant, Mailbox, ReadMailbox, SessionId};
 use sundown::store::expiry::Times;
-use sundown::store::record::Record;
-use sundown::{BlockingStore, StoreError};
+use sundown::store::record::{Record, Records, carry_out};
+use sundown::{BlockingStore, Committed, StoreError};
 
 /// A connection.
 #[derive(Clone, Default)]
@@ -20,36 +20,53 @@ struct Rows {
     epoch_floor: u64,
 }
 
+/// The rows, at a time.
+struct Now<'a>(&'a mut Rows, Times);
+
+impl Records for Now<'_> {
+    fn find(&self, session: &SessionId) -> Option<(&Record, bool)> {
+        let (record, at_ms) = self.0.records.get(session)?;
+        Some((record, *at_ms > self.1.judged_ms))
+    }
+
+    fn keep(&mut self, session: &SessionId, record: Record) {
+        let row = (record, self.1.expires_ms);
+        self.0.records.insert(session.clone(), row);
+    }
+}
+
 impl BlockingStore for Table {
     fn claim(&mut self, claims: &[Claim], times: Times) -> Result<Vec<Grant>, StoreError> {
-        let mut rows = self.0.lock().expect("no call panics");
-        let floor = rows.epoch_floor;
+        let rows = &mut *self.0.lock().expect("no call panics");
+        let (floor, mut rows) = (rows.epoch_floor, Now(rows, times));
         let grants = claims.iter().map(|claim| {
-            let known = rows.records.get(&claim.session);
-            let is_alive = known.is_some_and(|(_, at_ms)| *at_ms > times.judged_ms);
+            let known = rows.find(&claim.session);
+            let is_alive = known.is_some_and(|(_, is_alive)| is_alive);
             let known = known.map(|(record, _)| record);
             let (record, grant) = Record::claim(known, is_alive, claim.token, floor);
-            let row = (record, times.expires_ms);
-            rows.records.insert(claim.session.clone(), row);
+            rows.keep(&claim.session, record);
             grant
         });
         Ok(grants.collect())
     }
 
-    fn commit(&mut self, batch: &[Commit], times: Times) -> Result<Vec<usize>, StoreError> {
-        let records = &mut self.0.lock().expect("no call panics").records;
-        let mut fenced = Vec::new();
+    fn commit(&mut self, batch: &[Commit], times: Times) -> Result<Committed, StoreError> {
+        let rows = &mut *self.0.lock().expect("no call panics");
+        let (mut rows, mut committed) = (Now(rows, times), Committed::default());
         for (position, commit) in batch.iter().enumerate() {
-            let known = records.get(&commit.session).map(|(record, _)| record);
-            match Record::commit(known, commit.epoch, &commit.snapshot) {
-                Some(record) => {
-                    let row = (record, times.expires_ms);
-                    records.insert(commit.session.clone(), row);
-                }
-                None => fenced.push(position),
+            if !carry_out(&mut rows, commit, &mut committed.pushed) {
+                committed.fenced.push(position);
             }
         }
-        Ok(fenced)
+        Ok(committed)
+    }
+
+    fn read(&mut self, read: &ReadMailbox, times: Times) -> Result<Mailbox, StoreError> {
+        let rows = &mut *self.0.lock().expect("no call panics");
+        let rows = Now(rows, times);
+        let known = rows.find(&read.session).filter(|(_, is_alive)| *is_alive);
+        let mailbox = known.map(|(record, _)| record.mailbox().clone());
+        Ok(mailbox.unwrap_or_default())
     }
 
     fn maintain(&mut self, times: Times) -> Result<(), StoreError> {

@@ -24,4 +24,4 @@ ON CONFLICT (session) DO UPDATE SET
     ),
     expires_ms = excluded.expires_ms
 WHERE held.epoch <= excluded.epoch
-RETURNING session, epoch
+RETURNING session, epoch, sent

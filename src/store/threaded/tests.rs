@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::clock;
 use crate::config::Config;
-use crate::engine::io::{Mailbox, Refused, SessionId, SessionKey, Snapshot};
+use crate::engine::io::{Mail, Push, Refused, SessionId, SessionKey, Snapshot};
 use worker::CLAIMS_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ use Verdict::{Away, Done, Fenced, Panic, PanicTwice, Short};
 struct Script {
     calls: Sender<String>,
     verdicts: Arc<Mutex<Receiver<Verdict>>>,
+    news: Option<u64>,
 }
 
 impl Script {
@@ -78,13 +79,29 @@ impl BlockingStore for Script {
         Ok(claims.iter().skip(skipped).map(grant).collect())
     }
 
-    fn commit(&mut self, batch: &[Commit], _times: Times) -> Result<Vec<usize>, StoreError> {
+    /// Each push gets the number of its step.
+    fn commit(&mut self, batch: &[Commit], _times: Times) -> Result<Committed, StoreError> {
         let sessions = batch.iter().map(|commit| commit.session.clone());
         let verdict = self.call_for("commit", sessions)?;
-        Ok(match verdict {
+        let skipped = usize::from(matches!(verdict, Short));
+        let fenced = match verdict {
             Fenced(position) => vec![position],
             Done | Verdict::Refused | Away(_) | Panic | PanicTwice | Short => Vec::new(),
+        };
+        let commits = batch.iter().enumerate();
+        let taken = commits.filter(|(position, _)| !fenced.contains(position));
+        let steps = taken.flat_map(|(_, commit)| commit.pushes().iter().map(|push| push.step));
+        let pushed = steps.map(Pushed::Accepted).skip(skipped).collect();
+        Ok(Committed {
+            fenced,
+            pushed,
+            mail: Vec::new(),
         })
+    }
+
+    fn read(&mut self, read: &ReadMailbox, _times: Times) -> Result<Mailbox, StoreError> {
+        self.call(format!("read {}", read.session))?;
+        Ok(Mailbox::new(7, []))
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -93,6 +110,17 @@ impl BlockingStore for Script {
 
     fn maintain(&mut self, _times: Times) -> Result<(), StoreError> {
         self.call("maintain".to_owned()).map(drop)
+    }
+
+    /// One push to "a", and nothing after it.
+    fn news(&mut self) -> Result<Vec<(SessionId, u64)>, StoreError> {
+        let session = SessionId::parse("a").unwrap();
+        Ok(self
+            .news
+            .take()
+            .map(|sent| (session, sent))
+            .into_iter()
+            .collect())
     }
 }
 
@@ -114,6 +142,7 @@ impl Rig {
         let script = Script {
             calls,
             verdicts: Arc::new(Mutex::new(decided)),
+            news: Some(5),
         };
         let connect = move || script.call("connect".to_owned()).map(|_| script.clone());
         let now = clock::now();
@@ -202,9 +231,16 @@ fn said(event: StoreEvent) -> String {
     };
     match event {
         StoreEvent::Claimed { key, grant } => format!("claimed {} {}", key.slot, grant.epoch),
-        StoreEvent::Committed { batch, fenced, .. } => {
-            format!("committed {} {fenced:?}", list(&batch))
+        StoreEvent::Committed {
+            batch,
+            fenced,
+            pushed,
+        } => {
+            let number = |outcome: &Pushed| format!(" {outcome:?}");
+            let numbers: String = pushed.iter().map(number).collect();
+            format!("committed {} {fenced:?}{numbers}", list(&batch))
         }
+        StoreEvent::Mailbox { key, mailbox } => format!("mailbox {} {}", key.slot, mailbox.sent()),
         StoreEvent::Refused { request, reason } => match request {
             Refused::Claim(key) => format!("refused claim {}: {reason}", key.slot),
             Refused::Commit(commit) => format!("refused {}: {reason}", commit.session),
@@ -215,7 +251,6 @@ fn said(event: StoreEvent) -> String {
         | StoreEvent::Lost { .. }
         | StoreEvent::Stalled
         | StoreEvent::Resumed
-        | StoreEvent::Mailbox { .. }
         | StoreEvent::Mail { .. }
         | StoreEvent::Synced
         | StoreEvent::Spilled { .. }
@@ -245,6 +280,71 @@ fn commit(sessions: &[&str]) -> StoreCommand {
         mail: None,
     };
     StoreCommand::Commit(sessions.iter().map(commit).collect())
+}
+
+/// Each session pushes with these steps.
+fn pushing(sessions: &[(&str, &[u64])]) -> StoreCommand {
+    let push = |step: &u64| Push {
+        step: *step,
+        to: SessionId::parse("to").unwrap(),
+        body: "body".into(),
+    };
+    let commit = |(session, steps): &(&str, &[u64])| Commit {
+        key: key(0),
+        session: SessionId::parse(session).unwrap(),
+        epoch: 1,
+        snapshot: Snapshot::counted(1),
+        mail: Some(Box::new(Mail {
+            confirmed: 0,
+            pushes: steps.iter().map(push).collect(),
+        })),
+    };
+    StoreCommand::Commit(sessions.iter().map(commit).collect())
+}
+
+#[test]
+fn what_became_of_pushes_is_told_of_all_but_the_fenced_and_the_refused() {
+    let mut rig = Rig::up();
+    rig.ask([pushing(&[
+        ("a", &[1, 2]),
+        ("b", &[]),
+        ("bad", &[3]),
+        ("c", &[4, 5]),
+    ])]);
+    rig.expect_call("commit a b bad c", Verdict::Refused);
+    rig.expect_call("commit a b", Fenced(1));
+    rig.expect_call("commit bad c", Verdict::Refused);
+    rig.expect_call("commit bad", Verdict::Refused);
+    rig.expect_call("commit c", Done);
+    rig.expect("refused bad: not that");
+    rig.expect("committed a b c [1] Accepted(1) Accepted(2) Accepted(4) Accepted(5)");
+    rig.ask([pushing(&[("a", &[1]), ("b", &[2])])]);
+    rig.expect_call("commit a b", Fenced(0));
+    rig.expect("committed a b [0] Accepted(2)");
+    rig.ask([pushing(&[("a", &[1]), ("b", &[2])])]);
+    rig.expect_call("commit a b", Short);
+    rig.expect("down: it has not told of every push what has become of it");
+}
+
+#[test]
+fn a_mailbox_is_read_in_its_turn() {
+    let mut rig = Rig::up();
+    let read = |slot| {
+        StoreCommand::Read(ReadMailbox {
+            key: key(slot),
+            session: SessionId::parse("a").unwrap(),
+        })
+    };
+    rig.ask([read(1), commit(&["a"]), read(2)]);
+    rig.expect_call("read a", Done);
+    rig.expect("mailbox 1 7");
+    rig.expect_call("commit a", Done);
+    rig.expect("committed a []");
+    rig.expect_call("read a", Verdict::Refused);
+    rig.expect("refused read 2: not that");
+    rig.ask([read(3)]);
+    rig.expect_call("read a", Away("gone"));
+    rig.expect("down: gone");
 }
 
 #[test]
@@ -425,6 +525,7 @@ fn a_store_is_maintained_every_second_and_watched_by_that() {
     rig.expect_hanging("maintain");
     assert_eq!(rig.after(SECOND).as_deref(), Some("Stalled"));
     rig.verdicts.send(Done).unwrap();
+    rig.expect("Mail { session: SessionId(\"a\"), sent: 5 }");
     rig.expect("Resumed");
     assert_eq!(rig.after(SECOND / 2), None);
     rig.expect_call("maintain", Away("read only"));

@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use super::{BlockingStore, StoreError};
+use super::{BlockingStore, Committed, StoreError};
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::engine::io::{Claim, Commit, Refused, StoreCommand, StoreEvent};
+use crate::engine::io::{
+    Claim, Commit, Pushed, ReadMailbox, Refused, SessionId, StoreCommand, StoreEvent,
+};
 use crate::outage::Outage;
 use crate::store::expiry::Times;
 
@@ -44,7 +46,8 @@ pub(super) enum Told {
     Down(String),
     /// A request, by these events.
     Answered(Vec<StoreEvent>),
-    Maintained,
+    /// And these sessions were pushed to.
+    Maintained(Vec<StoreEvent>),
 }
 
 /// Claims in one call: more would take too long for those who wait.
@@ -175,8 +178,10 @@ impl Worker {
             Asked::Request(StoreCommand::Sync) => {
                 guarded(|| store.sync()).map(|()| vec![Told::Answered(vec![StoreEvent::Synced])])
             }
-            Asked::Maintain => guarded(|| store.maintain(times)).map(|()| vec![Told::Maintained]),
-            Asked::Request(StoreCommand::Read(_)) | Asked::GiveUp => Ok(Vec::new()),
+            Asked::Maintain => guarded(|| store.maintain(times).and_then(|()| store.news()))
+                .map(|mail| vec![Told::Maintained(news(mail))]),
+            Asked::Request(StoreCommand::Read(asked)) => read(store, &asked, times),
+            Asked::GiveUp => Ok(Vec::new()),
         }
         .map_err(|error| End::Failed(error.to_string()))
     }
@@ -239,22 +244,20 @@ fn commit(
     times: Times,
 ) -> Result<Vec<Told>, StoreError> {
     let mut answers = Vec::with_capacity(batch.len());
+    let mut events = Vec::new();
     let call = &mut |part: &[Commit]| {
-        let mut is_fenced = vec![false; part.len()];
-        for position in store.commit(part, times)? {
-            let wrong =
-                || StoreError::Away(format!("it has fenced commit {position} of {}", part.len()));
-            *is_fenced.get_mut(position).ok_or_else(wrong)? = true;
-        }
-        Ok(is_fenced)
+        let mut committed = store.commit(part, times)?;
+        events.extend(news(std::mem::take(&mut committed.mail)));
+        by_commit(part, committed)
     };
     in_halves(&batch, call, &mut answers)?;
-    let (mut kept, mut fenced, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kept, mut fenced, mut pushed) = (Vec::new(), Vec::new(), Vec::new());
     for (commit, answer) in batch.into_iter().zip(answers) {
         match answer {
-            Ok(is_fenced) => {
-                if is_fenced {
-                    fenced.push(kept.len());
+            Ok(outcomes) => {
+                match outcomes {
+                    Some(outcomes) => pushed.extend(outcomes),
+                    None => fenced.push(kept.len()),
                 }
                 kept.push(commit);
             }
@@ -265,13 +268,62 @@ fn commit(
         }
     }
     let batch = kept;
-    let pushed = Vec::new();
     events.push(StoreEvent::Committed {
         batch,
         fenced,
         pushed,
     });
     Ok(vec![Told::Answered(events)])
+}
+
+fn news(mail: Vec<(SessionId, u64)>) -> Vec<StoreEvent> {
+    let event = |(session, sent)| StoreEvent::Mail { session, sent };
+    mail.into_iter().map(event).collect()
+}
+
+/// What has become of the pushes of each commit; `None`: it is fenced.
+fn by_commit(
+    batch: &[Commit],
+    committed: Committed,
+) -> Result<Vec<Option<Vec<Pushed>>>, StoreError> {
+    let mut pushed = committed.pushed.into_iter();
+    let mut fenced = committed.fenced.into_iter().peekable();
+    let outcomes = batch.iter().enumerate().map(|(position, commit)| {
+        let is_fenced = fenced.next_if_eq(&position).is_some();
+        (!is_fenced).then(|| pushed.by_ref().take(commit.pushes().len()).collect())
+    });
+    let outcomes: Vec<Option<Vec<Pushed>>> = outcomes.collect();
+    let is_short = |(commit, outcomes): (&Commit, &Option<Vec<Pushed>>)| {
+        outcomes
+            .as_ref()
+            .is_some_and(|outcomes| outcomes.len() < commit.pushes().len())
+    };
+    if let Some(position) = fenced.next() {
+        let wrong = format!("it has fenced commit {position} of {}", batch.len());
+        return Err(StoreError::Away(wrong));
+    }
+    if pushed.next().is_some() || batch.iter().zip(&outcomes).any(is_short) {
+        let wrong = "it has not told of every push what has become of it";
+        return Err(StoreError::Away(wrong.to_owned()));
+    }
+    Ok(outcomes)
+}
+
+fn read(
+    store: &mut impl BlockingStore,
+    read: &ReadMailbox,
+    times: Times,
+) -> Result<Vec<Told>, StoreError> {
+    let key = read.key;
+    let event = match guarded(|| store.read(read, times)) {
+        Ok(mailbox) => StoreEvent::Mailbox { key, mailbox },
+        Err(StoreError::Refused(reason)) => StoreEvent::Refused {
+            request: Refused::Read(key),
+            reason,
+        },
+        Err(away @ StoreError::Away(_)) => return Err(away),
+    };
+    Ok(vec![Told::Answered(vec![event])])
 }
 
 /// Makes a call for all of these, and if something in it is refused, one for each half of them:

@@ -58,7 +58,7 @@ impl Postgres {
             .config()
             .connect(postgres::NoTls)
             .expect("a connection");
-        let tables = "DROP TABLE IF EXISTS sundown_sessions, sundown_floor";
+        let tables = "DROP TABLE IF EXISTS sundown_mailbox, sundown_sessions, sundown_floor";
         client.batch_execute(tables).expect("an owner");
     }
 
