@@ -15,7 +15,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use sundown::clock;
 use sundown::engine::io::{
-    Claim, Commit, Now, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
+    Claim, Commit, Mail, Now, Push, ReadMailbox, SessionId, SessionKey, Snapshot, StoreCommand,
+    StoreEvent,
 };
 use sundown::store::SessionStore;
 use sundown::store::sqlite::SqliteStore;
@@ -100,6 +101,21 @@ impl Node {
             session: SessionId::parse(session).unwrap(),
             token,
         }));
+    }
+
+    /// Pushes once with each of these steps, under epoch 1.
+    fn push(&mut self, from: &str, to: &str, steps: std::ops::RangeInclusive<u64>) {
+        let mut commit = commit(from, 1, *steps.end());
+        let push = |step| Push {
+            step,
+            to: SessionId::parse(to).unwrap(),
+            body: "push".into(),
+        };
+        commit.mail = Some(Box::new(Mail {
+            confirmed: 0,
+            pushes: steps.map(push).collect(),
+        }));
+        self.store.ask(StoreCommand::Commit(vec![commit]));
     }
 
     fn save(&mut self, session: &str, epoch: u64, count: u64) {
@@ -191,6 +207,42 @@ fn of_two_processes_the_one_that_claimed_last_saves_and_the_other_learns_of_it()
     }
     assert_eq!(green.turn(), ["taken a 1", "taken b 1"][1..]);
     assert_eq!(blue.turn(), [""; 0]);
+}
+
+#[test]
+fn pushes_by_others_are_told_once_and_ones_own_are_not() {
+    let (_dir, path) = temporary();
+    let (mut blue, mut green) = (Node::open(&path), Node::open(&path));
+    blue.claim("a", 1);
+    blue.turn();
+    green.push("green", "a", 1..=1);
+    assert_eq!(green.turn(), ["saved green 1"]);
+    assert_eq!(blue.turn_until_event(), ["mail a 1"]);
+    // Among one's own, and more than are looked at in one turn.
+    let mut told = Vec::new();
+    for steps in [2..=200, 201..=256] {
+        blue.push("blue", "blue", steps.clone());
+        green.push("green", "a", steps.clone());
+        green.push("other", "other", steps);
+        told.extend(blue.turn());
+        green.turn();
+    }
+    while told.last().is_none_or(|last| last != "mail other 255") {
+        told.extend(blue.turn_until_event());
+    }
+    told.retain(|event| event.starts_with("mail"));
+    assert!(told.contains(&"mail a 256".to_owned()), "{told:?}");
+    assert!(told.iter().all(|event| !event.contains("blue")), "{told:?}");
+    blue.advance(Duration::from_secs(5));
+    assert_eq!(blue.turn(), [""; 0]);
+    // Whoever starts finds the rest in the mailbox.
+    let mut late = Node::open(&path);
+    assert_eq!(late.turn(), [""; 0]);
+    late.store.ask(StoreCommand::Read(ReadMailbox {
+        key: key(0),
+        session: SessionId::parse("a").unwrap(),
+    }));
+    assert_eq!(late.turn(), ["mailbox 256"]);
 }
 
 #[test]

@@ -16,7 +16,8 @@ use std::time::Duration;
 use rusqlite::{Connection, named_params, params};
 use sundown::clock;
 use sundown::engine::io::{
-    Claim, Commit, Grant, Now, SessionId, SessionKey, Snapshot, State, StoreCommand, StoreEvent,
+    Body, Claim, Commit, Grant, Mail, Mailbox, Now, Push, Pushed, SessionId, SessionKey, Snapshot,
+    State, StoreCommand, StoreEvent,
 };
 use sundown::store::SessionStore;
 use sundown::store::sqlite::SqliteStore;
@@ -82,6 +83,30 @@ impl Process {
         self.store.flush(self.now);
         match self.answer() {
             StoreEvent::Committed { fenced, .. } => fenced.is_empty(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Pushes, with this step, from "from" under epoch 9.
+    fn push(&mut self, session: &str, step: u64) -> Pushed {
+        let push = Push {
+            step,
+            to: id(session),
+            body: "push".into(),
+        };
+        self.store.ask(StoreCommand::Commit(vec![Commit {
+            key: KEY,
+            session: id("from"),
+            epoch: 9,
+            snapshot: Snapshot::counted(step),
+            mail: Some(Box::new(Mail {
+                confirmed: 0,
+                pushes: vec![push],
+            })),
+        }]));
+        self.store.flush(self.now);
+        match self.answer() {
+            StoreEvent::Committed { pushed, .. } => pushed[0],
             other => panic!("{other:?}"),
         }
     }
@@ -165,6 +190,7 @@ fn granted(epoch: u64, count: u64, found: bool) -> Grant {
         epoch,
         found,
         snapshot,
+        mailbox: Mailbox::default(),
     }
 }
 
@@ -225,6 +251,32 @@ fn a_store_that_0_1_0_still_has_open_fences_both() {
     };
     assert_eq!((next.epoch, next.found, next.snapshot), (5, true, held));
     assert!(!former.save("seven", 4, 12));
+}
+
+#[test]
+fn a_mailbox_outlives_what_0_1_0_does_to_its_session_and_ends_with_it() {
+    let (_dir, path) = copy("store.sqlite");
+    let former = Former::open(&path);
+    let mut process = open(&path);
+    let epoch = process.claim("seven", 11).epoch;
+    assert_eq!(process.push("seven", 1), Pushed::Accepted(1));
+    former.claim("seven", epoch + 1, 7, true);
+    assert!(former.save("seven", epoch + 1, 8));
+    assert_eq!(process.push("seven", 2), Pushed::Accepted(2));
+    let both = Mailbox::new(2, ["push", "push"].map(Body::from));
+    assert_eq!(process.claim("seven", 12).mailbox, both);
+    // It has expired, and begins anew.
+    former.claim("seven", epoch + 3, 0, false);
+    assert_eq!(process.push("seven", 3), Pushed::Accepted(1));
+    let one = Mailbox::new(1, [Body::from("push")]);
+    assert_eq!(process.claim("seven", 13).mailbox, one);
+    // It has expired, and is deleted.
+    let deleted = former
+        .0
+        .execute("DELETE FROM session WHERE id = 'seven'", []);
+    assert_eq!(deleted, Ok(1));
+    let sql = "SELECT count(*) FROM mailbox";
+    assert_eq!(former.0.query_row(sql, [], |row| row.get(0)), Ok(0));
 }
 
 #[test]

@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use sundown::engine::io::{
-    Claim, Commit, Grant, Now, Refused, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
+    Claim, Commit, Grant, Mailbox, Now, Pushed, ReadMailbox, Refused, SessionId, SessionKey,
+    Snapshot, StoreCommand, StoreEvent,
 };
 use sundown::store::redis::RedisStore;
 use sundown::{Config, Error, SessionStore, StoreParts, clock};
@@ -16,6 +18,9 @@ use crate::steps::Promising;
 
 /// Far longer than anything here takes, on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Each is another process.
+static SEED: AtomicU64 = AtomicU64::new(7);
 
 pub(crate) struct Driver {
     pub(crate) store: RedisStore,
@@ -44,7 +49,7 @@ impl Driver {
             registry: poll.registry(),
             token: Token(1),
             waker: &waker,
-            seed: 7,
+            seed: SEED.fetch_add(1, Ordering::Relaxed),
             now: clock::now(),
         };
         Ok(Self {
@@ -146,13 +151,13 @@ impl Driver {
         self.answers.pop_front()
     }
 
-    /// The next event that is no news of a claim. Those come for one's own claims, too, and their
-    /// place among the answers is Redis's choice.
+    /// The next event that is no news of a claim or a push. Those come for one's own, too, and
+    /// their place among the answers is Redis's choice.
     #[track_caller]
     pub(crate) fn answer(&mut self) -> StoreEvent {
         loop {
             match self.next() {
-                StoreEvent::TakenOver { .. } => {}
+                StoreEvent::TakenOver { .. } | StoreEvent::Mail { .. } => {}
                 event => return event,
             }
         }
@@ -218,14 +223,25 @@ impl Promising for Driver {
         }
     }
 
-    fn commit(&mut self, session: &str, epoch: u64, snapshot: &Snapshot) -> bool {
-        let commit = Commit {
-            snapshot: snapshot.clone(),
-            ..commit(session, epoch, 0)
-        };
-        self.store.ask(StoreCommand::Commit(vec![commit]));
+    fn commit_batch(&mut self, asked: Vec<Commit>) -> (Vec<usize>, Vec<Pushed>) {
+        self.store.ask(StoreCommand::Commit(asked.clone()));
         match self.answer() {
-            StoreEvent::Committed { fenced, .. } => fenced.is_empty(),
+            StoreEvent::Committed {
+                batch,
+                fenced,
+                pushed,
+            } => {
+                assert_eq!(batch, asked);
+                (fenced, pushed)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn read(&mut self, session: &str) -> Mailbox {
+        self.store.ask(StoreCommand::Read(read(session)));
+        match self.answer() {
+            StoreEvent::Mailbox { mailbox, .. } => mailbox,
             other => panic!("{other:?}"),
         }
     }
@@ -286,6 +302,13 @@ pub(crate) fn claim(session: &str, token: u64) -> Claim {
         key: KEY,
         session: SessionId::parse(session).unwrap(),
         token,
+    }
+}
+
+pub(crate) fn read(session: &str) -> ReadMailbox {
+    ReadMailbox {
+        key: KEY,
+        session: SessionId::parse(session).unwrap(),
     }
 }
 

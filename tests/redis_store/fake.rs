@@ -10,7 +10,7 @@ use sundown::store::SessionStore;
 use crate::driver::{Driver, PATIENCE, claim};
 
 const HELLO: &str = "%2\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
-const GREETING: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n:0\r\n\
+const GREETING: &str = "$3\r\nc1c\r\n$3\r\n5a5\r\n$3\r\nc03\r\n$3\r\nead\r\n:0\r\n\
                         >3\r\n$9\r\nsubscribe\r\n$17\r\nsundown:claimed:0\r\n:1\r\n";
 
 struct Fake {
@@ -92,7 +92,7 @@ fn a_link_that_ends_at_its_first_request_is_made_again_ever_more_slowly() {
         store.skip(Duration::from_secs(2));
         fake.greet(&mut store);
         store.store.ask(StoreCommand::Claim(claim("a", 1)));
-        fake.expect(&mut store, "\r\na\r\n");
+        fake.expect(&mut store, "\r\na\r\n$1\r\n7\r\n");
         let peer = fake.peer.as_mut().unwrap();
         peer.write_all(b"-READONLY a replica\r\n").unwrap();
         store.skip(Duration::from_secs(held));

@@ -15,6 +15,11 @@ mod fake;
 #[cfg(test)]
 mod link;
 #[cfg(test)]
+mod mail;
+#[cfg(test)]
+#[path = "../support/mailboxes.rs"]
+mod mailboxes;
+#[cfg(test)]
 mod promises;
 #[cfg(test)]
 mod refusals;

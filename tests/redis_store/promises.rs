@@ -6,13 +6,19 @@ use sundown::engine::io::{StoreCommand, StoreEvent};
 use sundown::store::SessionStore;
 
 use crate::driver::{Driver, claim, commit};
-use crate::steps;
 use crate::support::redis::Redis;
+use crate::{mailboxes, steps};
 
 #[test]
 fn what_is_promised_of_incarnation_step_and_state_holds() {
     let redis = Redis::start();
     steps::keeps_all(&mut Driver::up(&redis.url()));
+}
+
+#[test]
+fn what_is_promised_of_mailboxes_holds() {
+    let redis = Redis::start();
+    mailboxes::keeps_all(&mut Driver::up(&redis.url()));
 }
 
 #[test]

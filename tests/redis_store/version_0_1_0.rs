@@ -2,9 +2,10 @@
 //! fence each other, and neither loses what the other has saved.
 
 use redis::Value;
-use sundown::engine::io::{Snapshot, State};
+use sundown::engine::io::{Body, Mailbox, Pushed, Snapshot, State};
 
 use crate::driver::Driver;
+use crate::mailboxes::commit;
 use crate::steps::Promising as _;
 use crate::support::redis::Redis;
 
@@ -85,6 +86,29 @@ fn nodes_of_both_versions_fence_each_other() {
     assert!(store.commit("s", fourth.epoch, &held));
     let fifth = store.grant("s", 5);
     assert_eq!(fifth.snapshot, Snapshot { step: 0, ..held });
+}
+
+#[test]
+fn a_mailbox_outlives_what_0_1_0_does_to_its_session() {
+    let redis = Redis::start();
+    let former = Former(&redis);
+    let mut store = Driver::up(&redis.url());
+    let push = |store: &mut Driver, step| {
+        let push = (step, "s", Body::from("push"));
+        let (_, pushed) = store.commit_batch(vec![commit("from", 6, step, 0, &[push])]);
+        pushed[0]
+    };
+    store.grant("s", 1);
+    assert_eq!(push(&mut store, 1), Pushed::Accepted(1));
+    let (epoch, count, found) = former.claim("2");
+    assert_eq!((count, found), (0, true));
+    assert!(former.save(epoch, 5));
+    // And so do pushes to a session that it has.
+    assert_eq!(push(&mut store, 2), Pushed::Accepted(2));
+    let grant = store.grant("s", 3);
+    assert_eq!(grant.snapshot.count, 5);
+    let both = ["push", "push"].map(Body::from);
+    assert_eq!(grant.mailbox, Mailbox::new(2, both));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use redis::Value;
 use sundown::store::SessionStore;
 
 use crate::driver::Driver;
+use crate::mailboxes;
 use crate::support::redis::{Redis, free_port};
 
 const SECRET: &str = "se#cret/@";
@@ -67,11 +68,19 @@ fn a_password_a_user_and_no_rights_but_the_ones_it_needs() {
     check_login(&redis, &admin, &described);
     let password = format!(">{SECRET}");
     // Those of docs/operations.md.
-    let rights = "~sundown:session:* resetchannels &sundown:claimed:* -@all \
+    let rights = "~sundown:session:* ~sundown:mailbox:* resetchannels &sundown:claimed:* -@all \
                   +hello +auth +client|setname +select +ping +subscribe +script|load +evalsha \
-                  +publish +hmget +hset +hdel +pexpire +time";
+                  +publish +hget +hmget +hset +pexpire +time +llen +lrange +ltrim +rpush +del";
     let mut user = vec!["ACL", "SETUSER", "app", "on", &password];
     user.extend(rights.split(' '));
+    redis.command_as(SECRET, &user);
+    check_login(&redis, &format!("app:{SECRET_IN_URL}"), &described);
+    let url = format!("redis://app:{SECRET_IN_URL}@127.0.0.1:{port}");
+    mailboxes::keeps_all(&mut Driver::up(&url));
+    // Those of 0.1.0 are enough for whoever pushes nothing.
+    let fewer = "resetkeys ~sundown:session:* -llen -lrange -ltrim -rpush -del -hget";
+    let mut user = vec!["ACL", "SETUSER", "app"];
+    user.extend(fewer.split(' '));
     redis.command_as(SECRET, &user);
     check_login(&redis, &format!("app:{SECRET_IN_URL}"), &described);
     // Without the channel it hears nothing, and works all the same.

@@ -11,7 +11,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use sundown::engine::io::{Now, SessionId, Snapshot, State, StoreCommand, StoreEvent};
+use sundown::engine::io::{
+    Body, Mailbox, Now, SessionId, Snapshot, State, StoreCommand, StoreEvent,
+};
 use sundown::mio::Waker;
 use sundown::store::expiry::Expiry;
 use sundown::store::record::{Record, Records, carry_out};
@@ -161,8 +163,15 @@ impl Records for Keeper {
             state,
         } = record.snapshot();
         let (epoch, state) = (record.epoch(), hex(state.as_bytes()));
+        let mailbox = record.mailbox();
+        let kind = |body: &Body| if body.is_binary() { 'b' } else { 't' };
+        let bodies = mailbox.iter().map(|(_, body)| (kind(body), body));
+        let bodies = bodies.map(|(kind, body)| format!(" {kind}{}", hex(body.as_bytes())));
+        let (sent, bodies) = (mailbox.sent(), bodies.collect::<String>());
         // One write: a process that is killed leaves no half of a line.
-        let line = format!("{session} {epoch} {incarnation} {step} {count} {expires_ms} {state}\n");
+        let line = format!(
+            "{session} {epoch} {incarnation} {step} {count} {expires_ms} {state} {sent}{bodies}\n"
+        );
         let written = self.file.write_all(line.as_bytes());
         written.expect("a disk with room");
         self.records.insert(session.clone(), (record, expires_ms));
@@ -183,7 +192,11 @@ fn read(lines: &str) -> HashMap<SessionId, (Record, u64)> {
             count,
             state: State::new(&unhex(words.next()?)?).ok()?,
         };
-        Some((session, (Record::new(epoch, snapshot, None), expires_ms)))
+        let sent = words.next()?.parse().ok()?;
+        let body = |word: &str| Body::of(&unhex(&word[1..])?, word.starts_with('b'));
+        let mailbox = Mailbox::new(sent, words.map(body).collect::<Option<Vec<_>>>()?);
+        let record = Record::new(epoch, snapshot, None).with_mailbox(mailbox);
+        Some((session, (record, expires_ms)))
     };
     lines.lines().filter_map(record).collect()
 }

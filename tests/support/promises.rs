@@ -13,11 +13,14 @@ use std::time::Duration;
 
 use sundown::clock;
 use sundown::engine::io::{
-    Claim, Commit, Grant, Now, SessionId, SessionKey, Snapshot, State, StoreCommand, StoreEvent,
+    Body, Claim, Commit, Grant, Mailbox, Now, PushRefused, Pushed, ReadMailbox, SessionId,
+    SessionKey, Snapshot, State, StoreCommand, StoreEvent,
 };
 use sundown::mio::{Events, Poll, Token, Waker};
 use sundown::{Config, SessionStore, StoreParts};
 
+#[path = "mailboxes.rs"]
+mod mailboxes;
 #[path = "steps.rs"]
 mod steps;
 
@@ -31,6 +34,10 @@ macro_rules! all_promises {
     ($then:ident) => {
         $then! {
             what_is_promised_of_incarnation_step_and_state_holds_and_outlives_a_process
+            what_is_promised_of_mailboxes_holds_and_outlives_a_process
+            a_mailbox_goes_with_its_session
+            a_push_puts_the_expiry_off
+            a_read_is_answered_in_its_turn
             an_expired_session_begins_anew
             every_claim_gives_the_next_epoch_and_the_saved_count
             the_same_token_gets_the_same_answer_again
@@ -121,21 +128,27 @@ impl Promising for Fixture {
         }
     }
 
-    fn commit(&mut self, session: &str, epoch: u64, snapshot: &Snapshot) -> bool {
-        let commit = Commit {
-            key: key(0),
-            session: SessionId::parse(session).unwrap(),
-            epoch,
-            snapshot: snapshot.clone(),
-            mail: None,
-        };
-        self.store.ask(StoreCommand::Commit(vec![commit.clone()]));
+    fn commit_batch(&mut self, asked: Vec<Commit>) -> (Vec<usize>, Vec<Pushed>) {
+        self.store.ask(StoreCommand::Commit(asked.clone()));
         self.store.flush(self.now);
         match self.event() {
-            StoreEvent::Committed { batch, fenced, .. } => {
-                assert_eq!(batch, [commit]);
-                fenced.is_empty()
+            StoreEvent::Committed {
+                batch,
+                fenced,
+                pushed,
+            } => {
+                assert_eq!(batch, asked);
+                (fenced, pushed)
             }
+            other => panic!("{}: {other:?}", self.name),
+        }
+    }
+
+    fn read(&mut self, session: &str) -> Mailbox {
+        self.store.ask(StoreCommand::Read(read(0, session)));
+        self.store.flush(self.now);
+        match self.event() {
+            StoreEvent::Mailbox { mailbox, .. } => mailbox,
             other => panic!("{}: {other:?}", self.name),
         }
     }
@@ -198,12 +211,14 @@ impl Fixture {
         self.commit(session, epoch, &Snapshot::counted(count))
     }
 
-    /// The next event, even if a thread has to bring it.
+    /// The next event but for news, even if a thread has to bring it.
     fn event(&mut self) -> StoreEvent {
         let mut events = Events::with_capacity(4);
         loop {
-            if let Some(event) = self.store.poll_event() {
-                return event;
+            match self.store.poll_event() {
+                Some(StoreEvent::Mail { .. }) => continue,
+                Some(event) => return event,
+                None => {}
             }
             let patience = Some(Duration::from_secs(60));
             self.poll.poll(&mut events, patience).unwrap();
@@ -228,6 +243,13 @@ fn claim(slot: u32, session: &str, token: u64) -> Claim {
     }
 }
 
+fn read(slot: u32, session: &str) -> ReadMailbox {
+    ReadMailbox {
+        key: key(slot),
+        session: SessionId::parse(session).unwrap(),
+    }
+}
+
 fn commit(slot: u32, session: &str, epoch: u64, count: u64) -> Commit {
     Commit {
         key: key(slot),
@@ -242,6 +264,76 @@ pub(crate) fn what_is_promised_of_incarnation_step_and_state_holds_and_outlives_
     f: &mut Fixture,
 ) {
     steps::keeps_all(f);
+}
+
+pub(crate) fn what_is_promised_of_mailboxes_holds_and_outlives_a_process(f: &mut Fixture) {
+    mailboxes::keeps_all(f);
+}
+
+/// Of "from", under epoch 1.
+fn push(f: &mut Fixture, step: u64, to: &str) -> Pushed {
+    let push = (step, to, Body::from("push"));
+    let (fenced, pushed) = f.commit_batch(vec![mailboxes::commit("from", 1, step, 0, &[push])]);
+    assert!(fenced.is_empty(), "{}", f.name);
+    pushed[0]
+}
+
+pub(crate) fn a_mailbox_goes_with_its_session(f: &mut Fixture) {
+    f.claim("from", 1);
+    for (round, is_deleted) in (0..).step_by(10).zip([false, true]) {
+        f.claim("a", round);
+        let first = push(f, round + 1, "a");
+        assert_eq!(first, Pushed::Accepted(1), "{}", f.name);
+        f.advance(TTL);
+        if is_deleted {
+            f.turn();
+        }
+        assert_eq!(f.read("a"), Mailbox::default(), "{}", f.name);
+        let refused = push(f, round + 2, "a");
+        let expected = Pushed::Refused(PushRefused::Unknown);
+        assert_eq!(refused, expected, "{}", f.name);
+        let grant = f.grant("a", round + 1);
+        assert_eq!((grant.found, grant.mailbox), (false, Mailbox::default()));
+        assert_eq!(push(f, round + 3, "a"), Pushed::Accepted(1), "{}", f.name);
+        let expected = Mailbox::new(1, [Body::from("push")]);
+        assert_eq!(f.read("a"), expected, "{}", f.name);
+        f.advance(TTL);
+    }
+}
+
+pub(crate) fn a_push_puts_the_expiry_off(f: &mut Fixture) {
+    f.claim("a", 1);
+    for step in 1..=3 {
+        f.advance(TTL / 2);
+        let number = push(f, step, "a");
+        assert_eq!(number, Pushed::Accepted(step), "{}", f.name);
+    }
+    f.advance(TTL / 2);
+    let grant = f.grant("a", 2);
+    assert_eq!((grant.found, grant.mailbox.len()), (true, 3), "{}", f.name);
+}
+
+pub(crate) fn a_read_is_answered_in_its_turn(f: &mut Fixture) {
+    f.claim("a", 1);
+    for step in 1..=2 {
+        f.store.ask(StoreCommand::Read(read(7, "a")));
+        let push = (step, "a", Body::from("push"));
+        let commit = mailboxes::commit("a", 1, step, 0, &[push]);
+        f.store.ask(StoreCommand::Commit(vec![commit]));
+    }
+    f.store.ask(StoreCommand::Read(read(8, "a")));
+    f.store.ask(StoreCommand::Read(read(9, "nobody")));
+    f.store.flush(f.now);
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        seen.push(match f.event() {
+            StoreEvent::Mailbox { key, mailbox } => format!("{} {}", key.slot, mailbox.sent()),
+            StoreEvent::Committed { pushed, .. } => format!("{pushed:?}"),
+            other => format!("{other:?}"),
+        });
+    }
+    let expected = ["7 0", "[Accepted(1)]", "7 1", "[Accepted(2)]", "8 2", "9 0"];
+    assert_eq!(seen, expected, "{}", f.name);
 }
 
 pub(crate) fn an_expired_session_begins_anew(f: &mut Fixture) {

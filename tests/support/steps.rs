@@ -2,15 +2,35 @@
 //! (`tests/store_promises.rs`) and for Redis (`tests/redis_store`). No epoch is expected here: those of
 //! Redis are times.
 
-use sundown::engine::io::{Grant, Snapshot, State};
+use sundown::engine::io::{Commit, Grant, Mailbox, Pushed, SessionId, SessionKey, Snapshot, State};
 
 /// A store, and what a test does with it.
 pub(crate) trait Promising {
     /// Claims, and waits for the answer.
     fn grant(&mut self, session: &str, token: u64) -> Grant;
 
-    /// Commits. Whether it was taken.
-    fn commit(&mut self, session: &str, epoch: u64, snapshot: &Snapshot) -> bool;
+    /// Commits. What was fenced, and what became of the pushes.
+    fn commit_batch(&mut self, batch: Vec<Commit>) -> (Vec<usize>, Vec<Pushed>);
+
+    /// Reads what a session's mailbox holds.
+    fn read(&mut self, session: &str) -> Mailbox;
+
+    /// Commits, without mail. Whether it was taken.
+    fn commit(&mut self, session: &str, epoch: u64, snapshot: &Snapshot) -> bool {
+        let commit = Commit {
+            key: SessionKey {
+                slot: 3,
+                generation: 4,
+            },
+            session: SessionId::parse(session).expect("an id"),
+            epoch,
+            snapshot: snapshot.clone(),
+            mail: None,
+        };
+        let (fenced, pushed) = self.commit_batch(vec![commit]);
+        assert!(pushed.is_empty());
+        fenced.is_empty()
+    }
 
     /// The process is killed, and another one opens the store; nothing where it does not outlive
     /// the process.
