@@ -305,9 +305,7 @@ impl Engine {
     pub(super) fn going_away(&self, conn: ConnId) -> CloseReason {
         let retry_after_ms = match self.slots.filter(|_| self.clients.is_leaving(conn)) {
             Some(slots) => {
-                let left = slots
-                    .at(conn.slot)
-                    .saturating_duration_since(self.now.instant);
+                let left = slots.until_back_from(self.now.instant, conn.slot);
                 left.as_millis() as u64
             }
             None => self.reconnect_ms(conn),
@@ -390,7 +388,7 @@ impl Engine {
         if let Some(slots) = self.slots
             && self.clients.get(conn).is_some_and(is_v2)
         {
-            return slots.after_notice(conn.slot).as_millis() as u64;
+            return slots.until_back(conn.slot).as_millis() as u64;
         }
         let clients = u32::try_from(self.closing.outcome.connections).unwrap_or(u32::MAX);
         let (least, most) = RECONNECT_WITHIN;

@@ -21,7 +21,7 @@ impl Engine {
             }
             Ok(ClientMessage::Body(body)) => return Some(body),
             Ok(ClientMessage::Leaving) => {
-                self.leave_at_slot(conn);
+                self.ask_to_leave(conn);
                 return None;
             }
             Err(invalid) => invalid,

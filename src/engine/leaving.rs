@@ -21,8 +21,12 @@ pub(super) struct Slots {
     window: Duration,
     /// How many rows the table of clients had.
     rows: u32,
-    /// Nobody in a row before this one waits for its slot.
+    /// Nobody in a row before this one is to be looked at.
     cursor: usize,
+    /// Those whose slots have passed follow each other no faster than this.
+    pace: Duration,
+    /// When the next may go.
+    next: Instant,
 }
 
 /// Slots are so far apart if every row of the table has a client: clients come back at that rate,
@@ -32,43 +36,75 @@ const EACH: Duration = Duration::from_micros(700);
 /// The last slot, however many there are.
 const WINDOW_MAX: Duration = Duration::from_secs(10);
 
+/// From a client's slot to when it is to come back: for the goodbye, the closing handshake and what
+/// delays them, so that clients come back as evenly as they were told to.
+const REST: Duration = Duration::from_millis(40);
+
+/// So much of the pace may be made up for: a turn takes its time.
+const CREDIT: Duration = Duration::from_millis(10);
+
 impl Slots {
     /// For so many clients in so many rows.
     pub(super) fn new(began: Instant, clients: usize, rows: usize) -> Self {
         let clients = u32::try_from(clients).unwrap_or(u32::MAX);
+        let window = EACH.saturating_mul(clients).min(WINDOW_MAX);
         Self {
             began,
-            window: EACH.saturating_mul(clients).min(WINDOW_MAX),
+            window,
             rows: u32::try_from(rows).unwrap_or(u32::MAX).max(1),
             cursor: 0,
+            pace: window / clients.max(1) * 3 / 4,
+            next: began,
         }
     }
 
-    /// How long after the notice the slot of a row is.
-    pub(super) fn after_notice(&self, row: u32) -> Duration {
+    /// How long after the notice the client in a row is to come back.
+    pub(super) fn until_back(&self, row: u32) -> Duration {
+        self.until_slot(row) + REST
+    }
+
+    /// How long that is from now on.
+    pub(super) fn until_back_from(&self, now: Instant, row: u32) -> Duration {
+        (self.began + self.until_back(row)).saturating_duration_since(now)
+    }
+
+    fn until_slot(&self, row: u32) -> Duration {
         // Whoever was let in later shares the slots of those who were there.
         let share = f64::from(row % self.rows) / f64::from(self.rows);
         self.window.mul_f64(share)
     }
 
-    /// When it is.
-    pub(super) fn at(&self, row: u32) -> Instant {
-        self.began + self.after_notice(row)
+    /// When the client in a row may go.
+    fn at(&self, row: u32) -> Instant {
+        self.next.max(self.began + self.until_slot(row))
+    }
+
+    /// One goes.
+    fn go(&mut self, now: Instant) {
+        let earliest = now.checked_sub(CREDIT).unwrap_or(now);
+        self.next = self.next.max(earliest) + self.pace;
     }
 }
 
 impl Engine {
     /// A client sends no more messages. Once the notice is out, that asks for its goodbye.
-    pub(super) fn leave_at_slot(&mut self, conn: ConnId) {
+    pub(super) fn ask_to_leave(&mut self, conn: ConnId) {
         self.clients.leave(conn);
-        let Some(slots) = self.slots.as_mut() else {
-            return;
-        };
-        slots.cursor = slots.cursor.min(conn.slot as usize);
-        let at = slots.at(conn.slot);
-        if self.phase() < Phase::Closing {
+        if self.slots.is_some() {
             self.prepare_to_leave(conn);
-            self.timers.set_at_latest(Timer::Goodbye, at);
+            self.look_at_slot(conn);
+        }
+    }
+
+    /// A client may go now, or when its slot comes.
+    pub(super) fn look_at_slot(&mut self, conn: ConnId) {
+        if let Some(slots) = &mut self.slots
+            && self.clients.waits_for_slot(conn)
+            && self.shutdown.state().phase() < Phase::Closing
+        {
+            slots.cursor = slots.cursor.min(conn.slot as usize);
+            self.timers
+                .set_at_latest(Timer::Goodbye, slots.at(conn.slot));
         }
     }
 
@@ -96,46 +132,33 @@ impl Engine {
         }
     }
 
-    /// Lets go whose slots have come, up to this turn's limit.
+    /// Lets go whose slots have come, and all of whose messages are committed.
     pub(super) fn let_go(&mut self, now: Now) {
         let Some(mut slots) = self.slots else { return };
-        let mut asked = 0;
         while slots.cursor < self.clients.slots_end() {
-            let next = self.clients.at(slots.cursor).map(|(conn, _)| conn);
+            let row = slots.cursor;
+            let next = self.clients.at(row).map(|(conn, _)| conn);
             if let Some(conn) = next.filter(|conn| self.clients.waits_for_slot(*conn)) {
                 let at = slots.at(conn.slot);
-                if at > now.instant || asked == self.fanout_max {
-                    self.timers.set(Timer::Goodbye, at.max(now.instant));
+                if at > now.instant {
+                    self.timers.set_at_latest(Timer::Goodbye, at);
                     break;
                 }
-                self.depart(conn);
-                asked += 1;
+                if self.may_leave(conn) {
+                    slots.go(now.instant);
+                    self.closing.count_departed();
+                    self.say_goodbye(row);
+                }
             }
             slots.cursor += 1;
         }
         self.slots = Some(slots);
     }
 
-    /// More of a session is saved: maybe its client has waited for that alone.
-    pub(super) fn depart_if_due(&mut self, conn: ConnId) {
-        if self.clients.waits_for_slot(conn)
-            && let Some(slots) = self.slots
-            && slots.at(conn.slot) <= self.now.instant
-        {
-            self.depart(conn);
-        }
-    }
-
-    /// Goodbye to a client whose slot has come, if all that it has sent is committed.
-    fn depart(&mut self, conn: ConnId) {
-        let Some(client) = self.clients.get(conn) else {
-            return;
-        };
-        let is_done = self.sessions.is_confirmed(client.session()) && client.open_step().is_none();
-        if is_done && self.clients.waits_for_slot(conn) && self.phase() < Phase::Closing {
-            self.closing.count_departed();
-            self.say_goodbye(conn.slot as usize);
-        }
+    fn may_leave(&self, conn: ConnId) -> bool {
+        self.clients.get(conn).is_some_and(|client| {
+            self.sessions.is_confirmed(client.session()) && client.open_step().is_none()
+        })
     }
 }
 

@@ -145,7 +145,7 @@ impl Engine {
         self.update_pause(conn);
         self.finish_if_safe(conn);
         if self.clients.waiting_len() > 0 {
-            self.depart_if_due(conn);
+            self.look_at_slot(conn);
         }
     }
 

@@ -119,7 +119,7 @@ impl Book {
                             session.confirmed = session.confirmed.max(commit.snapshot.count);
                         }
                     }
-                    self.saved_once_more(commit.key);
+                    self.saved_once_more(common, commit.key);
                 }
             }
             StoreEvent::Lost { .. } => {

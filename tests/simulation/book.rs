@@ -2,6 +2,7 @@
 //! and what comes out. Every rule that the engine breaks there is a panic here, in the very turn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use sundown::Durability;
 use sundown::engine::io::{CloseReason, ConnId, Protocol, SessionId, SessionKey};
@@ -97,8 +98,8 @@ pub(crate) struct Book {
     /// The session that the store has just refused: nobody else's client hears of it.
     refused: Option<SessionId>,
     pub(crate) byes: usize,
-    /// At the end of the turn before.
-    byes_before: usize,
+    /// When a client was let go last before Closing.
+    left_at: Option<Instant>,
     pub(crate) cuts: usize,
 }
 
@@ -136,7 +137,7 @@ impl Book {
             spills: false,
             refused: None,
             byes: 0,
-            byes_before: 0,
+            left_at: None,
             cuts: 0,
         }
     }

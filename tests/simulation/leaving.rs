@@ -1,7 +1,7 @@
 //! Who may leave before Closing, and must: a client that has said that it sends no more messages,
 //! once its slot has come and the store has all of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sundown::engine::io::{ConnId, Protocol, SessionKey};
 
@@ -13,14 +13,18 @@ use crate::common::Common;
 pub(super) struct Leaving {
     /// It has said so.
     said: bool,
-    /// The store has confirmed its session since.
-    saved: bool,
-    /// How long after the notice its slot is.
+    /// When the store has confirmed its session since.
+    saved_at: Option<Instant>,
+    /// How long after the notice its slot is, in whole milliseconds.
     slot: Option<Duration>,
 }
 
-/// A notice tells the slot in whole milliseconds.
-const ROUNDED: Duration = Duration::from_millis(1);
+/// A client is to come back so long after its slot.
+const REST: Duration = Duration::from_millis(40);
+
+/// A slot may be later than it was told by less than this, and one client goes so long after
+/// another at the latest.
+const MS: Duration = Duration::from_millis(1);
 
 impl Book {
     /// A client says that it sends no more messages.
@@ -34,27 +38,30 @@ impl Book {
     }
 
     /// The store has a session, whatever it had lost before.
-    pub(super) fn saved_once_more(&mut self, key: SessionKey) {
+    pub(super) fn saved_once_more(&mut self, common: &Common, key: SessionKey) {
         for conn in self.conns.values_mut() {
             let is_it = conn.key == Some(key) && self.timeline.notifying.is_some();
-            conn.leaving.saved |= is_it && conn.leaving.said;
+            if is_it && conn.leaving.said {
+                conn.leaving.saved_at = Some(common.now.instant);
+            }
         }
     }
 
     /// A client is told when it is to come back.
     pub(super) fn told_slot(conn: &mut Conn, reconnect_ms: u64) {
         if conn.protocol == Protocol::V2 {
-            conn.leaving.slot = Some(Duration::from_millis(reconnect_ms));
+            let back = Duration::from_millis(reconnect_ms);
+            conn.leaving.slot = Some(back.saturating_sub(REST));
         }
     }
 
     /// A goodbye is said: before Closing only to who has asked for it, and not before its slot.
-    pub(super) fn check_goodbye(&self, common: &mut Common, to: ConnId) {
+    pub(super) fn check_goodbye(&mut self, common: &mut Common, to: ConnId) {
         if self.timeline.closing.is_some() {
             return;
         }
         let (name, conn) = (&self.name, &self.conns[&by_conn(to)]);
-        let is_asked = conn.leaving.said && conn.leaving.saved;
+        let is_asked = conn.leaving.saved_at.is_some();
         assert!(is_asked, "{name}: goodbye to {conn:?}");
         let notice = self.timeline.notifying.expect("a notice");
         let slot = notice + conn.leaving.slot.unwrap_or_default();
@@ -62,6 +69,7 @@ impl Book {
         assert!(slot <= now, "{name}: goodbye to {conn:?} before its slot");
         let is_deferred = self.deferred.contains_key(&by_conn(to));
         assert!(!is_deferred, "{name}: goodbye to {conn:?} in its step");
+        self.left_at = Some(now);
         common.seen.note(if self.timeline.persisting.is_some() {
             "left at its slot in Persisting"
         } else {
@@ -69,13 +77,13 @@ impl Book {
         });
     }
 
-    /// At the end of a turn: whoever may leave has left, or it has let go as many as it may.
+    /// At the end of a turn: whoever may leave has left, one after the other.
     pub(crate) fn check_left(&mut self, common: &Common) {
-        let byes = std::mem::replace(&mut self.byes_before, self.byes);
+        let now = common.now.instant;
         let Some(notice) = self.timeline.notifying else {
             return;
         };
-        if self.timeline.closing.is_some() || byes < self.byes {
+        if self.timeline.closing.is_some() || self.left_at.is_some_and(|at| now < at + MS) {
             return;
         }
         let is_saved = |conn: &Conn| {
@@ -84,9 +92,11 @@ impl Book {
         };
         for (key, conn) in &self.conns {
             let is_open = conn.closed.is_none() && !conn.app_closes && !conn.peer_closed;
-            let slot = conn.leaving.slot.map(|slot| notice + slot + ROUNDED);
-            let is_due = slot.is_some_and(|slot| slot <= common.now.instant);
-            let waits = conn.leaving.saved && is_open && is_due && is_saved(conn);
+            let slot = conn.leaving.slot.map(|slot| notice + slot + MS);
+            let is_due = slot.is_some_and(|slot| slot <= now);
+            // In this turn it was too late.
+            let is_known = conn.leaving.saved_at.is_some_and(|at| at < now);
+            let waits = is_known && is_open && is_due && is_saved(conn);
             assert!(
                 !waits || self.deferred.contains_key(key),
                 "{}: {conn:?} could have left",

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::config::Durability;
+use crate::engine::io::Input;
 use crate::engine::shutdown::State;
 use crate::engine::tests::{PLAIN, Rig, V2, conn};
 
@@ -43,6 +44,7 @@ fn each_leaves_at_its_slot_while_others_are_served() {
         rig.log.clear();
         (0..9).for_each(|slot| rig.tell(slot, "q"));
         rig.flush();
+        rig.pass(0);
         check_left(&mut rig, &[0]);
         rig.pass(1);
         check_left(&mut rig, &[1]);
@@ -79,6 +81,7 @@ fn who_is_ready_after_its_slot_leaves_at_once() {
     rig.check(&[]);
     assert_eq!(rig.asked(), ["s1=0"]);
     rig.answer();
+    rig.pass(0);
     check_left(&mut rig, &[1]);
     // It sends no more messages, whatever comes.
     rig.tell(1, "mlate");
@@ -105,6 +108,7 @@ fn who_said_so_before_the_notice_leaves_at_its_slot() {
 fn nobody_leaves_before_its_messages_are_committed() {
     for durability in [Durability::Acked, Durability::Relaxed] {
         let mut rig = crowd(durability, 2);
+        rig.levels.unread = 1;
         rig.shut_down();
         rig.pass(0);
         rig.log.clear();
@@ -115,6 +119,7 @@ fn nobody_leaves_before_its_messages_are_committed() {
         rig.pass(300);
         rig.check(&[]);
         rig.answer();
+        rig.pass(0);
         let all = ["#0 c1", "#0 b{\"total\":1,\"sent\":0}", "#0 close 1001"];
         rig.check(&all);
         // The same once nothing is read any more: the phases are upper limits.
@@ -124,6 +129,8 @@ fn nobody_leaves_before_its_messages_are_committed() {
         rig.pass(3_000);
         rig.check(&["#1 pause", "#2 pause"]);
         rig.answer();
+        rig.engine.handle_timeout(rig.now);
+        rig.input(Input::Completed);
         rig.check(&[
             "#1 c1",
             "#1 b{\"total\":1,\"sent\":0}",
@@ -163,10 +170,10 @@ fn who_answers_is_told_what_remains_of_its_wait() {
     rig.pass(300);
     let closes_after = |rig: &Rig, slot| rig.engine.going_away(conn(slot)).text().into_owned();
     // Who has not answered waits for the whole, from the Close on.
-    let whole = "server shutdown; retry-after-ms=700";
+    let whole = "server shutdown; retry-after-ms=740";
     assert_eq!(closes_after(&rig, 1), whole);
     rig.tell(1, "q");
-    for (ms, remains) in [(0, 400), (399, 1), (1_000, 0)] {
+    for (ms, remains) in [(0, 440), (399, 41), (40, 1), (1_000, 0)] {
         rig.pass(ms);
         let expected = format!("server shutdown; retry-after-ms={remains}");
         assert_eq!(closes_after(&rig, 1), expected);
@@ -174,10 +181,29 @@ fn who_answers_is_told_what_remains_of_its_wait() {
 }
 
 #[test]
+fn those_whose_slots_have_passed_leave_one_after_the_other() {
+    // 700 ms for a thousand.
+    let mut slots = Slots::new(crate::clock::instant(), 1_000, 1_000);
+    let now = slots.at(0) + Duration::from_millis(500);
+    let mut left_by = |ms| {
+        let now = now + Duration::from_millis(ms);
+        let mut left = 0;
+        while slots.at(0) <= now {
+            slots.go(now);
+            left += 1;
+        }
+        left
+    };
+    // What a turn of 10 ms has kept them from is made up for, and no more.
+    assert_eq!([left_by(0), left_by(0), left_by(1)], [20, 0, 1]);
+    assert_eq!((2..=100).map(&mut left_by).sum::<u32>(), 189);
+}
+
+#[test]
 fn slots_are_spread_over_the_rows_there_are() {
     let check = |clients, rows, row, expected_us| {
         let slots = Slots::new(crate::clock::instant(), clients, rows);
-        assert_eq!(slots.after_notice(row), Duration::from_micros(expected_us));
+        assert_eq!(slots.until_slot(row), Duration::from_micros(expected_us));
     };
     check(1_000, 1_000, 0, 0);
     check(1_000, 1_000, 999, 699_300);
