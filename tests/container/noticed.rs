@@ -38,8 +38,9 @@ pub(crate) fn assert_farewells(accounts: &[Account], deploys: usize) {
 /// The gap of each client, and how fast they came back, for every deploy.
 pub(crate) fn table(accounts: &[Account], deploys: usize) -> String {
     let mut text = String::from(
-        "| deploy | gap p50 | p90 | p99 | max | back within | at most in 100 ms |\n\
-         |---:|---:|---:|---:|---:|---:|---:|\n",
+        "| deploy | gap p50 | p90 | p99 | max | beyond its slot, p99 | back within | \
+         at most in 100 ms | of the mean |\n\
+         |---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for deploy in 0..deploys {
         let breaks = accounts
@@ -48,6 +49,15 @@ pub(crate) fn table(accounts: &[Account], deploys: usize) -> String {
         let breaks: Vec<&Break> = breaks.collect();
         let mut gaps: Vec<Duration> = breaks.iter().filter_map(|noticed| noticed.gap()).collect();
         gaps.sort_unstable();
+        let mut beyond: Vec<Duration> = breaks
+            .iter()
+            .filter_map(|noticed| noticed.beyond_slot())
+            .collect();
+        beyond.sort_unstable();
+        let beyond = beyond.get(beyond.len().saturating_sub(1) * 99 / 100);
+        let beyond = beyond.map_or("–".to_owned(), |beyond| {
+            format!("{} ms", beyond.as_millis())
+        });
         let mut greeted: Vec<Instant> = breaks
             .iter()
             .filter_map(|noticed| noticed.greeted)
@@ -61,16 +71,18 @@ pub(crate) fn table(accounts: &[Account], deploys: usize) -> String {
             .last()
             .zip(greeted.first())
             .map_or(Duration::ZERO, |(last, first)| *last - *first);
+        let most = busiest(&greeted);
+        // Of what it would be if they came evenly.
+        let share = most as u128 * span.as_millis() / greeted.len().max(1) as u128;
         writeln!(
             text,
-            "| {} | {} ms | {} ms | {} ms | {} ms | {} ms | {} |",
+            "| {} | {} ms | {} ms | {} ms | {} ms | {beyond} | {} ms | {most} | {share} % |",
             deploy + 1,
             gap(50),
             gap(90),
             gap(99),
             gap(100),
             span.as_millis(),
-            busiest(&greeted)
         )
         .expect("a String takes everything");
     }

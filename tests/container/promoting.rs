@@ -12,20 +12,35 @@ use crate::files::allow_files;
 use crate::support::client::Client;
 use crate::support::{PATIENCE, eventually, http};
 
-fn ceaseless(count: usize, heeds_wait: bool) -> Vec<Plan> {
-    let plan = |plan: Plan| Plan { heeds_wait, ..plan };
+/// What clients do about what they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manners {
+    /// They go on until the goodbye, and come back at once.
+    Ignore,
+    /// They go on until the goodbye, and come back when they are asked to.
+    Wait,
+    /// `sundown.v2`: they answer the notice, and leave at their slots.
+    Answer,
+}
+
+fn ceaseless(count: usize, manners: Manners) -> Vec<Plan> {
+    let plan = |plan: Plan| Plan {
+        heeds_wait: manners != Manners::Ignore,
+        answers_notice: manners == Manners::Answer,
+        ..plan
+    };
     let plans = plans("client", count, Habit::Ceaseless);
     plans.into_iter().map(plan).collect()
 }
 
 /// Blue → green → blue.
 #[track_caller]
-fn check_deploys(clients: usize, heeds_wait: bool) {
+fn check_deploys(clients: usize, manners: Manners) {
     let Some(engine) = engine() else { return };
     allow_files(2 * clients as u64 + 500);
     let stack = Stack::new(engine);
     stack.must_promote("blue");
-    let fleet = Fleet::gather(&[stack.address], ceaseless(clients, heeds_wait));
+    let fleet = Fleet::gather(&[stack.address], ceaseless(clients, manners));
     for colour in ["green", "blue"] {
         fleet.flow(clients as u64);
         stack.must_promote(colour);
@@ -34,9 +49,8 @@ fn check_deploys(clients: usize, heeds_wait: bool) {
     fleet.flow(clients as u64);
     let accounts = settle(fleet, &stack);
     let sent: u64 = accounts.iter().map(|account| account.ledger.wanted).sum();
-    let wait = if heeds_wait { "heeded" } else { "ignored" };
     println!(
-        "{clients} clients, {sent} messages, reconnect_ms {wait}:\n\n{}",
+        "{clients} clients, {sent} messages, {manners:?}:\n\n{}",
         table(&accounts, 2)
     );
     assert_farewells(&accounts, 2);
@@ -44,12 +58,17 @@ fn check_deploys(clients: usize, heeds_wait: bool) {
 
 #[test]
 fn two_deploys_lose_nothing_of_a_thousand_clients() {
-    check_deploys(1_000, true);
+    check_deploys(1_000, Manners::Wait);
 }
 
 #[test]
 fn two_deploys_lose_nothing_of_a_thousand_clients_who_cannot_wait() {
-    check_deploys(1_000, false);
+    check_deploys(1_000, Manners::Ignore);
+}
+
+#[test]
+fn two_deploys_lose_nothing_of_a_thousand_clients_who_answer_the_notice() {
+    check_deploys(1_000, Manners::Answer);
 }
 
 /// Whatever fails, the old colour serves as before, and none of its clients notices anything.
@@ -58,7 +77,7 @@ fn a_promotion_that_fails_leaves_the_old_colour_serving() {
     let Some(engine) = engine() else { return };
     let stack = Stack::new(engine);
     stack.must_promote("blue");
-    let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
+    let fleet = Fleet::gather(&[stack.address], ceaseless(50, Manners::Wait));
     let unreachable = "ENV SUNDOWN_LISTEN=127.0.0.1:8000";
     let store_away = r#"CMD ["--store", "redis://127.0.0.1:1"]"#;
     let no_program = r#"ENTRYPOINT ["/nothing"]"#;
@@ -139,7 +158,7 @@ fn its_other_exit_codes() {
     assert_eq!(one.wait(PATIENCE * 2).0.code(), Some(0));
 
     // An old colour that does not end as it should.
-    let fleet = Fleet::gather(&[stack.address], ceaseless(10, true));
+    let fleet = Fleet::gather(&[stack.address], ceaseless(10, Manners::Wait));
     let mut promotion = stack.begin_promotion("blue");
     promotion.stdout.until("SIGTERM");
     docker(&["kill", "--signal", "KILL", &stack.container("app_green")]);
@@ -170,7 +189,7 @@ fn it_can_be_repeated_and_takes_up_what_was_interrupted() {
     assert!(again.contains("nothing to do"), "{again}");
     assert_eq!(stack.container("app_blue"), before);
 
-    let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
+    let fleet = Fleet::gather(&[stack.address], ceaseless(50, Manners::Wait));
     // As Ctrl-C does, which puts everything back (by SIGTERM: what a shell has started in the
     // background has SIGINT ignored); and then without a word, in the middle.
     for (signal, at) in [(Signal::TERM, "green: start"), (Signal::KILL, "wait until")] {
@@ -193,7 +212,7 @@ fn a_reload_of_the_proxy_cuts_nobody() {
     let Some(engine) = engine() else { return };
     let stack = Stack::new(engine);
     stack.must_promote("blue");
-    let fleet = Fleet::gather(&[stack.address], ceaseless(50, true));
+    let fleet = Fleet::gather(&[stack.address], ceaseless(50, Manners::Wait));
     stack.compose(&["kill", "-s", "USR2", "proxy"]);
     let reloaded = || stack.logs("proxy").matches("New worker").count() == 2;
     eventually("the proxy has a new worker", reloaded);
@@ -234,7 +253,7 @@ fn no_newcomer_is_refused_while_a_colour_goes() {
     until_healthy(&blue);
     until_healthy(&green);
     // The drain takes its time only if someone is there.
-    let stay = Fleet::gather(&[stack.address], ceaseless(50, true));
+    let stay = Fleet::gather(&[stack.address], ceaseless(50, Manners::Wait));
     docker(&["kill", "--signal", "TERM", &blue]);
     welcome_while(&stack, || stack.is_running("app_blue"));
     stay.until_all_open();

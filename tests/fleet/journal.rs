@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub(crate) struct Break {
     pub(crate) end: End,
-    /// The last reply before it.
-    pub(crate) last_reply: Option<Instant>,
+    /// The last reply before it, or its answer to the notice if that was later.
+    pub(crate) waits_since: Option<Instant>,
+    /// When it was to come back, if it has answered the notice.
+    pub(crate) slot: Option<Instant>,
     /// The first attempt to come back.
     pub(crate) dialled: Option<Instant>,
     /// Attempts that were answered otherwise than by 101, or not at all.
@@ -29,10 +31,11 @@ pub(crate) enum End {
 }
 
 impl Break {
-    pub(crate) fn new(end: End, last_reply: Option<Instant>) -> Self {
+    pub(crate) fn new(end: End, waits_since: Option<Instant>, slot: Option<Instant>) -> Self {
         Self {
             end,
-            last_reply,
+            waits_since,
+            slot,
             dialled: None,
             refused: 0,
             greeted: None,
@@ -40,10 +43,16 @@ impl Break {
         }
     }
 
-    /// What a user of the client notices: from the last reply before to the first after.
+    /// What a user of the client notices: from when it had to wait to the first reply.
     pub(crate) fn gap(&self) -> Option<Duration> {
         let first = self.first_reply?;
-        self.last_reply
-            .map(|last| first.saturating_duration_since(last))
+        self.waits_since
+            .map(|since| first.saturating_duration_since(since))
+    }
+
+    /// How much later than its slot the first reply came.
+    pub(crate) fn beyond_slot(&self) -> Option<Duration> {
+        let first = self.first_reply?;
+        self.slot.map(|slot| first.saturating_duration_since(slot))
     }
 }

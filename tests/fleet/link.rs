@@ -11,8 +11,13 @@ use mio::{Interest, Registry, Token};
 use super::ledger::Seat;
 use crate::support::frame::{self, CLOSE, PING, PONG, TEXT};
 use crate::support::http;
-use crate::support::said::Said;
+use crate::support::kinds::Told;
+use crate::support::said::{Hello, Notice, Said};
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that it is or has done"
+)]
 pub(crate) struct Link {
     socket: TcpStream,
     pub(crate) stage: Stage,
@@ -28,6 +33,10 @@ pub(crate) struct Link {
     pub(crate) error: Option<ErrorKind>,
     /// The notice of a shutdown has come.
     pub(crate) is_told: bool,
+    /// It has said that it sends no more messages.
+    pub(crate) is_leaving: bool,
+    /// Each message begins with its kind.
+    pub(crate) is_v2: bool,
     /// Answers a Close, as it should.
     pub(crate) answers_close: bool,
     inbound: Vec<u8>,
@@ -74,6 +83,8 @@ impl Link {
             close_code: None,
             error: None,
             is_told: false,
+            is_leaving: false,
+            is_v2: false,
             answers_close: true,
             inbound: Vec::new(),
             outbound: head.as_bytes().to_vec(),
@@ -90,7 +101,19 @@ impl Link {
         self.outbound.len()
     }
 
-    pub(crate) fn text(&mut self, text: &str) {
+    /// A message for the application.
+    pub(crate) fn message(&mut self, body: &str) {
+        let kind = if self.is_v2 { "m" } else { "" };
+        self.text(&format!("{kind}{body}"));
+    }
+
+    /// No more messages: the answer to a notice.
+    pub(crate) fn leave(&mut self) {
+        self.text("q");
+        self.is_leaving = true;
+    }
+
+    fn text(&mut self, text: &str) {
         let masked = frame::masked(TEXT, text.as_bytes());
         self.outbound.extend_from_slice(&masked);
     }
@@ -161,7 +184,12 @@ impl Link {
             match first {
                 TEXT => {
                     let text = String::from_utf8(payload).expect("text is UTF-8");
-                    return Some(Heard::Said(Said::parse(&text)));
+                    let said = if self.is_v2 {
+                        in_v1(Told::parse(&text))
+                    } else {
+                        Said::parse(&text)
+                    };
+                    return Some(Heard::Said(said));
                 }
                 PING if self.stage != Stage::Parting => {
                     let pong = frame::masked(PONG, &payload);
@@ -196,12 +224,34 @@ fn is_later(kind: ErrorKind) -> bool {
     )
 }
 
-/// The request for a session's connection.
-pub(crate) fn upgrade(session: &str, is_plain: bool) -> String {
-    let v1: &[&str] = if is_plain {
-        &[]
-    } else {
-        &["Sec-WebSocket-Protocol: sundown.v1"]
-    };
-    http::upgrade(&format!("/ws/chat/?session={session}"), v1)
+/// The same, as a `sundown.v1` client hears it.
+fn in_v1(told: Told) -> Said {
+    match told {
+        Told::Hello(hello) => Said::Hello(Hello {
+            session: hello.session,
+            count: hello.count,
+            resumed: hello.resumed,
+        }),
+        Told::Count(count) => Said::Count(count),
+        Told::Notice {
+            drain_ms,
+            reconnect_ms,
+        } => Said::Notice(Notice {
+            shutdown: true,
+            drain_ms,
+            reconnect_ms,
+        }),
+        Told::Bye { total, .. } => Said::Bye(total),
+        Told::Time(time) => Said::Time(time),
+        Told::Reply(_) | Told::Binary(_) | Told::Broadcast(_) => {
+            panic!("nobody asked for {told:?}")
+        }
+    }
+}
+
+/// The request for a session's connection, with this subprotocol.
+pub(crate) fn upgrade(session: &str, protocol: Option<&str>) -> String {
+    let protocol = protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}"));
+    let fields: Vec<&str> = protocol.as_deref().into_iter().collect();
+    http::upgrade(&format!("/ws/chat/?session={session}"), &fields)
 }

@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) habit: Habit,
     /// It comes back when the server has asked it to, and not at once.
     pub(crate) heeds_wait: bool,
+    /// It speaks `sundown.v2`: it answers a notice with `q`, and holds what it has to say then.
+    pub(crate) answers_notice: bool,
 }
 
 /// What a client has to say when all is over.
@@ -75,6 +77,7 @@ pub(crate) fn plans(name: &str, count: usize, habit: Habit) -> Vec<Plan> {
         session: format!("{name}-{at}"),
         habit,
         heeds_wait: true,
+        answers_notice: false,
     };
     (0..count).map(plan).collect()
 }

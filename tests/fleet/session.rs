@@ -52,7 +52,10 @@ pub(crate) struct Session {
     plan: Plan,
     pub(crate) ledger: Ledger,
     breaks: Vec<Break>,
-    last_reply: Option<Instant>,
+    /// The last reply, or the answer to a notice: from then on it waits.
+    waits_since: Option<Instant>,
+    /// When the last notice wants it to come back.
+    slot: Option<Instant>,
     links: [Option<Link>; 2],
     /// The connection that was greeted last: the one that sends.
     front: usize,
@@ -78,7 +81,8 @@ impl Session {
             plan,
             ledger,
             breaks: Vec::new(),
-            last_reply: None,
+            waits_since: None,
+            slot: None,
             links: [None, None],
             front: 0,
             node,
@@ -162,7 +166,10 @@ impl Session {
             last.dialled.get_or_insert(shell.now);
         }
         let habit = self.plan.habit;
-        let mut head = upgrade(&self.plan.session, habit == Habit::Plain);
+        let is_v2 = self.plan.answers_notice;
+        let protocol = if is_v2 { "sundown.v2" } else { "sundown.v1" };
+        let protocol = (habit != Habit::Plain).then_some(protocol);
+        let mut head = upgrade(&self.plan.session, protocol);
         if habit == Habit::HalfOpen {
             head.truncate(30);
         }
@@ -174,6 +181,7 @@ impl Session {
         if matches!(habit, Habit::SlowReader | Habit::NeverReading) {
             link.shrink_window();
         }
+        link.is_v2 = is_v2;
         link.answers_close = habit != Habit::DeafToClose;
         self.links[slot] = Some(link);
         if self.links[1 - slot].is_none() {
@@ -251,13 +259,21 @@ impl Session {
                 }
                 self.front = slot;
                 self.failures = 0;
+                if link.is_v2 {
+                    // It goes on at once, so that a gap is no pause of its own.
+                    self.message_at = None;
+                }
                 if let Some(last) = self.breaks.last_mut() {
                     last.greeted.get_or_insert_with(now);
                 }
             }
             Said::Count(count) => {
+                if link.is_v2 {
+                    // One for all that it covers.
+                    link.seat.at = link.seat.at.max(count.saturating_sub(1));
+                }
                 self.ledger.reply(&mut link.seat, *count);
-                self.last_reply = Some(now());
+                self.waits_since = Some(now());
                 if let Some(last) = self.breaks.last_mut() {
                     last.first_reply.get_or_insert_with(now);
                 }
@@ -266,7 +282,10 @@ impl Session {
                 self.ledger.goodbye(&mut link.seat, *total);
                 link.bye = Some(*total);
             }
-            Said::Notice(_) => link.is_told = true,
+            Said::Notice(notice) => {
+                link.is_told = true;
+                self.slot = Some(now() + Duration::from_millis(notice.reconnect_ms));
+            }
             Said::Time(_) => {}
         }
     }
@@ -306,7 +325,8 @@ impl Session {
                 } else {
                     End::Eof
                 };
-                self.breaks.push(Break::new(end, self.last_reply));
+                let slot = self.slot.take().filter(|_| link.is_leaving);
+                self.breaks.push(Break::new(end, self.waits_since, slot));
             }
         }
     }
@@ -399,10 +419,19 @@ impl Session {
         if link.stage != Stage::Open {
             return;
         }
+        if link.is_v2 && link.is_told {
+            let is_answered = self.ledger.acknowledged == link.seat.sent;
+            if is_answered && !link.is_leaving {
+                link.leave();
+                self.waits_since = Some(now());
+            }
+            link.write();
+            return;
+        }
         while link.unwritten() < BACKLOG_MAX
             && let Some(number) = self.ledger.next(&link.seat)
         {
-            link.text(&number.to_string());
+            link.message(&number.to_string());
             self.ledger.sent(&mut link.seat);
         }
         link.write();
