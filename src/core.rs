@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::engine::Engine;
 use crate::engine::app::{Admission, Upgrade};
-use crate::engine::io::{Commit, Input, Levels, Now, Output, StoreCommand, StoreEvent};
+use crate::engine::io::{Commit, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent};
 
 /// The engine, and how far the end of its shell has come.
 pub struct Core {
@@ -25,6 +25,8 @@ pub struct Core {
 
 /// What a core drives. Whatever comes in is passed to [`Core::handle_input`].
 pub trait Shell: Sized {
+    /// The next connection whose push the kernel has taken.
+    fn poll_taken(&mut self) -> Option<ConnId>;
     /// Passes on requests to shut down.
     fn dispatch_requests(&mut self, core: &mut Core);
     /// The store may have something to read.
@@ -154,6 +156,10 @@ impl Core {
     }
 
     fn dispatch<S: Shell>(&mut self, shell: &mut S) {
+        // Before anything that may push more.
+        while let Some(conn) = shell.poll_taken() {
+            self.handle_input(Input::Taken { conn }, shell);
+        }
         shell.dispatch_requests(self);
         shell.handle_store_ready(self.now);
         self.dispatch_store_events(shell);

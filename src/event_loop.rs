@@ -24,7 +24,7 @@ use crate::clock;
 use crate::config::{AdminHosts, AllowedOrigins, Limits};
 use crate::core::{Core, Shell};
 use crate::engine::io::{Commit, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent};
-use crate::engine::message::Message;
+use crate::engine::message::{Message, Protocol, ServerMessage};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::net::connection::Entrance;
@@ -39,6 +39,7 @@ use crate::store::OpenedStore;
 use broadcasting::Broadcasting;
 use reading::ReadBuffer;
 use request_log::Names;
+use requests::Pushes;
 pub(crate) use requests::Requests;
 use store_log::StoreLog;
 
@@ -56,6 +57,7 @@ pub(crate) struct EventLoop {
     signals: Option<Signals>,
     requests: Arc<Requests>,
     broadcasting: Broadcasting,
+    pushes: Pushes,
     store: OpenedStore,
     /// Rows that the spill leaves behind and that are not from this shutdown, as far as is known.
     spill_rows_waiting: Option<u64>,
@@ -200,6 +202,10 @@ impl Shell for EventLoop {
         }
     }
 
+    fn poll_taken(&mut self) -> Option<ConnId> {
+        self.connections.poll_taken()
+    }
+
     fn handle_store_ready(&mut self, now: Now) {
         if self.told.store_ready || self.told.woken {
             self.store.handle_ready(now);
@@ -212,6 +218,9 @@ impl Shell for EventLoop {
         }
         if self.told.woken {
             self.dispatch_broadcasts(core);
+        }
+        if self.told.woken || self.pushes.has_more {
+            self.dispatch_pushes(core);
         }
         self.serve_ready(core);
     }
@@ -253,7 +262,7 @@ impl Shell for EventLoop {
     }
 
     fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        if self.connections.reads_len() > 0 {
+        if self.connections.reads_len() > 0 || self.connections.has_taken() {
             return Some(now);
         }
         let admin = self.admin.as_ref().and_then(Listener::poll_timeout);
@@ -325,6 +334,9 @@ impl Shell for EventLoop {
                 let is_queued = connections.send(conn, payload, binary, reserved);
                 if is_queued {
                     self.metrics.message_sent();
+                    if matches!(message, ServerMessage::Push(_)) && protocol != Protocol::V2 {
+                        connections.tell_taken(conn);
+                    }
                 }
                 return is_queued;
             }

@@ -108,10 +108,12 @@ mod web;
 pub use broadcast::BroadcastError;
 pub use config::{Config, Durability, Limits, Listen, ShutdownBudget, StoreConfig};
 pub use engine::app::{
-    Admission, Application, Chat, Closed, Deferred, Echo, InvalidCloseCode, Session, Upgrade,
+    Admission, Application, Chat, Closed, Deferred, Echo, Hub, InvalidCloseCode, PushTooBig,
+    Session, Upgrade,
 };
-pub use engine::io::{ConnId, InvalidSessionId, SessionId};
+pub use engine::io::{Body, ConnId, InvalidSessionId, Mailbox, PushRefused, SessionId};
 pub use engine::message::Message;
+pub use engine::receipt::{PushError, Receipt};
 pub use engine::shutdown::Outcome;
 pub use engine::step::{State, StateTooBig};
 pub use error::Error;

@@ -19,16 +19,19 @@ pub(crate) enum Kind {
     Broadcasts,
     /// The states of open sessions.
     States,
+    /// Pushes that wait for the store, or for a client of this node to confirm them.
+    Pushes,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Received,
         Self::Outbound,
         Self::Replies,
         Self::Broadcasts,
         Self::States,
+        Self::Pushes,
     ];
 
     /// The name, as the metric has it.
@@ -39,6 +42,7 @@ impl Kind {
             Self::Replies => "replies",
             Self::Broadcasts => "broadcasts",
             Self::States => "states",
+            Self::Pushes => "pushes",
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::config::{Config, Listen, StoreConfig};
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::engine::app::Application;
+use crate::engine::io::{Body, SessionId};
+use crate::engine::receipt::Receipt;
 use crate::engine::shutdown::Outcome;
 use crate::error::Error;
 use crate::event_loop::{EventLoop, Requests};
@@ -147,6 +149,13 @@ impl Handle {
     /// Begins the shutdown; a second call skips the drain, a third ends it at once.
     pub fn shutdown(&self) {
         self.requests.shut_down();
+    }
+
+    /// Pushes a message to a session, on whichever node it is open, if it is. Returns at once;
+    /// [`Receipt`] tells the push's number, once it is committed and so sure to arrive.
+    /// [`Session::push`](crate::Session::push) says how.
+    pub fn push(&self, to: &SessionId, body: impl Into<Body>) -> Receipt {
+        self.requests.push(to.clone(), body.into())
     }
 
     /// Says something to every client of every node: each gets the text message

@@ -2,14 +2,18 @@
 
 mod admission;
 mod deferred;
+mod hub;
 mod session;
 
 pub use admission::{Admission, Tells, Upgrade};
 pub use deferred::Deferred;
 pub(crate) use deferred::{Completion, Desk, Ticket};
+pub use hub::Hub;
 pub(super) use session::Effects;
-pub use session::{InvalidCloseCode, Session};
+pub use session::{InvalidCloseCode, PushTooBig, Session};
 
+use super::ids::SessionId;
+use super::mailbox::{Body, PushRefused};
 use super::message::Message;
 
 /// A service. It runs on the loop's thread: whatever it does, it must do without blocking.
@@ -83,9 +87,27 @@ pub trait Application: Send {
     /// can be sent ([`Session::can_reply`]).
     fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>);
 
+    /// The time has come that [`Session::wake_in`] has asked for.
+    fn on_timer(&mut self, _session: &mut Session<'_>) {}
+
+    /// A push of this session was refused, and the rest of its step is committed. It is not called
+    /// once `on_close` was, nor if the store's answer was lost with the link to it.
+    fn on_push_refused(
+        &mut self,
+        _to: &SessionId,
+        _body: &Body,
+        _why: PushRefused,
+        _session: &mut Session<'_>,
+    ) {
+    }
+
     /// No message comes from this client any more, here. It is called once for each `on_open`,
     /// also in a shutdown; nothing can be sent.
     fn on_close(&mut self, _session: &mut Session<'_>, _why: Closed) {}
+
+    /// A shutdown has begun, and clients are about to be notified: the last chance to push from
+    /// outside of a session.
+    fn on_shutdown(&mut self, _hub: &mut Hub<'_>) {}
 }
 
 /// Why no message comes from a client any more.

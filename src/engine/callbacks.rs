@@ -8,8 +8,10 @@ mod completing;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rand::RngExt as _;
+
 use super::Engine;
-use super::app::{Admission, Application, Closed, Session, Tells, Upgrade};
+use super::app::{Admission, Application, Closed, Hub, Session, Tells, Upgrade};
 use super::clients::{Client, Stage};
 use super::deferring::Caller;
 use super::io::{CloseReason, ConnId, Output, Panicked, Protocol, SessionId};
@@ -19,7 +21,7 @@ use super::step::{State, Step};
 
 /// What has become of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
+pub(super) enum Done {
     /// It is taken, and so many messages are processed now.
     Taken(u64),
     /// It is open: another thread has the rest.
@@ -50,13 +52,30 @@ impl Engine {
         if let Some(client) = self.clients.get_mut(conn) {
             client.open(is_resumed);
         }
-        let Some(caller) = self.caller(conn) else {
+        let Some(mut caller) = self.caller(conn) else {
             return;
         };
-        let done = self.call("on_open", caller, false, |app, session| {
+        let done = self.call("on_open", &mut caller, false, |app, session| {
             app.on_open(session);
         });
         self.carry_out(caller, done);
+    }
+
+    /// A shutdown has begun.
+    pub(super) fn call_on_shutdown(&mut self) {
+        let (app, mut letters) = (&mut *self.app, Vec::new());
+        let mut hub = Hub {
+            letters: &mut letters,
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| app.on_shutdown(&mut hub))) {
+            self.outputs.push_back(Output::Panicked(Box::new(Panicked {
+                conn: None,
+                session: None,
+                what: describe("on_shutdown", &*panic),
+            })));
+        } else if !letters.is_empty() {
+            self.step_outside(letters);
+        }
     }
 
     /// A message has arrived.
@@ -70,7 +89,7 @@ impl Engine {
         if !is_read || !self.sessions.may_count(client.session()) {
             return;
         }
-        let caller = Caller::of(conn, client);
+        let mut caller = Caller::of(conn, client);
         let message = match protocol {
             Protocol::Plain | Protocol::V1 => message,
             Protocol::V2 => match self.body(conn, message) {
@@ -78,7 +97,7 @@ impl Engine {
                 None => return,
             },
         };
-        let done = self.call("on_message", caller, true, |app, session| {
+        let done = self.call("on_message", &mut caller, true, |app, session| {
             app.on_message(message, session);
         });
         self.tell_count(caller, done);
@@ -88,6 +107,7 @@ impl Engine {
     /// No message comes from a client any more, if the application does not know that yet. If a
     /// step of it is open that outlives the connection, the application is told when that ends.
     pub(super) fn call_on_close(&mut self, conn: ConnId, why: Closed) {
+        self.stop_waking(conn);
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
@@ -107,11 +127,11 @@ impl Engine {
     }
 
     fn call_closed(&mut self, caller: Caller, why: Closed) {
-        let caller = Caller {
+        let mut caller = Caller {
             can_reply: false,
             ..caller
         };
-        let done = self.call("on_close", caller, false, |app, session| {
+        let done = self.call("on_close", &mut caller, false, |app, session| {
             app.on_close(session, why);
         });
         if done == Done::Deferred {
@@ -136,10 +156,10 @@ impl Engine {
 
     /// Calls the application, and takes the step that comes of it: a message `counts`, and a state
     /// may change. What else the callback wants done is in `effects` then, if the step is taken.
-    fn call(
+    pub(super) fn call(
         &mut self,
         callback: &'static str,
-        caller: Caller,
+        caller: &mut Caller,
         counts: bool,
         call: impl FnOnce(&mut dyn Application, &mut Session<'_>),
     ) -> Done {
@@ -170,14 +190,18 @@ impl Engine {
             if let Some(ticket) = self.desk.take_ticket() {
                 ticket.cancel();
             }
-            self.fail_step(caller, describe(callback, &*panic));
+            self.fail_step(*caller, describe(callback, &*panic));
             return Done::Failed;
         }
         if self.desk.has_ticket()
             && let Some(ticket) = self.desk.take_ticket()
         {
-            self.open_step(ticket, caller, counts);
+            self.open_step(ticket, *caller, counts);
             return Done::Deferred;
+        }
+        if !self.effects.letters.is_empty() {
+            self.post(caller, counts);
+            return Done::Taken(count);
         }
         let changes = self.effects.state.is_some();
         match (held, client) {
@@ -188,13 +212,49 @@ impl Engine {
                 }
             }
             (ClientSession::Stored(key), _) if counts || changes => {
-                let state = self.effects.state.take();
-                self.sessions.step(key, Step { counts, state });
+                let step = Step {
+                    counts,
+                    state: self.effects.state.take(),
+                    ..Step::default()
+                };
+                self.sessions.step(key, step);
                 self.plan_save(held);
             }
             (ClientSession::Stored(_) | ClientSession::Ephemeral(_), _) => {}
         }
         Done::Taken(count)
+    }
+
+    /// Takes a step that pushes.
+    #[cold]
+    fn post(&mut self, caller: &mut Caller, counts: bool) {
+        let step = Step {
+            counts,
+            state: self.effects.state.take(),
+            letters: std::mem::take(&mut self.effects.letters),
+        };
+        self.name_session(caller);
+        if let ClientSession::Stored(key) = caller.session {
+            self.sessions.step(key, step);
+            self.plan_save(caller.session);
+            self.update_pause(caller.conn);
+        }
+    }
+
+    /// A step of an ephemeral session pushes, and the store is to keep that: from here on the session
+    /// is a stored one, with a name that was made for the connection.
+    fn name_session(&mut self, caller: &mut Caller) {
+        let ClientSession::Ephemeral(count) = caller.session else {
+            return;
+        };
+        let id = SessionId::from_random(self.rng.random());
+        let Some(client) = self.clients.get_mut(caller.conn) else {
+            return;
+        };
+        let state = self.sessions.take_state(client);
+        let key = self.sessions.begin(id, Some(caller.conn), count, state);
+        client.set_session(key);
+        caller.session = ClientSession::Stored(key);
     }
 
     /// A step wants nothing done.
@@ -219,13 +279,16 @@ impl Engine {
 
     /// Does what a callback wants done.
     #[inline]
-    fn carry_out(&mut self, caller: Caller, done: Done) {
+    pub(super) fn carry_out(&mut self, caller: Caller, done: Done) {
         match done {
             Done::Taken(_) => {}
             Done::Deferred => return self.update_pause(caller.conn),
             Done::Failed => return self.fail(caller.conn, CloseReason::Failed, Closed::Failed),
         }
         self.send_replies(caller);
+        if let Some(after) = self.effects.wake_in.take() {
+            self.wake_in(caller.conn, after);
+        }
         if self.effects.close.is_some()
             && let Some(reason) = self.effects.close.take()
         {
@@ -286,7 +349,7 @@ impl Engine {
 
 impl Caller {
     /// This client.
-    fn of(conn: ConnId, client: &Client) -> Self {
+    pub(super) fn of(conn: ConnId, client: &Client) -> Self {
         Self {
             conn,
             session: client.session(),

@@ -1,7 +1,9 @@
 //! The clients: WebSocket connections, at the slots that the shell gave them.
 
+use std::time::Instant;
+
 use super::app::Tells;
-use super::io::{CloseReason, ConnId, Protocol};
+use super::io::{CloseReason, ConnId, Protocol, SessionKey};
 use super::session::ClientSession;
 use super::step::State;
 use crate::slots::SlotSet;
@@ -33,6 +35,10 @@ struct Rare {
     state: State,
     /// The step that is open.
     open_step: Option<u64>,
+    /// The number of the last push that it had received when it came.
+    received: u64,
+    /// When its session is to be woken.
+    wake_at: Option<Instant>,
 }
 
 /// How far a client has come.
@@ -149,6 +155,32 @@ impl Client {
         if step.is_some() || self.rare.is_some() {
             self.rare.get_or_insert_default().open_step = step;
         }
+    }
+
+    /// It has received pushes up to this number on another connection.
+    pub(super) fn set_received(&mut self, number: u64) {
+        if number > 0 {
+            self.rare.get_or_insert_default().received = number;
+        }
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.received)
+    }
+
+    /// When its session is to be woken.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.rare.as_ref()?.wake_at
+    }
+
+    /// Returns when it was to be woken before.
+    pub(super) fn set_wake_at(&mut self, at: Option<Instant>) -> Option<Instant> {
+        std::mem::replace(&mut self.rare.get_or_insert_default().wake_at, at)
+    }
+
+    /// Its session is a stored one from here on.
+    pub(super) fn set_session(&mut self, key: SessionKey) {
+        self.session = ClientSession::Stored(key);
     }
 
     /// The state of its ephemeral session.

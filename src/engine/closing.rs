@@ -163,6 +163,7 @@ impl Engine {
         self.sessions.keep_released();
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Refresh);
+        self.call_on_shutdown();
         self.fanout.begin_notice();
         self.begin_slots(now);
         self.timers.set(Timer::Continue, now.instant);
@@ -266,13 +267,14 @@ impl Engine {
         let (protocol, session) = (client.protocol(), client.session());
         let is_told = client.tells().includes(Tells::GOODBYE);
         let total = self.sessions.saved(session);
+        let sent = session.key().map_or(0, |key| self.sessions.sent(key));
         self.sessions.drop_held(session);
         let reason = self.going_away(conn);
         if is_told {
             self.outputs.push_back(Output::Send {
                 conn,
                 protocol,
-                message: ServerMessage::Goodbye { total, sent: 0 },
+                message: ServerMessage::Goodbye { total, sent },
             });
             self.closing.outcome.byes += 1;
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A connection. The slot is reused; the generation is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     /// Index into the slab of connections.
     pub slot: u32,

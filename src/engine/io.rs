@@ -13,6 +13,7 @@ pub use super::mailbox::{Body, Mail, Mailbox, Push, PushRefused, Pushed};
 pub use super::message::Protocol;
 use super::message::v2::Invalid;
 use super::message::{Message, ServerMessage};
+pub use super::receipt::PushRequest;
 use super::shutdown::Request;
 pub use super::step::{Snapshot, State, StateTooBig};
 
@@ -236,6 +237,8 @@ pub enum Input<'a> {
         tells: Tells,
         /// The session that it asks for.
         session: Option<SessionId>,
+        /// The number of the last push that it has received; 0 if it does not say.
+        received: u64,
     },
     /// A data message has arrived whole.
     Message {
@@ -268,6 +271,14 @@ pub enum Input<'a> {
     Store(StoreEvent),
     /// A deferred step has come back ([`Engine::has_completions`](super::Engine::has_completions)).
     Completed,
+    /// Another thread pushes.
+    Push(PushRequest),
+    /// The kernel has taken all that was queued for this connection, a push among it: for a client
+    /// that cannot confirm pushes. It comes before any other input of its turn.
+    Taken {
+        /// The connection.
+        conn: ConnId,
+    },
     /// A message to every client.
     Broadcast(Broadcast),
     /// A shutdown is requested. The first request begins it, the second skips the drain, the third

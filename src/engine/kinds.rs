@@ -14,8 +14,10 @@ impl Engine {
     pub(super) fn body<'a>(&mut self, conn: ConnId, message: Message<'a>) -> Option<Message<'a>> {
         let is_leaving = self.clients.is_leaving(conn);
         let invalid = match v2::parse(message) {
-            // No push has been sent, and what is above the last one means nothing.
-            Ok(ClientMessage::Received(_)) => return None,
+            Ok(ClientMessage::Received(number)) => {
+                self.received(conn, number);
+                return None;
+            }
             Ok(ClientMessage::Body(_) | ClientMessage::Leaving) if is_leaving => {
                 Invalid::AfterLeaving
             }

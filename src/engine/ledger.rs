@@ -67,6 +67,18 @@ impl Ledger {
         }
     }
 
+    /// A session that was never claimed, and of which no store holds anything. It is to take a step at
+    /// once.
+    pub fn begun(epoch: u64, count: u64) -> Self {
+        Self {
+            stage: Stage::Open { epoch },
+            latest: Mark { step: 0, count },
+            saved: (count == 0).then(Mark::default),
+            began_blank: count == 0,
+            ..Self::claiming()
+        }
+    }
+
     /// The store has granted the claim, and holds this. `is_blank` says that it holds nothing that a
     /// new session would not have.
     pub fn open(&mut self, epoch: u64, held: Mark, is_blank: bool) {

@@ -185,6 +185,17 @@ impl Mailbox {
         self.sent - self.kept.len() as u64
     }
 
+    /// The push of this number, if it is kept.
+    pub fn get(&self, number: u64) -> Option<(u64, &Body)> {
+        let at = number.checked_sub(self.confirmed() + 1)?;
+        Some((number, self.kept.get(usize::try_from(at).ok()?)?))
+    }
+
+    /// How many bytes are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes a push, and gives it the next number.
     pub fn push(&mut self, body: Body) -> Result<u64, PushRefused> {
         let bytes = self.bytes + body.len();
@@ -229,6 +240,7 @@ mod tests {
         assert_eq!((numbers(&mailbox), mailbox.sent()), (vec![], 3));
         assert_eq!(mailbox.push("text".into()), Ok(4));
         assert_eq!(numbers(&mailbox), [4]);
+        assert!(mailbox.get(4).is_some() && mailbox.get(3).is_none() && mailbox.get(5).is_none());
         let read = Mailbox::new(4, mailbox.iter().map(|(_, body)| body.clone()));
         assert_eq!(read, mailbox);
     }

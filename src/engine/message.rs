@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::ids::SessionId;
+use super::mailbox::Body;
 
 /// Which messages a client understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +66,21 @@ pub enum ServerMessage {
     },
     /// `{"broadcast":…}`: encoded once for all clients.
     Broadcast(Arc<str>),
+    /// A push to the session.
+    Push(Box<Delivery>),
     /// An application's text.
     Text(String),
     /// An application's bytes.
     Binary(Vec<u8>),
+}
+
+/// A push on its way to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its number; only `sundown.v2` says it.
+    pub number: u64,
+    /// The message.
+    pub body: Body,
 }
 
 /// What a client is told of its session.
@@ -89,7 +101,17 @@ pub struct Hello {
 impl ServerMessage {
     /// Whether it goes out as a binary message (RFC 6455, section 5.6).
     pub fn is_binary(&self) -> bool {
-        matches!(self, Self::Binary(_))
+        match self {
+            Self::Binary(_) => true,
+            Self::Push(push) => push.body.is_binary(),
+            Self::Count(_)
+            | Self::Timestamp(_)
+            | Self::Hello(_)
+            | Self::Notice { .. }
+            | Self::Goodbye { .. }
+            | Self::Broadcast(_)
+            | Self::Text(_) => false,
+        }
     }
 
     /// Whether room is reserved for it in every outbound buffer: a client gets the notice and the
@@ -103,8 +125,9 @@ impl ServerMessage {
         let held = match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
-            // Shared by all who get it.
+            // Shared by all who get it, and with the mailbox.
             Self::Broadcast(_)
+            | Self::Push(_)
             | Self::Count(_)
             | Self::Timestamp(_)
             | Self::Hello(_)
@@ -126,6 +149,7 @@ impl ServerMessage {
             Self::Text(text) => return text.as_bytes(),
             Self::Binary(bytes) => return bytes,
             Self::Broadcast(text) => return text.as_bytes(),
+            Self::Push(push) => return push.body.as_bytes(),
             Self::Count(count) => {
                 scratch.extend_from_slice(b"{\"count\":");
                 push_decimal(scratch, *count);

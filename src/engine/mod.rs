@@ -11,7 +11,9 @@ mod callbacks;
 mod clients;
 mod closing;
 mod deferring;
+mod delivering;
 mod fanout;
+mod hub;
 mod ids;
 pub mod io;
 mod kinds;
@@ -19,6 +21,7 @@ mod leaving;
 pub mod ledger;
 pub mod mailbox;
 pub mod message;
+pub mod receipt;
 mod saving;
 mod session;
 pub mod shutdown;
@@ -26,6 +29,7 @@ mod spilling;
 pub mod step;
 mod store_events;
 mod timers;
+mod waking;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -40,6 +44,7 @@ use clients::{Client, Clients, Stage};
 use closing::Closing;
 use deferring::Deferring;
 use fanout::Fanout;
+use hub::Own;
 use io::{
     CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, SessionId,
     StoreCommand,
@@ -50,6 +55,7 @@ use saving::Saving;
 use session::{ClientSession, Displaced, Sessions};
 use shutdown::{Outcome, Phase, Shutdown, State};
 use timers::{Timer, Timers};
+use waking::Waking;
 
 /// Everything that sundown decides, as a value.
 pub struct Engine {
@@ -75,6 +81,9 @@ pub struct Engine {
     /// How a callback defers its step, and the steps that are deferred.
     desk: Desk,
     deferring: Deferring,
+    /// The process's own session.
+    hub: Own,
+    waking: Waking,
 }
 
 /// `relaxed`: how long a count may wait for its save.
@@ -111,6 +120,8 @@ impl Engine {
             effects: Effects::default(),
             desk,
             deferring,
+            hub: Own::default(),
+            waking: Waking::default(),
         }
     }
 
@@ -123,13 +134,16 @@ impl Engine {
                 protocol,
                 tells,
                 session,
-            } => self.opened(conn, protocol, tells, session),
+                received,
+            } => self.opened(conn, protocol, tells, session, received),
             Input::Message { conn, message } => self.message(conn, message),
             Input::PeerClosed { conn, by_frame } => self.peer_closed(conn, by_frame, now),
             Input::Gone { conn } => self.gone(conn),
             Input::SlowReader { conn, message } => self.slow_reader(conn, message),
             Input::Store(event) => self.store_event(event, now),
             Input::Completed => self.complete_step(),
+            Input::Push(request) => self.push(request),
+            Input::Taken { conn } => self.taken(conn),
             Input::Broadcast(broadcast) => self.broadcast(broadcast, now),
             Input::Shutdown(request) => self.shutdown_requested(request, now),
             Input::Levels(levels) => {
@@ -167,6 +181,7 @@ impl Engine {
             }
         }
         self.update_full();
+        self.wake_some(now);
         self.refresh_some(now);
         self.send_slice(now);
         self.go_on_cutting(now);
@@ -198,7 +213,8 @@ impl Engine {
         let spill = self.sessions.has_spill();
         let spill = self.shutdown.timeline().began.filter(|_| spill);
         let completed = self.deferring.has_next().then_some(self.now.instant);
-        let times = [self.timers.next(), shutdown, spill, completed];
+        let waking = self.waking.next();
+        let times = [self.timers.next(), shutdown, spill, completed, waking];
         times.into_iter().flatten().min()
     }
 
@@ -276,6 +292,7 @@ impl Engine {
         protocol: Protocol,
         tells: Tells,
         session: Option<SessionId>,
+        received: u64,
     ) {
         let id = session.or_else(|| match protocol {
             Protocol::Plain => None,
@@ -290,7 +307,8 @@ impl Engine {
         self.leave_session(&id);
         let (key, displaced) = self.sessions.open(id, conn, self.rng.random());
         let session = ClientSession::Stored(key);
-        let client = Client::new(protocol, tells, session, Stage::Waiting);
+        let mut client = Client::new(protocol, tells, session, Stage::Waiting);
+        client.set_received(received);
         self.clients.insert(conn, client);
         self.update_pause(conn);
         match displaced {

@@ -186,8 +186,7 @@ impl Saving {
         if self.store == StoreState::Down {
             return None;
         }
-        let urgent =
-            self.is_acked() || self.save_due || self.is_persisting || sessions.has_claims();
+        let urgent = self.is_acked() || self.save_due || self.is_persisting || sessions.has_asked();
         if urgent && let Some(command) = sessions.poll_store() {
             return Some(command);
         }

@@ -7,10 +7,12 @@
 
 mod client;
 mod losing;
+mod mail;
 mod open_steps;
 mod refusing;
 mod renewing;
 mod replies;
+mod spill;
 mod unconfirmed;
 
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +21,8 @@ use slab::Slab;
 
 pub(super) use self::client::{ClientSession, View};
 use self::losing::Released;
+pub(super) use self::mail::MailboxRead;
+use self::mail::Mailing;
 use self::unconfirmed::Unconfirmed;
 
 use super::io::{
@@ -45,6 +49,10 @@ pub(super) struct Sessions {
     spilling: Spilling,
     /// Sessions to hand to the store at the next flush, each once.
     dirty: Vec<SessionKey>,
+    /// Those of them whose commit does something to mailboxes.
+    posting: Vec<SessionKey>,
+    /// Sessions whose mailbox is to be read.
+    reads: Vec<SessionKey>,
     /// Claims to hand to the store at the next flush, oldest first.
     unclaimed: VecDeque<SessionKey>,
     batch_max: usize,
@@ -71,6 +79,8 @@ pub(super) struct Session {
     ledger: Ledger,
     incarnation: u64,
     state: State,
+    /// Its pushes, if there are any.
+    mailing: Option<Box<Mailing>>,
     /// The session of the same id that this one takes over on this node.
     displaces: Option<SessionKey>,
     /// Replies that wait, each with its step.
@@ -79,6 +89,8 @@ pub(super) struct Session {
     dirty: bool,
     /// Its claim is with the store.
     claim_asked: bool,
+    /// It is the process's own: no connection has it, and it is not forgotten.
+    is_kept: bool,
     /// The step that is open: it keeps the session, whoever has gone.
     open_step: Option<u64>,
 }
@@ -112,6 +124,8 @@ impl Sessions {
             unconfirmed: Unconfirmed::default(),
             spilling: Spilling::default(),
             dirty: Vec::new(),
+            posting: Vec::new(),
+            reads: Vec::new(),
             unclaimed: VecDeque::new(),
             batch_max: limits.batch_max,
             held_replies_max: limits.held_replies_max,
@@ -129,6 +143,14 @@ impl Sessions {
         owner: ConnId,
         token: u64,
     ) -> (SessionKey, Option<Displaced>) {
+        let earlier = self.find(&id);
+        let key = self.insert(id, Some(owner), token);
+        self.claiming.insert(key.slot);
+        self.unclaimed.push_back(key);
+        (key, earlier.and_then(|earlier| self.displace(earlier, key)))
+    }
+
+    fn insert(&mut self, id: SessionId, owner: Option<ConnId>, token: u64) -> SessionKey {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
         let entry = self.slab.vacant_entry();
@@ -136,25 +158,25 @@ impl Sessions {
             slot: entry.key() as u32,
             generation,
         };
-        let earlier = self.by_id.insert(id.clone(), key);
+        self.by_id.insert(id.clone(), key);
         entry.insert(Session {
             id,
             generation,
             token,
-            owner: Some(owner),
+            owner,
             ledger: Ledger::claiming(),
             incarnation: 0,
             state: State::default(),
+            mailing: None,
             displaces: None,
             held: VecDeque::new(),
             held_bytes: 0,
             dirty: false,
             claim_asked: false,
+            is_kept: false,
             open_step: None,
         });
-        self.claiming.insert(key.slot);
-        self.unclaimed.push_back(key);
-        (key, earlier.and_then(|earlier| self.displace(earlier, key)))
+        key
     }
 
     pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
@@ -190,11 +212,13 @@ impl Sessions {
         session.incarnation = held.incarnation;
         replace_state(&mut self.memory, &mut session.state, held.state);
         let granted = session.claimed();
+        self.take_mailbox(key, grant.mailbox);
         self.forget_if_over(key);
         Some(granted)
     }
 
     pub(super) fn handle_saved(&mut self, commit: &Commit) {
+        self.handle_posted(commit);
         if let Some(session) = get_mut(&mut self.slab, commit.key) {
             session.ledger.handle_saved(Mark::of(&commit.snapshot));
             let (is_saved, is_owned) = (session.ledger.is_saved(), session.owner.is_some());
@@ -224,6 +248,7 @@ impl Sessions {
             self.forget_if_unwanted(key);
         }
         self.unclaimed = claiming.into();
+        self.handle_reads_lost();
         for (_, session) in &mut self.slab {
             session.ledger.handle_store_down();
         }
@@ -232,51 +257,6 @@ impl Sessions {
         for key in unsaved {
             self.mark_dirty(key);
         }
-    }
-
-    /// The store's time is over: what it has not confirmed goes into the spill, and what is counted
-    /// from here on. What the spill has refused before is tried again.
-    pub(super) fn begin_spill(&mut self) {
-        self.spilling.begin(self.unconfirmed.unsaved().iter());
-    }
-
-    pub(super) fn has_spill(&self) -> bool {
-        self.spilling.is_due()
-    }
-
-    /// The next sessions to put into the spill, at most `max`.
-    pub(super) fn poll_spill(&mut self, max: usize) -> Vec<Commit> {
-        let mut batch = Vec::new();
-        let mut state_bytes = 0;
-        while batch.len() < max
-            && state_bytes < BATCH_STATE_BYTES
-            && let Some(slot) = self.spilling.pop()
-        {
-            let Some(session) = self.slab.get(slot as usize) else {
-                continue;
-            };
-            if let Some(next) = session.ledger.next_spill() {
-                state_bytes += session.state.len();
-                batch.push(session.commit(slot, next));
-            }
-        }
-        batch
-    }
-
-    pub(super) fn handle_spilled(&mut self, commit: &Commit, kept: bool) {
-        let Some(session) = get_mut(&mut self.slab, commit.key) else {
-            return;
-        };
-        let mark = Mark::of(&commit.snapshot);
-        if kept {
-            session.ledger.handle_spilled(mark);
-        } else {
-            session.ledger.handle_spill_lost();
-        }
-        let grown = session.ledger.latest() > mark;
-        let useful = (kept || grown) && !session.ledger.is_saved();
-        let holds_all = useful.then(|| session.ledger.is_safe());
-        self.spilling.handle_answer(commit.key.slot, holds_all);
     }
 
     /// The next command for the store. Commits come first: a claim must find what the session that
@@ -291,6 +271,10 @@ impl Sessions {
             let Some(session) = get_mut(&mut self.slab, key) else {
                 continue;
             };
+            if session.has_mail() {
+                self.posting.push(key);
+                continue;
+            }
             session.dirty = false;
             // What is in flight marks it dirty again when it lands.
             if let Some(next) = session.ledger.next_save() {
@@ -301,23 +285,23 @@ impl Sessions {
         if !batch.is_empty() {
             return Some(StoreCommand::Commit(batch));
         }
-        self.poll_claim().map(StoreCommand::Claim)
+        if let Some(commits) = self.poll_posting() {
+            return Some(commits);
+        }
+        let claim = self.poll_claim().map(StoreCommand::Claim);
+        claim.or_else(|| self.poll_read())
     }
 
-    /// Whether claims wait for the next flush, which do not wait for a timer.
-    pub(super) fn has_claims(&self) -> bool {
-        !self.unclaimed.is_empty()
+    /// Whether something waits for the next flush that does not wait for a timer: a claim, or a
+    /// mailbox to read.
+    pub(super) fn has_asked(&self) -> bool {
+        !self.unclaimed.is_empty() || !self.reads.is_empty()
     }
 
     /// How many sessions neither the store nor the spill has confirmed, claims included.
     pub(super) fn unsafe_len(&self) -> usize {
         let unsaved = self.unconfirmed.unsaved().len();
         unsaved - self.spilling.held_len() + self.claiming.len()
-    }
-
-    /// How many sessions are in the spill and not in the store.
-    pub(super) fn spilled_len(&self) -> usize {
-        self.spilling.held_len()
     }
 
     /// How many sessions there are, closed and unsaved ones included.
@@ -402,7 +386,8 @@ impl Sessions {
         let over = self
             .get(key)
             .is_some_and(|session| session.owner.is_none() && session.displaces.is_none())
-            && self.open_step(key).is_none();
+            && self.open_step(key).is_none()
+            && !self.get(key).is_some_and(|session| session.is_kept);
         if over && self.is_saved(key) && !self.claiming.contains(key.slot) {
             self.remember_released(key);
             self.forget(key);
@@ -428,6 +413,7 @@ impl Sessions {
             self.spilling.forget(key.slot);
             let mut session = self.slab.remove(key.slot as usize);
             session.drop_held(&mut self.memory);
+            session.drop_mail(&mut self.memory);
             replace_state(&mut self.memory, &mut session.state, State::default());
             if self.by_id.get(&session.id) == Some(&key) {
                 self.by_id.remove(&session.id);
@@ -472,7 +458,7 @@ impl Session {
                 count: mark.count,
                 state: self.state.clone(),
             },
-            mail: None,
+            mail: self.mail(),
         }
     }
 

@@ -7,6 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::ids::SessionId;
+use super::mailbox::Body;
+
 /// What a step changes, all at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
@@ -14,6 +17,17 @@ pub struct Step {
     pub counts: bool,
     /// The session's new state; `None` leaves it as it is.
     pub state: Option<State>,
+    /// What it pushes, in this order.
+    pub letters: Vec<Letter>,
+}
+
+/// A push as a callback asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// The session that it is for; `None`: the one of the step.
+    pub to: Option<SessionId>,
+    /// The message.
+    pub body: Body,
 }
 
 /// What a session holds after a step.

@@ -36,8 +36,13 @@ impl Engine {
             }
             StoreEvent::Resumed => self.saving.handle_resumed(),
             StoreEvent::Claimed { key, grant } => self.claimed(key, grant, now),
-            StoreEvent::Committed { batch, fenced, .. } => {
+            StoreEvent::Committed {
+                batch,
+                fenced,
+                pushed,
+            } => {
                 let mut fenced = fenced.into_iter().peekable();
+                let mut pushed = pushed.into_iter();
                 for (at, commit) in batch.iter().enumerate() {
                     if fenced.next_if_eq(&at).is_some() {
                         self.lost_session(commit.key);
@@ -45,11 +50,15 @@ impl Engine {
                         self.sessions.handle_saved(commit);
                         self.saved(commit.key);
                         self.plan_save(ClientSession::Stored(commit.key));
+                        if commit.mail.is_some() {
+                            self.pushed(commit, &mut pushed);
+                        }
                     }
                 }
             }
             StoreEvent::Refused { request, .. } => self.refused(request, now),
-            StoreEvent::Mailbox { .. } | StoreEvent::Mail { .. } => {}
+            StoreEvent::Mailbox { key, mailbox } => self.mailbox_read(key, mailbox),
+            StoreEvent::Mail { session, sent } => self.sessions.hear_of(&session, sent),
             StoreEvent::Synced => self.saving.handle_synced(),
             StoreEvent::Spilled { batch, kept } => self.spilled(&batch, kept),
             StoreEvent::TakenOver { session, epoch } => {
@@ -80,10 +89,12 @@ impl Engine {
         if client.stage() != Stage::Waiting {
             return;
         }
-        let protocol = client.protocol();
+        let (protocol, received) = (client.protocol(), client.received());
         if self.shutdown.state().phase() >= Phase::Notifying {
             self.closing.count_granted();
         }
+        let sent = self.sessions.sent(key);
+        self.sessions.skip(key, received);
         if protocol.is_own()
             && let Some(session) = self.sessions.get(key)
         {
@@ -92,7 +103,7 @@ impl Engine {
                 incarnation,
                 count,
                 resumed,
-                sent: 0,
+                sent,
             };
             let message = ServerMessage::Hello(Box::new(hello));
             self.outputs.push_back(Output::Send {
@@ -102,6 +113,7 @@ impl Engine {
             });
         }
         self.call_on_open(conn, resumed);
+        self.deliver(key);
         self.send_late_notice(conn, now);
         self.update_pause(conn);
     }
@@ -162,7 +174,7 @@ impl Engine {
     }
 
     /// A client has lost its session, for this reason.
-    fn turn_away(&mut self, conn: ConnId, reason: CloseReason) {
+    pub(super) fn turn_away(&mut self, conn: ConnId, reason: CloseReason) {
         self.call_on_close(conn, Closed::Refused);
         let Some(client) = self.clients.get_mut(conn) else {
             return;
@@ -200,7 +212,7 @@ impl Engine {
                 }
             }
             Refused::Commit(commit) => self.save_refused(commit.key, now),
-            Refused::Read(_) => {}
+            Refused::Read(key) => self.sessions.handle_read_refused(key),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::engine::message::Message;
 use crate::engine::shutdown::{Request, State, Trigger};
 use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;
+use crate::store::record::Records as _;
 
 /// The engine, a store that answers when told to, and what came out.
 pub(super) struct Rig {
@@ -75,6 +76,7 @@ impl Rig {
             protocol,
             tells: Tells::ALL,
             session,
+            received: 0,
         });
     }
 
@@ -212,6 +214,13 @@ impl Rig {
         let kept = self.spill_keeps;
         self.spilled.push(commits_in_words(&batch));
         self.input(Input::Store(StoreEvent::Spilled { batch, kept }));
+    }
+
+    /// The number of the latest push to a session that the store holds.
+    pub(super) fn store_sent(&self, session: &str) -> u64 {
+        let session = SessionId::parse(session).unwrap();
+        let record = self.store.find(&session);
+        record.map_or(0, |(record, _)| record.mailbox().sent())
     }
 
     /// Another node claims a session, behind the engine's back.

@@ -55,6 +55,7 @@ impl EventLoop {
                     protocol,
                     tells: upgrade.tells,
                     session,
+                    received: upgrade.received,
                 };
                 return core.handle_input(opened, self);
             }

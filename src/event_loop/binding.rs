@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mio::{Events, Poll, Waker};
 
+use super::requests::Asked;
 use super::{Broadcasting, EventLoop, Names, ReadBuffer, Requests, StoreLog, Told};
 use crate::bus;
 use crate::config::{Config, Listen};
@@ -52,7 +53,7 @@ impl EventLoop {
         };
         let store = open(&parts(Source::Store))?;
         let bus = bus::open(&parts(Source::Bus))?;
-        let (requests, said) = Requests::new(waker, config.limits.broadcasts_max);
+        let (requests, Asked { said, pushes }) = Requests::new(waker, config.limits.broadcasts_max);
         Ok(Self {
             events: Events::with_capacity(EVENTS_MAX),
             told: Told::default(),
@@ -64,6 +65,7 @@ impl EventLoop {
             signals: None,
             requests,
             broadcasting: Broadcasting::new(said, bus),
+            pushes,
             store,
             spill_rows_waiting: Some(0),
             metrics: Metrics::default(),

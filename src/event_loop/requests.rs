@@ -1,15 +1,51 @@
-//! What other threads ask of the loop: a shutdown, and broadcasts.
+//! What other threads ask of the loop: a shutdown, broadcasts, and pushes.
 //!
 //! It owns the channel and the counters between those threads and the loop. It blocks neither.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 
 use mio::Waker;
 
+use super::EventLoop;
 use super::promises::Promises;
 use crate::broadcast::{self, BroadcastError};
+use crate::core::Core;
+use crate::engine::io::{Body, Input, Mailbox, PushRequest, SessionId};
+use crate::engine::receipt::{PushError, Receipt};
+
+/// Pushes that wait for the loop.
+const PUSHES_MAX: usize = 1_024;
+
+/// What other threads have asked for.
+pub(super) struct Asked {
+    pub(super) said: Receiver<Arc<str>>,
+    pub(super) pushes: Pushes,
+}
+
+/// Pushes from other threads.
+pub(super) struct Pushes {
+    received: Receiver<PushRequest>,
+    /// There was no room for all of them.
+    pub(super) has_more: bool,
+}
+
+impl EventLoop {
+    /// Passes pushes of other threads on, as many as there is room for.
+    pub(super) fn dispatch_pushes(&mut self, core: &mut Core) {
+        loop {
+            self.pushes.has_more = !core.engine().has_room_for_pushes();
+            if self.pushes.has_more {
+                return;
+            }
+            let Ok(request) = self.pushes.received.try_recv() else {
+                return;
+            };
+            core.handle_input(Input::Push(request), self);
+        }
+    }
+}
 
 /// Shared by the loop and all its handles.
 #[derive(Debug)]
@@ -17,21 +53,29 @@ pub(crate) struct Requests {
     waker: Arc<Waker>,
     shutdowns: AtomicU32,
     broadcasts: SyncSender<Arc<str>>,
+    pushes: SyncSender<PushRequest>,
     /// How many of those are not queued for all clients yet.
     promises: Promises,
 }
 
 impl Requests {
-    /// Returns also the receiver of the broadcasts, of which at most `broadcasts_max` wait.
-    pub(super) fn new(waker: Arc<Waker>, broadcasts_max: usize) -> (Arc<Self>, Receiver<Arc<str>>) {
+    /// Returns also the receivers of the broadcasts, of which at most `broadcasts_max` wait, and of
+    /// the pushes.
+    pub(super) fn new(waker: Arc<Waker>, broadcasts_max: usize) -> (Arc<Self>, Asked) {
         let (broadcasts, said) = mpsc::sync_channel(broadcasts_max);
+        let (pushes, received) = mpsc::sync_channel(PUSHES_MAX);
         let requests = Self {
             waker,
             shutdowns: AtomicU32::new(0),
             broadcasts,
+            pushes,
             promises: Promises::new(broadcasts_max),
         };
-        (Arc::new(requests), said)
+        let pushes = Pushes {
+            received,
+            has_more: false,
+        };
+        (Arc::new(requests), Asked { said, pushes })
     }
 
     /// Another thread asks for a shutdown.
@@ -53,6 +97,23 @@ impl Requests {
         } else {
             Err(BroadcastError::OnlyHere)
         }
+    }
+
+    /// Another thread pushes.
+    pub(crate) fn push(&self, to: SessionId, body: Body) -> Receipt {
+        let is_too_big = body.len() > Mailbox::BYTES_MAX;
+        let (request, receipt) = PushRequest::new(to, body);
+        if is_too_big {
+            request.refuse(PushError::TooBig);
+            return receipt;
+        }
+        match self.pushes.try_send(request) {
+            Ok(()) => self.wake(),
+            Err(TrySendError::Full(request)) => request.refuse(PushError::TooMany),
+            // Without a loop, it is over, and so is the receipt.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+        receipt
     }
 
     /// How often a shutdown has been asked for since the last look.

@@ -51,6 +51,10 @@ pub(crate) struct Connections {
     to_flush: SlotSet,
     /// Connections whose output the kernel has not taken.
     unsent: SlotSet,
+    /// Connections that were sent a push, and of whom it is to be told when the kernel has it all.
+    pushed: SlotSet,
+    /// Those of whom that is to be told now.
+    taken: Vec<ConnId>,
     /// Connections to free at the end of the turn: they are over, and in no queue.
     dead: Vec<u32>,
     /// Of clients and of operators.
@@ -79,6 +83,8 @@ impl Connections {
             queues: ReadQueues::default(),
             to_flush: SlotSet::default(),
             unsent: SlotSet::default(),
+            pushed: SlotSet::default(),
+            taken: Vec::new(),
             dead: Vec::new(),
             sockets: Default::default(),
             deadlines: Deadlines::new(|kind| match kind {
@@ -119,6 +125,16 @@ impl Connections {
     /// Connections with output that the kernel has not taken.
     pub(crate) fn unsent_len(&self) -> usize {
         self.unsent.len()
+    }
+
+    /// The next connection whose push the kernel has taken.
+    pub(crate) fn poll_taken(&mut self) -> Option<ConnId> {
+        self.taken.pop()
+    }
+
+    /// Whether there is one.
+    pub(crate) fn has_taken(&self) -> bool {
+        !self.taken.is_empty()
     }
 
     /// How many reads are waiting to be made.
@@ -249,6 +265,7 @@ impl Connections {
             self.sockets[connection.entrance() as usize].dead += 1;
             self.deadlines.clear(slot);
             self.unsent.remove(slot);
+            self.pushed.remove(slot);
             // Its slot is still in a queue.
             if !connection.is_queued() {
                 self.dead.push(slot);

@@ -67,6 +67,8 @@ pub struct Granted {
     pub tells: Tells,
     /// The session that it asks for.
     pub session: Option<SessionId>,
+    /// The number of the last push that it has received; 0 if it does not say.
+    pub received: u64,
 }
 
 /// Decides on a request to the listener for clients. `admit` is what the application says to a
@@ -208,9 +210,10 @@ fn grant(
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
     let own = own_of(headers);
-    if let Some((_, Protocol::V2)) = own {
-        check_received(head)?;
-    }
+    let received = match own {
+        Some((_, Protocol::V2)) => received(head)?,
+        Some((_, Protocol::Plain | Protocol::V1)) | None => 0,
+    };
     let path = head.uri().path();
     let Admission(admission) = admit(&Upgrade {
         path,
@@ -253,6 +256,7 @@ fn grant(
         protocol,
         tells,
         session: accepted.session,
+        received,
     })
 }
 
@@ -332,15 +336,15 @@ fn parameters<'a>(head: &'a Head, name: &'a str) -> impl Iterator<Item = &'a str
     })
 }
 
-/// Which push a `sundown.v2` client has received last. No push has been sent, and what is above
-/// the last one means nothing.
-fn check_received(head: &Head) -> Result<(), Answer> {
+/// Which push a `sundown.v2` client has received last.
+fn received(head: &Head) -> Result<u64, Answer> {
     let mut numbers = parameters(head, "received");
-    let is_number = |text: &str| v2::parse_number(text.as_bytes()).is_some();
-    if numbers.next().is_none_or(is_number) && numbers.next().is_none() {
-        Ok(())
-    } else {
-        Err(Answer::json(400, "received: the number of a push"))
+    let Some(number) = numbers.next() else {
+        return Ok(0);
+    };
+    match v2::parse_number(number.as_bytes()) {
+        Some(number) if numbers.next().is_none() => Ok(number),
+        Some(_) | None => Err(Answer::json(400, "received: the number of a push")),
     }
 }
 

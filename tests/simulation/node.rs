@@ -270,6 +270,7 @@ impl Attached<'_> {
                     protocol,
                     tells: Tells::ALL,
                     session,
+                    received: 0,
                 };
                 core.handle_input(opened, self);
             }
@@ -313,6 +314,10 @@ impl Attached<'_> {
 }
 
 impl Shell for Attached<'_> {
+    fn poll_taken(&mut self) -> Option<ConnId> {
+        None
+    }
+
     fn dispatch_requests(&mut self, core: &mut Core) {
         self.work();
         for trigger in std::mem::take(&mut self.parts.signals) {

@@ -52,6 +52,7 @@ impl Rig {
                 protocol: Protocol::Plain,
                 tells: Tells::ALL,
                 session: session.ok(),
+                received: 0,
             };
             rig.engine.handle_input(opened, now);
         }

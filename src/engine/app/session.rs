@@ -4,12 +4,14 @@
 //! happened.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::deferred::{Deferred, Desk};
 use crate::engine::ids::{ConnId, SessionId};
 use crate::engine::io::CloseReason;
+use crate::engine::mailbox::{Body, Mailbox};
 use crate::engine::message::ServerMessage;
-use crate::engine::step::{State, StateTooBig};
+use crate::engine::step::{Letter, State, StateTooBig};
 
 /// The session that a callback is called for, on one connection.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Effects {
     pub(crate) state: Option<State>,
     pub(crate) replies: Vec<ServerMessage>,
     pub(crate) close: Option<CloseReason>,
+    pub(crate) letters: Vec<Letter>,
+    pub(crate) wake_in: Option<Duration>,
 }
 
 /// A close code that an application may not use.
@@ -50,12 +54,41 @@ impl std::fmt::Display for InvalidCloseCode {
 
 impl std::error::Error for InvalidCloseCode {}
 
+/// A push as a callback asks for it.
+pub(super) fn letter(to: Option<SessionId>, body: Body) -> Result<Letter, PushTooBig> {
+    if body.len() > Mailbox::BYTES_MAX {
+        return Err(PushTooBig { bytes: body.len() });
+    }
+    Ok(Letter { to, body })
+}
+
+/// A push is longer than a mailbox may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushTooBig {
+    /// How long.
+    pub bytes: usize,
+}
+
+impl std::fmt::Display for PushTooBig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (bytes, max) = (self.bytes, Mailbox::BYTES_MAX);
+        write!(
+            f,
+            "a push of {bytes} bytes, and a mailbox has {max} at most"
+        )
+    }
+}
+
+impl std::error::Error for PushTooBig {}
+
 impl Effects {
     /// Nothing is wanted any more.
     pub(crate) fn clear(&mut self) {
         self.state = None;
         self.replies.clear();
         self.close = None;
+        self.letters.clear();
+        self.wake_in = None;
     }
 }
 
@@ -138,6 +171,13 @@ impl Session<'_> {
         self.desk.defer()
     }
 
+    /// Calls [`on_timer`](crate::Application::on_timer) for this session after this time, once, unless
+    /// its connection has been closed by then. A later call takes the place of an earlier one. The
+    /// time is not stored: whoever needs it on the next connection asks again in `on_open`.
+    pub fn wake_in(&mut self, after: Duration) {
+        self.effects.wake_in = Some(after);
+    }
+
     /// Sends a text message.
     pub fn reply_text(&mut self, text: impl Into<String>) {
         self.reply(ServerMessage::Text(text.into()));
@@ -146,6 +186,24 @@ impl Session<'_> {
     /// Sends a binary message.
     pub fn reply_binary(&mut self, bytes: impl Into<Vec<u8>>) {
         self.reply(ServerMessage::Binary(bytes.into()));
+    }
+
+    /// Pushes a message to this session: to its client, wherever and whenever that is connected. The
+    /// push is committed with the message that the callback is called for, and has a number then; the
+    /// store keeps it until the client has received it. A client of `sundown.v2` gets each push
+    /// once, in the order of their numbers; another one gets a bare message, which counts as received
+    /// when the kernel has taken it.
+    ///
+    /// At most 256 pushes or 256 KiB of them are kept for a session ([`Mailbox`]). One that finds no
+    /// room is refused by itself ([`on_push_refused`](crate::Application::on_push_refused)).
+    pub fn push(&mut self, body: impl Into<Body>) -> Result<(), PushTooBig> {
+        self.post(None, body.into())
+    }
+
+    /// The same to another session, on whichever node it is open, if it is. One that no store knows
+    /// is refused.
+    pub fn push_to(&mut self, to: &SessionId, body: impl Into<Body>) -> Result<(), PushTooBig> {
+        self.post(Some(to.clone()), body.into())
     }
 
     /// Closes the connection, after the replies. The code is 1000, 1003, 1008 (RFC 6455, section
@@ -163,6 +221,11 @@ impl Session<'_> {
             let text = text.into();
             self.effects.close = Some(CloseReason::Application { code, text });
         }
+        Ok(())
+    }
+
+    fn post(&mut self, to: Option<SessionId>, body: Body) -> Result<(), PushTooBig> {
+        self.effects.letters.push(letter(to, body)?);
         Ok(())
     }
 

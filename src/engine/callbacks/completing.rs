@@ -43,7 +43,7 @@ impl Engine {
         }
         let client = self.clients.get(conn);
         let is_open = client.is_some_and(|client| client.stage() == Stage::Open);
-        let caller = Caller {
+        let mut caller = Caller {
             can_reply: is_open && !self.saving.is_persisting(),
             ..asked
         };
@@ -53,7 +53,7 @@ impl Engine {
             self.effects.close = None;
         }
         let done = if let Some(rest) = rest {
-            self.call("a deferred step", caller, counts, |_, session| {
+            self.call("a deferred step", &mut caller, counts, |_, session| {
                 rest(session);
             })
         } else {
@@ -81,6 +81,7 @@ impl Engine {
             self.sessions.set_open_step(key, None);
         }
         self.update_full();
+        self.wake_if_due(conn);
         self.update_pause(conn);
         self.finish_if_safe(conn);
     }

@@ -437,6 +437,7 @@ fn a_client_that_is_told_nothing_by_sundown_gets_the_close_alone() {
         protocol: PLAIN,
         tells: crate::engine::app::Tells::NOTHING,
         session: None,
+        received: 0,
     });
     service.rig.say(0);
     service.rig.shut_down();

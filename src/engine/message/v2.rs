@@ -85,6 +85,11 @@ pub(super) fn write(message: &ServerMessage, scratch: &mut Vec<u8>) {
         ServerMessage::Text(text) => write_kind(b'r', text.as_bytes(), scratch),
         ServerMessage::Binary(bytes) => write_kind(b'r', bytes, scratch),
         ServerMessage::Broadcast(text) => write_kind(b'o', text.as_bytes(), scratch),
+        ServerMessage::Push(push) => {
+            scratch.push(b'm');
+            push_decimal(scratch, push.number);
+            write_kind(b' ', push.body.as_bytes(), scratch);
+        }
         ServerMessage::Count(count) => {
             scratch.push(b'c');
             push_decimal(scratch, *count);
@@ -126,7 +131,7 @@ fn write_kind(kind: u8, rest: &[u8], scratch: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::engine::ids::SessionId;
-    use crate::engine::message::{Hello, Protocol};
+    use crate::engine::message::{Delivery, Hello, Protocol};
 
     #[test]
     fn every_kind_of_a_client() {
@@ -223,6 +228,13 @@ mod tests {
             &ServerMessage::Goodbye { total: 7, sent: 2 },
             r#"b{"total":7,"sent":2}"#,
         );
+        let push = |body| {
+            let number = 12;
+            ServerMessage::Push(Box::new(Delivery { number, body }))
+        };
+        check(&push("\u{fc} 1".into()), "m12 \u{fc} 1");
+        check(&push(b""[..].into()), "m12 ");
+        assert!(push(b""[..].into()).is_binary() && !push("".into()).is_binary());
         let broadcast = ServerMessage::Broadcast(r#"{"broadcast":[1]}"#.into());
         check(&broadcast, r#"o{"broadcast":[1]}"#);
     }

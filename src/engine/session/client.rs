@@ -57,6 +57,9 @@ impl Sessions {
             if let Some(state) = step.state {
                 replace_state(&mut self.memory, &mut session.state, state);
             }
+            if !step.letters.is_empty() {
+                self.post(key, step.letters);
+            }
             self.unconfirmed.handle_unsaved(key.slot);
             self.mark_dirty(key);
             self.spilling.handle_step(key.slot);
@@ -66,6 +69,15 @@ impl Sessions {
     /// The state of a client whose session is ephemeral.
     pub(in crate::engine) fn keep_state(&mut self, client: &mut Client, state: State) {
         replace_state(&mut self.memory, client.state_mut(), state);
+    }
+
+    /// The state of a client's ephemeral session, which is a stored one from here on.
+    pub(in crate::engine) fn take_state(&mut self, client: &mut Client) -> State {
+        let state = client.state().clone();
+        if !state.is_empty() {
+            self.keep_state(client, State::default());
+        }
+        state
     }
 
     /// The client is gone.
@@ -138,7 +150,9 @@ impl Sessions {
             } else {
                 held >= max || bytes >= bytes_max
             };
-            session.epoch().is_none() || full
+            let posting = session.mailing.as_ref();
+            let is_posting = posting.is_some_and(|mailing| self.is_posting(mailing, is_paused));
+            session.epoch().is_none() || full || is_posting
         })
     }
 

@@ -69,6 +69,7 @@ impl Sessions {
         }
         for (_, session) in &self.slab {
             memory.add(Kind::States, session.state.len());
+            memory.add(Kind::Pushes, session.mail_bytes());
         }
         memory
     }

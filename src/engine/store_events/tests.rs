@@ -168,6 +168,7 @@ fn a_slot_that_has_a_new_tenant_is_not_the_old_one() {
         protocol: PLAIN,
         tells: Tells::ALL,
         session: None,
+        received: 0,
     });
     rig.say(0);
     rig.close(0);

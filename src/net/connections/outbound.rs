@@ -79,6 +79,13 @@ impl Connections {
         true
     }
 
+    /// What was queued last is a push: it is to be told when the kernel has taken it.
+    pub(crate) fn tell_taken(&mut self, conn: ConnId) {
+        if live(&mut self.table, conn).is_some() {
+            self.pushed.insert(conn.slot);
+        }
+    }
+
     /// Whether no more than `outbound_bytes_max` waits for a peer. A fast reader's burst within
     /// one turn is no fault: what waits is offered to the kernel first.
     pub(super) fn keeps_up(&mut self, conn: ConnId) -> bool {
@@ -158,6 +165,10 @@ impl Connections {
                 continue;
             }
             self.unsent.remove(slot);
+            if self.pushed.contains(slot) {
+                self.pushed.remove(slot);
+                self.taken.push(connection.id_at(slot));
+            }
             self.pool.keep_buffer(connection.socket.outbound());
             if let Some(kind) = connection.half_close() {
                 self.deadlines.set(slot, kind, now);

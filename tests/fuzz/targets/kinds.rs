@@ -87,6 +87,7 @@ fn converse(messages: &[&[u8]]) {
         protocol: Protocol::V2,
         tells: Tells::ALL,
         session: None,
+        received: 0,
     };
     engine.handle_input(opened, now);
     let Some(StoreCommand::Claim(claim)) = engine.poll_store() else {

@@ -1,0 +1,127 @@
+//! Pushes on their way: what has come of those that steps have asked for, and the way of each to the
+//! client of its session.
+//!
+//! It owns who is told of a push, and when. A client is handed a push once the store has accepted it,
+//! and after all of its session that came before.
+
+use super::Engine;
+use super::clients::Stage;
+use super::deferring::Caller;
+use super::io::{CloseReason, Commit, ConnId, Output, Protocol, SessionId, SessionKey};
+use super::mailbox::{Body, Mailbox, Push, PushRefused, Pushed};
+use super::message::{Delivery, ServerMessage};
+use super::session::{MailboxRead, Session};
+
+impl Engine {
+    /// The store has carried out the pushes of a commit, and says what has come of each.
+    pub(super) fn pushed(&mut self, commit: &Commit, outcomes: &mut impl Iterator<Item = Pushed>) {
+        let pushes = commit.mail.iter().flat_map(|mail| &mail.pushes);
+        for (push, outcome) in pushes.zip(outcomes) {
+            let is_ours = self.hub.is(commit.key);
+            if is_ours {
+                self.hub.answer(push.step, outcome);
+            }
+            match outcome {
+                Pushed::Accepted(number) => self.accepted(&push.to, number, &push.body),
+                Pushed::Refused(why) if !is_ours => self.push_refused(commit.key, push, why),
+                Pushed::Refused(_) => {}
+                Pushed::Before => self.sessions.look_into(&push.to),
+            }
+        }
+    }
+
+    fn accepted(&mut self, to: &SessionId, number: u64, body: &Body) {
+        if let Some(key) = self.sessions.arrive(to, number, body) {
+            self.deliver(key);
+        }
+    }
+
+    /// A session has pushed to another that takes nothing: its application is told, as long as it
+    /// knows of the client.
+    fn push_refused(&mut self, key: SessionKey, push: &Push, why: PushRefused) {
+        let Some(conn) = self.sessions.get(key).and_then(Session::owner) else {
+            return;
+        };
+        let Some(client) = self.clients.get(conn).filter(|client| client.is_known()) else {
+            return;
+        };
+        let mut caller = Caller::of(conn, client);
+        let done = self.call("on_push_refused", &mut caller, false, |app, session| {
+            app.on_push_refused(&push.to, &push.body, why, session);
+        });
+        self.carry_out(caller, done);
+    }
+
+    /// The store says what a mailbox holds.
+    pub(super) fn mailbox_read(&mut self, key: SessionKey, mailbox: Mailbox) {
+        match self.sessions.handle_mailbox(key, mailbox) {
+            Some(MailboxRead::Known) => self.deliver(key),
+            // Its client counts by numbers that mean something else now.
+            Some(MailboxRead::Lost) => {
+                if let Some(conn) = self.sessions.get(key).and_then(Session::owner) {
+                    self.give_back(key, conn);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Hands the client of a session what it may get.
+    pub(super) fn deliver(&mut self, key: SessionKey) {
+        let Some(conn) = self.sessions.get(key).and_then(Session::owner) else {
+            return;
+        };
+        let Some(client) = self.clients.get(conn) else {
+            return;
+        };
+        if client.stage() != Stage::Open || !client.is_known() || self.clients.is_leaving(conn) {
+            return;
+        }
+        let protocol = client.protocol();
+        while let Some((number, body)) = self.sessions.next_delivery(key) {
+            let message = ServerMessage::Push(Box::new(Delivery { number, body }));
+            self.outputs.push_back(Output::Send {
+                conn,
+                protocol,
+                message,
+            });
+        }
+    }
+
+    /// A client of `sundown.v2` has received all pushes up to this number.
+    pub(super) fn received(&mut self, conn: ConnId, number: u64) {
+        self.confirm(conn, Some(number));
+    }
+
+    /// The kernel has taken all that a client was sent: for those that cannot confirm pushes by
+    /// themselves, that is what counts.
+    pub(super) fn taken(&mut self, conn: ConnId) {
+        let protocol = self.clients.get(conn).map(super::clients::Client::protocol);
+        if protocol.is_some_and(|protocol| protocol != Protocol::V2) {
+            self.confirm(conn, None);
+        }
+    }
+
+    fn confirm(&mut self, conn: ConnId, number: Option<u64>) {
+        let Some(client) = self.clients.get(conn) else {
+            return;
+        };
+        let session = client.session();
+        if let Some(key) = session.key()
+            && self.sessions.confirm(key, number)
+        {
+            self.plan_save(session);
+            self.deliver(key);
+        }
+    }
+
+    /// The client of a session is closed, to come back later: what it knows of it does not hold.
+    fn give_back(&mut self, key: SessionKey, conn: ConnId) {
+        self.turn_away(conn, CloseReason::Refused);
+        self.sessions
+            .close(super::session::ClientSession::Stored(key));
+    }
+}
+
+#[cfg(test)]
+mod tests;

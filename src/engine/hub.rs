@@ -1,0 +1,104 @@
+//! Pushes from outside of a step: other threads ask for them, and the application in
+//! `on_shutdown`.
+//!
+//! It owns the session of the process's own whose steps they are: so a commit that was repeated
+//! pushes nothing twice, as for any session. Nobody else can know its name, and none is claimed. It
+//! owns the receipts, too: each is answered once.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
+
+use rand::RngExt as _;
+
+use super::Engine;
+use super::io::{SessionId, SessionKey};
+use super::mailbox::{PushRefused, Pushed};
+use super::receipt::{PushError, PushRequest, Told, tell};
+use super::step::{Letter, State, Step};
+
+/// The process's own session, and who waits for its steps.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    key: Option<SessionKey>,
+    /// By the number of the step.
+    receipts: VecDeque<(u64, Sender<Told>)>,
+}
+
+/// Pushes from outside of a step that wait for the store: with more, the next ones wait with those
+/// who ask.
+const WAITING_MAX: usize = 1_024;
+
+impl Own {
+    /// Whether it is this session.
+    pub(super) fn is(&self, key: SessionKey) -> bool {
+        self.key == Some(key)
+    }
+
+    /// This has come of a push in this step.
+    pub(super) fn answer(&mut self, step: u64, outcome: Pushed) {
+        while let Some((waiting, _)) = self.receipts.front()
+            && *waiting <= step
+            && let Some((waiting, receipt)) = self.receipts.pop_front()
+        {
+            if waiting == step {
+                return tell(
+                    &receipt,
+                    match outcome {
+                        Pushed::Accepted(number) => Ok(number),
+                        Pushed::Refused(PushRefused::Full) => Err(PushError::Full),
+                        Pushed::Refused(PushRefused::Unknown) => Err(PushError::Unknown),
+                        Pushed::Before => Err(PushError::AnswerLost),
+                    },
+                );
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Whether pushes from outside of a step are taken now: those that are not wait.
+    pub fn has_room_for_pushes(&self) -> bool {
+        self.posted() < WAITING_MAX
+    }
+
+    /// Another thread pushes.
+    pub(super) fn push(&mut self, request: PushRequest) {
+        if self.saving.is_persisting() {
+            return request.refuse(PushError::ShuttingDown);
+        }
+        let PushRequest { to, body, receipt } = request;
+        let to = Some(to);
+        let step = self.step_outside(vec![Letter { to, body }]);
+        self.hub.receipts.push_back((step, receipt));
+    }
+
+    /// The process pushes these. Returns the number of the step.
+    pub(super) fn step_outside(&mut self, letters: Vec<Letter>) -> u64 {
+        let key = self.own_session();
+        self.sessions.step(
+            key,
+            Step {
+                letters,
+                ..Step::default()
+            },
+        );
+        self.saving.save_soon();
+        self.sessions.latest_step(key)
+    }
+
+    fn own_session(&mut self) -> SessionKey {
+        if let Some(key) = self.hub.key
+            && self.sessions.get(key).is_some()
+        {
+            return key;
+        }
+        let id = SessionId::from_random(self.rng.random());
+        let key = self.sessions.begin(id, None, 0, State::default());
+        self.hub.key = Some(key);
+        key
+    }
+
+    fn posted(&self) -> usize {
+        self.hub.key.map_or(0, |key| self.sessions.posted_len(key))
+    }
+}

@@ -1,0 +1,413 @@
+//! The pushes of a session: those that its steps want done, until the store has confirmed the step;
+//! and those to it, until its client has confirmed them.
+//!
+//! It owns what the connection was handed and what the store is still to be told. A push is handed
+//! to a connection once, and none before the one with the number below it.
+
+use std::collections::VecDeque;
+
+use super::{BATCH_STATE_BYTES, Commit, Ledger, SessionId, SessionKey, Sessions, get_mut};
+use crate::engine::ids::ConnId;
+use crate::engine::io::{ReadMailbox, StoreCommand};
+use crate::engine::mailbox::{Body, Mail, Mailbox, Push};
+use crate::engine::step::{Letter, State, Step};
+use crate::memory::{Account, Kind};
+
+/// Beside the session, since most have none.
+#[derive(Debug, Default)]
+pub(super) struct Mailing {
+    /// What its steps push: those that the store has not confirmed.
+    pushes: VecDeque<Push>,
+    /// Bytes of these.
+    push_bytes: usize,
+    /// The pushes to it, as far as they are known here.
+    mailbox: Mailbox,
+    /// The number of the last one that its connection was handed.
+    delivered: u64,
+    /// Up to which number the store knows what the client has received.
+    told: u64,
+    /// The number of the latest push that was heard of.
+    heard: u64,
+    asking: Asking,
+}
+
+/// Whether the store is asked what the mailbox holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asking {
+    #[default]
+    No,
+    /// At the next flush.
+    Soon,
+    Now,
+}
+
+/// What has come of reading a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum MailboxRead {
+    /// There may be more to deliver.
+    Known,
+    /// The store has lost it: its numbers have begun anew.
+    Lost,
+}
+
+impl Mailing {
+    /// What the store holds, when the session is claimed.
+    fn granted(mailbox: Mailbox) -> Self {
+        let confirmed = mailbox.confirmed();
+        Self {
+            mailbox,
+            delivered: confirmed,
+            told: confirmed,
+            ..Self::default()
+        }
+    }
+
+    /// What goes with the next commit.
+    fn to_commit(&self) -> Option<Box<Mail>> {
+        let confirmed = self.mailbox.confirmed();
+        if self.pushes.is_empty() && confirmed <= self.told {
+            return None;
+        }
+        Some(Box::new(Mail {
+            confirmed,
+            pushes: self.pushes.iter().cloned().collect(),
+        }))
+    }
+
+    /// Bytes of pushes to it that its connection was handed, and that its client has not confirmed.
+    fn under_way(&self) -> usize {
+        let delivered = self.delivered;
+        let under_way = self.mailbox.iter();
+        let under_way = under_way.take_while(|(number, _)| *number <= delivered);
+        under_way.map(|(_, body)| body.len()).sum()
+    }
+
+    fn weight(&self) -> usize {
+        self.push_bytes + self.mailbox.bytes()
+    }
+}
+
+impl Sessions {
+    /// The mailbox of a session that is claimed.
+    pub(super) fn take_mailbox(&mut self, key: SessionKey, mailbox: Mailbox) {
+        let Some(session) = get_mut(&mut self.slab, key) else {
+            return;
+        };
+        let heard = session.mailing.take().map_or(0, |mailing| mailing.heard);
+        if mailbox.sent() == 0 && heard == 0 {
+            return;
+        }
+        let mailing = Mailing::granted(mailbox);
+        self.memory.add(Kind::Pushes, mailing.weight());
+        session.mailing = Some(Box::new(mailing));
+        self.hear(key, heard);
+    }
+
+    /// A step pushes these.
+    pub(super) fn post(&mut self, key: SessionKey, letters: Vec<Letter>) {
+        let Some(session) = get_mut(&mut self.slab, key) else {
+            return;
+        };
+        let step = session.ledger.latest().step;
+        let own = &session.id;
+        let mailing = session.mailing.get_or_insert_default();
+        for Letter { to, body } in letters {
+            mailing.push_bytes += body.len();
+            self.memory.add(Kind::Pushes, body.len());
+            let to = to.unwrap_or_else(|| own.clone());
+            mailing.pushes.push_back(Push { step, to, body });
+        }
+    }
+
+    /// Whether so much of what its steps push waits for the store that its client is not read from.
+    pub(super) fn is_posting(&self, mailing: &Mailing, is_paused: bool) -> bool {
+        let (mut max, mut bytes_max) = (self.held_replies_max, self.held_bytes_max);
+        if is_paused {
+            (max, bytes_max) = (max / 2, bytes_max / 2);
+        }
+        mailing.pushes.len() > max || mailing.push_bytes > bytes_max
+    }
+
+    /// How many pushes of a session wait for the store.
+    pub(in crate::engine) fn posted_len(&self, key: SessionKey) -> usize {
+        let mailing = self.get(key).and_then(|session| session.mailing.as_ref());
+        mailing.map_or(0, |mailing| mailing.pushes.len())
+    }
+
+    /// The store has confirmed a commit.
+    pub(super) fn handle_posted(&mut self, commit: &Commit) {
+        let Some(mail) = &commit.mail else { return };
+        if let Some(session) = get_mut(&mut self.slab, commit.key)
+            && let Some(mailing) = &mut session.mailing
+        {
+            mailing.told = mailing.told.max(mail.confirmed);
+            while let Some(push) = mailing.pushes.front()
+                && push.step <= commit.snapshot.step
+            {
+                mailing.push_bytes -= push.body.len();
+                self.memory.subtract(Kind::Pushes, push.body.len());
+                mailing.pushes.pop_front();
+            }
+        }
+    }
+
+    /// The store has accepted a push to this session, and given it this number. Returns the session,
+    /// if it is open here.
+    pub(in crate::engine) fn arrive(
+        &mut self,
+        to: &SessionId,
+        number: u64,
+        body: &Body,
+    ) -> Option<SessionKey> {
+        let key = self.find(to)?;
+        let session = get_mut(&mut self.slab, key)?;
+        session.ledger.granted_epoch()?;
+        let mailing = session.mailing.get_or_insert_default();
+        if number == mailing.mailbox.sent() + 1 && mailing.mailbox.push(body.clone()).is_ok() {
+            self.memory.add(Kind::Pushes, body.len());
+        } else {
+            // Below what is known: the store has lost it, and says so when it is asked.
+            self.ask_for_mailbox(key);
+        }
+        Some(key)
+    }
+
+    /// Somebody has pushed to this session, which may be open here.
+    pub(in crate::engine) fn hear_of(&mut self, session: &SessionId, sent: u64) {
+        if let Some(key) = self.find(session) {
+            self.hear(key, sent);
+        }
+    }
+
+    fn hear(&mut self, key: SessionKey, sent: u64) {
+        let Some(session) = get_mut(&mut self.slab, key) else {
+            return;
+        };
+        let mailing = session.mailing.get_or_insert_default();
+        mailing.heard = mailing.heard.max(sent);
+        if mailing.heard > mailing.mailbox.sent() && session.ledger.granted_epoch().is_some() {
+            self.ask_for_mailbox(key);
+        }
+    }
+
+    /// What has become of a push to this session is not known.
+    pub(in crate::engine) fn look_into(&mut self, session: &SessionId) {
+        if let Some(key) = self.find(session)
+            && let Some(session) = self.get(key)
+            && session.ledger.granted_epoch().is_some()
+        {
+            self.ask_for_mailbox(key);
+        }
+    }
+
+    fn ask_for_mailbox(&mut self, key: SessionKey) {
+        if let Some(session) = get_mut(&mut self.slab, key) {
+            let mailing = session.mailing.get_or_insert_default();
+            if mailing.asking == Asking::No {
+                mailing.asking = Asking::Soon;
+                self.reads.push(key);
+            }
+        }
+    }
+
+    /// The next commits that do something to mailboxes: a batch ends with the session whose pushes
+    /// and state make it longer than others.
+    pub(super) fn poll_posting(&mut self) -> Option<StoreCommand> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < self.batch_max
+            && bytes < BATCH_STATE_BYTES
+            && let Some(key) = self.posting.pop()
+        {
+            let Some(session) = get_mut(&mut self.slab, key) else {
+                continue;
+            };
+            session.dirty = false;
+            if let Some(next) = session.ledger.next_save() {
+                let mailing = session.mailing.as_ref();
+                bytes += session.state.len() + mailing.map_or(0, |mailing| mailing.push_bytes);
+                let mut commit = session.commit(key.slot, next);
+                // A batch has only commits with mail.
+                commit.mail.get_or_insert_default();
+                batch.push(commit);
+            }
+        }
+        (!batch.is_empty()).then_some(StoreCommand::Commit(batch))
+    }
+
+    /// The next mailbox to read.
+    pub(super) fn poll_read(&mut self) -> Option<StoreCommand> {
+        while let Some(key) = self.reads.pop() {
+            if let Some(session) = get_mut(&mut self.slab, key)
+                && let Some(mailing) = &mut session.mailing
+            {
+                mailing.asking = Asking::Now;
+                let session = session.id.clone();
+                return Some(StoreCommand::Read(ReadMailbox { key, session }));
+            }
+        }
+        None
+    }
+
+    /// The store has forgotten what it was asked.
+    pub(super) fn handle_reads_lost(&mut self) {
+        for (slot, session) in &mut self.slab {
+            if let Some(mailing) = &mut session.mailing
+                && mailing.asking == Asking::Now
+            {
+                mailing.asking = Asking::Soon;
+                let generation = session.generation;
+                let slot = slot as u32;
+                self.reads.push(SessionKey { slot, generation });
+            }
+        }
+    }
+
+    /// A mailbox cannot be read. It is asked for again when there is news of it.
+    pub(in crate::engine) fn handle_read_refused(&mut self, key: SessionKey) {
+        if let Some(session) = get_mut(&mut self.slab, key)
+            && let Some(mailing) = &mut session.mailing
+        {
+            mailing.asking = Asking::No;
+        }
+    }
+
+    /// The store says what a mailbox holds.
+    pub(in crate::engine) fn handle_mailbox(
+        &mut self,
+        key: SessionKey,
+        mut mailbox: Mailbox,
+    ) -> Option<MailboxRead> {
+        let session = get_mut(&mut self.slab, key)?;
+        let mailing = session.mailing.as_mut()?;
+        mailing.asking = Asking::No;
+        mailing.heard = mailbox.sent();
+        if mailbox.sent() < mailing.mailbox.sent() {
+            return Some(MailboxRead::Lost);
+        }
+        mailbox.confirm(mailing.mailbox.confirmed());
+        // Another node has confirmed more: the session is about to be lost.
+        mailing.delivered = mailing.delivered.max(mailbox.confirmed());
+        self.memory.subtract(Kind::Pushes, mailing.mailbox.bytes());
+        self.memory.add(Kind::Pushes, mailbox.bytes());
+        mailing.mailbox = mailbox;
+        Some(MailboxRead::Known)
+    }
+
+    /// The next push for the connection of a session, if no more than half of what may wait for a
+    /// connection is under way.
+    pub(in crate::engine) fn next_delivery(&mut self, key: SessionKey) -> Option<(u64, Body)> {
+        let session = get_mut(&mut self.slab, key)?;
+        let mailing = session.mailing.as_mut()?;
+        let delivered = mailing.delivered;
+        if delivered >= mailing.mailbox.sent() {
+            return None;
+        }
+        let (number, body) = mailing.mailbox.get(delivered + 1)?;
+        let under_way = mailing.under_way();
+        if under_way > 0 && under_way + body.len() > self.held_bytes_max {
+            return None;
+        }
+        let body = body.clone();
+        mailing.delivered = number;
+        Some((number, body))
+    }
+
+    /// The client has received all pushes up to this number, of those that it was handed (`None`:
+    /// all of those). That is a step, if it is news. Returns whether it is.
+    pub(in crate::engine) fn confirm(&mut self, key: SessionKey, number: Option<u64>) -> bool {
+        let Some(session) = get_mut(&mut self.slab, key) else {
+            return false;
+        };
+        let Some(mailing) = &mut session.mailing else {
+            return false;
+        };
+        let number = number.map_or(mailing.delivered, |number| number.min(mailing.delivered));
+        let before = mailing.mailbox.bytes();
+        let is_news = number > mailing.mailbox.confirmed();
+        mailing.mailbox.confirm(number);
+        self.memory
+            .subtract(Kind::Pushes, before - mailing.mailbox.bytes());
+        if is_news {
+            self.step(key, Step::default());
+        }
+        is_news
+    }
+
+    /// The client has received all pushes up to this number on another connection.
+    pub(in crate::engine) fn skip(&mut self, key: SessionKey, received: u64) {
+        if let Some(session) = get_mut(&mut self.slab, key)
+            && let Some(mailing) = &mut session.mailing
+            && received <= mailing.mailbox.sent()
+        {
+            mailing.delivered = mailing.delivered.max(received);
+            self.confirm(key, Some(received));
+        }
+    }
+
+    /// The number of a session's latest step.
+    pub(in crate::engine) fn latest_step(&self, key: SessionKey) -> u64 {
+        self.get(key)
+            .map_or(0, |session| session.ledger.latest().step)
+    }
+
+    /// The number of the latest push to a session.
+    pub(in crate::engine) fn sent(&self, key: SessionKey) -> u64 {
+        let mailing = self.get(key).and_then(|session| session.mailing.as_ref());
+        mailing.map_or(0, |mailing| mailing.mailbox.sent())
+    }
+
+    /// Begins a session whose name nobody else can know, so that nobody else can have claimed it: the
+    /// store makes its record at its first commit.
+    pub(in crate::engine) fn begin(
+        &mut self,
+        id: SessionId,
+        owner: Option<ConnId>,
+        count: u64,
+        state: State,
+    ) -> SessionKey {
+        let key = self.insert(id, owner, 0);
+        if let Some(session) = get_mut(&mut self.slab, key) {
+            session.is_kept = owner.is_none();
+            session.incarnation = FIRST_EPOCH;
+            session.ledger = Ledger::begun(FIRST_EPOCH, count);
+            self.memory.add(Kind::States, state.len());
+            session.state = state;
+        }
+        key
+    }
+}
+
+/// The epoch of a session that was never claimed.
+const FIRST_EPOCH: u64 = 1;
+
+impl super::Session {
+    /// What goes with the next commit.
+    pub(super) fn mail(&self) -> Option<Box<Mail>> {
+        self.mailing.as_ref()?.to_commit()
+    }
+
+    /// Whether its next commit does something to mailboxes.
+    pub(super) fn has_mail(&self) -> bool {
+        self.mailing.as_ref().is_some_and(|mailing| {
+            !mailing.pushes.is_empty() || mailing.mailbox.confirmed() > mailing.told
+        })
+    }
+
+    /// It is gone.
+    pub(super) fn drop_mail(&mut self, memory: &mut Account) {
+        if let Some(mailing) = self.mailing.take() {
+            memory.subtract(Kind::Pushes, mailing.weight());
+        }
+    }
+
+    /// Bytes of its pushes, one by one.
+    #[cfg(test)]
+    pub(super) fn mail_bytes(&self) -> usize {
+        self.mailing.as_ref().map_or(0, |mailing| {
+            let own = mailing.pushes.iter().map(|push| push.body.len());
+            let kept = mailing.mailbox.iter().map(|(_, body)| body.len());
+            own.chain(kept).sum()
+        })
+    }
+}
