@@ -18,6 +18,8 @@ mod support;
 
 #[path = "support/journal.rs"]
 mod journal;
+#[path = "embedding/pushes.rs"]
+mod pushes;
 #[path = "embedding/services.rs"]
 mod services;
 #[path = "embedding/stores.rs"]

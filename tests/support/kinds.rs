@@ -15,6 +15,7 @@ pub(crate) enum Told {
     Hello(Hello),
     Count(u64),
     Reply(String),
+    Push { number: u64, body: String },
     Binary(Vec<u8>),
     Notice { drain_ms: u64, reconnect_ms: u64 },
     Bye { total: u64, sent: u64 },
@@ -79,6 +80,13 @@ impl Told {
             "c" => {
                 let count: u64 = rest.parse().expect("a number");
                 (Self::Count(count), count.to_string())
+            }
+            "m" => {
+                let (number, body) = rest.split_once(' ').expect("a number and a body");
+                let number: u64 = number.parse().expect("a number");
+                let written = format!("{number} {body}");
+                let body = body.to_owned();
+                (Self::Push { number, body }, written)
             }
             "r" => (Self::Reply(rest.to_owned()), rest.to_owned()),
             "k" => (Self::Time(rest.to_owned()), rest.to_owned()),

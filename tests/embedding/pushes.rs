@@ -1,0 +1,254 @@
+//! Pushes over real sockets: from a session, from another thread and from another node, to clients
+//! that are there, away, or on another node by now.
+
+use std::collections::BTreeSet;
+
+use sundown::{Body, Hub, Message, PushError, PushRefused, Session, SessionId};
+
+use super::support::kinds::Told;
+use super::*;
+
+/// `SESSION TEXT` pushes the text to that session.
+struct Post;
+
+impl Application for Post {
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+        if let Message::Text(text) = message
+            && let Some((to, body)) = text.split_once(' ')
+        {
+            session.push_to(&id(to), body).expect("a short text");
+        }
+    }
+
+    fn on_push_refused(
+        &mut self,
+        to: &SessionId,
+        _body: &Body,
+        why: PushRefused,
+        session: &mut Session<'_>,
+    ) {
+        session.reply_text(format!("{to}: {why}"));
+    }
+
+    fn on_shutdown(&mut self, hub: &mut Hub<'_>) {
+        hub.push_to(&id("farewell"), "so long")
+            .expect("a short text");
+    }
+}
+
+fn id(name: &str) -> SessionId {
+    SessionId::parse(name).expect("a name")
+}
+
+fn v2(server: &Running, session: &str, received: u64) -> (Client, support::kinds::Hello) {
+    let path = format!("/ws/chat/?session={session}&received={received}");
+    Client::v2_to(server.address, &path)
+}
+
+fn push(number: u64, body: &str) -> Told {
+    let body = body.to_owned();
+    Told::Push { number, body }
+}
+
+/// Away, back, and with a receipt.
+#[track_caller]
+fn check_one_node(store: &Store) {
+    let server = Running::start(config(store), Post);
+    let (mut sender, _) = v2(&server, "sender", 0);
+    let (mut client, hello) = v2(&server, "client", 0);
+    assert_eq!((hello.sent, hello.resumed), (0, false));
+    sender.text("mclient one");
+    assert_eq!(sender.told(), Told::Count(1));
+    assert_eq!(client.told(), push(1, "one"));
+    client.text("a1");
+    client.leave();
+    let receipt = server.handle.push(&id("client"), "two");
+    assert_eq!(receipt.wait(), Ok(2));
+    sender.text("mclient three");
+    assert_eq!(sender.told(), Told::Count(2));
+    let (mut client, hello) = v2(&server, "client", 1);
+    assert_eq!((hello.sent, hello.resumed), (3, true));
+    assert_eq!(client.told(), push(2, "two"));
+    assert_eq!(client.told(), push(3, "three"));
+    client.leave();
+
+    sender.text("mnobody x");
+    let mut told = [sender.told(), sender.told()];
+    told.sort_by_key(|told| matches!(told, Told::Reply(_)));
+    let refused = "nobody: there is no such session".to_owned();
+    assert_eq!(told, [Told::Count(3), Told::Reply(refused)]);
+    let receipt = server.handle.push(&id("nobody"), "x");
+    assert_eq!(receipt.wait(), Err(PushError::Unknown));
+    let receipt = server.handle.push(&id("client"), vec![0; 300_000]);
+    assert_eq!(receipt.wait(), Err(PushError::TooBig));
+    for number in 4..=257 {
+        let receipt = server.handle.push(&id("client"), "more");
+        assert_eq!(receipt.wait(), Ok(number));
+    }
+    // The first to be kept is 2: it is not confirmed.
+    assert_eq!(
+        server.handle.push(&id("client"), "x").wait(),
+        Err(PushError::Full)
+    );
+    sender.leave();
+    server.handle.shutdown();
+    let handle = server.handle.clone();
+    server.outcome();
+    let receipt = handle.push(&id("client"), "after the end");
+    assert_eq!(receipt.wait(), Err(PushError::Stopped));
+}
+
+#[test]
+fn pushes_wait_in_memory() {
+    check_one_node(&Store::Memory);
+}
+
+#[test]
+fn pushes_wait_in_sqlite() {
+    check_one_node(&Store::sqlite());
+}
+
+#[test]
+fn pushes_wait_in_redis() {
+    check_one_node(&Store::redis());
+}
+
+/// From one node to a client of the other, which then changes sides.
+#[track_caller]
+fn check_two_nodes(store: &Store) {
+    let (one, two) = (
+        Running::start(config(store), Post),
+        Running::start(config(store), Post),
+    );
+    let (mut sender, _) = v2(&one, "sender", 0);
+    let (mut client, _) = v2(&two, "client", 0);
+    for number in 1..=20 {
+        sender.text(&format!("mclient {number}"));
+        assert_eq!(client.told(), push(number, &number.to_string()));
+    }
+    sender.until_count(20);
+    assert_eq!(one.handle.push(&id("client"), "21").wait(), Ok(21));
+    assert_eq!(client.told(), push(21, "21"));
+    // Without a word about the last ones, to the other node, where it was pushed from.
+    client.text("a19");
+    let (mut moved, hello) = v2(&one, "client", 20);
+    assert_eq!(hello.sent, 21);
+    assert_eq!(moved.told(), push(21, "21"));
+    assert_eq!(two.handle.push(&id("client"), "22").wait(), Ok(22));
+    assert_eq!(moved.told(), push(22, "22"));
+    moved.leave();
+    sender.leave();
+    for running in [one, two] {
+        running.handle.shutdown();
+        running.outcome();
+    }
+}
+
+#[test]
+fn a_push_finds_its_session_on_another_node_of_one_sqlite_file() {
+    check_two_nodes(&Store::sqlite());
+}
+
+#[test]
+fn a_push_finds_its_session_on_another_node_of_one_redis() {
+    check_two_nodes(&Store::redis());
+}
+
+/// A plain client gets each at most once: what the kernel has taken is not sent again.
+#[test]
+fn plain_clients_get_bare_messages() {
+    let server = Running::start(config(&Store::Memory), Post);
+    let mut client = server.plain("/ws/chat/?session=client");
+    assert_eq!(client.say("hi"), 1);
+    let (mut sender, _) = v2(&server, "sender", 0);
+    sender.text("mclient one");
+    assert_eq!(sender.told(), Told::Count(1));
+    assert_eq!(client.meet(), Event::Text("one".to_owned()));
+    client.leave();
+    let (mut client, hello) = v2(&server, "client", 0);
+    assert_eq!(hello.sent, 1);
+    client.text("m");
+    // A push that is still kept would come before the count.
+    assert_eq!(client.told(), Told::Count(2));
+    client.leave();
+    sender.leave();
+    server.handle.shutdown();
+    server.outcome();
+}
+
+#[test]
+fn what_the_application_says_at_the_end_arrives_before_the_goodbye() {
+    let server = Running::start(config(&Store::Memory), Post);
+    let (mut client, _) = v2(&server, "farewell", 0);
+    server.handle.shutdown();
+    let mut told = Vec::new();
+    while !matches!(told.last(), Some(Told::Bye { .. })) {
+        told.push(client.told());
+    }
+    assert!(matches!(told[0], Told::Notice { .. }), "{told:?}");
+    assert_eq!(
+        told[1..],
+        [push(1, "so long"), Told::Bye { total: 0, sent: 1 }]
+    );
+    assert!(server.outcome().is_safe());
+}
+
+/// Many threads push to many sessions, whose clients come and go between two nodes: each gets 1 to
+/// m without a gap or a repeat.
+#[test]
+fn a_storm_of_pushes_and_of_clients_that_move() {
+    const SESSIONS: usize = 20;
+    const PUSHES: u64 = 120;
+    let store = Store::redis();
+    let nodes = [(); 2].map(|()| Running::start(config(&store), Post));
+    let mut clients: Vec<_> = (0..SESSIONS)
+        .map(|at| (v2(&nodes[at % 2], &format!("s{at}"), 0).0, 0))
+        .collect();
+    let pushers: Vec<_> = (0..4)
+        .map(|from| {
+            let handle = nodes[from % 2].handle.clone();
+            thread::spawn(move || {
+                for at in 0..SESSIONS {
+                    for number in 0..PUSHES / 4 {
+                        let to = id(&format!("s{}", (at + from * 5) % SESSIONS));
+                        let body = format!("{from} {number}");
+                        handle.push(&to, body).wait().expect("room and a session");
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut bodies = vec![BTreeSet::new(); SESSIONS];
+    let mut moves = 0;
+    while clients.iter().any(|(_, received)| *received < PUSHES) {
+        for (at, (client, received)) in clients.iter_mut().enumerate() {
+            if *received == PUSHES {
+                continue;
+            }
+            let Told::Push { number, body } = client.told() else {
+                panic!("no push");
+            };
+            assert_eq!(number, *received + 1, "session {at}");
+            *received = number;
+            assert!(bodies[at].insert(body), "twice in session {at}");
+            if number % 7 == 0 {
+                client.text(&format!("a{number}"));
+            }
+            if number % 11 == at as u64 % 11 {
+                moves += 1;
+                *client = v2(&nodes[(at + moves) % 2], &format!("s{at}"), number).0;
+            }
+        }
+    }
+    for pusher in pushers {
+        pusher.join().expect("no panic");
+    }
+    assert!(moves > SESSIONS, "{moves}");
+    for (client, _) in clients {
+        client.leave();
+    }
+    for node in nodes {
+        node.handle.shutdown();
+        node.outcome();
+    }
+}
