@@ -190,6 +190,8 @@ fn what_the_application_says_at_the_end_arrives_before_the_goodbye() {
         told[1..],
         [push(1, "so long"), Told::Bye { total: 0, sent: 1 }]
     );
+    assert!(matches!(client.meet(), Event::Close(1001, _)));
+    assert_eq!(client.meet(), Event::End(End::Eof));
     assert!(server.outcome().is_safe());
 }
 
