@@ -28,6 +28,9 @@ mod node;
 #[path = "simulation/options.rs"]
 mod options;
 #[cfg(test)]
+#[path = "simulation/posted.rs"]
+mod posted;
+#[cfg(test)]
 #[path = "simulation/runs.rs"]
 mod runs;
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! It owns who is told of a push, and when. A client is handed a push once the store has accepted it,
 //! and after all of its session that came before.
 
-use super::Engine;
 use super::clients::Stage;
 use super::deferring::Caller;
 use super::io::{CloseReason, Commit, ConnId, Output, Protocol, SessionId, SessionKey};
 use super::mailbox::{Body, Mailbox, Push, PushRefused, Pushed};
 use super::message::{Delivery, ServerMessage};
 use super::session::{MailboxRead, Session};
+use super::timers::Timer;
+use super::{Engine, SAVE_EVERY};
 
 impl Engine {
     /// The store has carried out the pushes of a commit, and says what has come of each.
@@ -56,6 +57,7 @@ impl Engine {
     pub(super) fn mailbox_read(&mut self, key: SessionKey, mailbox: Mailbox) {
         match self.sessions.handle_mailbox(key, mailbox) {
             Some(MailboxRead::Known) => self.deliver(key),
+            Some(MailboxRead::TakenOver) => self.lost_session(key),
             // Its client counts by numbers that mean something else now.
             Some(MailboxRead::Lost) => {
                 if let Some(conn) = self.sessions.get(key).and_then(Session::owner) {
@@ -78,6 +80,10 @@ impl Engine {
             return;
         }
         let protocol = client.protocol();
+        // What the kernel takes from here on may not be stored any more, and would be sent again.
+        if self.saving.is_persisting() && protocol != Protocol::V2 {
+            return;
+        }
         while let Some((number, body)) = self.sessions.next_delivery(key) {
             let message = ServerMessage::Push(Box::new(Delivery { number, body }));
             self.outputs.push_back(Output::Send {
@@ -110,7 +116,8 @@ impl Engine {
         if let Some(key) = session.key()
             && self.sessions.confirm(key, number)
         {
-            self.plan_save(session);
+            self.timers
+                .set_if_unset(Timer::Save, self.now.instant + SAVE_EVERY);
             self.deliver(key);
         }
     }

@@ -138,6 +138,11 @@ impl Ledger {
     /// The store has refused a commit: it is not known to hold anything of the session.
     pub fn handle_refused(&mut self) {
         self.in_flight = false;
+        self.handle_lost();
+    }
+
+    /// The store has lost what it had confirmed.
+    pub fn handle_lost(&mut self) {
         self.saved = self.began_blank.then(Mark::default);
     }
 

@@ -1,13 +1,15 @@
 //! The account of what a process asks of the store and of the spill, and of what they answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sundown::engine::io::{Commit, Grant, SessionKey, Snapshot, State, StoreCommand, StoreEvent};
+use sundown::engine::io::{
+    Commit, ConnId, Grant, SessionId, SessionKey, Snapshot, State, StoreCommand, StoreEvent,
+};
 use sundown::engine::ledger::Mark;
 
 use crate::service::state_after;
 
-use super::{Book, Common, Conn, SPILLS_ASKED_MAX, Session, by_key};
+use super::{Book, Common, Conn, SPILLS_ASKED_MAX, Session, by_conn, by_key};
 
 impl Book {
     /// The engine asks this of the store.
@@ -16,20 +18,8 @@ impl Book {
         match command {
             StoreCommand::Read(_) | StoreCommand::Sync => {}
             StoreCommand::Claim(claim) => {
-                let session = self.sessions.entry(by_key(claim.key)).or_insert(Session {
-                    id: claim.session.clone(),
-                    epoch: None,
-                    granted: Mark::default(),
-                    incarnation: 0,
-                    counted: 0,
-                    confirmed: 0,
-                    spilled: 0,
-                    spills_asked: 0,
-                    save_asked: false,
-                    claim_asked: false,
-                    displaced: false,
-                    lost: false,
-                });
+                let session = self.sessions.entry(by_key(claim.key));
+                let session = session.or_insert_with(|| Session::new(&claim.session));
                 assert!(
                     !session.claim_asked,
                     "{name}: {claim:?} is under way already"
@@ -55,12 +45,12 @@ impl Book {
         let name = &self.name;
         self.spills = true;
         for commit in batch {
-            let session = self.sessions.get_mut(&by_key(commit.key));
+            let session = known(&mut self.sessions, commit, self.own_pushes);
             let session = session.expect("it was claimed");
             assert_eq!(Some(commit.epoch), session.epoch, "{name}: {commit:?}");
             session.check_snapshot(name, &commit.snapshot);
             assert!(
-                session.counted > session.confirmed,
+                session.counted > session.confirmed || session.may_owe_more(),
                 "{name}: {commit:?} is saved"
             );
             session.spills_asked += 1;
@@ -73,7 +63,7 @@ impl Book {
 
     fn save_asked(&mut self, commit: &Commit) {
         let name = &self.name;
-        let session = self.sessions.get_mut(&by_key(commit.key));
+        let session = known(&mut self.sessions, commit, self.own_pushes);
         let session = session.unwrap_or_else(|| panic!("{name}: {commit:?} was never claimed"));
         assert!(
             !session.save_asked,
@@ -125,6 +115,7 @@ impl Book {
             StoreEvent::Lost { .. } => {
                 unreachable!("this store loses nothing that it has confirmed")
             }
+            StoreEvent::Mailbox { .. } | StoreEvent::Mail { .. } => {}
             StoreEvent::Refused { request, .. } => self.refused(common, request),
             StoreEvent::Spilled { batch, kept } => {
                 for commit in batch {
@@ -174,21 +165,93 @@ impl Book {
             }
         }
         // Whoever asked for it last on this node.
-        let mine = |conn: &&mut Conn| conn.session.as_ref() == Some(&id);
-        let conns = self.conns.values_mut().filter(mine);
-        if let Some(conn) = conns.max_by_key(|conn| conn.number) {
+        let mine = |(_, conn): &(&(u32, u32), &mut Conn)| conn.session.as_ref() == Some(&id);
+        let conns = self.conns.iter_mut().filter(mine);
+        if let Some((at, conn)) = conns.max_by_key(|(_, conn)| conn.number) {
             conn.key = Some(key);
+            if self.received.remove(at)
+                && let Some(session) = self.sessions.get_mut(&by_key(key))
+            {
+                session.confirmations += 1;
+            }
+        }
+    }
+}
+
+/// The session of a commit. The process's own is not claimed before: each push of it is a step.
+fn known<'a>(
+    sessions: &'a mut BTreeMap<(u32, u32), Session>,
+    commit: &Commit,
+    own_pushes: u64,
+) -> Option<&'a mut Session> {
+    if own_pushes > 0 && !sessions.contains_key(&by_key(commit.key)) {
+        let own = Session {
+            epoch: Some(1),
+            incarnation: 1,
+            is_own: true,
+            ..Session::new(&commit.session)
+        };
+        sessions.insert(by_key(commit.key), own);
+    }
+    let session = sessions.get_mut(&by_key(commit.key))?;
+    if session.is_own {
+        session.confirmations = own_pushes;
+    }
+    Some(session)
+}
+
+impl Book {
+    /// The process has pushed from outside of a step.
+    pub(crate) fn pushed_from_outside(&mut self) {
+        self.own_pushes += 1;
+    }
+
+    /// The client of a connection confirms pushes, or its kernel has them: that may be a step.
+    pub(crate) fn confirmed(&mut self, conn: ConnId) {
+        let key = self.conns.get(&by_conn(conn)).and_then(|conn| conn.key);
+        if let Some(session) = key.and_then(|key| self.sessions.get_mut(&by_key(key))) {
+            session.confirmations += 1;
         }
     }
 }
 
 impl Session {
-    /// What is committed is all that was counted here, each message a step of this epoch.
+    fn new(id: &SessionId) -> Self {
+        Self {
+            id: id.clone(),
+            epoch: None,
+            granted: Mark::default(),
+            incarnation: 0,
+            counted: 0,
+            confirmed: 0,
+            spilled: 0,
+            spills_asked: 0,
+            save_asked: false,
+            claim_asked: false,
+            displaced: false,
+            lost: false,
+            confirmations: 0,
+            is_own: false,
+        }
+    }
+
+    /// Whether there may be steps of it that count nothing.
+    pub(super) fn may_owe_more(&self) -> bool {
+        self.confirmations > 0 || self.is_own
+    }
+
+    /// What is committed is all that was counted here, each message a step of this epoch, and some
+    /// confirmations.
     fn check_snapshot(&self, name: &str, snapshot: &Snapshot) {
-        let steps = self.counted - self.granted.count;
+        let steps = self.granted.step + self.counted - self.granted.count;
+        let most = steps + self.confirmations;
+        assert!(
+            (steps..=most).contains(&snapshot.step),
+            "{name}: {snapshot:?}: {self:?}"
+        );
         let expected = Snapshot {
             incarnation: self.incarnation,
-            step: self.granted.step + steps,
+            step: snapshot.step,
             count: self.counted,
             state: State::new(&state_after(self.counted)).expect("a number is short"),
         };

@@ -12,6 +12,8 @@ use super::common::{Common, Event};
 use super::network::{self, Ask, ClientFrame, ServerFrame, Side, SockId};
 use super::options::Habits;
 
+mod mail;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Upgrading,
@@ -30,6 +32,8 @@ struct Conn {
     heard_at: Instant,
     /// What the client had been told when it connected: the store's count, and any.
     known: (u64, u64),
+    /// The number of the last push that it had received then.
+    received: u64,
     /// Messages may go before the hello: nobody has ever used this session.
     eager: bool,
     reads: bool,
@@ -68,6 +72,9 @@ pub(crate) struct Client {
     acked: u64,
     /// The highest count that the store had, by a hello or a goodbye.
     stored: u64,
+    /// The number of the last push that it has received, and of the last that it has said so of.
+    received: u64,
+    confirmed: u64,
     conns: Vec<Conn>,
     current: Option<SockId>,
     connect_at: Instant,
@@ -92,6 +99,8 @@ impl Client {
             sent_max: 0,
             acked: 0,
             stored: 0,
+            received: 0,
+            confirmed: 0,
             conns: Vec::new(),
             current: None,
             connect_at,
@@ -121,7 +130,7 @@ impl Client {
         } else {
             self.sent == self.habits.messages && (conn.sent == 0 || conn.answered == conn.sent)
         };
-        conn.close.is_none() && !conn.closed && answered
+        conn.close.is_none() && !conn.closed && answered && self.has_all_mail(common)
     }
 
     /// The session of a numbered client, and the node that serves it.
@@ -187,6 +196,7 @@ impl Client {
         self.want_more(common);
         self.indulge(common);
         self.pump_all(common);
+        self.confirm(common);
         self.say_that_it_leaves(common);
         self.answer_closes(common);
         let think = common.dice.time(Duration::ZERO, self.habits.think_max);
@@ -209,6 +219,7 @@ impl Client {
         let upgrade = ClientFrame::Upgrade {
             protocol: self.habits.protocol,
             session: self.session.clone(),
+            received: self.received,
         };
         common.send_up(sock, upgrade, 200);
         self.conns.push(Conn {
@@ -216,6 +227,7 @@ impl Client {
             stage: Stage::Upgrading,
             heard_at: common.now.instant,
             known: (self.stored, self.acked),
+            received: self.received,
             eager: false,
             reads: common.is_calm || !common.dice.chance(self.habits.never_reads),
             read_planned: false,
@@ -358,6 +370,8 @@ impl Client {
             .filter(|_| self.habits.names_session);
         self.is_fresh = true;
         self.sent_max = 0;
+        self.received = 0;
+        self.confirmed = 0;
     }
 
     /// Sends what may go.
@@ -400,6 +414,9 @@ impl Client {
                 },
                 close: common.dice.chance(habits.asks_close),
                 defer_ms: habits.defer_ms(&mut common.dice),
+                push_to: habits
+                    .pushes_to(self.number, index, common.options.clients.len())
+                    .map_or(0, |to| to + 1),
             };
             let size = 6 + common.dice.among(1, habits.message_bytes_max);
             if !common.send_up(sock, ClientFrame::Message(ask), size) {
@@ -571,6 +588,7 @@ impl Client {
                     self.stored = self.stored.max(*total);
                 }
             }
+            ServerMessage::Push(push) => self.pushed(common, push),
             ServerMessage::Timestamp(_)
             | ServerMessage::Broadcast(_)
             | ServerMessage::Text(_)
@@ -595,6 +613,11 @@ impl Client {
             "client {number}: {session} is new to the store"
         );
         assert!(self.session.as_ref().is_none_or(|known| known == session));
+        // Another connection may have brought more since.
+        if hello.sent < self.conn(sock).received {
+            assert!(common.truth.is_lost, "client {number}: {hello:?}");
+            (self.received, self.confirmed) = (0, 0);
+        }
         if count < acked {
             common.seen.note("relaxed: acknowledged and lost");
         }

@@ -45,6 +45,13 @@ pub(crate) enum Event {
         session: SessionId,
         epoch: u64,
     },
+    /// A node hears of a push.
+    Mail {
+        node: usize,
+        link: u32,
+        session: SessionId,
+        sent: u64,
+    },
     /// Something goes wrong.
     Fault(Fault),
     /// A process gets one more signal.

@@ -35,8 +35,12 @@ pub(crate) enum ClientFrame {
     Upgrade {
         protocol: Protocol,
         session: Option<SessionId>,
+        /// The number of the last push that it has received.
+        received: u64,
     },
     Message(Ask),
+    /// `sundown.v2`: pushes up to this number have been received.
+    Received(u64),
     /// `sundown.v2`: no more messages on this connection.
     Leave,
     Ping,
@@ -55,6 +59,8 @@ pub(crate) struct Ask {
     pub(crate) close: bool,
     /// For how long another thread has the message, in milliseconds; 0 if it is handled at once.
     pub(crate) defer_ms: u64,
+    /// The client to whose session a push goes, counted from 1; 0 for none.
+    pub(crate) push_to: usize,
 }
 
 /// Whether a count may come after another. In `sundown.v2` one covers all before it.

@@ -16,12 +16,16 @@ use sundown::engine::io::{
 use sundown::engine::message::Message;
 use sundown::engine::shutdown::{Outcome, Phase, Request, Trigger};
 
+use mailing::Pending;
+
 use super::book::Book;
 use super::common::Common;
 use super::network::{Ask, ServerFrame, Side, SockId};
 use super::service::{Call, Counter, Deferral};
 use super::sockets::{Brought, Sockets};
 use super::store::Link;
+
+mod mailing;
 
 /// One life of a node.
 pub(crate) struct Process {
@@ -61,6 +65,9 @@ pub(crate) struct Parts {
     handed_over: Option<(ConnId, Ask)>,
     /// The claim of this session has just been refused.
     refused_claim: Option<SessionKey>,
+    /// How often it has pushed from outside of a step, and what it was not told of yet.
+    pushes: u64,
+    pending: Vec<Pending>,
 }
 
 /// The parts in the world, for one turn.
@@ -121,6 +128,8 @@ impl Process {
                 phase,
                 handed_over: None,
                 refused_claim: None,
+                pushes: 0,
+                pending: Vec::new(),
             },
         }
     }
@@ -145,7 +154,7 @@ impl Process {
     /// It serves, and its store has all that it has.
     pub(crate) fn is_at_rest(&self) -> bool {
         let engine = self.core.engine();
-        engine.gate().ready && engine.unsaved() == 0
+        engine.gate().ready && engine.unsaved() == 0 && self.parts.pending.is_empty()
     }
 
     /// The store has lost all its records.
@@ -190,6 +199,7 @@ impl Process {
             "{}: output waits for another turn",
             shell.parts.name
         );
+        shell.look_at_receipts();
         let at = self.core.poll_timeout(&shell);
         shell.look_at_phases(self.core.engine());
         shell.parts.book.check_left(shell.common);
@@ -257,20 +267,26 @@ impl Attached<'_> {
         self.parts.progress = true;
         self.say(|| format!("{conn:?} brings {brought:?}"));
         match brought {
-            Brought::Request { protocol, session } => {
+            Brought::Request {
+                protocol,
+                session,
+                received,
+            } => {
                 let gate = core.engine().gate();
                 if gate.admit(protocol, session.is_some()).is_err() {
                     self.common.seen.note("refused with 503");
                     return self.parts.sockets.refuse(self.common, conn);
                 }
                 self.parts.sockets.upgrade(conn);
-                self.parts.book.opened(conn, protocol, session.clone());
+                self.parts
+                    .book
+                    .opened(conn, protocol, session.clone(), received);
                 let opened = Input::Opened {
                     conn,
                     protocol,
                     tells: Tells::ALL,
                     session,
-                    received: 0,
+                    received,
                 };
                 core.handle_input(opened, self);
             }
@@ -280,11 +296,21 @@ impl Attached<'_> {
                     text,
                     close,
                     defer_ms,
+                    push_to,
                 } = ask;
                 let kind = self.parts.book.kind(conn);
-                let words = format!("{kind}{index} {text} {} {defer_ms}", u8::from(close));
+                let words = format!(
+                    "{kind}{index} {text} {} {defer_ms} {push_to}",
+                    u8::from(close)
+                );
                 let message = Message::Text(&words);
                 self.parts.handed_over = Some((conn, ask));
+                core.handle_input(Input::Message { conn, message }, self);
+            }
+            Brought::Received(number) => {
+                self.parts.book.confirmed(conn);
+                let words = format!("a{number}");
+                let message = Message::Text(&words);
                 core.handle_input(Input::Message { conn, message }, self);
             }
             Brought::Leave => {
@@ -315,11 +341,15 @@ impl Attached<'_> {
 
 impl Shell for Attached<'_> {
     fn poll_taken(&mut self) -> Option<ConnId> {
-        None
+        let conn = self.parts.sockets.poll_taken()?;
+        self.parts.progress = true;
+        self.parts.book.confirmed(conn);
+        Some(conn)
     }
 
     fn dispatch_requests(&mut self, core: &mut Core) {
         self.work();
+        self.push_from_outside(core);
         for trigger in std::mem::take(&mut self.parts.signals) {
             self.say(|| trigger.to_string());
             self.parts.signals_read += 1;
@@ -435,7 +465,7 @@ impl Shell for Attached<'_> {
 
     fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let sockets = &self.parts.sockets;
-        if sockets.reads_len() > 0 {
+        if sockets.reads_len() > 0 || sockets.has_taken() {
             return Some(now);
         }
         let times = [

@@ -81,6 +81,8 @@ pub(crate) struct Options {
     pub(crate) turn_frames_max: usize,
     pub(crate) turn_cost_max: Duration,
     pub(crate) extra_signal: f64,
+    /// How often in a turn a process pushes from outside of a step.
+    pub(crate) pushes: f64,
     pub(crate) restart_after_max: Duration,
 }
 
@@ -123,6 +125,10 @@ pub(crate) struct Habits {
     pub(crate) asks_close: f64,
     pub(crate) asks_deferral: f64,
     pub(crate) message_bytes_max: usize,
+    /// Every so many messages push to someone; 0 for none.
+    pub(crate) pushes_every: u64,
+    /// How often it says which pushes it has received.
+    pub(crate) confirms: f64,
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -178,6 +184,7 @@ impl Options {
             turn_frames_max: dice.among(2, 60),
             turn_cost_max: dice.pick(&[MS / 10, MS, 2 * MS]),
             extra_signal: dice.pick(&[0.0, 0.3, 0.8]),
+            pushes: dice.pick(&[0.0, 0.02, 0.2]),
             restart_after_max: dice.pick(&[10 * MS, 2000 * MS]),
         }
     }
@@ -274,6 +281,8 @@ fn habits(dice: &mut Dice) -> Habits {
         asks_close,
         asks_deferral,
         message_bytes_max: dice.pick(&[10, 100, 1000]),
+        pushes_every: dice.pick(&[0, 1, 3]),
+        confirms: dice.pick(&[0.0, 0.3, 1.0]),
     }
 }
 
@@ -287,6 +296,13 @@ impl Habits {
         }
     }
 
+    /// The client to whose session a message pushes, if it does: the same when it is sent again.
+    pub(crate) fn pushes_to(&self, client: usize, index: u64, clients: usize) -> Option<usize> {
+        let every = self.pushes_every;
+        let pushes = every > 0 && index > 0 && index.is_multiple_of(every);
+        pushes.then(|| (client + index as usize) % clients)
+    }
+
     /// When the faults have ended, everyone is at their best.
     pub(crate) fn reform(&mut self) {
         let at_once = Duration::ZERO;
@@ -295,6 +311,7 @@ impl Habits {
         self.think_max = self.think_max.min(200 * MS);
         // The least time that a store which is merely slow may take.
         self.patience = self.patience.max(5000 * MS);
+        self.confirms = 1.0;
         for probability in [
             &mut self.never_reads,
             &mut self.never_answers_close,

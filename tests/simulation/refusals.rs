@@ -10,8 +10,7 @@ impl Book {
     /// The store has refused a claim or a save.
     pub(super) fn refused(&mut self, common: &mut Common, request: &Refused) {
         let key = match request {
-            Refused::Claim(key) => *key,
-            Refused::Read(_) => return,
+            Refused::Claim(key) | Refused::Read(key) => *key,
             Refused::Commit(commit) => commit.key,
         };
         let is_open = self.conns.values().any(|conn| conn.key == Some(key))
@@ -32,9 +31,10 @@ impl Book {
                 }
                 self.refused = Some(id);
             }
+            Refused::Read(_) => {}
             Refused::Commit(_) => {
                 session.save_asked = false;
-                if !is_open && session.counted <= session.confirmed {
+                if !is_open && session.counted <= session.confirmed && !session.may_owe_more() {
                     // It was closed and saved while it was saved once more: it was forgotten.
                     return common.seen.note("save refused of a closed session");
                 }
@@ -83,7 +83,7 @@ impl Book {
             let is_open = |conn: &Conn| conn.key.is_some_and(|open| by_key(open) == *key);
             let mut deferred = self.deferred.values();
             let is_kept = deferred.any(|kept| by_key(*kept) == *key);
-            session.lost |= !is_kept && !self.conns.values().any(is_open);
+            session.lost |= !session.is_own && !is_kept && !self.conns.values().any(is_open);
         }
     }
 

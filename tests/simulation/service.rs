@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use sundown::engine::io::{CloseReason, ConnId, SessionId};
 use sundown::engine::message::Message;
-use sundown::{Application, Closed, Deferred, Session};
+use sundown::{Application, Body, Closed, Deferred, PushRefused, Session};
+
+use super::posted::{body_of, name_of};
 
 /// What the application was called with.
 #[derive(Debug)]
@@ -73,15 +75,32 @@ impl Application for Counter {
         self.known_len.store(self.known.len(), Relaxed);
     }
 
+    fn on_push_refused(
+        &mut self,
+        _to: &SessionId,
+        _body: &Body,
+        _why: PushRefused,
+        session: &mut Session<'_>,
+    ) {
+        self.check_known(session);
+        Self::check_state(session, session.count());
+    }
+
     fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
         self.check_known(session);
         let Message::Text(text) = message else {
             panic!("{message:?}");
         };
         let mut words = text.split(' ').map(str::parse::<u64>);
-        let mut next = || words.next().and_then(Result::ok).expect("four numbers");
+        let mut next = || words.next().and_then(Result::ok).expect("five numbers");
         let (index, text, close, defer_ms) = (next(), next(), next(), next());
-        let job = Job { index, text, close };
+        let push_to = next();
+        let job = Job {
+            index,
+            text,
+            close,
+            push_to,
+        };
         if defer_ms > 0 {
             let deferral = Deferral {
                 conn: session.conn(),
@@ -102,6 +121,8 @@ pub(crate) struct Job {
     pub(crate) index: u64,
     pub(crate) text: u64,
     pub(crate) close: u64,
+    /// The client to whose session it pushes, counted from 1.
+    pub(crate) push_to: u64,
 }
 
 /// A message that another thread has for a while.
@@ -115,10 +136,22 @@ pub(crate) struct Deferral {
 
 impl Job {
     pub(crate) fn run(self, session: &mut Session<'_>, calls: &Sender<Call>) {
-        let Self { index, text, close } = self;
+        let Self {
+            index,
+            text,
+            close,
+            push_to,
+        } = self;
         Counter::check_state(session, session.count() - 1);
         let kept = session.set_state(&state_after(session.count()));
         kept.expect("a number is short");
+        if push_to > 0
+            && let Some(id) = session.id().cloned()
+        {
+            let body = body_of(&id, session.count());
+            let pushed = session.push_to(&name_of(push_to as usize - 1), body);
+            pushed.expect("a short text");
+        }
         if text > 0 {
             session.reply_text("x".repeat(text as usize));
         }

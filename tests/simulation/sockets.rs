@@ -56,8 +56,10 @@ pub(crate) enum Brought {
     Request {
         protocol: Protocol,
         session: Option<SessionId>,
+        received: u64,
     },
     Message(Ask),
+    Received(u64),
     Leave,
     PeerClosed {
         by_frame: bool,
@@ -75,6 +77,9 @@ pub(crate) struct Sockets {
     leaving: VecDeque<u32>,
     dirty: Vec<u32>,
     unsent: BTreeSet<u32>,
+    /// Those that were sent a push which they cannot confirm, and those of them whose kernel has it.
+    pushed: BTreeSet<u32>,
+    taken: Vec<ConnId>,
     dead: Vec<u32>,
     closings: VecDeque<(Instant, ConnId)>,
     lingerings: VecDeque<(Instant, ConnId)>,
@@ -91,6 +96,8 @@ impl Sockets {
             leaving: VecDeque::new(),
             dirty: Vec::new(),
             unsent: BTreeSet::new(),
+            pushed: BTreeSet::new(),
+            taken: Vec::new(),
             dead: Vec::new(),
             closings: VecDeque::new(),
             lingerings: VecDeque::new(),
@@ -112,6 +119,14 @@ impl Sockets {
 
     pub(crate) fn ready_len(&self) -> usize {
         self.ready.len()
+    }
+
+    pub(crate) fn poll_taken(&mut self) -> Option<ConnId> {
+        self.taken.pop()
+    }
+
+    pub(crate) fn has_taken(&self) -> bool {
+        !self.taken.is_empty()
     }
 
     pub(crate) fn reads_len(&self) -> usize {
@@ -194,11 +209,18 @@ impl Sockets {
             self.heard_at = Some(now);
         }
         match frame {
-            ClientFrame::Upgrade { protocol, session } if phase == Phase::Handshake => {
-                Some(Brought::Request { protocol, session })
-            }
+            ClientFrame::Upgrade {
+                protocol,
+                session,
+                received,
+            } if phase == Phase::Handshake => Some(Brought::Request {
+                protocol,
+                session,
+                received,
+            }),
             ClientFrame::Message(ask) if open => Some(Brought::Message(ask)),
             ClientFrame::Leave if open => Some(Brought::Leave),
+            ClientFrame::Received(number) if open => Some(Brought::Received(number)),
             ClientFrame::Ping if open => self.pong(common, id),
             ClientFrame::Close if open => {
                 self.deafen(id, now);
@@ -215,6 +237,7 @@ impl Sockets {
             ClientFrame::Upgrade { .. }
             | ClientFrame::Message(_)
             | ClientFrame::Leave
+            | ClientFrame::Received(_)
             | ClientFrame::Ping
             | ClientFrame::Close => None,
         }
@@ -315,6 +338,9 @@ impl Sockets {
         }
         if self.is_websocket(id) {
             let size = 2 + message.payload(protocol, &mut Vec::new()).len();
+            if matches!(message, ServerMessage::Push(_)) && protocol != Protocol::V2 {
+                self.pushed.insert(id.slot);
+            }
             self.queue(id, ServerFrame::Message(message), size);
         }
         true
@@ -429,6 +455,10 @@ impl Sockets {
                 continue;
             }
             self.unsent.remove(&slot);
+            if self.pushed.remove(&slot) && conn.phase != Phase::Dead {
+                let generation = conn.generation;
+                self.taken.push(ConnId { slot, generation });
+            }
             if conn.phase == (Phase::Lingering { half_closed: false }) {
                 conn.phase = Phase::Lingering { half_closed: true };
                 conn.readable = true;
@@ -451,6 +481,7 @@ impl Sockets {
     pub(crate) fn reap(&mut self, common: &mut Common) {
         for slot in std::mem::take(&mut self.dead) {
             self.unsent.remove(&slot);
+            self.pushed.remove(&slot);
             if let Some(conn) = self.slab.try_remove(slot as usize) {
                 // A socket that is closed with unread input makes its kernel send a reset.
                 let in_order = !common.network.is_readable(conn.sock, Side::Server);

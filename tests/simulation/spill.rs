@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use sundown::engine::io::{Commit, SessionId, SessionKey, Snapshot, StoreEvent};
+use sundown::engine::io::{Commit, Mail, SessionId, SessionKey, Snapshot, StoreEvent};
 use sundown::engine::ledger::Mark;
 
 use super::common::Common;
@@ -25,6 +25,7 @@ pub(crate) struct File {
 pub(crate) struct Row {
     pub(crate) epoch: u64,
     pub(crate) snapshot: Snapshot,
+    mail: Option<Box<Mail>>,
 }
 
 impl Row {
@@ -32,6 +33,7 @@ impl Row {
         Self {
             epoch: commit.epoch,
             snapshot: commit.snapshot.clone(),
+            mail: commit.mail.clone(),
         }
     }
 
@@ -193,7 +195,7 @@ impl Spill {
             session: session.clone(),
             epoch: row.epoch,
             snapshot: row.snapshot.clone(),
-            mail: None,
+            mail: Some(row.mail.clone().unwrap_or_default()),
         };
         let rows: Vec<_> = rows.map(row).collect();
         self.after = rows.last().map(|commit| commit.session.clone());

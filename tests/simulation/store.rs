@@ -11,7 +11,9 @@ use sundown::engine::io::{Claim, Commit, Pushed, Refused, SessionId, StoreComman
 use sundown::store::record::{Record, Records, carry_out};
 
 use super::common::{Common, Event};
+use super::posted::Posted;
 use super::spill::{File, Found, Gate, Spill};
+use super::trace::Seen;
 
 /// What a process has asked.
 #[derive(Debug)]
@@ -24,6 +26,11 @@ pub(crate) struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     records: BTreeMap<SessionId, Record>,
+    pub(crate) posted: Posted,
+    /// Pushes that nodes are to hear of.
+    mail: Vec<(SessionId, u64)>,
+    /// It has lost its records once.
+    pub(crate) is_lost: bool,
     /// To which process of which node each epoch was granted.
     granted: BTreeMap<(SessionId, u64), (usize, u32)>,
     /// The highest epoch of all records that are gone.
@@ -51,6 +58,8 @@ impl Truth {
     pub(crate) fn lose_records(&mut self) {
         self.epoch_floor = self.records.values().map(Record::epoch).max();
         self.records.clear();
+        self.posted.lose();
+        self.is_lost = true;
     }
 
     pub(crate) fn count(&self, session: &SessionId) -> u64 {
@@ -94,17 +103,39 @@ impl Truth {
     }
 
     /// Whether the save was taken.
-    fn save(&mut self, commit: &Commit, owner: (usize, u32), pushed: &mut Vec<Pushed>) -> bool {
+    fn save(
+        &mut self,
+        commit: &Commit,
+        owner: (usize, u32),
+        pushed: &mut Vec<Pushed>,
+        seen: &mut Seen,
+    ) -> bool {
         let grant = (commit.session.clone(), commit.epoch);
         let granted = self.granted.get(&grant);
         // A replay is somebody else's, or somebody's later life.
         let replayed = is_replayed(commit) && granted.is_some();
+        // A process's own session is never claimed.
+        let is_own = !self.granted.keys().any(|(id, _)| id == &commit.session);
         assert!(
-            granted == Some(&owner) || replayed,
+            granted == Some(&owner) || replayed || is_own,
             "{} saved under an epoch that is not its own",
             commit.session
         );
-        carry_out(self, commit, pushed)
+        let before = pushed.len();
+        let is_taken = carry_out(self, commit, pushed);
+        let pushes = commit.mail.iter().flat_map(|mail| &mail.pushes);
+        for (push, outcome) in pushes.zip(&pushed[before..]) {
+            self.posted.note(push, *outcome, seen);
+            if let Pushed::Accepted(number) = outcome {
+                self.mail.push((push.to.clone(), *number));
+            }
+        }
+        is_taken
+    }
+
+    fn sent(&self, session: &SessionId) -> u64 {
+        let record = self.records.get(session);
+        record.map_or(0, |record| record.mailbox().sent())
     }
 }
 
@@ -164,8 +195,9 @@ impl Common {
                 }
                 let mut pushed = Vec::new();
                 let commits = batch.iter().enumerate();
-                let fenced =
-                    commits.filter(|(_, commit)| !self.truth.save(commit, owner, &mut pushed));
+                let fenced = commits.filter(|(_, commit)| {
+                    !self.truth.save(commit, owner, &mut pushed, &mut self.seen)
+                });
                 let fenced: Vec<usize> = fenced.map(|(at, _)| at).collect();
                 if !fenced.is_empty() {
                     let all = fenced.len() == batch.len();
@@ -174,6 +206,16 @@ impl Common {
                     } else {
                         "batch partly fenced"
                     });
+                }
+                for (session, sent) in std::mem::take(&mut self.truth.mail) {
+                    self.spread_mail(&session, sent);
+                }
+                for commit in &batch {
+                    let session = commit.session.clone();
+                    let sent = self.truth.sent(&session);
+                    if sent > 0 {
+                        answers.push(StoreEvent::Mail { session, sent });
+                    }
                 }
                 answers.push(StoreEvent::Committed {
                     batch,
@@ -219,6 +261,23 @@ impl Common {
                     link,
                     session,
                     epoch,
+                },
+            );
+        }
+    }
+
+    /// News of a push is late at most, on a link that lives.
+    fn spread_mail(&mut self, session: &SessionId, sent: u64) {
+        for node in 0..self.truth.links.len() {
+            let delay = self.dice.time(Duration::ZERO, self.options.news_delay_max);
+            let (link, session) = (self.truth.links[node], session.clone());
+            self.plan_after(
+                delay,
+                Event::Mail {
+                    node,
+                    link,
+                    session,
+                    sent,
                 },
             );
         }
@@ -570,6 +629,13 @@ impl Link {
             self.state = State::Up;
             self.heard_at = common.now.instant;
             self.look(common);
+        }
+    }
+
+    /// News of a push has come.
+    pub(crate) fn hear_of_mail(&mut self, session: SessionId, sent: u64) {
+        if self.state == State::Up {
+            self.events.push_back(StoreEvent::Mail { session, sent });
         }
     }
 

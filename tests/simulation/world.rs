@@ -337,6 +337,19 @@ impl World {
                     self.wake(node);
                 }
             }
+            Event::Mail {
+                node,
+                link,
+                session,
+                sent,
+            } => {
+                if let Some(process) = &mut self.nodes[node].process
+                    && self.common.truth.links[node] == link
+                {
+                    process.parts.link.hear_of_mail(session, sent);
+                    self.wake(node);
+                }
+            }
             Event::Fault(fault) => self.go_wrong(fault),
             Event::Signal { node, life } => self.signal_again(node, life),
             Event::Crash { node, life } => self.crash(node, Some(life)),

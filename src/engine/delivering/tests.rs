@@ -418,3 +418,34 @@ fn clients_that_push_faster_than_the_store_takes_it_are_not_read_from() {
     }
     panic!("never");
 }
+
+/// The other one has confirmed what its client has received: nothing may be left out here.
+#[test]
+fn a_mailbox_that_a_newer_owner_has_confirmed_ends_the_session_here() {
+    let mut rig = post(V2, &["b"]);
+    push_elsewhere(&mut rig, "b", "one", 1);
+    push_elsewhere(&mut rig, "b", "two", 2);
+    rig.claim_elsewhere("b");
+    let claimed = rig.store.poll_event();
+    let Some(StoreEvent::Claimed { grant, .. }) = claimed else {
+        panic!("{claimed:?}");
+    };
+    rig.store.ask(StoreCommand::Commit(vec![Commit {
+        key: SessionKey {
+            slot: 99,
+            generation: 99,
+        },
+        session: id("b"),
+        epoch: grant.epoch,
+        snapshot: grant.snapshot,
+        mail: Some(Box::new(Mail {
+            confirmed: 1,
+            pushes: Vec::new(),
+        })),
+    }]));
+    rig.store.flush(rig.now);
+    assert!(rig.store.poll_event().is_some());
+    hear(&mut rig, "b", 2);
+    rig.flush();
+    rig.check(&["#0 close 4001"]);
+}

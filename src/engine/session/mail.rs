@@ -48,6 +48,8 @@ pub(in crate::engine) enum MailboxRead {
     Known,
     /// The store has lost it: its numbers have begun anew.
     Lost,
+    /// Somebody else has confirmed pushes: the session has a newer owner.
+    TakenOver,
 }
 
 impl Mailing {
@@ -283,11 +285,18 @@ impl Sessions {
         mailing.asking = Asking::No;
         mailing.heard = mailbox.sent();
         if mailbox.sent() < mailing.mailbox.sent() {
+            // With its record, as far as is known.
+            session.ledger.handle_lost();
+            if !session.ledger.is_saved() {
+                self.unconfirmed.handle_unsaved(key.slot);
+            }
+            self.mark_dirty(key);
             return Some(MailboxRead::Lost);
         }
+        if mailbox.confirmed() > mailing.mailbox.confirmed() {
+            return Some(MailboxRead::TakenOver);
+        }
         mailbox.confirm(mailing.mailbox.confirmed());
-        // Another node has confirmed more: the session is about to be lost.
-        mailing.delivered = mailing.delivered.max(mailbox.confirmed());
         self.memory.subtract(Kind::Pushes, mailing.mailbox.bytes());
         self.memory.add(Kind::Pushes, mailbox.bytes());
         mailing.mailbox = mailbox;
@@ -314,7 +323,10 @@ impl Sessions {
     }
 
     /// The client has received all pushes up to this number, of those that it was handed (`None`:
-    /// all of those). That is a step, if it is news. Returns whether it is.
+    /// all of those). Returns whether it is news, which goes with the next commit.
+    ///
+    /// What the kernel has taken must be stored: it would be sent again. That is a step. What a client
+    /// says by itself, it says again on its next connection: nobody waits for that.
     pub(in crate::engine) fn confirm(&mut self, key: SessionKey, number: Option<u64>) -> bool {
         let Some(session) = get_mut(&mut self.slab, key) else {
             return false;
@@ -322,14 +334,17 @@ impl Sessions {
         let Some(mailing) = &mut session.mailing else {
             return false;
         };
+        let is_step = number.is_none();
         let number = number.map_or(mailing.delivered, |number| number.min(mailing.delivered));
         let before = mailing.mailbox.bytes();
         let is_news = number > mailing.mailbox.confirmed();
         mailing.mailbox.confirm(number);
         self.memory
             .subtract(Kind::Pushes, before - mailing.mailbox.bytes());
-        if is_news {
+        if is_news && is_step {
             self.step(key, Step::default());
+        } else if is_news {
+            self.mark_dirty(key);
         }
         is_news
     }
