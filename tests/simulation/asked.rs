@@ -115,7 +115,6 @@ impl Book {
             StoreEvent::Lost { .. } => {
                 unreachable!("this store loses nothing that it has confirmed")
             }
-            StoreEvent::Mailbox { .. } | StoreEvent::Mail { .. } => {}
             StoreEvent::Refused { request, .. } => self.refused(common, request),
             StoreEvent::Spilled { batch, kept } => {
                 for commit in batch {

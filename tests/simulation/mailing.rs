@@ -42,8 +42,11 @@ impl Attached<'_> {
                 return true;
             };
             match told {
-                Ok(number) if !is_lost => posted.check(&name_of(*to), number, text),
-                Ok(_) => {}
+                Ok(number) => {
+                    if !is_lost {
+                        posted.check(&name_of(*to), number, text);
+                    }
+                }
                 Err(PushError::Full | PushError::Unknown) => assert!(posted.is_refused(text)),
                 Err(PushError::AnswerLost) => assert!(posted.is_done(text)),
                 Err(why @ (PushError::TooBig | PushError::TooMany)) => panic!("{text}: {why}"),

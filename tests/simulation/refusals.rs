@@ -31,7 +31,6 @@ impl Book {
                 }
                 self.refused = Some(id);
             }
-            Refused::Read(_) => {}
             Refused::Commit(_) => {
                 session.save_asked = false;
                 if !is_open && session.counted <= session.confirmed && !session.may_owe_more() {

@@ -123,8 +123,8 @@ impl Truth {
         );
         let before = pushed.len();
         let is_taken = carry_out(self, commit, pushed);
-        let pushes = commit.mail.iter().flat_map(|mail| &mail.pushes);
-        for (push, outcome) in pushes.zip(&pushed[before..]) {
+        let asked = commit.mail.iter().flat_map(|mail| &mail.pushes);
+        for (push, outcome) in asked.zip(&pushed[before..]) {
             self.posted.note(push, *outcome, seen);
             if let Pushed::Accepted(number) = outcome {
                 self.mail.push((push.to.clone(), *number));
@@ -207,16 +207,7 @@ impl Common {
                         "batch partly fenced"
                     });
                 }
-                for (session, sent) in std::mem::take(&mut self.truth.mail) {
-                    self.spread_mail(&session, sent);
-                }
-                for commit in &batch {
-                    let session = commit.session.clone();
-                    let sent = self.truth.sent(&session);
-                    if sent > 0 {
-                        answers.push(StoreEvent::Mail { session, sent });
-                    }
-                }
+                self.tell_mail(&batch, &mut answers);
                 answers.push(StoreEvent::Committed {
                     batch,
                     fenced,
@@ -263,6 +254,20 @@ impl Common {
                     epoch,
                 },
             );
+        }
+    }
+
+    /// Of what was pushed just now all nodes hear, and an owner of what its session has.
+    fn tell_mail(&mut self, batch: &[Commit], answers: &mut Vec<StoreEvent>) {
+        for (session, sent) in std::mem::take(&mut self.truth.mail) {
+            self.spread_mail(&session, sent);
+        }
+        for commit in batch {
+            let session = commit.session.clone();
+            let sent = self.truth.sent(&session);
+            if sent > 0 {
+                answers.push(StoreEvent::Mail { session, sent });
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use super::network::Side;
 use super::node::{Node, Process, Turned};
 use super::options::{Fault, Repair};
 use super::spill::File;
+use super::store::Link;
 use super::trace::{Seen, Trace};
 
 /// How long the world may take to come to rest once nothing goes wrong any more.
@@ -330,12 +331,7 @@ impl World {
                 session,
                 epoch,
             } => {
-                if let Some(process) = &mut self.nodes[node].process
-                    && self.common.truth.links[node] == link
-                {
-                    process.parts.link.hear(session, epoch);
-                    self.wake(node);
-                }
+                self.tell_link(node, link, |link| link.hear(session, epoch));
             }
             Event::Mail {
                 node,
@@ -343,18 +339,23 @@ impl World {
                 session,
                 sent,
             } => {
-                if let Some(process) = &mut self.nodes[node].process
-                    && self.common.truth.links[node] == link
-                {
-                    process.parts.link.hear_of_mail(session, sent);
-                    self.wake(node);
-                }
+                self.tell_link(node, link, |link| link.hear_of_mail(session, sent));
             }
             Event::Fault(fault) => self.go_wrong(fault),
             Event::Signal { node, life } => self.signal_again(node, life),
             Event::Crash { node, life } => self.crash(node, Some(life)),
             Event::Restart { node } => self.restart(node),
             Event::FaultsEnd => self.calm_down(),
+        }
+    }
+
+    /// News for a node that still has this link.
+    fn tell_link(&mut self, node: usize, link: u32, tell: impl FnOnce(&mut Link)) {
+        if let Some(process) = &mut self.nodes[node].process
+            && self.common.truth.links[node] == link
+        {
+            tell(&mut process.parts.link);
+            self.wake(node);
         }
     }
 
