@@ -124,9 +124,9 @@ fn check_two_nodes(store: &Store) {
     let (mut client, _) = v2(&two, "client", 0);
     for number in 1..=20 {
         sender.text(&format!("mclient {number}"));
+        assert_eq!(sender.told(), Told::Count(number));
         assert_eq!(client.told(), push(number, &number.to_string()));
     }
-    sender.until_count(20);
     assert_eq!(one.handle.push(&id("client"), "21").wait(), Ok(21));
     assert_eq!(client.told(), push(21, "21"));
     // Without a word about the last ones, to the other node, where it was pushed from.
