@@ -137,6 +137,17 @@ fn a_goodbye_before_the_save_can_be_a_lie() {
 }
 
 #[test]
+fn who_leaves_before_its_save_can_be_told_a_lie() {
+    let faults = Faults {
+        shutdowns: 1,
+        drains: 1,
+        ..NO_FAULTS
+    };
+    let property = "what is acknowledged is in the store";
+    check_flaw(Flaw::LeavesBeforeSave, 1, faults, property);
+}
+
+#[test]
 fn a_goodbye_that_tells_what_is_spilled_can_be_a_lie() {
     let faults = Faults {
         shutdowns: 1,

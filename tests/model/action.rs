@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::client::Stage;
+use crate::flaws::{Flaw, Protocol};
 use crate::node::{Link, Node, NodeId, Phase, Talk};
 use crate::protocol::State;
 
@@ -22,11 +23,14 @@ pub(crate) enum Action {
     NodeHearsAnswer { at: NodeId },
     NodeHearsOfNewerClaim { at: NodeId },
     LinkComesUp { at: NodeId },
+    NodeLetsClientGo { at: NodeId },
+    NodeStopsReading { at: NodeId },
     NodeHasSavedAndSaysGoodbye { at: NodeId },
     NodeExits { at: NodeId },
     NodeStarts { at: NodeId },
     ClientMoves,
     ClientCloses,
+    ClientLeaves,
     NodeCrashes { at: NodeId, kept: usize },
     ShutdownBegins { at: NodeId },
     NodeGivesUpAndSaysGoodbye { at: NodeId, spill_is_full: bool },
@@ -36,10 +40,22 @@ pub(crate) enum Action {
 }
 
 /// Steps that will be taken sooner or later if nothing goes wrong.
-pub(crate) fn regular(state: &State, actions: &mut Vec<Action>) {
+pub(crate) fn regular(state: &State, protocol: Protocol, actions: &mut Vec<Action>) {
+    let leaves_unsaved = protocol.has(Flaw::LeavesBeforeSave);
     client_actions(state, actions);
     for at in 0..state.nodes.len() {
         node_actions(&state.nodes[at], at, actions);
+    }
+    let line = state.client.line.as_ref();
+    if let Some(line) = line.filter(|line| line.stage == Stage::Leaving && !line.ended)
+        && let node = &state.nodes[line.node]
+        && node.phase == Phase::Draining
+        && let Some(session) = &node.current
+        && session.talk == Talk::Open
+        && session.wire.read == session.wire.sent
+        && (session.is_saved() || leaves_unsaved)
+    {
+        actions.push(Action::NodeLetsClientGo { at: line.node });
     }
 }
 
@@ -54,6 +70,9 @@ pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
         }
         if left.closes > 0 && line.stage == Stage::Open {
             actions.push(Action::ClientCloses);
+        }
+        if line.stage == Stage::Open && state.nodes[line.node].phase == Phase::Draining {
+            actions.push(Action::ClientLeaves);
         }
     }
     for (at, node) in state.nodes.iter().enumerate() {
@@ -88,7 +107,7 @@ pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
             Phase::Closing => {
                 actions.extend(kept.map(|kept| Action::NodeIsCutShort { at, kept }));
             }
-            Phase::Off | Phase::Serving => {}
+            Phase::Off | Phase::Serving | Phase::Draining => {}
         }
     }
     if left.store_restarts > 0 {
@@ -142,7 +161,7 @@ fn node_actions(node: &Node, at: NodeId, actions: &mut Vec<Action>) {
     }
     if let Some(session) = &node.current {
         let reads = match session.talk {
-            Talk::Open => node.phase == Phase::Serving,
+            Talk::Open => matches!(node.phase, Phase::Serving | Phase::Draining),
             Talk::GoodbyeSent => true,
             Talk::Waiting | Talk::Closed | Talk::Gone => false,
         };
@@ -155,6 +174,7 @@ fn node_actions(node: &Node, at: NodeId, actions: &mut Vec<Action>) {
         }
     }
     match node.phase {
+        Phase::Draining => actions.push(Action::NodeStopsReading { at }),
         Phase::Persisting if node.is_saved() => {
             actions.push(Action::NodeHasSavedAndSaysGoodbye { at });
         }
@@ -173,6 +193,7 @@ impl Action {
         match self {
             Self::ClientMoves
             | Self::ClientCloses
+            | Self::ClientLeaves
             | Self::StoreRefuses { .. }
             | Self::NodeCrashes { .. }
             | Self::ShutdownBegins { .. }
@@ -192,6 +213,8 @@ impl Action {
             | Self::NodeHearsAnswer { .. }
             | Self::NodeHearsOfNewerClaim { .. }
             | Self::LinkComesUp { .. }
+            | Self::NodeLetsClientGo { .. }
+            | Self::NodeStopsReading { .. }
             | Self::NodeHasSavedAndSaysGoodbye { .. }
             | Self::NodeExits { .. }
             | Self::NodeStarts { .. } => false,
@@ -207,6 +230,7 @@ impl fmt::Display for Action {
             Self::ClientSends => write!(f, "the client sends its next message"),
             Self::ClientReads => write!(f, "the client reads what it was told"),
             Self::ClientSeesTheEnd => write!(f, "the client sees its connection end"),
+            Self::ClientLeaves => f.write_str("the client says that it sends no more"),
             Self::ClientCloses => write!(f, "the client sends its Close"),
             Self::ClientMoves => write!(f, "the client loses its connection"),
             Self::NodeReads { at, messages } => write!(f, "{} counts {messages}", name(at)),
@@ -237,15 +261,15 @@ impl fmt::Display for Action {
             }
             Self::StoreRestarts => write!(f, "the store restarts"),
             Self::ShutdownBegins { at } => write!(f, "{} is asked to shut down", name(at)),
+            Self::NodeLetsClientGo { at } => {
+                write!(f, "{} says goodbye to the client alone", name(at))
+            }
+            Self::NodeStopsReading { at } => write!(f, "{} reads nothing any more", name(at)),
             Self::NodeHasSavedAndSaysGoodbye { at } => {
                 write!(f, "{} has saved all, and says goodbye", name(at))
             }
             Self::NodeGivesUpAndSaysGoodbye { at, spill_is_full } => {
-                let what = if spill_is_full {
-                    "cannot spill"
-                } else {
-                    "spills"
-                };
+                let what = ["spills", "cannot spill"][usize::from(spill_is_full)];
                 write!(
                     f,
                     "{} gives up on the store, {what}, and says goodbye",

@@ -17,6 +17,7 @@ pub(crate) struct Bounds {
 pub(crate) const NO_FAULTS: Faults = Faults {
     crashes: 0,
     shutdowns: 0,
+    drains: 0,
     link_losses: 0,
     store_restarts: 0,
     moves: 0,
@@ -33,7 +34,7 @@ pub(crate) fn chosen() -> Vec<Bounds> {
 }
 
 /// In every run of the tests.
-const ALWAYS: [Bounds; 9] = [
+const ALWAYS: [Bounds; 10] = [
     // Takeovers and crashes.
     Bounds {
         messages: 3,
@@ -93,6 +94,17 @@ const ALWAYS: [Bounds; 9] = [
             ..NO_FAULTS
         },
         states: 341_184,
+    },
+    // A client that leaves before the others, and is served elsewhere meanwhile.
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            crashes: 1,
+            shutdowns: 1,
+            drains: 1,
+            ..NO_FAULTS
+        },
+        states: 69_601,
     },
     // Clients that close by themselves.
     Bounds {
@@ -186,6 +198,7 @@ impl fmt::Display for Bounds {
         let kinds = [
             (faults.crashes, "crash"),
             (faults.shutdowns, "shutdown"),
+            (faults.drains, "drain"),
             (faults.link_losses, "link loss"),
             (faults.store_restarts, "store restart"),
             (faults.moves, "move"),

@@ -89,6 +89,8 @@ pub(crate) enum Stage {
     /// Waits for its hello, and sends nothing before.
     Waiting,
     Open,
+    /// Has said that it sends no more messages on this connection.
+    Leaving,
     /// Has read the node's Close and answered it; waits for the end of the connection.
     Closing,
 }

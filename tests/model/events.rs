@@ -20,6 +20,8 @@ pub(crate) enum Event {
     GoodbyeOfAll,
     GoodbyeOfLess,
     SentAwayWithoutHello,
+    LeftBeforeOthers,
+    GreetedWhileOthersDrain,
     LateCounted,
     LateSpilled,
     BarrierKept,
@@ -37,7 +39,7 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::CrashWithUnsaved,
         Self::ClaimRepeated,
         Self::ClaimAfterGone,
@@ -53,6 +55,8 @@ impl Event {
         Self::GoodbyeOfAll,
         Self::GoodbyeOfLess,
         Self::SentAwayWithoutHello,
+        Self::LeftBeforeOthers,
+        Self::GreetedWhileOthersDrain,
         Self::LateCounted,
         Self::LateSpilled,
         Self::BarrierKept,

@@ -15,6 +15,8 @@ pub(crate) enum Flaw {
     AcknowledgeBeforeSave,
     /// The goodbye does not wait for the save, and tells what was processed.
     GoodbyeBeforeSave,
+    /// Who leaves does not wait for the save, and is told what was processed.
+    LeavesBeforeSave,
     /// The goodbye tells what is in the spill.
     GoodbyeTellsSpilled,
     /// What is in the spill is saved under whatever epoch the store has by then.

@@ -37,6 +37,8 @@ pub(crate) enum Phase {
     /// The process is not there: it has crashed, or its shutdown is over.
     Off,
     Serving,
+    /// Accepts nobody, reads and answers as before, and lets go who leaves.
+    Draining,
     /// Reads nothing, saves everything.
     Persisting,
     /// Has said goodbye, and counts what is late.

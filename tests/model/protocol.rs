@@ -27,6 +27,8 @@ pub(crate) struct Sundown {
 pub(crate) struct Faults {
     pub(crate) crashes: u8,
     pub(crate) shutdowns: u8,
+    /// Shutdowns in which the client may leave before the node has stopped reading.
+    pub(crate) drains: u8,
     /// Links to the store that break.
     pub(crate) link_losses: u8,
     /// All links at once, with all that was under way.
@@ -98,9 +100,9 @@ impl Sundown {
     }
 
     /// Nothing is left to do but what is a fault.
-    fn is_quiet(state: &State) -> bool {
+    fn is_quiet(&self, state: &State) -> bool {
         let mut actions = Vec::new();
-        action::regular(state, &mut actions);
+        action::regular(state, self.protocol, &mut actions);
         actions.is_empty()
     }
 
@@ -138,7 +140,7 @@ impl Model for Sundown {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        action::regular(state, actions);
+        action::regular(state, self.protocol, actions);
         action::faults(state, actions);
     }
 
@@ -191,7 +193,7 @@ impl Model for Sundown {
             ),
             Property::always(
                 "without more faults, all is acknowledged",
-                |model, state: &State| !Self::is_quiet(state) || model.is_done(state),
+                |model, state: &State| !model.is_quiet(state) || model.is_done(state),
             ),
             Property::always("without more faults, an end comes", |_, state: &State| {
                 !state.broken.has(Broken::NoProgress)

@@ -37,6 +37,7 @@ fn phases(phase: Phase) -> u64 {
         Phase::Off => 1,
         Phase::Closing => 2,
         Phase::Persisting => 3,
+        Phase::Draining => 4,
     }
 }
 
@@ -67,7 +68,9 @@ fn endings(state: &State) -> u64 {
     let Some(line) = &state.client.line else {
         return 1;
     };
-    let is_over = line.ended || line.stage == Stage::Closing || line.inbox.contains(&Said::Close);
+    let is_over = line.ended
+        || matches!(line.stage, Stage::Leaving | Stage::Closing)
+        || line.inbox.contains(&Said::Close);
     let epoch = state.nodes[line.node].epoch();
     let is_doomed = epoch.is_some_and(|epoch| epoch < state.store.epoch());
     if is_over || is_doomed { 2 } else { 0 }
@@ -80,7 +83,7 @@ fn client_work(state: &State) -> u64 {
         _ if line.ended => 0,
         Stage::Waiting => client.outbox.len() + 1,
         Stage::Open => client.outbox.unsent(),
-        Stage::Closing => 0,
+        Stage::Leaving | Stage::Closing => 0,
     };
     line.inbox.len() as u64 + to_send * 30
 }
@@ -107,8 +110,8 @@ fn node_work(node: &Node) -> u64 {
 
 fn session_work(session: &Session) -> u64 {
     let talk = match session.talk {
-        Talk::Waiting => 4,
-        Talk::Open => 3,
+        Talk::Waiting => 6,
+        Talk::Open => 5,
         Talk::GoodbyeSent => 2,
         Talk::Closed => 1,
         Talk::Gone => 0,

@@ -38,7 +38,12 @@ impl Step<'_> {
                 self.state.left.link_losses -= 1;
                 self.link_down(at, kept);
             }
+            Action::ClientLeaves => self.client_leaves(),
             Action::ShutdownBegins { at } => self.begin_shutdown(at),
+            Action::NodeLetsClientGo { at } => self.let_go(at),
+            Action::NodeStopsReading { at } => {
+                self.state.nodes[at].phase = Phase::Persisting;
+            }
             Action::NodeHasSavedAndSaysGoodbye { at } => self.say_goodbye(at),
             Action::NodeGivesUpAndSaysGoodbye { at, spill_is_full } => {
                 self.state.left.full_disks -= u8::from(spill_is_full);
@@ -86,7 +91,13 @@ impl Step<'_> {
 
     fn begin_shutdown(&mut self, at: NodeId) {
         self.state.left.shutdowns -= 1;
-        self.state.nodes[at].phase = Phase::Persisting;
+        let drains = &mut self.state.left.drains;
+        self.state.nodes[at].phase = if *drains > 0 {
+            *drains -= 1;
+            Phase::Draining
+        } else {
+            Phase::Persisting
+        };
         if self.has(Flaw::GoodbyeBeforeSave) {
             self.say_goodbye(at);
         }
@@ -159,6 +170,12 @@ impl Step<'_> {
             if let Some(session) = &mut self.state.nodes[line.node].current {
                 session.wire.close = true;
             }
+        }
+    }
+
+    fn client_leaves(&mut self) {
+        if let Some(line) = &mut self.state.client.line {
+            line.stage = Stage::Leaving;
         }
     }
 

@@ -154,6 +154,9 @@ impl Step<'_> {
             if let Some(session) = node.session_mut(key) {
                 session.talk = Talk::Open;
             }
+            if self.state.nodes[1 - at].phase == Phase::Draining {
+                self.note(Event::GreetedWhileOthersDrain);
+            }
             self.say(at, key, Said::Hello(count));
         } else {
             self.note(Event::ClaimAfterGone);
@@ -402,8 +405,18 @@ impl Step<'_> {
     pub(crate) fn say_goodbye(&mut self, at: NodeId) {
         let (early, spilled) = (Flaw::GoodbyeBeforeSave, Flaw::GoodbyeTellsSpilled);
         let (early, spilled) = (self.has(early), self.has(spilled));
+        self.state.nodes[at].phase = Phase::Closing;
+        self.part(at, early, spilled);
+    }
+
+    /// The client has said that it leaves: goodbye to it alone.
+    pub(crate) fn let_go(&mut self, at: NodeId) {
+        self.note(Event::LeftBeforeOthers);
+        self.part(at, self.has(Flaw::LeavesBeforeSave), false);
+    }
+
+    fn part(&mut self, at: NodeId, early: bool, spilled: bool) {
         let node = &mut self.state.nodes[at];
-        node.phase = Phase::Closing;
         let Some(session) = &mut node.current else {
             return self.flush(at);
         };
