@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::app::Tells;
-use super::io::{CloseReason, ConnId, Protocol, SessionKey};
+use super::io::{CloseReason, ConnId, Protocol, Received, SessionKey};
 use super::session::ClientSession;
 use super::step::State;
 use crate::slots::SlotSet;
@@ -35,8 +35,8 @@ struct Rare {
     state: State,
     /// The step that is open.
     open_step: Option<u64>,
-    /// The number of the last push that it had received when it came.
-    received: u64,
+    /// Which push it had received last when it came.
+    received: Received,
     /// When its session is to be woken.
     wake_at: Option<Instant>,
 }
@@ -158,14 +158,15 @@ impl Client {
     }
 
     /// It has received pushes up to this number on another connection.
-    pub(super) fn set_received(&mut self, number: u64) {
-        if number > 0 {
-            self.rare.get_or_insert_default().received = number;
+    pub(super) fn set_received(&mut self, received: Received) {
+        if received.number > 0 {
+            self.rare.get_or_insert_default().received = received;
         }
     }
 
-    pub(super) fn received(&self) -> u64 {
-        self.rare.as_ref().map_or(0, |rare| rare.received)
+    pub(super) fn received(&self) -> Received {
+        let rare = self.rare.as_ref();
+        rare.map_or(Received::default(), |rare| rare.received)
     }
 
     /// When its session is to be woken.

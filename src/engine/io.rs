@@ -9,7 +9,7 @@ use std::time::Instant;
 
 pub use super::app::Tells;
 pub use super::ids::{ConnId, InvalidSessionId, SessionId, SessionKey};
-pub use super::mailbox::{Body, Mail, Mailbox, Push, PushRefused, Pushed};
+pub use super::mailbox::{Body, Mail, Mailbox, Push, PushRefused, Pushed, Received};
 pub use super::message::Protocol;
 use super::message::v2::Invalid;
 use super::message::{Message, ServerMessage};
@@ -237,8 +237,8 @@ pub enum Input<'a> {
         tells: Tells,
         /// The session that it asks for.
         session: Option<SessionId>,
-        /// The number of the last push that it has received; 0 if it does not say.
-        received: u64,
+        /// Which push it has received last.
+        received: Received,
     },
     /// A data message has arrived whole.
     Message {

@@ -10,6 +10,24 @@ use std::sync::Arc;
 
 use super::ids::SessionId;
 
+/// The last push that a client has received, as it says when it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Its number; 0 if there was none, or the client does not say.
+    pub number: u64,
+    /// The incarnation of the session in which that was its number, if the client says so: the same
+    /// number means another push in another one.
+    pub incarnation: Option<u64>,
+}
+
+impl Received {
+    /// Up to which number the pushes of an incarnation are received.
+    pub(super) fn number_in(self, incarnation: u64) -> u64 {
+        let is_same = self.incarnation.is_none_or(|ours| ours == incarnation);
+        if is_same { self.number } else { 0 }
+    }
+}
+
 /// What a push says. A copy shares it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Body {

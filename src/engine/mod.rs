@@ -46,7 +46,7 @@ use deferring::Deferring;
 use fanout::Fanout;
 use hub::Own;
 use io::{
-    CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, SessionId,
+    CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, Received, SessionId,
     StoreCommand,
 };
 use leaving::Slots;
@@ -292,7 +292,7 @@ impl Engine {
         protocol: Protocol,
         tells: Tells,
         session: Option<SessionId>,
-        received: u64,
+        received: Received,
     ) {
         let id = session.or_else(|| match protocol {
             Protocol::Plain => None,

@@ -94,7 +94,7 @@ impl Engine {
             self.closing.count_granted();
         }
         let sent = self.sessions.sent(key);
-        self.sessions.skip(key, received);
+        self.sessions.skip(key, received.number_in(incarnation));
         if protocol.is_own()
             && let Some(session) = self.sessions.get(key)
         {

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock;
 use crate::config::{Durability, ShutdownBudget};
 use crate::engine::app::Chat;
-use crate::engine::io::{Claim, Commit, Refused, SessionKey, StoreEvent};
+use crate::engine::io::{Claim, Commit, Received, Refused, SessionKey, StoreEvent};
 use crate::engine::message::Message;
 use crate::engine::shutdown::{Request, State, Trigger};
 use crate::store::SessionStore as _;
@@ -76,7 +76,7 @@ impl Rig {
             protocol,
             tells: Tells::ALL,
             session,
-            received: 0,
+            received: Received::default(),
         });
     }
 

@@ -12,7 +12,7 @@ use super::authority::{host_of, is_for_operators};
 use super::http::{self, Answer, BadHead, Head};
 use crate::config::{self, AdminHosts, AllowedOrigins};
 use crate::engine::app::{Admission, Tells, Upgrade};
-use crate::engine::io::{Gate, Protocol, SessionId};
+use crate::engine::io::{Gate, Protocol, Received, SessionId};
 use crate::engine::message::v2;
 
 /// The subprotocol of clients that understand hello and notice (docs/protocol.md).
@@ -67,8 +67,8 @@ pub struct Granted {
     pub tells: Tells,
     /// The session that it asks for.
     pub session: Option<SessionId>,
-    /// The number of the last push that it has received; 0 if it does not say.
-    pub received: u64,
+    /// Which push it has received last.
+    pub received: Received,
 }
 
 /// Decides on a request to the listener for clients. `admit` is what the application says to a
@@ -212,7 +212,7 @@ fn grant(
     let own = own_of(headers);
     let received = match own {
         Some((_, Protocol::V2)) => received(head)?,
-        Some((_, Protocol::Plain | Protocol::V1)) | None => 0,
+        Some((_, Protocol::Plain | Protocol::V1)) | None => Received::default(),
     };
     let path = head.uri().path();
     let Admission(admission) = admit(&Upgrade {
@@ -337,14 +337,22 @@ fn parameters<'a>(head: &'a Head, name: &'a str) -> impl Iterator<Item = &'a str
 }
 
 /// Which push a `sundown.v2` client has received last.
-fn received(head: &Head) -> Result<u64, Answer> {
-    let mut numbers = parameters(head, "received");
+fn received(head: &Head) -> Result<Received, Answer> {
+    Ok(Received {
+        number: number(head, "received")?.unwrap_or(0),
+        incarnation: number(head, "incarnation")?,
+    })
+}
+
+/// A query parameter that is a number and stands once, if at all.
+fn number(head: &Head, name: &str) -> Result<Option<u64>, Answer> {
+    let mut numbers = parameters(head, name);
     let Some(number) = numbers.next() else {
-        return Ok(0);
+        return Ok(None);
     };
     match v2::parse_number(number.as_bytes()) {
-        Some(number) if numbers.next().is_none() => Ok(number),
-        Some(_) | None => Err(Answer::json(400, "received: the number of a push")),
+        Some(number) if numbers.next().is_none() => Ok(Some(number)),
+        Some(_) | None => Err(Answer::json(400, &format!("{name}: a number"))),
     }
 }
 

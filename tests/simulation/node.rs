@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use sundown::core::{Core, Shell};
 use sundown::engine::Engine;
 use sundown::engine::io::{
-    Commit, ConnId, Input, Levels, Now, Output, Refused, SessionKey, StoreCommand, StoreEvent,
-    Tells,
+    Commit, ConnId, Input, Levels, Now, Output, Received, Refused, SessionKey, StoreCommand,
+    StoreEvent, Tells,
 };
 use sundown::engine::message::Message;
 use sundown::engine::shutdown::{Outcome, Phase, Request, Trigger};
@@ -286,7 +286,10 @@ impl Attached<'_> {
                     protocol,
                     tells: Tells::ALL,
                     session,
-                    received,
+                    received: Received {
+                        number: received,
+                        incarnation: None,
+                    },
                 };
                 core.handle_input(opened, self);
             }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use super::*;
 use crate::config::{Config, Durability};
 use crate::engine::app::{Application, InvalidCloseCode, Session};
-use crate::engine::io::Input;
+use crate::engine::io::{Input, Received};
 use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 
 const PANIC: &str = "panic in on_message: as it was told";
@@ -437,7 +437,7 @@ fn a_client_that_is_told_nothing_by_sundown_gets_the_close_alone() {
         protocol: PLAIN,
         tells: crate::engine::app::Tells::NOTHING,
         session: None,
-        received: 0,
+        received: Received::default(),
     });
     service.rig.say(0);
     service.rig.shut_down();

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Config, Durability};
 use crate::engine::app::{Application, Hub, Session};
-use crate::engine::io::{Commit, Input, Mail, PushRequest, Snapshot, StoreCommand, StoreEvent};
+use crate::engine::io::{
+    Commit, Input, Mail, PushRequest, Received, Snapshot, StoreCommand, StoreEvent,
+};
 use crate::engine::message::Message;
 use crate::engine::receipt::PushError;
 use crate::engine::tests::{PLAIN, Rig, V1, V2, conn, quiet};
@@ -123,12 +125,19 @@ fn a_push_arrives_once_it_is_committed_and_is_kept_until_it_is_confirmed() {
 
 #[test]
 fn a_client_that_says_what_it_has_received_does_not_get_it_again() {
-    for (received, expected) in [
-        (0, vec!["m1 x", "m2 y"]),
-        (1, vec!["m2 y"]),
-        (2, vec![]),
-        (3, vec!["m1 x", "m2 y"]),
+    let all = ["m1 x", "m2 y"];
+    for (number, incarnation, expected) in [
+        (0, None, &all[..]),
+        (1, None, &all[1..]),
+        (2, None, &[]),
+        (3, None, &all),
+        (1, Some(1), &all[1..]),
+        (1, Some(2), &all),
     ] {
+        let received = Received {
+            number,
+            incarnation,
+        };
         let mut rig = post(V2, &["a", "b"]);
         rig.tell(0, "mto b x\nto b y");
         rig.flush();
@@ -144,7 +153,7 @@ fn a_client_that_says_what_it_has_received_does_not_get_it_again() {
         rig.flush();
         let got = rig.log.iter().filter_map(|line| line.strip_prefix("#2 "));
         let got: Vec<_> = got.filter(|line| line.starts_with('m')).collect();
-        assert_eq!(got, expected, "{received}");
+        assert_eq!(got, expected, "{received:?}");
     }
 }
 

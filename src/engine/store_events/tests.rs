@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Config, Durability};
 use crate::engine::app::{Application, Session, Tells};
-use crate::engine::io::{Input, SessionId};
+use crate::engine::io::{Input, Received, SessionId};
 use crate::engine::message::Message;
 use crate::engine::tests::{PLAIN, Rig, V1, conn, quiet};
 
@@ -168,7 +168,7 @@ fn a_slot_that_has_a_new_tenant_is_not_the_old_one() {
         protocol: PLAIN,
         tells: Tells::ALL,
         session: None,
-        received: 0,
+        received: Received::default(),
     });
     rig.say(0);
     rig.close(0);

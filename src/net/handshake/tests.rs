@@ -290,6 +290,9 @@ fn what_has_been_received_is_a_number() {
         ("received", 400),
         ("received=-1", 400),
         ("received=1&received=1", 400),
+        ("received=1&incarnation=1", 101),
+        ("incarnation=1&incarnation=1", 400),
+        ("incarnation=x", 400),
     ] {
         let target = format!("/ws/chat/?{query}");
         check(&target, &v2, expected);

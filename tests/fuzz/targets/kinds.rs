@@ -10,7 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use libfuzzer_sys::fuzz_target;
 use sundown::engine::Engine;
 use sundown::engine::io::{ConnId, Input, Output, Protocol, StoreCommand, StoreEvent, Tells};
-use sundown::engine::io::{Grant, Mailbox, Snapshot};
+use sundown::engine::io::{Grant, Mailbox, Received, Snapshot};
 use sundown::engine::message::Message;
 use sundown::engine::message::v2::{self, ClientMessage, Invalid};
 use sundown::{Application, Config, Session, clock};
@@ -87,7 +87,7 @@ fn converse(messages: &[&[u8]]) {
         protocol: Protocol::V2,
         tells: Tells::ALL,
         session: None,
-        received: 0,
+        received: Received::default(),
     };
     engine.handle_input(opened, now);
     let Some(StoreCommand::Claim(claim)) = engine.poll_store() else {
