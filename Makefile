@@ -62,6 +62,7 @@ test-hostile: ## crowds of hostile peers: what they cost in memory, and a good c
 
 test-web: ## the browser's client under Node's own test runner, and against the built binary; needs node
 	$(CARGO) build
+	$(CARGO) build --example mail
 	for speaks in sundown.v1 sundown.v2; do SUBPROTOCOL=$$speaks node --test tests/web/*.test.mjs || exit 1; done
 
 test-browser: ## the page in a real Chromium, through a SIGTERM and a kill -9; pictures in target/browser
