@@ -7,15 +7,21 @@
 //! FILE has a line `ID PASSWORD` for each charge point, which connects to `/ocpp/ID` with HTTP Basic
 //! authentication and the subprotocol `ocpp1.6`. Its session is its id: whatever ends the connection
 //! or the server, a call that comes again gets the answer that it had, and has taken effect once.
+//!
+//! A line `ID ACTION PAYLOAD` on standard input is a call to a charge point, such as
+//! `CP-1 Reset {"type":"Soft"}`.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
+use std::{io, thread};
 
+use serde_json::{Map, Value};
 use shared::Failure;
 use sundown::{
-    Admission, Application, Config, Message, Server, Session, SessionId, Upgrade, clock,
+    Admission, Application, Config, Handle, Message, Server, Session, SessionId, Upgrade, clock,
 };
 
 #[path = "ocpp/book.rs"]
@@ -43,7 +49,10 @@ fn main() -> ExitCode {
         let central_system = CentralSystem {
             charge_points: charge_points(file)?,
         };
-        Ok(Server::bind(config, central_system)?)
+        let server = Server::bind(config, central_system)?;
+        let handle = server.handle();
+        thread::spawn(move || take_commands(&handle));
+        Ok(server)
     })
 }
 
@@ -131,6 +140,34 @@ fn answer(call: &Call, text: &str, session: &mut Session<'_>) {
         log::error!("the book of {} is full", name(session));
         session.reply_text(frame::answer(&call.id, Err(CallError::InternalError)));
     }
+}
+
+/// Calls charge points, on whichever node they are: a line on standard input is a call, and is
+/// answered by a line on standard output. What the charge point answers is in the log.
+fn take_commands(handle: &Handle) {
+    let began_ms = clock::now().unix_ms;
+    for (number, line) in (1..).zip(io::stdin().lines().map_while(Result::ok)) {
+        let id = format!("{began_ms}-{number}");
+        match command(handle, &id, &line) {
+            Ok(()) => println!("call {id} is on its way"),
+            Err(why) => println!("call {id} is refused: {why}"),
+        }
+    }
+}
+
+/// Returns when the call is in the charge point's mailbox. From there it leaves once, now or when the
+/// charge point connects: a client that is not of `sundown.v2` confirms nothing, so that a call may be
+/// lost with a connection. The operator sees no answer then, and calls again.
+fn command(handle: &Handle, id: &str, line: &str) -> Result<(), Box<dyn Error>> {
+    let words: Vec<&str> = line.splitn(3, ' ').collect();
+    let [to, action, payload] = words[..] else {
+        return Err("expected ID ACTION PAYLOAD".into());
+    };
+    let to = SessionId::parse(to).map_err(|_| "not an id")?;
+    let payload: Map<String, Value> = serde_json::from_str(payload)?;
+    let call = frame::call(id, action, &payload.into());
+    handle.push(&to, call).wait()?;
+    Ok(())
 }
 
 fn now(incarnation: u64) -> Moment {

@@ -69,6 +69,11 @@ impl CallError {
     }
 }
 
+/// A CALL of the central system's.
+pub(crate) fn call(id: &str, action: &str, payload: &Value) -> String {
+    json!([2, id, action, payload]).to_string()
+}
+
 /// The answer to a call.
 pub(crate) fn answer(id: &str, outcome: Result<Value, CallError>) -> String {
     match outcome {

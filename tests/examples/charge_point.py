@@ -23,7 +23,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ocpp.exceptions import NotImplementedError as NotImplementedByCentral
-from ocpp.v16 import ChargePoint, call
+from ocpp.routing import on
+from ocpp.v16 import ChargePoint, call, call_result
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
@@ -40,9 +41,9 @@ def timestamp():
 class Central:
     """A central system: the process, and where it is."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, store=None):
         arguments = [EXAMPLE, "--listen", "127.0.0.1:0", "--admin", "off"]
-        arguments += ["--store", f"sqlite:{directory}/ocpp.db"]
+        arguments += ["--store", store or f"sqlite:{directory}/ocpp.db"]
         arguments += ["--charge-points", f"{directory}/charge-points"]
         with open(f"{directory}/log", "ab") as log:
             self.process = subprocess.Popen(
@@ -61,6 +62,11 @@ class Central:
             if line.startswith(words):
                 return line
         raise AssertionError(f"the central system never said {words!r}")
+
+    def command(self, line):
+        """Calls a charge point, and returns whether that was taken."""
+        print(line, file=self.process.stdin, flush=True)
+        return self.until("call ").rstrip().endswith(" is on its way")
 
     async def ended(self, by):
         code = await asyncio.to_thread(self.process.wait, PATIENCE)
@@ -89,7 +95,8 @@ class Station(ChargePoint):
         # While it is not set, what arrives is not read.
         self.listens = asyncio.Event()
         self.listens.set()
-        self.connections = 0
+        # What the central system has called for.
+        self.told = []
 
     async def stay_connected(self):
         while True:
@@ -102,13 +109,22 @@ class Station(ChargePoint):
                     assert connection.subprotocol == "ocpp1.6"
                     self._connection = connection
                     self.lost = asyncio.Event()
-                    self.connections += 1
                     self.connected.set()
                     await self.start()
             except (OSError, ConnectionClosed, InvalidHandshake):
                 self.connected.clear()
                 self.lost.set()
                 await asyncio.sleep(0.01)
+
+    @on("RemoteStartTransaction")
+    def told_to_start(self, **told):
+        self.told.append(told)
+        return call_result.RemoteStartTransaction(status="Accepted")
+
+    @on("Reset")
+    def told_to_reset(self, **told):
+        self.told.append(told)
+        return call_result.Reset(status="Accepted")
 
     async def route_message(self, raw):
         connection = self._connection
@@ -229,6 +245,40 @@ class Charging(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((over["id"], over["meterStart"], over["readings"]), (first, 100, 2))
         self.assertEqual(over["stopped"]["meterStop"], 200)
         self.assertEqual((running["id"], running["stopped"]), (second, None))
+
+    async def test_it_is_called(self):
+        def said(what):
+            return (self.directory / "log").read_text().count(what)
+
+        command = self.central.command
+        self.assertFalse(command('CP-2 Reset {"type":"Hard"}'))
+        await self.station.connected.wait()
+        self.assertFalse(command("CP-1 Reset"))
+        self.assertFalse(command("CP-1 Reset soft"))
+        start = {"id_tag": "tag", "connector_id": 1}
+        self.assertTrue(
+            command('CP-1 RemoteStartTransaction {"idTag":"tag","connectorId":1}')
+        )
+        self.assertTrue(command('CP-1 Reset {"type":"Soft"}'))
+        await self.until(lambda: len(self.station.told) == 2)
+        self.assertEqual(self.station.told, [start, {"type": "Soft"}])
+        await self.until(lambda: said("CP-1 answers") == 2)
+        self.assertEqual(said('[{"status":"Accepted"}]'), 2)
+
+    async def test_it_is_called_while_it_is_away(self):
+        station = Station("CP-2", "other")
+        station.central = self.central
+        staying = asyncio.create_task(station.stay_connected())
+        await station.connected.wait()
+        staying.cancel()
+        await asyncio.gather(staying, return_exceptions=True)
+        self.assertTrue(self.central.command('CP-2 Reset {"type":"Hard"}'))
+        await self.replace(signal.SIGKILL)
+        station.central = self.central
+        staying = asyncio.create_task(station.stay_connected())
+        self.addCleanup(staying.cancel)
+        await self.until(lambda: station.told)
+        self.assertEqual(station.told, [{"type": "Hard"}])
 
     async def test_a_wrong_password(self):
         with self.assertRaises(InvalidStatus) as refused:
