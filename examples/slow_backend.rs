@@ -65,13 +65,6 @@ impl SlowBackend {
 }
 
 impl Application for SlowBackend {
-    fn on_open(&mut self, session: &mut Session<'_>) {
-        let unsent = String::from_utf8_lossy(session.state()).into_owned();
-        if !unsent.is_empty() && session.set_state(b"").is_ok() {
-            unsent.lines().for_each(|answer| session.reply_text(answer));
-        }
-    }
-
     fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
         if let Message::Text(text) = message {
             let (text, deferred) = (text.to_owned(), session.defer());
@@ -109,15 +102,12 @@ fn backend(text: &str) -> String {
 }
 
 /// The end of a step, on the loop's thread. If the client has gone, or has had its goodbye, the message
-/// counts all the same, and the answer stays with the session until it is opened again.
+/// counts all the same, and the answer waits in the session's mailbox until the client comes back.
 fn answer(session: &mut Session<'_>, made: &str) {
-    let answer = format!("{} {}", session.count(), made.replace('\n', " "));
+    let answer = format!("{} {made}", session.count());
     if session.can_reply() {
         session.reply_text(answer);
-    } else {
-        let unsent = [session.state(), answer.as_bytes(), b"\n"].concat();
-        if session.set_state(&unsent).is_err() {
-            log::warn!("the session has no room for answer {answer:?}");
-        }
+    } else if let Err(error) = session.push(answer) {
+        log::warn!("there is no answer to message {}: {error}", session.count());
     }
 }
