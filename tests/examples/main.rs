@@ -14,6 +14,7 @@
 mod support;
 
 mod ocpp;
+mod room;
 mod slow_backend;
 
 use std::path::Path;
