@@ -115,43 +115,49 @@ fn pushes_wait_in_redis() {
 
 /// From one node to a client of the other, which then changes sides.
 #[track_caller]
-fn check_two_nodes(store: &Store) {
+fn check_two_nodes(store: &Store, pushes: u64) {
     let (one, two) = (
         Running::start(config(store), Post),
         Running::start(config(store), Post),
     );
     let (mut sender, _) = v2(&one, "sender", 0);
     let (mut client, _) = v2(&two, "client", 0);
-    for number in 1..=20 {
+    for number in 1..=pushes {
         sender.text(&format!("mclient {number}"));
         assert_eq!(sender.told(), Told::Count(number));
         assert_eq!(client.told(), push(number, &number.to_string()));
     }
-    assert_eq!(one.handle.push(&id("client"), "21").wait(), Ok(21));
-    assert_eq!(client.told(), push(21, "21"));
+    let last = pushes + 1;
+    assert_eq!(one.handle.push(&id("client"), "last").wait(), Ok(last));
+    assert_eq!(client.told(), push(last, "last"));
     // Without a word about the last ones, to the other node, where it was pushed from.
-    client.text("a19");
-    let (mut moved, hello) = v2(&one, "client", 20);
-    assert_eq!(hello.sent, 21);
-    assert_eq!(moved.told(), push(21, "21"));
-    assert_eq!(two.handle.push(&id("client"), "22").wait(), Ok(22));
-    assert_eq!(moved.told(), push(22, "22"));
+    client.text(&format!("a{}", pushes - 1));
+    let (mut moved, hello) = v2(&one, "client", pushes);
+    assert_eq!(hello.sent, last);
+    assert_eq!(moved.told(), push(last, "last"));
+    assert_eq!(two.handle.push(&id("client"), "more").wait(), Ok(last + 1));
+    assert_eq!(moved.told(), push(last + 1, "more"));
     moved.leave();
     sender.leave();
-    for running in [one, two] {
+    for running in [&one, &two] {
         running.handle.shutdown();
-        running.outcome();
     }
+    // It answers its Close, so that nobody waits for that.
+    client.until_close();
+    assert_eq!(client.until_end(), End::Eof);
+    one.outcome();
+    two.outcome();
 }
 
 #[test]
 fn a_push_finds_its_session_on_another_node_of_one_sqlite_file() {
-    check_two_nodes(&Store::sqlite());
+    // Nobody tells the other node: it looks once a second.
+    check_two_nodes(&Store::sqlite(), 3);
 }
 
 #[test]
 fn a_push_finds_its_session_on_another_node_of_one_redis() {
-    check_two_nodes(&Store::redis());
+    check_two_nodes(&Store::redis(), 20);
 }
 
 /// A plain client gets each at most once: what the kernel has taken is not sent again.
