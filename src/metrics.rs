@@ -339,6 +339,7 @@ mod tests {
         store.claim_refused(at(4));
         store.commit_asked(at(0));
         store.commit_refused();
+        store.pushed(5, 1);
         store.committed(3, 2, at(4));
         store.changed(StoreState::Stalled);
         let broadcasts = metrics.broadcasts();
@@ -439,6 +440,8 @@ mod tests {
             "sundown_store_saved_sessions_total 3",
             "sundown_store_fenced_sessions_total 2",
             "sundown_store_refused_sessions_total 2",
+            "sundown_pushes_accepted_total 5",
+            "sundown_pushes_refused_total 1",
             "sundown_store_claim_duration_seconds_sum 5",
             "sundown_store_claim_duration_seconds_count 2",
             "sundown_store_save_duration_seconds_sum 4",

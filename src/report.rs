@@ -59,6 +59,7 @@ impl Outcome {
             ("byes", json(self.byes)),
             ("late", json(self.late)),
             ("abandoned", json(self.abandoned)),
+            ("unconfirmed_pushes", json(self.unconfirmed_pushes)),
             ("closed_1001", json(self.closed_1001)),
             ("cut", json(self.cut)),
             ("repeats", json(self.repeats)),
@@ -124,6 +125,7 @@ mod tests {
             byes: 8,
             late: 9,
             abandoned: 14,
+            unconfirmed_pushes: 15,
             closed_1001: 10,
             cut: 11,
             spill_rows_waiting: Some(13),
@@ -154,13 +156,14 @@ mod tests {
             "byes",
             "late",
             "abandoned",
+            "unconfirmed_pushes",
             "closed_1001",
             "cut",
             "repeats",
             "spill_rows_waiting",
         ];
         let numbers = fields.map(|field| report[field].as_u64().unwrap_or_default());
-        assert_eq!(numbers, [2, 3, 4, 5, 6, 8, 9, 14, 10, 11, 12, 13]);
+        assert_eq!(numbers, [2, 3, 4, 5, 6, 8, 9, 14, 15, 10, 11, 12, 13]);
         assert_eq!(
             report["unsaved"],
             serde_json::json!([{"session": "a", "count": 7}])

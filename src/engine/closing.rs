@@ -424,6 +424,7 @@ impl Engine {
         let elsewhere = unsaved.len() + outcome.spilled;
         outcome.saved = self.closing.sessions.saturating_sub(elsewhere);
         outcome.unsaved = unsaved;
+        outcome.unconfirmed_pushes = self.sessions.unconfirmed_pushes();
         outcome.store_lost = self.sessions.is_store_lost();
         outcome.repeats = self.shutdown.repeats();
         outcome.timeline = *self.shutdown.timeline();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::core::Core;
-use crate::engine::io::{Refused, StoreCommand, StoreEvent};
+use crate::engine::io::{Pushed, Refused, StoreCommand, StoreEvent};
 use crate::engine::shutdown::Phase;
 use crate::metrics::{Levels, StoreState};
 use crate::net::connection::Entrance;
@@ -62,9 +62,20 @@ impl EventLoop {
             StoreEvent::Stalled => store.changed(StoreState::Stalled),
             StoreEvent::Down { .. } => store.changed(StoreState::Down),
             StoreEvent::Claimed { .. } => store.claimed(clock::instant()),
-            StoreEvent::Committed { batch, fenced, .. } => {
+            StoreEvent::Committed {
+                batch,
+                fenced,
+                pushed,
+            } => {
                 let saved = batch.len() - fenced.len();
                 store.committed(saved, fenced.len(), clock::instant());
+                if !pushed.is_empty() {
+                    let is = |of: fn(&Pushed) -> bool| pushed.iter().filter(|one| of(one)).count();
+                    store.pushed(
+                        is(|one| matches!(one, Pushed::Accepted(_))),
+                        is(|one| matches!(one, Pushed::Refused(_))),
+                    );
+                }
             }
             StoreEvent::Refused { request, .. } => match request {
                 Refused::Claim(_) => store.claim_refused(clock::instant()),

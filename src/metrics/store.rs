@@ -14,6 +14,8 @@ pub(crate) struct Store {
     saved: u64,
     fenced: u64,
     refused: u64,
+    pushes_accepted: u64,
+    pushes_refused: u64,
     claims: Stopwatch,
     commits: Stopwatch,
 }
@@ -37,6 +39,8 @@ impl Default for Store {
             saved: 0,
             fenced: 0,
             refused: 0,
+            pushes_accepted: 0,
+            pushes_refused: 0,
             claims: Stopwatch::new(Seconds::new(
                 "sundown_store_claim_duration_seconds",
                 "Openings of sessions, from the question to the store's answer.",
@@ -90,6 +94,12 @@ impl Store {
         self.commits.stop(now);
     }
 
+    /// It says what has become of pushes.
+    pub(crate) fn pushed(&mut self, accepted: usize, refused: usize) {
+        self.pushes_accepted += accepted as u64;
+        self.pushes_refused += refused as u64;
+    }
+
     /// It has refused one count of a batch, which it answers later.
     pub(crate) fn commit_refused(&mut self) {
         self.refused += 1;
@@ -129,12 +139,26 @@ impl Store {
                 "Claims and commits of one session that the store has refused.",
                 self.refused,
             ),
+            (
+                "sundown_pushes_accepted_total",
+                "Pushes that the store has put into a mailbox.",
+                self.pushes_accepted,
+            ),
+            (
+                "sundown_pushes_refused_total",
+                "Pushes to a full mailbox, or to a session that there is not.",
+                self.pushes_refused,
+            ),
         ];
         for (name, help, value) in counters {
             families.counter(name, help, value);
         }
         families.seconds(&self.claims.seconds);
         families.seconds(&self.commits.seconds);
+        Self::append_levels(families, levels);
+    }
+
+    fn append_levels(families: &Families, levels: &Levels<'_>) {
         let gauges = [
             (
                 "sundown_sessions",

@@ -13,6 +13,8 @@ pub(super) struct Released {
     sessions: Vec<(SessionId, u64)>,
     /// What the store had confirmed is gone.
     is_lost: bool,
+    /// Pushes to them that their clients have not confirmed.
+    unconfirmed_pushes: usize,
 }
 
 impl Sessions {
@@ -31,8 +33,11 @@ impl Sessions {
 
     /// A session is saved and closed.
     pub(super) fn remember_released(&mut self, key: SessionKey) {
-        if self.released.kept
-            && let Some(session) = self.get(key)
+        if !self.released.kept {
+            return;
+        }
+        self.released.unconfirmed_pushes += self.get(key).map_or(0, Session::unconfirmed_pushes);
+        if let Some(session) = self.get(key)
             && !session.ledger.is_blank()
         {
             let entry = (session.id().clone(), session.processed());
@@ -59,6 +64,15 @@ impl Sessions {
     /// Whether what the store had confirmed is gone.
     pub(in crate::engine) fn is_store_lost(&self) -> bool {
         self.released.is_lost
+    }
+
+    /// Pushes to sessions that are open, or were during the shutdown, that no client has confirmed.
+    pub(in crate::engine) fn unconfirmed_pushes(&self) -> usize {
+        let open = self
+            .slab
+            .iter()
+            .map(|(_, session)| session.unconfirmed_pushes());
+        self.released.unconfirmed_pushes + open.sum::<usize>()
     }
 
     /// The released sessions, if they are lost.

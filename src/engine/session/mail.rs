@@ -409,6 +409,13 @@ impl super::Session {
         })
     }
 
+    /// Pushes to it that its client has not confirmed.
+    pub(super) fn unconfirmed_pushes(&self) -> usize {
+        self.mailing
+            .as_ref()
+            .map_or(0, |mailing| mailing.mailbox.len())
+    }
+
     /// It is gone.
     pub(super) fn drop_mail(&mut self, memory: &mut Account) {
         if let Some(mailing) = self.mailing.take() {

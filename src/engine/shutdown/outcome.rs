@@ -26,6 +26,9 @@ pub struct Outcome {
     pub late: u64,
     /// Steps that were open at the cut: their messages are not counted.
     pub abandoned: usize,
+    /// Pushes to the sessions that were open during the shutdown that no client has confirmed: they wait
+    /// in the store.
+    pub unconfirmed_pushes: usize,
     /// Peers that completed the closing handshake after our Close 1001.
     pub closed_1001: usize,
     /// Connections that were cut: their peer had not closed in time.
