@@ -243,7 +243,7 @@ fn in_v1(told: Told) -> Said {
         }),
         Told::Bye { total, .. } => Said::Bye(total),
         Told::Time(time) => Said::Time(time),
-        Told::Reply(_) | Told::Binary(_) | Told::Broadcast(_) => {
+        Told::Reply(_) | Told::Binary(_) | Told::Broadcast(_) | Told::Push { .. } => {
             panic!("nobody asked for {told:?}")
         }
     }
