@@ -27,6 +27,7 @@ mod fleet;
 mod support;
 
 mod crashing;
+mod directly;
 mod engine;
 mod image;
 mod images;

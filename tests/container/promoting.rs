@@ -14,7 +14,7 @@ use crate::support::{PATIENCE, eventually, http};
 
 /// What clients do about what they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manners {
+pub(super) enum Manners {
     /// They go on until the goodbye, and come back at once.
     Ignore,
     /// They go on until the goodbye, and come back when they are asked to.
@@ -23,7 +23,7 @@ enum Manners {
     Answer,
 }
 
-fn ceaseless(count: usize, manners: Manners) -> Vec<Plan> {
+pub(super) fn ceaseless(count: usize, manners: Manners) -> Vec<Plan> {
     let plan = |plan: Plan| Plan {
         heeds_wait: manners != Manners::Ignore,
         answers_notice: manners == Manners::Answer,
