@@ -6,6 +6,8 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+#[path = "../support/example.rs"]
+mod example;
 #[path = "../support/mod.rs"]
 #[expect(
     dead_code,
@@ -17,16 +19,4 @@ mod ocpp;
 mod room;
 mod slow_backend;
 
-use std::path::Path;
-use std::process::Command;
-
-use support::server::BINARY;
-
-/// A built example: `cargo test` builds them beside the binary, `cargo test --test examples` alone
-/// does not.
-#[track_caller]
-fn example(name: &str) -> Command {
-    let built = Path::new(BINARY).with_file_name("examples").join(name);
-    assert!(built.exists(), "first: cargo build --examples");
-    Command::new(built)
-}
+use example::example;
