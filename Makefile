@@ -55,6 +55,7 @@ model-wide: ## the model with wider bounds, in some minutes
 
 test-faults: ## every fault in turn, and what clients lost by it; mounts disks, as root
 	./scripts/ensure-redis.sh
+	$(CARGO) build $(FAULTS_PROFILE) --example chain
 	$(CARGO) test $(FAULTS_PROFILE) --test faults -- --nocapture
 
 test-hostile: ## crowds of hostile peers: what they cost in memory, and a good client in latency

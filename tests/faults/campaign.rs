@@ -1,12 +1,11 @@
 //! The rows, run one after the other, and the table that they make.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::fleet::Fleet;
 use super::fleet::ledger::Ledger;
-use super::resp::Resp;
+use super::holdings::{self, Holdings};
 use super::rows::FAULTS;
 use crate::files::allow_files;
 use crate::support::redis::Redis;
@@ -49,8 +48,15 @@ pub(crate) struct Tally {
     clients: usize,
     sent: u64,
     acknowledged: u64,
+    /// Messages that the store has counted in the end.
+    counted: u64,
+    /// Messages that the service has seen, by its own count.
+    seen: u64,
     lost: u64,
     double: u64,
+    /// Sessions whose service has not seen each message that was counted, once and in order: never
+    /// any, whatever the store does.
+    astray: usize,
     /// Replies that were not the next count: never any, whatever the store does.
     out_of_order: u64,
     /// Clients that could not finish.
@@ -83,41 +89,35 @@ impl Row {
     /// Everyone comes back and finishes, and is compared with this store.
     #[track_caller]
     pub(crate) fn settle_with(&mut self, fleet: Fleet, store: &Store) -> Tally {
-        match store {
-            Store::Redis(redis) => self.settle_with_redis(fleet, redis),
-            Store::Sqlite(_) => self.settle_with_sqlite(fleet, &store.url()),
-            Store::Memory => unreachable!("no row has it"),
-        }
+        self.settle(fleet, |ledgers| holdings::of(store, names(ledgers)))
     }
 
     /// Everyone comes back and finishes, and is compared with Redis.
     #[track_caller]
     pub(crate) fn settle_with_redis(&mut self, fleet: Fleet, redis: &Redis) -> Tally {
-        let counts = |ledgers: &[Ledger]| {
-            let sessions = ledgers.iter().map(|ledger| ledger.session.as_str());
-            Resp::connect(redis.port()).counts(sessions)
-        };
-        self.settle(fleet, counts)
+        self.settle(fleet, |ledgers| {
+            holdings::in_redis(redis.port(), names(ledgers))
+        })
     }
 
     /// The same with the SQLite file of this store.
     #[track_caller]
     pub(crate) fn settle_with_sqlite(&mut self, fleet: Fleet, store: &str) -> Tally {
-        let path = store.strip_prefix("sqlite:").expect("a store of SQLite");
-        self.settle(fleet, |_| sqlite_counts(path))
+        self.settle(fleet, |_| holdings::in_sqlite(store))
     }
 
     /// What the store has when all is over. With `relaxed` a client has its counts before the store
     /// does, and a node that serves on saves them a moment later: those are waited for.
-    fn last_counts(
+    fn last_holdings(
         &self,
-        mut counts: impl FnMut() -> BTreeMap<String, u64>,
+        holdings: impl Fn(&[Ledger]) -> Holdings,
         ledgers: &[Ledger],
-    ) -> BTreeMap<String, u64> {
+    ) -> Holdings {
         let deadline = now() + PATIENCE;
         loop {
-            let found = counts();
-            let is_there = |ledger: &Ledger| found.get(&ledger.session) >= Some(&ledger.wanted);
+            let found = holdings(ledgers);
+            let count = |ledger: &Ledger| found.get(&ledger.session).map(|held| held.count);
+            let is_there = |ledger: &Ledger| count(ledger) >= Some(ledger.wanted);
             let waits = self.durability == "relaxed" && self.promise == Promise::Kept;
             if !waits || now() > deadline || ledgers.iter().all(is_there) {
                 return found;
@@ -126,21 +126,24 @@ impl Row {
         }
     }
 
-    fn settle(
-        &mut self,
-        fleet: Fleet,
-        counts: impl Fn(&[Ledger]) -> BTreeMap<String, u64>,
-    ) -> Tally {
+    fn settle(&mut self, fleet: Fleet, holdings: impl Fn(&[Ledger]) -> Holdings) -> Tally {
         let mut tally = Tally {
             clients: fleet.clients(),
             ..Tally::default()
         };
         let accounts = fleet.finish().into_iter();
         let mut ledgers: Vec<Ledger> = accounts.map(|account| account.ledger).collect();
-        let counts = self.last_counts(|| counts(&ledgers), &ledgers);
+        let mut holdings = self.last_holdings(holdings, &ledgers);
         let (mut hellos, mut repeated) = (0, 0);
         for ledger in &mut ledgers {
-            ledger.settle(counts.get(&ledger.session).copied().unwrap_or(0));
+            let held = holdings.remove(&ledger.session).unwrap_or_default();
+            ledger.settle(held.count);
+            tally.counted += held.count;
+            tally.seen += held.seen;
+            if !held.is_whole(&ledger.session) {
+                tally.astray += 1;
+                eprintln!("    {held:?}, {ledger:?}");
+            }
             if self.durability == "acked" {
                 ledger.lost = ledger.lost.max(ledger.denied);
                 ledger.double += ledger.overlapping;
@@ -163,17 +166,8 @@ impl Row {
     }
 }
 
-fn sqlite_counts(path: &str) -> BTreeMap<String, u64> {
-    let file = rusqlite::Connection::open(path).expect("the server's file");
-    let mut rows = file
-        .prepare("SELECT id, count FROM session")
-        .expect("the server's table");
-    let counts = rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
-    let counts = counts.expect("its rows").map(|row| {
-        let (session, count) = row.expect("an id and a count");
-        (session, u64::try_from(count).expect("a count"))
-    });
-    counts.collect()
+fn names(ledgers: &[Ledger]) -> impl Iterator<Item = &str> {
+    ledgers.iter().map(|ledger| ledger.session.as_str())
 }
 
 impl Fault {
@@ -205,12 +199,22 @@ impl Fault {
                 } else {
                     " †"
                 };
+                let Tally {
+                    clients,
+                    sent,
+                    acknowledged,
+                    counted,
+                    seen,
+                    lost,
+                    double,
+                    ..
+                } = tally;
                 format!(
-                    " {} | {} | {} | {}{mark} | {} |",
-                    tally.clients, tally.sent, tally.acknowledged, tally.lost, tally.double
+                    " {clients} | {sent} | {acknowledged} | {counted} | {seen} | {lost}{mark} | \
+                     {double} |"
                 )
             }
-            None => " ? | ? | ? | ? | ? |".to_owned(),
+            None => " ? | ? | ? | ? | ? | ? | ? |".to_owned(),
         };
         line += &numbers;
         if failure.is_some() {
@@ -228,6 +232,7 @@ impl Fault {
             Promise::Breaks => tally.lost > 0,
         };
         let clean = tally.double == 0 && tally.out_of_order == 0 && tally.stranded == 0;
+        let clean = clean && tally.astray == 0 && tally.seen == tally.counted;
         (!holds || !clean || tally.acknowledged == 0)
             .then(|| format!("the store's promise: {:?}; {tally:?}", self.promise))
     }
@@ -267,8 +272,8 @@ fn the_campaign() {
     }
     println!(
         "† Nothing is promised here.\n\n\
-         | fault | store | durability | clients | sent | acknowledged | lost | double | notes |\n\
-         |---|---|---|---:|---:|---:|---:|---:|---|\n{}\n",
+         | fault | store | durability | clients | sent | acknowledged | counted | seen | lost | \
+         double | notes |\n|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|\n{}\n",
         lines.join("\n")
     );
     assert!(!lines.is_empty(), "no row has “{wanted}” in its name");

@@ -2,7 +2,6 @@
 //! and one fault after the other, drawn from a seed that the row prints.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -16,7 +15,7 @@ use super::fleet::{Fleet, Orders};
 use super::node;
 use super::resp::Resp;
 use crate::support::redis::Redis;
-use crate::support::server::{BINARY, Server};
+use crate::support::server::Server;
 use crate::support::{PATIENCE, ms, pause};
 
 /// Short phases: there is much to do.
@@ -159,8 +158,7 @@ impl Scene {
     #[track_caller]
     fn start_and_kill(&self, at: usize, after: Duration) {
         let spill = spill(&self.spills, at);
-        let command = Command::new(BINARY);
-        let (mut process, _dir) = Server::spawn(command, &self.redis.url(), &[&spill]);
+        let (mut process, _dir) = Server::spawn(node::program(), &self.redis.url(), &[&spill]);
         pause(after);
         process.signal(Signal::KILL);
         process.wait(PATIENCE);

@@ -27,11 +27,7 @@ pub(crate) fn read_only(row: &mut Row) -> Tally {
     for _ in 0..times {
         server.stop();
         disk.remount("ro");
-        let (mut refused, _dir) = Server::spawn(
-            std::process::Command::new(crate::support::server::BINARY),
-            &disk.sqlite(),
-            &[],
-        );
+        let (mut refused, _dir) = Server::spawn(node::program(), &disk.sqlite(), &[]);
         let (status, _) = refused.wait(PATIENCE);
         let lines = refused.stderr.all();
         assert_eq!(status.code(), Some(1), "{lines:?}");

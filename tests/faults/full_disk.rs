@@ -111,7 +111,7 @@ pub(crate) fn start(row: &mut Row) -> Tally {
     disk.forget_reserve();
     disk.fill();
     let listen = format!("--listen={address}");
-    let server = Server::start_unready(&store, &[&listen]);
+    let server = Server::listening(node::program(), &store, &[&listen]);
     server.log().until("database or disk is full");
     assert_eq!(server.readiness(), 503);
     disk.free();

@@ -1,10 +1,12 @@
-//! A server that comes back at the address it had: on a port of its own outside of those that the
+//! `examples/chain.rs` as a server that comes back at the address it had: on a port of its own outside of those that the
 //! kernel gives to outgoing connections, so that nobody sits on it while it is away.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
 
 use rand::RngExt as _;
 
+use crate::example::example;
 use crate::support::server::Server;
 
 /// An address at which nobody listens.
@@ -24,7 +26,11 @@ pub(crate) fn address() -> SocketAddr {
 pub(crate) fn start(store: &str, address: SocketAddr, flags: &[&str]) -> Server {
     let listen = address.to_string();
     let flags = [&["--listen", listen.as_str()], flags].concat();
-    Server::start(store, &flags)
+    Server::launch(program(), store, &flags)
+}
+
+pub(crate) fn program() -> Command {
+    example("chain")
 }
 
 /// Below the kernel's own range (`net.ipv4.ip_local_port_range` begins at 32768).

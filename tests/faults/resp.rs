@@ -1,6 +1,5 @@
 //! A connection to Redis past the server: for its settings, and for what it really has.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
@@ -43,23 +42,5 @@ impl Resp {
         let answer = answer.expect("an answer of Redis");
         assert!(!matches!(answer, Value::ServerError(_)), "{answer:?}");
         answer
-    }
-
-    /// The counts of these sessions.
-    #[track_caller]
-    pub(crate) fn counts<'a>(
-        &mut self,
-        sessions: impl Iterator<Item = &'a str>,
-    ) -> BTreeMap<String, u64> {
-        let count = |session: &str| {
-            let answer = self.ask(&format!("HGET sundown:session:{session} n"));
-            let count = match answer {
-                Value::BulkString(digits) => String::from_utf8_lossy(&digits).parse(),
-                Value::Nil => Ok(0),
-                other => panic!("no count, but {other:?}"),
-            };
-            (session.to_owned(), count.expect("a number"))
-        };
-        sessions.map(count).collect()
     }
 }

@@ -2,14 +2,12 @@
 //! the spill, and from there to Redis before the next server is ready; or the spill fails, too,
 //! and the report says what that means.
 
-use std::collections::BTreeMap;
-
 use super::campaign::{Row, Tally};
 use super::deploys::busy;
 use super::disk::Disk;
 use super::fleet::Fleet;
+use super::holdings;
 use super::node;
-use super::resp::Resp;
 use crate::support::eventually;
 use crate::support::redis::Redis;
 use crate::support::server::{Report, Server};
@@ -169,12 +167,11 @@ fn name(row: &mut Row, mut scene: Scene, repair: impl FnOnce()) -> Tally {
     let report = scene.stop(row, 1);
     assert_ne!(report.unsaved, []);
     scene.restart_redis();
-    let mut redis = Resp::connect(scene.redis.port());
     let sessions = report.unsaved.iter().map(|one| one.session.as_str());
-    let stored: BTreeMap<String, u64> = redis.counts(sessions);
+    let stored = holdings::in_redis(scene.redis.port(), sessions);
     for one in &report.unsaved {
         // What Redis had carried out and not yet confirmed may be in it.
-        let stored = stored[&one.session];
+        let stored = stored[&one.session].count;
         assert!(stored <= one.count, "{one:?}, and {stored} in the store");
     }
     repair();
