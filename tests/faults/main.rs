@@ -38,6 +38,8 @@ mod disk;
 mod disks;
 mod full_disk;
 mod holdings;
+mod hopping;
+mod hops;
 mod node;
 mod outages;
 mod proxy;

@@ -2,7 +2,7 @@
 //! store itself promises there.
 
 use super::campaign::{Fault, Promise, Row, Tally};
-use super::{chaos, deploys, disks, full_disk, outages, spills};
+use super::{chaos, deploys, disks, full_disk, hopping, outages, spills};
 
 type Run = fn(&mut Row) -> Tally;
 
@@ -41,6 +41,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         "takeover storm, no news of claims",
         deploys::storm_without_news,
     ),
+    sqlite(
+        "two nodes killed, stopped, frozen in a storm",
+        hopping::at_once,
+    ),
+    redis(
+        "two nodes killed, stopped, frozen in a storm",
+        hopping::at_once,
+    ),
+    sqlite("the same, steps completed by threads", hopping::deferred),
+    redis("the same, steps completed by threads", hopping::deferred),
     redis("Redis `kill -9`, restarted", outages::kill_redis_always),
     Fault {
         store: "Redis, AOF everysec",

@@ -1,0 +1,75 @@
+//! Goal: a message takes effect once, whatever happens to the node that has it: the state of each
+//! session is the one that its client's messages make, in their order.
+//! Method: `examples/chain.rs`, whose states are chains of hashes, on two nodes that are killed,
+//! stopped and frozen by turns; clients with an outbox that hop between them; and in the end what
+//! the store itself holds. `make test-faults` does the same for minutes.
+
+#![expect(
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+#[path = "support/example.rs"]
+mod example;
+#[path = "fleet/mod.rs"]
+#[expect(dead_code, reason = "the campaign and deploys ask more of it")]
+mod fleet;
+#[path = "faults/holdings.rs"]
+mod holdings;
+#[path = "faults/hops.rs"]
+mod hops;
+#[path = "faults/node.rs"]
+mod node;
+#[path = "faults/resp.rs"]
+mod resp;
+#[path = "support/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "it is shared with the other tests, which use more of it"
+)]
+mod support;
+
+use std::time::Duration;
+
+use hops::Hops;
+use support::now;
+use support::store::Store;
+
+#[track_caller]
+fn check(store: &Store, flags: &[&str]) {
+    let mut hops = Hops::begin(store, flags, 20);
+    hops.strike_until(now() + Duration::from_secs(8));
+    let accounts = hops.fleet.finish();
+    let mut ledgers: Vec<_> = accounts.into_iter().map(|one| one.ledger).collect();
+    assert_eq!(ledgers.len(), 20);
+    let sessions = ledgers.iter().map(|ledger| ledger.session.as_str());
+    let holdings = holdings::of(store, sessions);
+    for ledger in &mut ledgers {
+        let held = &holdings[&ledger.session];
+        ledger.settle(held.count);
+        ledger.assert_clean();
+        assert_eq!(held.seen, ledger.wanted, "{ledger:?}");
+        assert!(held.is_whole(&ledger.session), "{held:?}, {ledger:?}");
+    }
+}
+
+#[test]
+fn over_redis() {
+    check(&Store::redis(), &[]);
+}
+
+#[test]
+fn over_redis_with_steps_that_other_threads_complete() {
+    check(&Store::redis(), &["--workers", "64"]);
+}
+
+#[test]
+fn on_one_sqlite_file() {
+    check(&Store::sqlite(), &[]);
+}
+
+#[test]
+fn on_one_sqlite_file_with_steps_that_other_threads_complete() {
+    check(&Store::sqlite(), &["--workers", "64"]);
+}
