@@ -13,8 +13,8 @@ use std::time::Instant;
 use mio::Waker;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::NOBODY;
 use super::lease::Lease;
+use super::{NOBODY, mail};
 use crate::clock;
 use crate::engine::io::{Commit, Disk, SessionId};
 use crate::store::sqlite_file::{
@@ -39,11 +39,12 @@ const KIND: Kind = Kind {
 fn add_columns(conn: &Connection) -> rusqlite::Result<()> {
     let expiry = "INTEGER NOT NULL DEFAULT 9223372036854775807";
     sqlite_file::add_column(conn, "spilled", "expires_ms", expiry)?;
+    sqlite_file::add_column(conn, "spilled", "mail", "BLOB")?;
     sqlite_file::add_snapshot_columns(conn, "spilled")
 }
 
-/// A page ends with the row whose state makes it longer than this.
-const PAGE_STATE_BYTES: usize = 1024 * 1024;
+/// A page ends with the row whose state or pushes make it longer than this.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What is in the file.
 pub(super) struct SpillFile {
@@ -107,15 +108,19 @@ impl SpillFile {
     }
 
     /// Puts rows in: all of them, or none. They expire at this time, as the store's records do.
+    ///
+    /// Of two rows for a session the later has the pushes of both: a commit has all that the store has
+    /// not confirmed. Those of an earlier epoch are fenced, pushes and all.
     pub(super) fn put(&self, rows: &[Commit], expires_ms: u64) -> rusqlite::Result<()> {
         in_transaction(&self.conn, || {
             let mut statement = self.conn.prepare_cached(
-                "INSERT INTO spilled (id, epoch, count, expires_ms, incarnation, step, state)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                "INSERT INTO spilled (id, epoch, count, expires_ms, incarnation, step, state,
+                                      mail)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                  ON CONFLICT (id) DO UPDATE SET
                      epoch = excluded.epoch, count = excluded.count,
                      expires_ms = excluded.expires_ms, incarnation = excluded.incarnation,
-                     step = excluded.step, state = excluded.state
+                     step = excluded.step, state = excluded.state, mail = excluded.mail
                  WHERE (excluded.epoch, excluded.step) >= (spilled.epoch, spilled.step)",
             )?;
             for row in rows {
@@ -128,6 +133,7 @@ impl SpillFile {
                     integer(snapshot.incarnation),
                     integer(snapshot.step),
                     snapshot.state.as_bytes(),
+                    row.mail.as_deref().map(mail::encode),
                 ])?;
             }
             Ok(())
@@ -173,25 +179,28 @@ impl SpillFile {
             .map(|row| row.is_none())
     }
 
-    /// The next rows after the one of this id, at most `max`. One whose id is none, or whose state is
-    /// too big, stays where it is: someone else has written it.
+    /// The next rows after the one of this id, at most `max`. One whose id is none, whose state is too
+    /// big or whose pushes make no sense stays where it is: someone else has written it.
     pub(super) fn rows_after(&self, id: &str, max: usize, now_ms: u64) -> rusqlite::Result<Page> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, epoch, expires_ms, incarnation, step, count, state FROM spilled
+            "SELECT id, epoch, expires_ms, incarnation, step, count, state, mail FROM spilled
              WHERE id > ?1 ORDER BY id LIMIT ?2",
         )?;
         let max = integer(max as u64);
         let mut found = statement.query(params![id, max])?;
         let (mut rows, mut expired, mut last) = (Vec::new(), Vec::new(), None);
-        let mut state_bytes = 0;
-        while state_bytes < PAGE_STATE_BYTES
+        let mut bytes = 0;
+        while bytes < PAGE_BYTES_MAX
             && let Some(row) = found.next()?
         {
             let id: String = row.get(0)?;
+            let mail_bytes = row.get_ref(7)?.as_blob_or_null()?;
+            let mail = mail_bytes.map(mail::decode);
             if let (Ok(session), Ok(snapshot)) =
                 (SessionId::parse(&id), sqlite_file::snapshot(row, 3)?)
+                && mail != Some(None)
             {
-                state_bytes += snapshot.state.len();
+                bytes += snapshot.state.len() + mail_bytes.map_or(0, <[u8]>::len);
                 let rows = if unsigned(row, 2)? > now_ms {
                     &mut rows
                 } else {
@@ -202,10 +211,16 @@ impl SpillFile {
                     session,
                     epoch: unsigned(row, 1)?,
                     snapshot,
-                    mail: None,
+                    mail: mail.flatten().map(Box::new),
                 });
             }
             last = Some(id);
+        }
+        // A batch has mail in all of its commits or in none.
+        if rows.iter().any(|row| row.mail.is_some()) {
+            for row in &mut rows {
+                row.mail.get_or_insert_default();
+            }
         }
         Ok(Page {
             rows,

@@ -4,13 +4,15 @@
 //! It stands between the loop and a store of any kind, and passes on all that is none of its
 //! business. It owns the file, the right to replay it, and the news that the store is up: those it
 //! holds back until the replay is over, so that readiness and sessions wait for it. A row is saved
-//! under its own epoch, so that the store's fence decides whether it is still wanted.
+//! under its own epoch, so that the store's fence decides whether it is still wanted. What becomes of
+//! its pushes is told to nobody: those who pushed are gone.
 //!
 //! It must never delete a row that the store has neither taken nor fenced, never wait for a lock
 //! while the loop runs, and never let two processes replay one file.
 
 mod file;
 mod lease;
+mod mail;
 mod place;
 mod replay;
 #[cfg(test)]
