@@ -16,7 +16,7 @@ use std::thread;
 
 use postgres::NoTls;
 use postgres_store::PostgresStore;
-use sundown::engine::io::{Claim, SessionId, SessionKey};
+use sundown::engine::io::{Claim, Commit, Mail, Push, Pushed, SessionId, SessionKey, Snapshot};
 use sundown::store::expiry::Times;
 use sundown::{BlockingStore as _, Threaded};
 use support::{Client, Postgres, Service};
@@ -116,6 +116,93 @@ fn a_call_that_hangs_holds_up_no_exit() {
     // Not all is safe, and it says so.
     assert_eq!(service.stop(client).code(), Some(1));
     hold.commit().expect("a lock to release");
+}
+
+const TIMES: Times = Times {
+    expires_ms: 1_000,
+    judged_ms: 0,
+};
+
+fn id(session: &str) -> SessionId {
+    SessionId::parse(session).expect("an id")
+}
+
+/// A commit under epoch 1, with one push to each of these.
+fn pushing(session: &str, step: u64, to: &[&str]) -> Commit {
+    let push = |to: &&str| Push {
+        step,
+        to: id(to),
+        body: "body".into(),
+    };
+    Commit {
+        key: SessionKey {
+            slot: 0,
+            generation: 0,
+        },
+        session: id(session),
+        epoch: 1,
+        snapshot: Snapshot::counted(step),
+        mail: Some(Box::new(Mail {
+            confirmed: u64::MAX >> 1,
+            pushes: to.iter().map(push).collect(),
+        })),
+    }
+}
+
+/// Rows that were locked in the order in which they are written would make a circle at once.
+#[test]
+fn nodes_that_push_crosswise_do_not_wait_for_each_other() {
+    let postgres = Postgres::start();
+    let connect = || PostgresStore::connect(&postgres.config()).expect("a connection");
+    let mut first = connect();
+    for session in ["a", "b", "c", "d"] {
+        first
+            .commit(&[pushing(session, 1, &[])], TIMES)
+            .expect("a row");
+    }
+    let ways = [["a", "d", "c"], ["d", "a", "b"], ["c", "b", "d"]];
+    thread::scope(|scope| {
+        for [session, to, other] in ways {
+            let mut store = connect();
+            scope.spawn(move || {
+                for step in 2..=200 {
+                    let batch = [pushing(session, step, &[to, other, session])];
+                    let committed = store.commit(&batch, TIMES).expect("no deadlock");
+                    let is_full = |outcome: &Pushed| matches!(outcome, Pushed::Refused(_));
+                    assert_eq!(committed.pushed.len(), 3);
+                    assert!(!committed.pushed.iter().all(is_full));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_node_is_told_of_pushes_by_another() {
+    let postgres = Postgres::start();
+    let connect = || PostgresStore::connect(&postgres.config()).expect("a connection");
+    let (mut owner, mut other) = (connect(), connect());
+    let session = pushing("owned", 1, &[]);
+    owner
+        .commit(std::slice::from_ref(&session), TIMES)
+        .expect("a row");
+    assert_eq!(owner.news(), Ok(Vec::new()));
+    let committed = other.commit(&[pushing("other", 1, &["owned", "owned"])], TIMES);
+    let committed = committed.expect("two pushes");
+    assert_eq!(committed.pushed, [1, 2].map(Pushed::Accepted));
+    owner.maintain(TIMES).expect("a connection");
+    let news = owner.news().expect("a connection");
+    assert_eq!(news.last(), Some(&(id("owned"), 2)));
+    assert_eq!(owner.news(), Ok(Vec::new()));
+    // What was missed is found with the next commit, of either kind.
+    let plain = Commit {
+        mail: None,
+        ..session.clone()
+    };
+    for commit in [plain, session] {
+        let committed = connect().commit(&[commit], TIMES).expect("a row");
+        assert_eq!(committed.mail, [(id("owned"), 2)]);
+    }
 }
 
 /// The claim finds the row that the sweep deletes, and must not read the floor before the sweep has
