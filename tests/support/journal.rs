@@ -198,7 +198,17 @@ fn read(lines: &str) -> HashMap<SessionId, (Record, u64)> {
         let record = Record::new(epoch, snapshot, None).with_mailbox(mailbox);
         Some((session, (record, expires_ms)))
     };
-    lines.lines().filter_map(record).collect()
+    let mut records = HashMap::new();
+    for line in lines.lines().rev() {
+        let session = line
+            .split(' ')
+            .next()
+            .and_then(|word| SessionId::parse(word).ok());
+        if session.is_some_and(|session| !records.contains_key(&session)) {
+            records.extend(record(line));
+        }
+    }
+    records
 }
 
 fn hex(bytes: &[u8]) -> String {

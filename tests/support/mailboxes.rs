@@ -154,6 +154,14 @@ fn refuses_pushes_to_a_full_mailbox(store: &mut impl Promising, name: &str) {
     let outcomes = pushed(store, commit(&from, epoch, 3, 0, &both));
     assert_eq!(outcomes, [Accepted(most + 1), FULL]);
     holds(store, &to, &texts(2..=most + 1));
+    let owner = store.grant(&to, 77).epoch;
+    pushed(store, commit(&to, owner, 1, 101, &[]));
+    let more: Vec<_> = (most + 2..=most + 102)
+        .map(|n| (4, &*to, text(n)))
+        .collect();
+    let outcomes = pushed(store, commit(&from, epoch, 4, 0, &more));
+    assert_eq!(outcomes[99..], [Accepted(most + 101), FULL]);
+    holds(store, &to, &texts(102..=most + 101));
 }
 
 fn refuses_bytes_that_do_not_fit(store: &mut impl Promising, name: &str) {

@@ -8,7 +8,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use sundown::engine::io::{
-    Claim, Commit, Refused, SessionId, SessionKey, Snapshot, StoreCommand, StoreEvent,
+    Claim, Commit, Mail, Push, ReadMailbox, Refused, SessionId, SessionKey, Snapshot, StoreCommand,
+    StoreEvent,
 };
 use sundown::store::redis::fuzzing::Conversation;
 use sundown_fuzz::{choice, cut, heap};
@@ -66,6 +67,7 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, asked: u8) -> Heard {
             answer @ (StoreEvent::Claimed { .. }
             | StoreEvent::Refused { .. }
             | StoreEvent::Committed { .. }
+            | StoreEvent::Mailbox { .. }
             | StoreEvent::Synced) => {
                 let next = expected.next().expect("an answer that nobody asked for");
                 answers(&answer, next);
@@ -93,7 +95,8 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, asked: u8) -> Heard {
     (heard, end)
 }
 
-/// Four requests, of two bits each but the last, and what each is to be answered by.
+/// Four requests, of two bits each but the last, and what each is to be answered by. Every second
+/// commit has pushes, and every second sync is a read.
 fn ask(talk: &mut Conversation, asked: u8) -> Vec<u8> {
     let kinds = [asked & 3, asked >> 2 & 3, asked >> 4 & 3, asked >> 6 & 1];
     for (at, kind) in kinds.into_iter().enumerate() {
@@ -107,11 +110,23 @@ fn ask(talk: &mut Conversation, asked: u8) -> Vec<u8> {
             1 => talk.ask(StoreCommand::Commit(
                 (0..3).map(|slot| commit(slot, token)).collect(),
             )),
+            2 if is_odd(at) => talk.ask(StoreCommand::Read(ReadMailbox {
+                key: key(0),
+                session: session("a"),
+            })),
             2 => talk.ask(StoreCommand::Sync),
             _ => talk.ping(),
         }
     }
-    kinds.into_iter().filter(|kind| *kind != 3).collect()
+    let asked = kinds.into_iter().enumerate().filter(|(_, kind)| *kind != 3);
+    let expected = asked.map(|(at, kind)| if kind == 2 && is_odd(at) { READ } else { kind });
+    expected.collect()
+}
+
+const READ: u8 = 4;
+
+fn is_odd(at: usize) -> bool {
+    at % 2 == 1
 }
 
 fn answers(event: &StoreEvent, kind: u8) {
@@ -124,8 +139,25 @@ fn answers(event: &StoreEvent, kind: u8) {
             },
             0,
         ) => assert_eq!(*found, key(0)),
-        (StoreEvent::Committed { batch, fenced, .. }, 1) => {
+        (StoreEvent::Mailbox { key: found, .. }, READ) => assert_eq!(*found, key(0)),
+        (
+            StoreEvent::Refused {
+                request: Refused::Read(found),
+                ..
+            },
+            READ,
+        ) => assert_eq!(*found, key(0)),
+        (
+            StoreEvent::Committed {
+                batch,
+                fenced,
+                pushed,
+            },
+            1,
+        ) => {
             assert!(batch.len() <= 3);
+            let taken = batch.len() - fenced.len();
+            assert!(pushed.is_empty() || pushed.len() == taken);
             assert!(batch.iter().all(|commit| commit.session == session("a")));
             let is_in = |at: &usize| *at < batch.len();
             assert!(fenced.is_sorted_by(|a, b| a < b) && fenced.iter().all(is_in));
@@ -152,6 +184,15 @@ fn commit(slot: u32, count: u64) -> Commit {
         session: session("a"),
         epoch: 1,
         snapshot: Snapshot::counted(count),
-        mail: None,
+        mail: (count % 2 == 1).then(|| {
+            Box::new(Mail {
+                confirmed: 0,
+                pushes: vec![Push {
+                    step: count,
+                    to: session("b"),
+                    body: "body".into(),
+                }],
+            })
+        }),
     }
 }
