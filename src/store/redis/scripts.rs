@@ -9,6 +9,38 @@ use redis::Cmd;
 use crate::engine::io::{Claim, Commit, SessionId};
 use crate::redis::target::Login;
 
+/// A script without the lines of its comments, and without what stands in front of each line: the
+/// binary and Redis need neither.
+macro_rules! code {
+    ($path:literal) => {{
+        const SOURCE: &[u8] = include_bytes!($path);
+        const CODE: ([u8; SOURCE.len()], usize) = without_comments(SOURCE);
+        static SHORT: [u8; CODE.1] = *CODE.0.first_chunk().unwrap();
+        str::from_utf8(&SHORT).unwrap_or_default()
+    }};
+}
+
+const fn without_comments<const LEN: usize>(source: &[u8]) -> ([u8; LEN], usize) {
+    let (mut code, mut len, mut at) = ([0; LEN], 0, 0);
+    while at < source.len() {
+        if matches!(source[at], b' ' | b'\n') {
+            at += 1;
+            continue;
+        }
+        let is_comment = source[at] == b'-' && source[at + 1] == b'-';
+        let mut is_over = false;
+        while !is_over && at < source.len() {
+            if !is_comment {
+                code[len] = source[at];
+                len += 1;
+            }
+            is_over = source[at] == b'\n';
+            at += 1;
+        }
+    }
+    (code, len)
+}
+
 /// The scripts that keep the store's promises in Redis itself, where all nodes meet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Script {
@@ -28,11 +60,11 @@ impl Script {
     /// Its first line, if that matters, and the rest.
     fn source(self) -> (&'static str, &'static str) {
         match self {
-            Self::Claim => ("", include_str!("claim.lua")),
-            Self::Save => ("", include_str!("save.lua")),
-            Self::SaveAtMaxmemory => ("#!lua flags=allow-oom\n", include_str!("save.lua")),
-            Self::Commit => ("", include_str!("commit.lua")),
-            Self::Read => ("", include_str!("read.lua")),
+            Self::Claim => ("", code!("claim.lua")),
+            Self::Save => ("", code!("save.lua")),
+            Self::SaveAtMaxmemory => ("#!lua flags=allow-oom\n", code!("save.lua")),
+            Self::Commit => ("", code!("commit.lua")),
+            Self::Read => ("", code!("read.lua")),
         }
     }
 }
@@ -62,7 +94,7 @@ pub(crate) fn load(script: Script) -> Cmd {
     let mut command = redis::cmd("SCRIPT");
     command
         .arg("LOAD")
-        .arg([first, include_str!("names.lua"), rest].concat());
+        .arg([first, code!("names.lua"), rest].concat());
     command
 }
 
@@ -96,11 +128,12 @@ pub(crate) fn claim(
 
 pub(crate) fn save(hashes: &Hashes, batch: &[Commit], ttl_ms: u64) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
-    command.arg(&hashes.save).arg(batch.len());
+    command.arg(&hashes.save);
+    add_number(&mut command, batch.len() as u64);
     for commit in batch {
         command.arg(key(&commit.session));
     }
-    command.arg(ttl_ms);
+    add_number(&mut command, ttl_ms);
     for commit in batch {
         add_snapshot(&mut command, commit);
     }
@@ -115,26 +148,25 @@ pub(crate) fn commit(
     channel: &str,
     own_name: &str,
 ) -> Cmd {
-    let targets = batch.iter().flat_map(Commit::pushes).map(|push| &push.to);
+    let pushes = batch.iter().flat_map(Commit::pushes);
+    let targets = pushes.map(|push| &push.to);
+    let sessions = batch.iter().map(|commit| &commit.session).chain(targets);
+    let keys: Vec<String> = sessions.map(key).collect();
     let mut command = redis::cmd("EVALSHA");
-    command
-        .arg(&hashes.commit)
-        .arg(batch.len() + targets.clone().count());
-    for session in batch.iter().map(|commit| &commit.session).chain(targets) {
-        command.arg(key(session));
-    }
-    command
-        .arg(ttl_ms)
-        .arg(own_name)
-        .arg(channel)
-        .arg(batch.len());
+    command.arg(&hashes.commit);
+    add_number(&mut command, keys.len() as u64);
+    command.arg(keys);
+    add_number(&mut command, ttl_ms);
+    command.arg(own_name).arg(channel);
+    add_number(&mut command, batch.len() as u64);
     for commit in batch {
         add_snapshot(&mut command, commit);
-        command.arg(commit.mail.as_ref().map_or(0, |mail| mail.confirmed));
-        command.arg(commit.pushes().len());
+        let confirmed = commit.mail.as_ref().map_or(0, |mail| mail.confirmed);
+        add_number(&mut command, confirmed);
+        add_number(&mut command, commit.pushes().len() as u64);
         for push in commit.pushes() {
             let kind: &[u8] = if push.body.is_binary() { b"b" } else { b"t" };
-            command.arg(push.step);
+            add_number(&mut command, push.step);
             command.arg([kind, push.body.as_bytes()].concat());
         }
     }
@@ -143,9 +175,21 @@ pub(crate) fn commit(
 
 fn add_snapshot(command: &mut Cmd, commit: &Commit) {
     let snapshot = &commit.snapshot;
-    command.arg(commit.epoch).arg(snapshot.incarnation);
-    command.arg(snapshot.step).arg(snapshot.count);
+    for number in [
+        commit.epoch,
+        snapshot.incarnation,
+        snapshot.step,
+        snapshot.count,
+    ] {
+        add_number(command, number);
+    }
     command.arg(snapshot.state.as_bytes());
+}
+
+/// In one place, since the binary would have all of it at each.
+#[inline(never)]
+fn add_number(command: &mut Cmd, number: u64) {
+    command.arg(number);
 }
 
 pub(crate) fn read(hashes: &Hashes, session: &SessionId) -> Cmd {
