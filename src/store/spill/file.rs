@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mio::Waker;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::lease::Lease;
 use super::{NOBODY, mail};
@@ -113,7 +113,8 @@ impl SpillFile {
     /// not confirmed. Those of an earlier epoch are fenced, pushes and all.
     pub(super) fn put(&self, rows: &[Commit], expires_ms: u64) -> rusqlite::Result<()> {
         in_transaction(&self.conn, || {
-            let mut statement = self.conn.prepare_cached(
+            let mut statement = sqlite_file::cached(
+                &self.conn,
                 "INSERT INTO spilled (id, epoch, count, expires_ms, incarnation, step, state,
                                       mail)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -154,7 +155,8 @@ impl SpillFile {
             return Ok(());
         }
         in_transaction(&self.conn, || {
-            let mut statement = self.conn.prepare_cached(
+            let mut statement = sqlite_file::cached(
+                &self.conn,
                 "DELETE FROM spilled WHERE id = ?1 AND epoch = ?2 AND (step, count) <= (?3, ?4)",
             )?;
             for row in rows {
@@ -172,17 +174,15 @@ impl SpillFile {
 
     /// Whether there is nothing to replay.
     pub(super) fn is_empty(&self) -> rusqlite::Result<bool> {
-        self.conn
-            .prepare_cached("SELECT 1 FROM spilled LIMIT 1")?
-            .query_row([], |_| Ok(()))
-            .optional()
-            .map(|row| row.is_none())
+        let sql = "SELECT 1 FROM spilled LIMIT 1";
+        sqlite_file::numbers::<1>(&self.conn, sql, &[]).map(|row| row.is_none())
     }
 
     /// The next rows after the one of this id, at most `max`. One whose id is none, whose state is too
     /// big or whose pushes make no sense stays where it is: someone else has written it.
     pub(super) fn rows_after(&self, id: &str, max: usize, now_ms: u64) -> rusqlite::Result<Page> {
-        let mut statement = self.conn.prepare_cached(
+        let mut statement = sqlite_file::cached(
+            &self.conn,
             "SELECT id, epoch, expires_ms, incarnation, step, count, state, mail FROM spilled
              WHERE id > ?1 ORDER BY id LIMIT ?2",
         )?;

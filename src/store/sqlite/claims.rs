@@ -91,7 +91,7 @@ impl ClaimWatch {
             return Ok(Vec::new());
         }
         let claims = sessions::claims_after(conn, self.seen_seq, CLAIMS_PER_TURN_MAX)?;
-        let pushes = mailbox::pushes_after(conn, self.seen_push_seq, CLAIMS_PER_TURN_MAX)?;
+        let pushes = sessions::pushes_after(conn, self.seen_push_seq, CLAIMS_PER_TURN_MAX)?;
         if claims.len().max(pushes.len()) < CLAIMS_PER_TURN_MAX {
             self.data_version = Some(data_version);
         } else {
@@ -99,11 +99,11 @@ impl ClaimWatch {
         }
         let mut news = Vec::new();
         for claim in claims {
-            self.seen_seq = claim.claim_seq;
+            self.seen_seq = claim.seq;
             if claim.node != self.node
                 && let Some(session) = claim.session
             {
-                let epoch = claim.epoch;
+                let epoch = claim.number;
                 news.push(StoreEvent::TakenOver { session, epoch });
             }
         }

@@ -4,11 +4,11 @@
 //! How full a mailbox is stands in the session's row, so that a push reads no other. It must never
 //! give a number twice.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, params};
 
 use crate::engine::io::{Body, Commit, Mailbox, Push, PushRefused, Pushed, SessionId};
 use crate::store::expiry::Times;
-use crate::store::sqlite_file::{add_column, integer, unsigned};
+use crate::store::sqlite_file::{add_column, cached, execute, integer, natural, numbers, unsigned};
 
 /// The pushes that are kept, in the order of all pushes; `node` is the opening of the file that has
 /// pushed. A number is never used again (`AUTOINCREMENT`), so that others can look for what is new.
@@ -48,11 +48,8 @@ pub(super) fn prepare(conn: &Connection) -> rusqlite::Result<()> {
 
 /// The number of the latest push of all.
 pub(super) fn last_seq(conn: &Connection) -> rusqlite::Result<i64> {
-    let last = conn
-        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'mailbox'")?
-        .query_row([], |row| row.get(0))
-        .optional()?;
-    Ok(last.unwrap_or(0))
+    let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'mailbox'";
+    Ok(numbers(conn, sql, &[])?.map_or(0, |[seq]| seq))
 }
 
 /// What a commit, which is not fenced and has been carried out otherwise, does to mailboxes. Before
@@ -84,17 +81,16 @@ pub(super) fn carry_out(
 
 /// The epoch and the step that are held of a session.
 pub(super) fn held(conn: &Connection, session: &SessionId) -> rusqlite::Result<Option<(u64, u64)>> {
-    conn.prepare_cached("SELECT epoch, step FROM session WHERE id = ?1")?
-        .query_row([session.as_str()], |row| {
-            Ok((unsigned(row, 0)?, unsigned(row, 1)?))
-        })
-        .optional()
+    let sql = "SELECT epoch, step FROM session WHERE id = ?1";
+    let held = numbers(conn, sql, params![session.as_str()])?;
+    Ok(held.map(|[epoch, step]| (natural(epoch), natural(step))))
 }
 
 fn confirm(conn: &Connection, session: &SessionId, number: u64) -> rusqlite::Result<()> {
     let id = session.as_str();
     let mut bytes = 0;
-    let mut statement = conn.prepare_cached(
+    let mut statement = cached(
+        conn,
         "DELETE FROM mailbox WHERE id = ?1 AND number <= ?2 RETURNING length(body)",
     )?;
     let mut dropped = statement.query(params![id, integer(number)])?;
@@ -104,56 +100,46 @@ fn confirm(conn: &Connection, session: &SessionId, number: u64) -> rusqlite::Res
         bytes += row.get::<_, i64>(0)?;
     }
     if is_changed {
-        conn.prepare_cached(
-            "UPDATE session SET confirmed = min(?2, sent), mail_bytes = mail_bytes - ?3
-             WHERE id = ?1",
-        )?
-        .execute(params![id, integer(number), bytes])?;
+        let sql = "UPDATE session SET confirmed = min(?2, sent), mail_bytes = mail_bytes - ?3
+                   WHERE id = ?1";
+        execute(conn, sql, params![id, integer(number), bytes])?;
     }
     Ok(())
 }
 
 fn push(conn: &Connection, push: &Push, node: i64, times: Times) -> rusqlite::Result<Pushed> {
     let (id, body) = (push.to.as_str(), push.body.as_bytes());
-    let number = conn
-        .prepare_cached(
-            "UPDATE session SET sent = sent + 1, mail_bytes = mail_bytes + ?2, expires_ms = ?3
-             WHERE id = ?1 AND expires_ms > ?4 AND sent - confirmed < ?5 AND mail_bytes + ?2 <= ?6
-             RETURNING sent",
-        )?
-        .query_row(
-            params![
-                id,
-                integer(body.len() as u64),
-                integer(times.expires_ms),
-                integer(times.judged_ms),
-                integer(Mailbox::LEN_MAX as u64),
-                integer(Mailbox::BYTES_MAX as u64),
-            ],
-            |row| unsigned(row, 0),
-        )
-        .optional()?;
-    let Some(number) = number else {
-        let is_known = conn
-            .prepare_cached("SELECT 1 FROM session WHERE id = ?1 AND expires_ms > ?2")?
-            .exists(params![id, integer(times.judged_ms)])?;
-        return Ok(Pushed::Refused(if is_known {
-            PushRefused::Full
-        } else {
-            PushRefused::Unknown
+    let judged_ms = integer(times.judged_ms);
+    let sql = "UPDATE session
+               SET sent = sent + 1, mail_bytes = mail_bytes + ?2, expires_ms = ?3
+               WHERE id = ?1 AND expires_ms > ?4 AND sent - confirmed < ?5
+                   AND mail_bytes + ?2 <= ?6
+               RETURNING sent";
+    let number = numbers(
+        conn,
+        sql,
+        params![
+            id,
+            integer(body.len() as u64),
+            integer(times.expires_ms),
+            judged_ms,
+            integer(Mailbox::LEN_MAX as u64),
+            integer(Mailbox::BYTES_MAX as u64),
+        ],
+    )?;
+    let Some([number]) = number else {
+        let sql = "SELECT 1 FROM session WHERE id = ?1 AND expires_ms > ?2";
+        let known = numbers::<1>(conn, sql, params![id, judged_ms])?;
+        return Ok(Pushed::Refused(match known {
+            Some(_) => PushRefused::Full,
+            None => PushRefused::Unknown,
         }));
     };
-    conn.prepare_cached(
-        "INSERT INTO mailbox (node, id, number, is_binary, body) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(params![
-        node,
-        id,
-        integer(number),
-        push.body.is_binary(),
-        body
-    ])?;
-    Ok(Pushed::Accepted(number))
+    let sql = "INSERT INTO mailbox (node, id, number, is_binary, body)
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    let is_binary = push.body.is_binary();
+    execute(conn, sql, params![node, id, number, is_binary, body])?;
+    Ok(Pushed::Accepted(natural(number)))
 }
 
 /// What the mailbox holds of a session that does not expire at this time or earlier. The inner error:
@@ -163,7 +149,8 @@ pub(super) fn read(
     session: &SessionId,
     judged_ms: u64,
 ) -> rusqlite::Result<Result<Mailbox, String>> {
-    let mut statement = conn.prepare_cached(
+    let mut statement = cached(
+        conn,
         "SELECT sent, is_binary, body FROM session LEFT JOIN mailbox USING (id)
          WHERE id = ?1 AND expires_ms > ?2 ORDER BY number",
     )?;
@@ -180,35 +167,4 @@ pub(super) fn read(
         }
     }
     Ok(Ok(Mailbox::new(sent, kept)))
-}
-
-/// A push that some process has made.
-#[derive(Debug)]
-pub(super) struct PushSeen {
-    pub(super) seq: i64,
-    pub(super) node: i64,
-    /// `None`: no session id. Someone else has written to the file.
-    pub(super) session: Option<SessionId>,
-    pub(super) number: u64,
-}
-
-/// The next pushes after the one with this number, at most `max`, but for those that are confirmed
-/// already.
-pub(super) fn pushes_after(
-    conn: &Connection,
-    seq: i64,
-    max: usize,
-) -> rusqlite::Result<Vec<PushSeen>> {
-    conn.prepare_cached(
-        "SELECT seq, node, id, number FROM mailbox WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-    )?
-    .query_map(params![seq, integer(max as u64)], |row: &Row<'_>| {
-        Ok(PushSeen {
-            seq: row.get(0)?,
-            node: row.get(1)?,
-            session: SessionId::parse(row.get_ref(2)?.as_str()?).ok(),
-            number: unsigned(row, 3)?,
-        })
-    })?
-    .collect()
 }

@@ -3,13 +3,16 @@
 //!
 //! It must never leave a transaction open, and never does work that grows with the file.
 
+use rusqlite::Error::QueryReturnedNoRows;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::mailbox;
 use crate::engine::io::{Claim, Commit, Grant, Pushed, SessionId, StateTooBig};
 use crate::store::expiry::Times;
 use crate::store::record::Record;
-use crate::store::sqlite_file::{PAGE_BYTES, in_transaction, integer, snapshot, unsigned};
+use crate::store::sqlite_file::{
+    PAGE_BYTES, cached, execute, in_transaction, integer, natural, numbers, snapshot, unsigned,
+};
 
 /// Free pages that a file has when the disk becomes full, and those that new sessions leave to
 /// saves and to the sweep: both may split a page.
@@ -30,15 +33,22 @@ pub(super) struct Granted {
     pub(super) claim_seq: Option<i64>,
 }
 
-/// A claim that some process has made.
+/// A claim that some process has made, or a push.
 #[derive(Debug)]
-pub(super) struct ClaimSeen {
-    pub(super) claim_seq: i64,
+pub(super) struct Seen {
+    pub(super) seq: i64,
     pub(super) node: i64,
     /// `None`: no session id. Someone else has written to the file.
     pub(super) session: Option<SessionId>,
-    pub(super) epoch: u64,
+    /// The epoch, or the number of the push.
+    pub(super) number: u64,
 }
+
+/// Those that a process has not seen.
+const CLAIMS: &str = "SELECT claim_seq, node, id, epoch FROM session
+    WHERE claim_seq > ?1 ORDER BY claim_seq LIMIT ?2";
+const PUSHES: &str = "SELECT seq, node, id, number FROM mailbox
+    WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 
 /// Grants a session's next epoch, or the same again to the same token. The inner error is why this
 /// one cannot be granted.
@@ -49,15 +59,15 @@ pub(super) fn claim(
     times: Times,
 ) -> rusqlite::Result<Result<Granted, String>> {
     let id = claim.session.as_str();
-    let known = conn
-        .prepare_cached(
-            "SELECT epoch, expires_ms, token, claimed_found, incarnation, step, count, state,
+    let known = cached(
+        conn,
+        "SELECT epoch, expires_ms, token, claimed_found, incarnation, step, count, state,
                     sent
              FROM session WHERE id = ?1",
-        )?
-        .query_row([id], Known::read)
-        .optional()?
-        .transpose();
+    )?
+    .query_row([id], Known::read)
+    .optional()?
+    .transpose();
     let mut known = match known {
         Ok(known) => known,
         Err(too_big) => return Ok(Err(too_big.to_string())),
@@ -73,17 +83,15 @@ pub(super) fn claim(
     let known = known.map(|known| known.record);
     let last_claim = known.as_ref().and_then(Record::last_claim);
     if last_claim.is_some_and(|(token, _)| token == claim.token) {
-        conn.prepare_cached("UPDATE session SET expires_ms = ?2 WHERE id = ?1")?
-            .execute(params![id, integer(times.expires_ms)])?;
+        let sql = "UPDATE session SET expires_ms = ?2 WHERE id = ?1";
+        execute(conn, sql, params![id, integer(times.expires_ms)])?;
         let (_, grant) = Record::claim(known.as_ref(), is_alive, claim.token, 0);
         let claim_seq = None;
         return Ok(Ok(Granted { grant, claim_seq }));
     }
-    let (claim_seq, epoch_floor) = conn
-        .prepare_cached(
-            "UPDATE meta SET claim_seq = claim_seq + 1 RETURNING claim_seq, epoch_floor",
-        )?
-        .query_row([], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
+    let sql = "UPDATE meta SET claim_seq = claim_seq + 1 RETURNING claim_seq, epoch_floor";
+    let [claim_seq, epoch_floor] = numbers(conn, sql, &[])?.ok_or(QueryReturnedNoRows)?;
+    let epoch_floor = natural(epoch_floor);
     let (_, grant) = Record::claim(known.as_ref(), is_alive, claim.token, epoch_floor);
     write_claim(conn, claim, &grant, (claim_seq, node), times)?;
     let claim_seq = Some(claim_seq);
@@ -97,7 +105,8 @@ fn write_claim(
     (claim_seq, node): (i64, i64),
     times: Times,
 ) -> rusqlite::Result<usize> {
-    conn.prepare_cached(
+    cached(
+        conn,
         "INSERT INTO session (id, epoch, count, expires_ms, sweep_ms, token,
                               claimed_count, claimed_found, claim_seq, node,
                               incarnation, step, state)
@@ -148,7 +157,8 @@ pub(super) fn save(
     is_full: bool,
 ) -> rusqlite::Result<Saved> {
     // The fence is the `WHERE`: a row that it holds back counts as no change.
-    let mut statement = conn.prepare_cached(
+    let mut statement = cached(
+        conn,
         "INSERT INTO session (id, epoch, count, expires_ms, sweep_ms, token,
                               claimed_count, claimed_found, claim_seq, node,
                               incarnation, step, state)
@@ -198,11 +208,9 @@ pub(super) fn save(
 
 /// Whether the session is there, or one more fits into the file as it is.
 pub(super) fn has_room_for(conn: &Connection, session: &SessionId) -> rusqlite::Result<bool> {
-    let is_known = || {
-        conn.prepare_cached("SELECT 1 FROM session WHERE id = ?1")?
-            .exists([session.as_str()])
-    };
-    Ok(free_pages(conn)? >= PAGES_KEPT || is_known()?)
+    let sql = "SELECT 1 FROM session WHERE id = ?1";
+    let is_known = || numbers::<1>(conn, sql, params![session.as_str()]);
+    Ok(free_pages(conn)? >= PAGES_KEPT || is_known()?.is_some())
 }
 
 /// Pages that a commit writes for its state and its pushes, roughly.
@@ -219,8 +227,7 @@ fn has_pages_for(conn: &Connection, commit: &Commit) -> rusqlite::Result<bool> {
 }
 
 fn free_pages(conn: &Connection) -> rusqlite::Result<i64> {
-    conn.prepare_cached("PRAGMA freelist_count")?
-        .query_row([], |row| row.get(0))
+    numbers(conn, "PRAGMA freelist_count", &[]).map(|found| found.map_or(0, |[pages]| pages))
 }
 
 /// Makes free pages in the file.
@@ -235,8 +242,7 @@ pub(super) fn make_spare_pages(conn: &Connection) -> rusqlite::Result<()> {
 
 /// A number that changes when another connection has written.
 pub(super) fn data_version(conn: &Connection) -> rusqlite::Result<i64> {
-    conn.prepare_cached("PRAGMA data_version")?
-        .query_row([], |row| row.get(0))
+    numbers(conn, "PRAGMA data_version", &[]).map(|found| found.map_or(0, |[version]| version))
 }
 
 /// The next claims after the one with this number, at most `max`.
@@ -244,38 +250,50 @@ pub(super) fn claims_after(
     conn: &Connection,
     claim_seq: i64,
     max: usize,
-) -> rusqlite::Result<Vec<ClaimSeen>> {
-    conn.prepare_cached(
-        "SELECT claim_seq, node, id, epoch FROM session
-         WHERE claim_seq > ?1 ORDER BY claim_seq LIMIT ?2",
-    )?
-    .query_map(params![claim_seq, size(max)], |row| {
-        Ok(ClaimSeen {
-            claim_seq: row.get(0)?,
+) -> rusqlite::Result<Vec<Seen>> {
+    seen_after(conn, CLAIMS, claim_seq, max)
+}
+
+/// The next pushes after the one with this number, at most `max`, but for those that are confirmed
+/// already.
+pub(super) fn pushes_after(conn: &Connection, seq: i64, max: usize) -> rusqlite::Result<Vec<Seen>> {
+    seen_after(conn, PUSHES, seq, max)
+}
+
+#[inline(never)]
+fn seen_after(conn: &Connection, sql: &str, seq: i64, max: usize) -> rusqlite::Result<Vec<Seen>> {
+    let mut statement = cached(conn, sql)?;
+    let mut rows = statement.query(params![seq, size(max)])?;
+    let mut seen = Vec::new();
+    while let Some(row) = rows.next()? {
+        seen.push(Seen {
+            seq: row.get(0)?,
             node: row.get(1)?,
             session: SessionId::parse(row.get_ref(2)?.as_str()?).ok(),
-            epoch: unsigned(row, 3)?,
-        })
-    })?
-    .collect()
+            number: unsigned(row, 3)?,
+        });
+    }
+    Ok(seen)
 }
 
 /// Deletes rows that have expired, after a look at no more than `max`. Gives how many it looked
 /// at.
 pub(super) fn sweep(conn: &Connection, times: Times, max: usize) -> rusqlite::Result<usize> {
     let now_ms = integer(times.judged_ms);
-    let due: Vec<(String, i64, i64)> = conn
-        .prepare_cached(
-            "SELECT id, epoch, expires_ms FROM session
+    let due: Vec<(String, i64, i64)> = cached(
+        conn,
+        "SELECT id, epoch, expires_ms FROM session
              WHERE sweep_ms <= ?1 ORDER BY sweep_ms LIMIT ?2",
-        )?
-        .query_map(params![now_ms, size(max)], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut put_off =
-        conn.prepare_cached("UPDATE session SET sweep_ms = expires_ms WHERE id = ?1")?;
-    let mut delete = conn.prepare_cached("DELETE FROM session WHERE id = ?1")?;
+    )?
+    .query_map(params![now_ms, size(max)], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })?
+    .collect::<rusqlite::Result<_>>()?;
+    let mut put_off = cached(
+        conn,
+        "UPDATE session SET sweep_ms = expires_ms WHERE id = ?1",
+    )?;
+    let mut delete = cached(conn, "DELETE FROM session WHERE id = ?1")?;
     let mut epoch_max = 0;
     for (id, epoch, expires_ms) in &due {
         if *expires_ms > now_ms {
@@ -285,20 +303,16 @@ pub(super) fn sweep(conn: &Connection, times: Times, max: usize) -> rusqlite::Re
             epoch_max = epoch_max.max(*epoch);
         }
     }
-    conn.prepare_cached("UPDATE meta SET epoch_floor = ?1 WHERE epoch_floor < ?1")?
-        .execute([epoch_max])?;
+    let sql = "UPDATE meta SET epoch_floor = ?1 WHERE epoch_floor < ?1";
+    execute(conn, sql, params![epoch_max])?;
     Ok(due.len())
 }
 
 /// Finds out whether the file can be written and read.
 pub(super) fn probe(conn: &Connection) -> rusqlite::Result<()> {
     in_transaction(conn, || {
-        conn.prepare_cached("UPDATE meta SET probes = probes + 1")?
-            .execute([])?;
-        conn.prepare_cached("SELECT id FROM session LIMIT 1")?
-            .query_row([], |_| Ok(()))
-            .optional()?;
-        Ok(())
+        execute(conn, "UPDATE meta SET probes = probes + 1", &[])?;
+        numbers::<1>(conn, "SELECT epoch FROM session LIMIT 1", &[]).map(|_| ())
     })
 }
 

@@ -15,7 +15,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi};
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OpenFlags, Row, ToSql, TransactionBehavior, ffi,
+};
 
 pub(super) use self::checkpointer::{Checkpointer, is_damage};
 pub(super) use self::location::Identity;
@@ -247,8 +249,12 @@ pub(super) fn integer(number: u64) -> i64 {
 
 /// What someone else has made negative is zero.
 pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(column)
-        .map(|number| u64::try_from(number).unwrap_or(0))
+    row.get(column).map(natural)
+}
+
+/// What someone else has made negative is zero.
+pub(super) fn natural(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 /// Whether the file is new (`true`) or ours (`false`); otherwise why it is refused.
@@ -309,6 +315,41 @@ fn make_tables<T>(
     Ok(Ok(done))
 }
 
+/// A statement that stays prepared. In one place, since the binary would have all of it at each.
+#[inline(never)]
+pub(super) fn cached<'a>(conn: &'a Connection, sql: &str) -> rusqlite::Result<CachedStatement<'a>> {
+    conn.prepare_cached(sql)
+}
+
+/// Carries a statement out, which gives no rows. Returns how many rows it has changed.
+#[inline(never)]
+pub(super) fn execute(
+    conn: &Connection,
+    sql: &str,
+    params: &[&dyn ToSql],
+) -> rusqlite::Result<usize> {
+    cached(conn, sql)?.execute(params)
+}
+
+/// The numbers in the first row; `None` if there is no row.
+#[inline(never)]
+pub(super) fn numbers<const N: usize>(
+    conn: &Connection,
+    sql: &str,
+    params: &[&dyn ToSql],
+) -> rusqlite::Result<Option<[i64; N]>> {
+    let mut statement = cached(conn, sql)?;
+    let mut rows = statement.query(params)?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let mut numbers = [0; N];
+    for (column, number) in numbers.iter_mut().enumerate() {
+        *number = row.get(column)?;
+    }
+    Ok(Some(numbers))
+}
+
 fn run(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
-    conn.prepare_cached(sql)?.execute([]).map(|_| ())
+    execute(conn, sql, &[]).map(|_| ())
 }
