@@ -18,6 +18,8 @@ mod support;
 
 #[path = "support/journal.rs"]
 mod journal;
+#[path = "embedding/panics.rs"]
+mod panics;
 #[path = "embedding/pushes.rs"]
 mod pushes;
 #[path = "embedding/services.rs"]
