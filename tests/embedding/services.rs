@@ -232,7 +232,7 @@ fn a_state_goes_with_its_session_from_node_to_node() {
     check_chain(&Store::redis());
 }
 
-/// At its limit it is kept; above it the service is told, and nothing is lost.
+/// At its limit it is kept, also over a restart; above it the service is told, and nothing is lost.
 #[test]
 fn a_state_has_its_limit() {
     /// Sets a state of as many bytes as the message says, and answers with the state's length.
@@ -242,28 +242,44 @@ fn a_state_has_its_limit() {
         fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
             let Message::Text(text) = message else { return };
             let len = text.parse().expect("a number");
-            let is_set = session.set_state(&vec![7; len]).is_ok();
-            session.reply_text(format!("{is_set} {}", session.state().len()));
+            // Each length has bytes of its own.
+            let made = |len| vec![(len % 251) as u8; len];
+            let is_set = session.set_state(&made(len)).is_ok();
+            let len = session.state().len();
+            let is_whole = session.state() == made(len);
+            session.reply_text(format!("{is_set} {is_whole} {len}"));
         }
+    }
+
+    #[track_caller]
+    fn check(client: &mut Client, len: usize, answer: &str) {
+        client.text(&len.to_string());
+        assert_eq!(client.meet(), Event::Text(answer.to_owned()));
+        assert!(matches!(client.hear(), Said::Count(_)));
     }
 
     for store in [Store::Memory, Store::sqlite(), Store::redis()] {
         let server = Running::start(config(&store), Sized);
         let (mut client, _) = server.v1("a");
-        for (len, answer) in [
-            (State::MAX, "true 65536"),
-            (State::MAX + 1, "false 65536"),
-            (0, "true 0"),
-            (State::MAX, "true 65536"),
-        ] {
-            client.text(&len.to_string());
-            assert_eq!(client.meet(), Event::Text(answer.to_owned()));
-            assert!(matches!(client.hear(), Said::Count(_)));
-        }
+        check(&mut client, State::MAX, "true true 65536");
+        check(&mut client, State::MAX + 1, "false true 65536");
+        check(&mut client, 0, "true true 0");
+        check(&mut client, State::MAX, "true true 65536");
         client.leave();
-        let (mut client, _) = server.v1("a");
-        client.text(&(State::MAX + 1).to_string());
-        assert_eq!(client.meet(), Event::Text("false 65536".to_owned()));
+        let (mut client, hello) = server.v1("a");
+        assert_eq!(hello.count, 4);
+        check(&mut client, State::MAX + 1, "false true 65536");
+        client.leave();
+        server.handle.shutdown();
+        assert!(server.outcome().is_safe());
+        if matches!(store, Store::Memory) {
+            continue;
+        }
+        let server = Running::start(config(&store), Sized);
+        let (mut client, hello) = server.v1("a");
+        assert_eq!(hello.count, 5);
+        check(&mut client, State::MAX + 1, "false true 65536");
+        client.leave();
         server.handle.shutdown();
         assert!(server.outcome().is_safe());
     }
@@ -348,10 +364,13 @@ fn a_worker_that_never_completes_does_not_delay_the_exit() {
     let (mut client, _) = server.v1("a");
     client.text("hangs");
     let hanging = deferred(&mut client, &steps);
+    let asked_at = now();
     server.handle.shutdown();
     let closed = client.until_close();
     assert_eq!(closed.0, 1001);
     let outcome = server.outcome();
+    let took = now().duration_since(asked_at);
+    assert!(took < SHUTDOWN_MAX, "it took {took:?}");
     assert!(outcome.is_safe());
     assert_eq!(outcome.abandoned, 1);
     assert!(hanging.is_cancelled());
