@@ -4,10 +4,10 @@
 //! campaign of faults).
 //!
 //! ```text
-//! chain [--workers N] [--listen ADDR] [--admin ADDR|off] [--store STORE]
+//! chain [--workers N [--work 1ms]] [--listen ADDR] [--admin ADDR|off] [--store STORE]
 //! ```
 //!
-//! With workers, other threads complete the steps. The campaign sets some more, as the command
+//! With workers, other threads complete the steps, each in the time that is given. The campaign sets some more, as the command
 //! `sundown` has them: see [`settings`].
 
 use std::process::ExitCode;
@@ -22,12 +22,16 @@ use sundown::{Application, Config, Deferred, Durability, Message, Server, Sessio
 #[path = "shared/mod.rs"]
 mod shared;
 
+const WORK: Duration = Duration::from_millis(1);
+
 fn main() -> ExitCode {
     shared::serve(|arguments| {
         let workers = arguments.take("--workers")?.unwrap_or(0);
+        let work = arguments.take::<humantime::Duration>("--work")?;
+        let work = work.map_or(WORK, Into::into);
         let mut config = settings(arguments)?;
         config.limits.deferred_max = config.limits.deferred_max.max(2 * workers);
-        Ok(Server::bind(config, Chain::with(workers))?)
+        Ok(Server::bind(config, Chain::with(workers, work))?)
     })
 }
 
@@ -73,7 +77,7 @@ struct Job {
 }
 
 impl Chain {
-    fn with(workers: usize) -> Self {
+    fn with(workers: usize, length: Duration) -> Self {
         if workers == 0 {
             return Self { workers: None };
         }
@@ -81,7 +85,7 @@ impl Chain {
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..workers {
             let queue = Arc::clone(&queue);
-            thread::spawn(move || work(&queue));
+            thread::spawn(move || work(&queue, length));
         }
         Self {
             workers: Some(jobs),
@@ -107,13 +111,13 @@ impl Application for Chain {
     clippy::disallowed_methods,
     reason = "it stands for a call that blocks, and the loop is not on this thread"
 )]
-fn work(queue: &Mutex<Receiver<Job>>) {
+fn work(queue: &Mutex<Receiver<Job>>, length: Duration) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { message, deferred }) = job else {
             return; // the server has ended
         };
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(length);
         deferred.complete(move |session| extend(session, &message));
     }
 }

@@ -33,7 +33,9 @@ mod support;
 use std::time::Duration;
 
 use hops::Hops;
+use support::client::Client;
 use support::now;
+use support::server::Server;
 use support::store::Store;
 
 #[track_caller]
@@ -72,4 +74,31 @@ fn on_one_sqlite_file() {
 #[test]
 fn on_one_sqlite_file_with_steps_that_other_threads_complete() {
     check(&Store::sqlite(), &["--workers", "64"]);
+}
+
+/// The process ends in time all the same, and what was not completed is not counted: the client sends
+/// it again, to the next one.
+#[test]
+fn a_worker_that_never_completes() {
+    let store = Store::sqlite();
+    let flags = ["--workers", "2", "--work", "1day"];
+    let mut server = Server::launch(node::program(), &store.url(), &flags);
+    let (mut client, _) = Client::v2(&server, "a");
+    client.text("mhangs");
+    client.text("mwaits for it");
+    client.stream.flush();
+    server.turns();
+    server.terminate();
+    assert_eq!(client.until_close().0, 1001);
+    server.exits_with(0);
+    let mut server = Server::launch(node::program(), &store.url(), &["--workers", "2"]);
+    let (mut client, hello) = Client::v2(&server, "a");
+    assert_eq!(hello.count, 0);
+    client.text("m1");
+    client.text("m2");
+    client.until_count(2);
+    client.leave();
+    server.stop();
+    let held = &holdings::of(&store, ["a"].into_iter())["a"];
+    assert!(held.is_whole("a"), "{held:?}");
 }
