@@ -7,7 +7,7 @@
 //! chain [--workers N [--work 1ms]] [--listen ADDR] [--admin ADDR|off] [--store STORE]
 //! ```
 //!
-//! With workers, other threads complete the steps, each in the time that is given. The campaign sets some more, as the command
+//! A message `NAME TEXT` pushes the text to that session. With workers, other threads complete the steps, each in the time that is given. The campaign sets some more, as the command
 //! `sundown` has them: see [`settings`].
 
 use std::process::ExitCode;
@@ -17,7 +17,10 @@ use std::thread;
 use std::time::Duration;
 
 use shared::{Arguments, Failure};
-use sundown::{Application, Config, Deferred, Durability, Message, Server, Session};
+use sundown::{
+    Application, Body, Config, Deferred, Durability, Message, PushRefused, Server, Session,
+    SessionId,
+};
 
 #[path = "shared/mod.rs"]
 mod shared;
@@ -105,6 +108,16 @@ impl Application for Chain {
         let (message, deferred) = (message.to_vec(), session.defer());
         drop(workers.send(Job { message, deferred }));
     }
+
+    fn on_push_refused(
+        &mut self,
+        to: &SessionId,
+        _body: &Body,
+        why: PushRefused,
+        session: &mut Session<'_>,
+    ) {
+        session.reply_text(format!("{to}: {why}"));
+    }
 }
 
 #[expect(
@@ -134,6 +147,16 @@ fn extend(session: &mut Session<'_>, message: &[u8]) {
     };
     let state = [(seen + 1).to_le_bytes(), hash(&[&before, message])];
     if let Err(error) = session.set_state(state.as_flattened()) {
+        log::error!("{error}");
+    }
+    // `NAME TEXT` is pushed.
+    let parts = str::from_utf8(message)
+        .ok()
+        .and_then(|text| text.split_once(' '));
+    if let Some((name, text)) = parts
+        && let Ok(to) = SessionId::parse(name)
+        && let Err(error) = session.push_to(&to, text)
+    {
         log::error!("{error}");
     }
 }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::fleet::Fleet;
 use super::fleet::ledger::Ledger;
+use super::fleet::letters::{self, Says};
 use super::holdings::{self, Holdings};
 use super::rows::FAULTS;
 use crate::files::allow_files;
@@ -131,16 +132,23 @@ impl Row {
             clients: fleet.clients(),
             ..Tally::default()
         };
-        let accounts = fleet.finish().into_iter();
-        let mut ledgers: Vec<Ledger> = accounts.map(|account| account.ledger).collect();
+        let accounts = fleet.finish();
+        let pushes = letters::check(&accounts);
+        if pushes > 0 {
+            self.note(format!("{pushes} pushes, each received once"));
+        }
+        let accounts = accounts.into_iter();
+        let (mut ledgers, says): (Vec<Ledger>, Vec<Says>) = accounts
+            .map(|account| (account.ledger, account.says))
+            .unzip();
         let mut holdings = self.last_holdings(holdings, &ledgers);
         let (mut hellos, mut repeated) = (0, 0);
-        for ledger in &mut ledgers {
+        for (ledger, says) in ledgers.iter_mut().zip(says) {
             let held = holdings.remove(&ledger.session).unwrap_or_default();
             ledger.settle(held.count);
             tally.counted += held.count;
             tally.seen += held.seen;
-            if !held.is_whole(&ledger.session) {
+            if !held.is_whole(&ledger.session, says) {
                 tally.astray += 1;
                 eprintln!("    {held:?}, {ledger:?}");
             }
@@ -247,7 +255,7 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[test]
 fn the_campaign() {
-    allow_files(2_500);
+    allow_files(4_000);
     let scale = match std::env::var("SUNDOWN_FAULTS_SCALE") {
         Ok(scale) => scale.parse().expect("SUNDOWN_FAULTS_SCALE is a number"),
         Err(_) => 1,

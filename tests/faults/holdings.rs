@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
+use super::fleet::letters::Says;
 use super::resp::Resp;
 use crate::support::store::Store;
 
@@ -26,15 +27,15 @@ impl Held {
         Self { count, seen, state }
     }
 
-    /// Whether the service has seen each message that was counted, once and in order: the numbers
-    /// from 1, as the fleet's clients send them.
-    pub(crate) fn is_whole(&self, session: &str) -> bool {
+    /// Whether the service has seen each message that was counted, once and in order, as the fleet's
+    /// client of this session sends them.
+    pub(crate) fn is_whole(&self, session: &str, says: Says) -> bool {
         if self.count == 0 {
             return self.state.is_empty();
         }
         let begin = hash(&[session.as_bytes()]);
         let hash = (1..=self.count).fold(begin, |before, number| {
-            hash(&[&before, number.to_string().as_bytes()])
+            hash(&[&before, says.body(session, number).as_bytes()])
         });
         self.state == [self.count.to_le_bytes(), hash].concat()
     }

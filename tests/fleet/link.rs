@@ -59,6 +59,10 @@ pub(crate) enum Stage {
 pub(crate) enum Heard {
     Upgraded,
     Said(Said),
+    Pushed {
+        number: u64,
+        body: String,
+    },
     /// Refused, cut or ended: nothing follows.
     End,
 }
@@ -111,6 +115,13 @@ impl Link {
     pub(crate) fn leave(&mut self) {
         self.text("q");
         self.is_leaving = true;
+    }
+
+    /// The pushes up to this number have come.
+    pub(crate) fn confirm(&mut self, number: u64) {
+        if self.stage == Stage::Open {
+            self.text(&format!("a{number}"));
+        }
     }
 
     fn text(&mut self, text: &str) {
@@ -184,12 +195,11 @@ impl Link {
             match first {
                 TEXT => {
                     let text = String::from_utf8(payload).expect("text is UTF-8");
-                    let said = if self.is_v2 {
-                        in_v1(Told::parse(&text))
+                    return Some(if self.is_v2 {
+                        heard(Told::parse(&text))
                     } else {
-                        Said::parse(&text)
-                    };
-                    return Some(Heard::Said(said));
+                        Heard::Said(Said::parse(&text))
+                    });
                 }
                 PING if self.stage != Stage::Parting => {
                     let pong = frame::masked(PONG, &payload);
@@ -224,9 +234,9 @@ fn is_later(kind: ErrorKind) -> bool {
     )
 }
 
-/// The same, as a `sundown.v1` client hears it.
-fn in_v1(told: Told) -> Said {
-    match told {
+/// The same, as a `sundown.v1` client hears it, but for pushes.
+fn heard(told: Told) -> Heard {
+    Heard::Said(match told {
         Told::Hello(hello) => Said::Hello(Hello {
             session: hello.session,
             count: hello.count,
@@ -243,15 +253,20 @@ fn in_v1(told: Told) -> Said {
         }),
         Told::Bye { total, .. } => Said::Bye(total),
         Told::Time(time) => Said::Time(time),
-        Told::Reply(_) | Told::Binary(_) | Told::Broadcast(_) | Told::Push { .. } => {
+        Told::Push { number, body } => return Heard::Pushed { number, body },
+        Told::Reply(_) | Told::Binary(_) | Told::Broadcast(_) => {
             panic!("nobody asked for {told:?}")
         }
-    }
+    })
 }
 
-/// The request for a session's connection, with this subprotocol.
-pub(crate) fn upgrade(session: &str, protocol: Option<&str>) -> String {
+/// The request for a session's connection, with this subprotocol. Pushes up to this number have come.
+pub(crate) fn upgrade(session: &str, protocol: Option<&str>, received: u64) -> String {
     let protocol = protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}"));
     let fields: Vec<&str> = protocol.as_deref().into_iter().collect();
-    http::upgrade(&format!("/ws/chat/?session={session}"), &fields)
+    let received = match received {
+        0 => String::new(),
+        number => format!("&received={number}"),
+    };
+    http::upgrade(&format!("/ws/chat/?session={session}{received}"), &fields)
 }

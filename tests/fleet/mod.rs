@@ -4,6 +4,7 @@
 
 pub(crate) mod journal;
 pub(crate) mod ledger;
+pub(crate) mod letters;
 mod link;
 pub(crate) mod session;
 
@@ -20,6 +21,7 @@ use rand::rngs::StdRng;
 use crate::support::{eventually, ms, now};
 use journal::Break;
 use ledger::Ledger;
+use letters::{Received, Says};
 use session::{Habit, Session, Shell};
 
 /// A client to be.
@@ -31,12 +33,15 @@ pub(crate) struct Plan {
     pub(crate) heeds_wait: bool,
     /// It speaks `sundown.v2`: it answers a notice with `q`, and holds what it has to say then.
     pub(crate) answers_notice: bool,
+    pub(crate) says: Says,
 }
 
 /// What a client has to say when all is over.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     pub(crate) ledger: Ledger,
+    pub(crate) says: Says,
+    pub(crate) received: Received,
     pub(crate) breaks: Vec<Break>,
 }
 
@@ -50,6 +55,8 @@ pub(crate) struct Shared {
     /// Clients that can send.
     open: AtomicUsize,
     hellos: AtomicU64,
+    /// Pushes that have reached their clients.
+    received: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +85,7 @@ pub(crate) fn plans(name: &str, count: usize, habit: Habit) -> Vec<Plan> {
         habit,
         heeds_wait: true,
         answers_notice: false,
+        says: Says::Numbers,
     };
     (0..count).map(plan).collect()
 }
@@ -92,6 +100,7 @@ impl Fleet {
             acknowledged: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             hellos: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         });
         let clients = plans.len();
         let is_open = |plan: &&Plan| plan.habit != Habit::HalfOpen;
@@ -137,6 +146,15 @@ impl Fleet {
     #[track_caller]
     pub(crate) fn until_hellos(&self, hellos: u64) {
         eventually("hellos", || self.hellos() >= hellos);
+    }
+
+    /// Waits until every push has reached its client: of clients that say nothing else.
+    #[track_caller]
+    pub(crate) fn until_all_received(&self) {
+        let acknowledged = &self.shared.acknowledged;
+        eventually("every push is received", || {
+            self.shared.received.load(Ordering::Relaxed) >= acknowledged.load(Ordering::Relaxed)
+        });
     }
 
     pub(crate) fn order(&self, orders: Orders) {
@@ -229,15 +247,17 @@ fn drive(plans: Vec<Plan>, shared: &Shared) -> Vec<Account> {
 }
 
 fn publish(sessions: &[Session], shared: &Shared) {
-    let (mut acknowledged, mut open, mut hellos) = (0, 0, 0);
+    let (mut acknowledged, mut open, mut hellos, mut received) = (0, 0, 0, 0);
     for session in sessions {
         acknowledged += session.ledger.acknowledged;
         open += usize::from(session.takes_part());
         hellos += session.ledger.hellos;
+        received += session.received.last();
     }
     shared.acknowledged.store(acknowledged, Ordering::Relaxed);
     shared.open.store(open, Ordering::Relaxed);
     shared.hellos.store(hellos, Ordering::Relaxed);
+    shared.received.store(received, Ordering::Relaxed);
 }
 
 const TICK: Duration = ms(2);

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 
 use super::journal::{Break, End};
 use super::ledger::Ledger;
+use super::letters::{Received, Says};
 use super::link::{Heard, Link, Stage, upgrade};
 use super::{Account, Orders, Plan};
 use crate::support::said::Said;
@@ -51,6 +52,7 @@ pub(crate) struct Shell<'a> {
 pub(crate) struct Session {
     plan: Plan,
     pub(crate) ledger: Ledger,
+    pub(crate) received: Received,
     breaks: Vec<Break>,
     /// The last reply, or the answer to a notice: from then on it waits.
     waits_since: Option<Instant>,
@@ -80,6 +82,7 @@ impl Session {
         Self {
             plan,
             ledger,
+            received: Received::default(),
             breaks: Vec::new(),
             waits_since: None,
             slot: None,
@@ -116,6 +119,8 @@ impl Session {
         self.ledger.is_complete = self.done;
         (self.plan.habit != Habit::HalfOpen).then_some(Account {
             ledger: self.ledger,
+            says: self.plan.says,
+            received: self.received,
             breaks: self.breaks,
         })
     }
@@ -169,7 +174,7 @@ impl Session {
         let is_v2 = self.plan.answers_notice;
         let protocol = if is_v2 { "sundown.v2" } else { "sundown.v1" };
         let protocol = (habit != Habit::Plain).then_some(protocol);
-        let mut head = upgrade(&self.plan.session, protocol);
+        let mut head = upgrade(&self.plan.session, protocol, self.received.last());
         if habit == Habit::HalfOpen {
             head.truncate(30);
         }
@@ -232,6 +237,13 @@ impl Session {
                 }
                 Heard::Upgraded => {}
                 Heard::Said(said) => self.hear(slot, &said),
+                Heard::Pushed { number, body } => {
+                    if self.received.take(number, body)
+                        && let Some(link) = &mut self.links[slot]
+                    {
+                        link.confirm(number);
+                    }
+                }
                 Heard::End => return self.ended(slot),
             }
         }
@@ -357,6 +369,11 @@ impl Session {
     }
 
     fn write_new_messages(&mut self, now: Instant) {
+        match self.plan.says {
+            Says::Numbers => {}
+            Says::Letters { .. } if self.orders == Orders::Storm => {}
+            Says::Letters { .. } | Says::Nothing => return,
+        }
         let (window, pace) = match self.plan.habit {
             Habit::Blasting => (256, Duration::ZERO),
             Habit::NeverReading => (400, Duration::ZERO),
@@ -431,7 +448,7 @@ impl Session {
         while link.unwritten() < BACKLOG_MAX
             && let Some(number) = self.ledger.next(&link.seat)
         {
-            link.message(&number.to_string());
+            link.message(&self.plan.says.body(&self.plan.session, number));
             self.ledger.sent(&mut link.seat);
         }
         link.write();
