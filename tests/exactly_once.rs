@@ -32,28 +32,44 @@ mod support;
 
 use std::time::Duration;
 
+use fleet::letters::{self, Says};
+use fleet::{Account, Plan};
 use hops::Hops;
 use support::client::Client;
 use support::now;
 use support::server::Server;
 use support::store::Store;
 
+/// Some seconds of it. Returns what clients have to say in the end.
 #[track_caller]
-fn check(store: &Store, flags: &[&str]) {
-    let mut hops = Hops::begin(store, flags, 20);
+fn hop(store: &Store, flags: &[&str], nodes: usize, crowd: Vec<Plan>) -> Vec<Account> {
+    let clients = crowd.len();
+    let is_posted = crowd.iter().any(|plan| plan.says != Says::Numbers);
+    let mut hops = Hops::begin(store, flags, nodes, crowd);
     hops.strike_until(now() + Duration::from_secs(8));
-    let accounts = hops.fleet.finish();
-    let mut ledgers: Vec<_> = accounts.into_iter().map(|one| one.ledger).collect();
-    assert_eq!(ledgers.len(), 20);
-    let sessions = ledgers.iter().map(|ledger| ledger.session.as_str());
+    if is_posted {
+        hops.fleet.until_all_received();
+    }
+    let mut accounts = hops.fleet.finish();
+    assert_eq!(accounts.len(), clients);
+    let sessions = accounts.iter().map(|one| one.ledger.session.as_str());
     let holdings = holdings::of(store, sessions);
-    for ledger in &mut ledgers {
+    for Account { ledger, says, .. } in &mut accounts {
         let held = &holdings[&ledger.session];
         ledger.settle(held.count);
         ledger.assert_clean();
         assert_eq!(held.seen, ledger.wanted, "{ledger:?}");
-        assert!(held.is_whole(&ledger.session), "{held:?}, {ledger:?}");
+        assert!(
+            held.is_whole(&ledger.session, *says),
+            "{held:?}, {ledger:?}"
+        );
     }
+    accounts
+}
+
+#[track_caller]
+fn check(store: &Store, flags: &[&str]) {
+    hop(store, flags, 2, hops::numbers(20));
 }
 
 #[test]
@@ -74,6 +90,14 @@ fn on_one_sqlite_file() {
 #[test]
 fn on_one_sqlite_file_with_steps_that_other_threads_complete() {
     check(&Store::sqlite(), &["--workers", "64"]);
+}
+
+/// From five processes, to sessions that go from one to the other: each client has its pushes 1 to m,
+/// without a gap or a repeat.
+#[test]
+fn pushes_to_clients_that_hop() {
+    let accounts = hop(&Store::redis(), &[], 5, hops::letters(20, 100));
+    assert!(letters::check(&accounts) > 100);
 }
 
 /// The process ends in time all the same, and what was not completed is not counted: the client sends
@@ -100,5 +124,5 @@ fn a_worker_that_never_completes() {
     client.leave();
     server.stop();
     let held = &holdings::of(&store, ["a"].into_iter())["a"];
-    assert!(held.is_whole("a"), "{held:?}");
+    assert!(held.is_whole("a", Says::Numbers), "{held:?}");
 }

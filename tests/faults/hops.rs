@@ -1,4 +1,4 @@
-//! Two nodes on one store, which are killed, stopped and frozen by turns, and clients that hop from
+//! Nodes on one store, which are killed, stopped and frozen by turns, and clients that hop from
 //! one to the other all the time.
 
 use std::net::SocketAddr;
@@ -8,8 +8,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
 
+use super::fleet::letters::Says;
 use super::fleet::session::Habit;
-use super::fleet::{Fleet, Orders, plans};
+use super::fleet::{Fleet, Orders, Plan, plans};
 use super::node;
 use crate::support::server::Server;
 use crate::support::store::Store;
@@ -30,29 +31,51 @@ enum Fault {
     Freeze(Duration),
 }
 
+/// So many clients, every fifth in a hurry. Every other one speaks `sundown.v2`, and says when it has
+/// no more to send; the others' last messages arrive late.
+pub(crate) fn numbers(clients: usize) -> Vec<Plan> {
+    let mut crowd = plans("steady", clients - clients / 5, Habit::Steady);
+    crowd.extend(plans("blasting", clients / 5, Habit::Blasting));
+    for plan in crowd.iter_mut().step_by(2) {
+        plan.answers_notice = true;
+    }
+    crowd
+}
+
+/// So many clients that push to so many others.
+pub(crate) fn letters(senders: usize, readers: usize) -> Vec<Plan> {
+    let mut crowd = plans("reader", readers, Habit::Steady);
+    crowd.extend(plans("sender", senders, Habit::Steady));
+    for (at, plan) in crowd.iter_mut().enumerate() {
+        plan.answers_notice = true;
+        plan.says = if at < readers {
+            Says::Nothing
+        } else {
+            let readers = readers as u64;
+            Says::Letters { readers }
+        };
+    }
+    crowd
+}
+
 pub(crate) struct Hops {
     store: String,
     flags: Vec<String>,
-    nodes: [Server; 2],
+    nodes: Vec<Server>,
     pub(crate) fleet: Fleet,
     rng: StdRng,
 }
 
 impl Hops {
-    /// So many clients on two nodes with these flags, besides short phases. Every other one speaks
-    /// `sundown.v2`, and says when it has no more to send; the others' last messages arrive late.
+    /// So many nodes with these flags, besides short phases, and these clients.
     #[track_caller]
-    pub(crate) fn begin(store: &Store, flags: &[&str], clients: usize) -> Self {
+    pub(crate) fn begin(store: &Store, flags: &[&str], nodes: usize, crowd: Vec<Plan>) -> Self {
         let flags = FLAGS.iter().chain(flags);
         let flags: Vec<String> = flags.map(|&flag| flag.to_owned()).collect();
         let store = store.url();
-        let nodes = [(); 2].map(|()| start(&store, node::address(), &flags));
-        let addresses = [nodes[0].address, nodes[1].address];
-        let mut crowd = plans("steady", clients - clients / 5, Habit::Steady);
-        crowd.extend(plans("blasting", clients / 5, Habit::Blasting));
-        for plan in crowd.iter_mut().step_by(2) {
-            plan.answers_notice = true;
-        }
+        let nodes = (0..nodes).map(|_| start(&store, node::address(), &flags));
+        let nodes: Vec<Server> = nodes.collect();
+        let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.address).collect();
         let fleet = Fleet::gather(&addresses, crowd);
         fleet.order(Orders::Storm);
         Self {
@@ -75,13 +98,13 @@ impl Hops {
         }
         // Everybody is where the last one has left them, and goes on.
         self.fleet.order(Orders::Flow);
-        self.fleet.flow(500);
+        self.fleet.until_all_open();
         faults
     }
 
     #[track_caller]
     fn strike(&mut self) {
-        let at = self.rng.random_range(0..2);
+        let at = self.rng.random_range(0..self.nodes.len());
         let fault = match self.rng.random_range(0..3) {
             0 => Fault::Kill,
             1 => Fault::Stop,

@@ -51,6 +51,10 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     sqlite("the same, steps completed by threads", hopping::deferred),
     redis("the same, steps completed by threads", hopping::deferred),
+    redis(
+        "the same, five nodes push to 1,000 sessions",
+        hopping::pushes,
+    ),
     redis("Redis `kill -9`, restarted", outages::kill_redis_always),
     Fault {
         store: "Redis, AOF everysec",
