@@ -24,7 +24,7 @@ use crate::clock;
 use crate::config::{AdminHosts, AllowedOrigins, Limits};
 use crate::core::{Core, Shell};
 use crate::engine::io::{Commit, ConnId, Input, Levels, Now, Output, StoreCommand, StoreEvent};
-use crate::engine::message::{Message, Protocol, ServerMessage};
+use crate::engine::message::{Message, ServerMessage};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::net::connection::Entrance;
@@ -334,8 +334,8 @@ impl Shell for EventLoop {
                 let is_queued = connections.send(conn, payload, binary, reserved);
                 if is_queued {
                     self.metrics.message_sent();
-                    if matches!(message, ServerMessage::Push(_)) && protocol != Protocol::V2 {
-                        connections.tell_taken(conn);
+                    if let ServerMessage::Push(_) = message {
+                        connections.push_queued(conn, protocol);
                     }
                 }
                 return is_queued;

@@ -212,12 +212,8 @@ impl Engine {
                 }
             }
             (ClientSession::Stored(key), _) if counts || changes => {
-                let step = Step {
-                    counts,
-                    state: self.effects.state.take(),
-                    ..Step::default()
-                };
-                self.sessions.step(key, step);
+                let state = self.effects.state.take();
+                self.sessions.step(key, Step { counts, state });
                 self.plan_save(held);
             }
             (ClientSession::Stored(_) | ClientSession::Ephemeral(_), _) => {}
@@ -231,11 +227,11 @@ impl Engine {
         let step = Step {
             counts,
             state: self.effects.state.take(),
-            letters: std::mem::take(&mut self.effects.letters),
         };
+        let letters = std::mem::take(&mut self.effects.letters);
         self.name_session(caller);
         if let ClientSession::Stored(key) = caller.session {
-            self.sessions.step(key, step);
+            self.sessions.post(key, step, letters);
             self.plan_save(caller.session);
             self.update_pause(caller.conn);
         }

@@ -15,6 +15,7 @@ use super::{Engine, SAVE_EVERY};
 
 impl Engine {
     /// The store has carried out the pushes of a commit, and says what has come of each.
+    #[cold]
     pub(super) fn pushed(&mut self, commit: &Commit, outcomes: &mut impl Iterator<Item = Pushed>) {
         let pushes = commit.mail.iter().flat_map(|mail| &mail.pushes);
         for (push, outcome) in pushes.zip(outcomes) {

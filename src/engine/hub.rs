@@ -75,13 +75,7 @@ impl Engine {
     /// The process pushes these. Returns the number of the step.
     pub(super) fn step_outside(&mut self, letters: Vec<Letter>) -> u64 {
         let key = self.own_session();
-        self.sessions.step(
-            key,
-            Step {
-                letters,
-                ..Step::default()
-            },
-        );
+        self.sessions.post(key, Step::default(), letters);
         self.saving.save_soon();
         self.sessions.latest_step(key)
     }

@@ -83,6 +83,14 @@ pub struct Delivery {
     pub body: Body,
 }
 
+impl Delivery {
+    /// The payload for a client that knows no numbers.
+    #[cold]
+    fn bare(&self) -> &[u8] {
+        self.body.as_bytes()
+    }
+}
+
 /// What a client is told of its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -101,17 +109,7 @@ pub struct Hello {
 impl ServerMessage {
     /// Whether it goes out as a binary message (RFC 6455, section 5.6).
     pub fn is_binary(&self) -> bool {
-        match self {
-            Self::Binary(_) => true,
-            Self::Push(push) => push.body.is_binary(),
-            Self::Count(_)
-            | Self::Timestamp(_)
-            | Self::Hello(_)
-            | Self::Notice { .. }
-            | Self::Goodbye { .. }
-            | Self::Broadcast(_)
-            | Self::Text(_) => false,
-        }
+        matches!(self, Self::Binary(_)) || matches!(self, Self::Push(push) if push.body.is_binary())
     }
 
     /// Whether room is reserved for it in every outbound buffer: a client gets the notice and the
@@ -149,7 +147,7 @@ impl ServerMessage {
             Self::Text(text) => return text.as_bytes(),
             Self::Binary(bytes) => return bytes,
             Self::Broadcast(text) => return text.as_bytes(),
-            Self::Push(push) => return push.body.as_bytes(),
+            Self::Push(push) => return push.bare(),
             Self::Count(count) => {
                 scratch.extend_from_slice(b"{\"count\":");
                 push_decimal(scratch, *count);

@@ -218,7 +218,9 @@ impl Sessions {
     }
 
     pub(super) fn handle_saved(&mut self, commit: &Commit) {
-        self.handle_posted(commit);
+        if let Some(mail) = &commit.mail {
+            self.handle_posted(commit, mail);
+        }
         if let Some(session) = get_mut(&mut self.slab, commit.key) {
             session.ledger.handle_saved(Mark::of(&commit.snapshot));
             let (is_saved, is_owned) = (session.ledger.is_saved(), session.owner.is_some());
@@ -445,7 +447,8 @@ impl Session {
         self.ledger.epoch()
     }
 
-    /// At this slot, with this epoch and step.
+    /// At this slot, with this epoch and step; what it does to mailboxes is not in it.
+    #[inline]
     fn commit(&self, slot: u32, (epoch, mark): (u64, Mark)) -> Commit {
         let generation = self.generation;
         Commit {
@@ -458,7 +461,7 @@ impl Session {
                 count: mark.count,
                 state: self.state.clone(),
             },
-            mail: self.mail(),
+            mail: None,
         }
     }
 

@@ -17,8 +17,6 @@ pub struct Step {
     pub counts: bool,
     /// The session's new state; `None` leaves it as it is.
     pub state: Option<State>,
-    /// What it pushes, in this order.
-    pub letters: Vec<Letter>,
 }
 
 /// A push as a callback asks for it.

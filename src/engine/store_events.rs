@@ -149,12 +149,16 @@ impl Engine {
                 message: ServerMessage::Count(count),
             });
         }
+        // A save is no reason to stop reading.
+        let is_paused = client.is_paused();
         if !self.sessions.holds_replies(client.session())
             && let Some(reason) = client.take_close()
         {
             self.push_close(conn, reason);
         }
-        self.update_pause(conn);
+        if is_paused {
+            self.update_pause(conn);
+        }
         self.finish_if_safe(conn);
         if self.clients.waiting_len() > 0 {
             self.look_at_slot(conn);

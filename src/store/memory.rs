@@ -16,7 +16,7 @@ use super::SessionStore;
 use super::expiry::Expiry;
 use super::record::{Record, Records, carry_out};
 use crate::engine::io::{
-    Claim, Commit, Now, ReadMailbox, Refused, SessionId, StoreCommand, StoreEvent,
+    Claim, Commit, Now, Pushed, ReadMailbox, Refused, SessionId, StoreCommand, StoreEvent,
 };
 
 /// Sessions kept at a time. For one more, the one that would expire soonest of those that hold
@@ -98,7 +98,7 @@ impl MemoryStore {
         let (mut fenced, mut pushed) = (Vec::new(), Vec::new());
         for (position, commit) in batch.iter().enumerate() {
             let is_taken = match commit.mail {
-                Some(_) => carry_out(self, commit, &mut pushed),
+                Some(_) => self.carry_out_mail(commit, &mut pushed),
                 None => self.carry_out_commit(commit),
             };
             if !is_taken {
@@ -112,6 +112,12 @@ impl MemoryStore {
         }
     }
 
+    #[cold]
+    fn carry_out_mail(&mut self, commit: &Commit, pushed: &mut Vec<Pushed>) -> bool {
+        carry_out(self, commit, pushed)
+    }
+
+    #[cold]
     fn read(&self, read: &ReadMailbox) -> StoreEvent {
         let known = self.find(&read.session).filter(|(_, is_alive)| *is_alive);
         let mailbox = known.map(|(record, _)| record.mailbox().clone());

@@ -3,7 +3,7 @@
 //!
 //! Pure: bytes to types, types to bytes. What a kind means is the engine's matter.
 
-use super::{Message, ServerMessage, push, push_decimal, push_time};
+use super::{Delivery, Message, ServerMessage, push, push_decimal, push_time};
 
 /// A data message from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +85,7 @@ pub(super) fn write(message: &ServerMessage, scratch: &mut Vec<u8>) {
         ServerMessage::Text(text) => write_kind(b'r', text.as_bytes(), scratch),
         ServerMessage::Binary(bytes) => write_kind(b'r', bytes, scratch),
         ServerMessage::Broadcast(text) => write_kind(b'o', text.as_bytes(), scratch),
-        ServerMessage::Push(push) => {
-            scratch.push(b'm');
-            push_decimal(scratch, push.number);
-            write_kind(b' ', push.body.as_bytes(), scratch);
-        }
+        ServerMessage::Push(push) => write_push(push, scratch),
         ServerMessage::Count(count) => {
             scratch.push(b'c');
             push_decimal(scratch, *count);
@@ -121,6 +117,14 @@ pub(super) fn write(message: &ServerMessage, scratch: &mut Vec<u8>) {
     }
 }
 
+/// A push has a number.
+#[cold]
+fn write_push(push: &Delivery, scratch: &mut Vec<u8>) {
+    scratch.push(b'm');
+    push_decimal(scratch, push.number);
+    write_kind(b' ', push.body.as_bytes(), scratch);
+}
+
 fn write_kind(kind: u8, rest: &[u8], scratch: &mut Vec<u8>) {
     scratch.reserve(1 + rest.len());
     scratch.push(kind);
@@ -131,7 +135,7 @@ fn write_kind(kind: u8, rest: &[u8], scratch: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::engine::ids::SessionId;
-    use crate::engine::message::{Delivery, Hello, Protocol};
+    use crate::engine::message::{Hello, Protocol};
 
     #[test]
     fn every_kind_of_a_client() {

@@ -57,9 +57,6 @@ impl Sessions {
             if let Some(state) = step.state {
                 replace_state(&mut self.memory, &mut session.state, state);
             }
-            if !step.letters.is_empty() {
-                self.post(key, step.letters);
-            }
             self.unconfirmed.handle_unsaved(key.slot);
             self.mark_dirty(key);
             self.spilling.handle_step(key.slot);
@@ -150,9 +147,7 @@ impl Sessions {
             } else {
                 held >= max || bytes >= bytes_max
             };
-            let posting = session.mailing.as_ref();
-            let is_posting = posting.is_some_and(|mailing| self.is_posting(mailing, is_paused));
-            session.epoch().is_none() || full || is_posting
+            session.epoch().is_none() || full || self.is_posting(session, is_paused)
         })
     }
 

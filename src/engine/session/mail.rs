@@ -6,7 +6,9 @@
 
 use std::collections::VecDeque;
 
-use super::{BATCH_STATE_BYTES, Commit, Ledger, SessionId, SessionKey, Sessions, get_mut};
+use super::{
+    BATCH_STATE_BYTES, Commit, Ledger, Mark, Session, SessionId, SessionKey, Sessions, get_mut,
+};
 use crate::engine::ids::ConnId;
 use crate::engine::io::{ReadMailbox, StoreCommand};
 use crate::engine::mailbox::{Body, Mail, Mailbox, Push};
@@ -64,10 +66,17 @@ impl Mailing {
         }
     }
 
+    /// Whether the store does not know all of it.
+    #[cold]
+    fn has_news(&self) -> bool {
+        !self.pushes.is_empty() || self.mailbox.confirmed() > self.told
+    }
+
     /// What goes with the next commit.
+    #[cold]
     fn to_commit(&self) -> Option<Box<Mail>> {
         let confirmed = self.mailbox.confirmed();
-        if self.pushes.is_empty() && confirmed <= self.told {
+        if !self.has_news() {
             return None;
         }
         Some(Box::new(Mail {
@@ -105,8 +114,15 @@ impl Sessions {
         self.hear(key, heard);
     }
 
-    /// A step pushes these.
-    pub(super) fn post(&mut self, key: SessionKey, letters: Vec<Letter>) {
+    /// Takes a step that pushes, if the session may take any.
+    pub(in crate::engine) fn post(&mut self, key: SessionKey, step: Step, letters: Vec<Letter>) {
+        if self
+            .get(key)
+            .is_none_or(|session| session.epoch().is_none())
+        {
+            return;
+        }
+        self.step(key, step);
         let Some(session) = get_mut(&mut self.slab, key) else {
             return;
         };
@@ -122,7 +138,15 @@ impl Sessions {
     }
 
     /// Whether so much of what its steps push waits for the store that its client is not read from.
-    pub(super) fn is_posting(&self, mailing: &Mailing, is_paused: bool) -> bool {
+    pub(super) fn is_posting(&self, session: &Session, is_paused: bool) -> bool {
+        session
+            .mailing
+            .as_ref()
+            .is_some_and(|mailing| self.is_full_of(mailing, is_paused))
+    }
+
+    #[cold]
+    fn is_full_of(&self, mailing: &Mailing, is_paused: bool) -> bool {
         let (mut max, mut bytes_max) = (self.held_replies_max, self.held_bytes_max);
         if is_paused {
             (max, bytes_max) = (max / 2, bytes_max / 2);
@@ -136,9 +160,9 @@ impl Sessions {
         mailing.map_or(0, |mailing| mailing.pushes.len())
     }
 
-    /// The store has confirmed a commit.
-    pub(super) fn handle_posted(&mut self, commit: &Commit) {
-        let Some(mail) = &commit.mail else { return };
+    /// The store has confirmed a commit, which does this to mailboxes.
+    #[cold]
+    pub(super) fn handle_posted(&mut self, commit: &Commit, mail: &Mail) {
         if let Some(session) = get_mut(&mut self.slab, commit.key)
             && let Some(mailing) = &mut session.mailing
         {
@@ -228,7 +252,7 @@ impl Sessions {
             if let Some(next) = session.ledger.next_save() {
                 let mailing = session.mailing.as_ref();
                 bytes += session.state.len() + mailing.map_or(0, |mailing| mailing.push_bytes);
-                let mut commit = session.commit(key.slot, next);
+                let mut commit = session.commit_with_mail(key.slot, next);
                 // A batch has only commits with mail.
                 commit.mail.get_or_insert_default();
                 batch.push(commit);
@@ -396,17 +420,22 @@ impl Sessions {
 /// The epoch of a session that was never claimed.
 const FIRST_EPOCH: u64 = 1;
 
-impl super::Session {
-    /// What goes with the next commit.
-    pub(super) fn mail(&self) -> Option<Box<Mail>> {
-        self.mailing.as_ref()?.to_commit()
+impl Session {
+    /// A commit with all that it does.
+    #[cold]
+    pub(super) fn commit_with_mail(&self, slot: u32, next: (u64, Mark)) -> Commit {
+        let mailing = self.mailing.as_ref();
+        Commit {
+            mail: mailing.and_then(|mailing| mailing.to_commit()),
+            ..self.commit(slot, next)
+        }
     }
 
     /// Whether its next commit does something to mailboxes.
     pub(super) fn has_mail(&self) -> bool {
-        self.mailing.as_ref().is_some_and(|mailing| {
-            !mailing.pushes.is_empty() || mailing.mailbox.confirmed() > mailing.told
-        })
+        self.mailing
+            .as_ref()
+            .is_some_and(|mailing| mailing.has_news())
     }
 
     /// Pushes to it that its client has not confirmed.

@@ -27,7 +27,7 @@ impl Sessions {
             };
             if let Some(next) = session.ledger.next_spill() {
                 state_bytes += session.state.len();
-                batch.push(session.commit(slot, next));
+                batch.push(session.commit_with_mail(slot, next));
             }
         }
         batch

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::{Connections, live};
-use crate::engine::io::{CloseReason, ConnId};
+use crate::engine::io::{CloseReason, ConnId, Protocol};
 use crate::net::http::Answer;
 use crate::net::websocket;
 
@@ -79,9 +79,11 @@ impl Connections {
         true
     }
 
-    /// What was queued last is a push: it is to be told when the kernel has taken it.
-    pub(crate) fn tell_taken(&mut self, conn: ConnId) {
-        if live(&mut self.table, conn).is_some() {
+    /// What was queued last is a push. Of a client that cannot confirm it, it is to be told when the
+    /// kernel has taken it.
+    #[cold]
+    pub(crate) fn push_queued(&mut self, conn: ConnId, protocol: Protocol) {
+        if protocol != Protocol::V2 && live(&mut self.table, conn).is_some() {
             self.pushed.insert(conn.slot);
         }
     }
