@@ -54,10 +54,10 @@
 //!
 //! - [`server`]: bind, ask where, run; and the handle for other threads.
 //! - [`config`]: every setting, with its unit, its default, and what breaks if it is wrong.
-//! - [`engine`]: decides. Clients, sessions, and the shutdown machine ([`engine::shutdown`]); its
-//!   vocabulary is [`engine::io`].
+//! - `engine`: decides. Clients, sessions, and the shutdown machine (`engine::shutdown`); its
+//!   vocabulary is `engine::io`.
 //! - `core`: the engine, and the order of the turn; `event_loop`: what it has around it.
-//! - [`net`]: sockets, frames, HTTP. It decides nothing above that.
+//! - `net`: sockets, frames, HTTP. It decides nothing above that.
 //! - [`store`]: where sessions are kept. One interface, three stores, and room for others.
 //! - `memory`: an account of the bytes that peers make the process hold.
 //! - [`signals`], [`clock`], [`error`], `metrics`, `report`, `broadcast`, `web`: the rest of the
@@ -88,11 +88,15 @@ pub mod config;
 // Not for embedders: what the event loop and the simulation share.
 #[doc(hidden)]
 pub mod core;
+// Not for embedders: what they need of it is below, and in `store`.
+#[doc(hidden)]
 pub mod engine;
 pub mod error;
 mod event_loop;
 mod memory;
 mod metrics;
+// The same: a fuzz target and a bench need it.
+#[doc(hidden)]
 pub mod net;
 mod outage;
 #[cfg(feature = "redis")]
@@ -114,7 +118,7 @@ pub use engine::app::{
 pub use engine::io::{Body, ConnId, InvalidSessionId, Mailbox, PushRefused, SessionId};
 pub use engine::message::Message;
 pub use engine::receipt::{PushError, Receipt};
-pub use engine::shutdown::Outcome;
+pub use engine::shutdown::{Outcome, Timeline, Trigger};
 pub use engine::step::{State, StateTooBig};
 pub use error::Error;
 /// Its types are in [`StoreParts`].

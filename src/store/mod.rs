@@ -46,7 +46,8 @@
 //! ```
 //! use std::collections::{HashMap, VecDeque};
 //!
-//! use sundown::engine::io::{Now, SessionId, StoreCommand, StoreEvent};
+//! use sundown::store::{Now, StoreCommand, StoreEvent};
+//! use sundown::SessionId;
 //! use sundown::store::SessionStore;
 //! use sundown::store::record::{Record, carry_out};
 //! use sundown::{Chat, Config, Server};
@@ -141,13 +142,16 @@ use std::time::Instant;
 use mio::{Registry, Token, Waker};
 
 use crate::config::{Config, StoreConfig};
-use crate::engine::io::{Commit, Disk, Now, StoreCommand, StoreEvent};
-#[cfg(any(feature = "redis", feature = "sqlite"))]
-use crate::engine::io::{Pushed, Refused};
 use crate::error::Error;
 #[cfg(feature = "redis")]
 pub(crate) use crate::redis::Peer;
 use memory::MemoryStore;
+
+/// What a store is asked, and what it answers.
+pub use crate::engine::io::{
+    Claim, Commit, Disk, Grant, Mail, Now, Push, Pushed, ReadMailbox, Refused, SessionKey,
+    Snapshot, StoreCommand, StoreEvent,
+};
 
 /// Where a store leads. No store of this build leads anywhere: the feature `redis` is off.
 #[cfg(not(feature = "redis"))]

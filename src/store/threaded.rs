@@ -124,7 +124,8 @@ impl std::error::Error for StoreError {}
 /// use std::collections::HashMap;
 /// use std::sync::{Arc, Mutex};
 ///
-/// use sundown::engine::io::{Claim, Commit, Grant, Mailbox, ReadMailbox, SessionId};
+/// use sundown::store::{Claim, Commit, Grant, ReadMailbox};
+/// use sundown::{Mailbox, SessionId};
 /// use sundown::store::expiry::Times;
 /// use sundown::store::record::{Record, carry_out};
 /// use sundown::store::threaded::{BlockingStore, Committed, StoreError, Threaded};

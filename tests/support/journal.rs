@@ -11,12 +11,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use sundown::engine::io::{
-    Body, Mailbox, Now, SessionId, Snapshot, State, StoreCommand, StoreEvent,
-};
 use sundown::mio::Waker;
 use sundown::store::expiry::Expiry;
 use sundown::store::record::{Record, Records, carry_out};
+use sundown::store::{Now, Snapshot, StoreCommand, StoreEvent};
+use sundown::{Body, Mailbox, SessionId, State};
 use sundown::{Error, SessionStore};
 
 pub(crate) struct Journal {

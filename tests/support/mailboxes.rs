@@ -1,9 +1,8 @@
 //! What every store promises of mailboxes, for the stores of this process and for Redis, as
 //! `steps.rs` does for incarnation, step and state.
 
-use sundown::engine::io::{
-    Body, Commit, Mail, Mailbox, Push, PushRefused, Pushed, SessionId, SessionKey, Snapshot,
-};
+use sundown::store::{Commit, Mail, Push, Pushed, SessionKey, Snapshot};
+use sundown::{Body, Mailbox, PushRefused, SessionId};
 
 use super::steps::Promising;
 

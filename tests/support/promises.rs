@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sundown::clock;
-use sundown::engine::io::{
-    Body, Claim, Commit, Grant, Mailbox, Now, PushRefused, Pushed, ReadMailbox, SessionId,
-    SessionKey, Snapshot, State, StoreCommand, StoreEvent,
-};
 use sundown::mio::{Events, Poll, Token, Waker};
+use sundown::store::{
+    Claim, Commit, Grant, Now, Pushed, ReadMailbox, SessionKey, Snapshot, StoreCommand, StoreEvent,
+};
+use sundown::{Body, Mailbox, PushRefused, SessionId, State};
 use sundown::{Config, SessionStore, StoreParts};
 
 #[path = "mailboxes.rs"]

@@ -2,7 +2,8 @@
 //! (`tests/store_promises.rs`) and for Redis (`tests/redis_store`). No epoch is expected here: those of
 //! Redis are times.
 
-use sundown::engine::io::{Commit, Grant, Mailbox, Pushed, SessionId, SessionKey, Snapshot, State};
+use sundown::store::{Commit, Grant, Pushed, SessionKey, Snapshot};
+use sundown::{Mailbox, SessionId, State};
 
 /// A store, and what a test does with it.
 pub(crate) trait Promising {

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use sundown::engine::io::{Claim, Commit, Grant, Mailbox, ReadMailbox, SessionId};
 use sundown::store::expiry::Times;
 use sundown::store::record::{Record, Records, carry_out};
+use sundown::store::{Claim, Commit, Grant, ReadMailbox};
 use sundown::{BlockingStore, Committed, StoreError};
+use sundown::{Mailbox, SessionId};
 
 /// A connection.
 #[derive(Clone, Default)]

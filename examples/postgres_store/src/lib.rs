@@ -12,11 +12,10 @@ use std::time::Duration;
 use postgres::config::Host;
 use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::{Client, Config, NoTls, Row, Statement, Transaction};
-use sundown::engine::io::{
-    Body, Claim, Commit, Grant, Mail, Mailbox, PushRefused, Pushed, ReadMailbox, Snapshot, State,
-};
 use sundown::store::expiry::Times;
+use sundown::store::{Claim, Commit, Grant, Mail, Pushed, ReadMailbox, Snapshot};
 use sundown::{BlockingStore, Committed, SessionId, StoreError};
+use sundown::{Body, Mailbox, PushRefused, State};
 
 const SCHEMA: &str = include_str!("schema.sql");
 const CLAIM: &str = include_str!("claim.sql");

@@ -16,8 +16,9 @@ use std::thread;
 
 use postgres::NoTls;
 use postgres_store::PostgresStore;
-use sundown::engine::io::{Claim, Commit, Mail, Push, Pushed, SessionId, SessionKey, Snapshot};
+use sundown::SessionId;
 use sundown::store::expiry::Times;
+use sundown::store::{Claim, Commit, Mail, Push, Pushed, SessionKey, Snapshot};
 use sundown::{BlockingStore as _, Threaded};
 use support::{Client, Postgres, Service};
 
