@@ -55,8 +55,9 @@ pub(crate) struct Shared {
     /// Clients that can send.
     open: AtomicUsize,
     hellos: AtomicU64,
-    /// Pushes that have reached their clients.
-    received: AtomicU64,
+    /// Messages that clients want to be counted, and pushes that have reached them; unknown while there
+    /// is a storm, in which both grow.
+    posted: Mutex<Option<(u64, u64)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Fleet {
             acknowledged: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             hellos: AtomicU64::new(0),
-            received: AtomicU64::new(0),
+            posted: Mutex::new(None),
         });
         let clients = plans.len();
         let is_open = |plan: &&Plan| plan.habit != Habit::HalfOpen;
@@ -148,12 +149,12 @@ impl Fleet {
         eventually("hellos", || self.hellos() >= hellos);
     }
 
-    /// Waits until every push has reached its client: of clients that say nothing else.
+    /// Waits until every push has reached its client: of clients that say nothing else, after a storm.
     #[track_caller]
     pub(crate) fn until_all_received(&self) {
-        let acknowledged = &self.shared.acknowledged;
         eventually("every push is received", || {
-            self.shared.received.load(Ordering::Relaxed) >= acknowledged.load(Ordering::Relaxed)
+            let posted = *self.shared.posted.lock().expect("no holder panics");
+            posted.is_some_and(|(wanted, received)| received >= wanted)
         });
     }
 
@@ -232,7 +233,7 @@ fn drive(plans: Vec<Plan>, shared: &Shared) -> Vec<Account> {
             };
             session.tick(&mut shell);
         }
-        publish(&sessions, shared);
+        publish(&sessions, orders, shared);
         if orders == Orders::Finish {
             let deadline = *give_up_at.get_or_insert(time + FINISH_MAX);
             if time >= deadline || sessions.iter().all(Session::is_done) {
@@ -246,18 +247,20 @@ fn drive(plans: Vec<Plan>, shared: &Shared) -> Vec<Account> {
     sessions.into_iter().filter_map(Session::account).collect()
 }
 
-fn publish(sessions: &[Session], shared: &Shared) {
-    let (mut acknowledged, mut open, mut hellos, mut received) = (0, 0, 0, 0);
+fn publish(sessions: &[Session], orders: Orders, shared: &Shared) {
+    let (mut acknowledged, mut open, mut hellos, mut posted) = (0, 0, 0, (0, 0));
     for session in sessions {
         acknowledged += session.ledger.acknowledged;
         open += usize::from(session.takes_part());
         hellos += session.ledger.hellos;
-        received += session.received.last();
+        posted.0 += session.ledger.wanted;
+        posted.1 += session.received.last();
     }
     shared.acknowledged.store(acknowledged, Ordering::Relaxed);
     shared.open.store(open, Ordering::Relaxed);
     shared.hellos.store(hellos, Ordering::Relaxed);
-    shared.received.store(received, Ordering::Relaxed);
+    let posted = (orders != Orders::Storm).then_some(posted);
+    *shared.posted.lock().expect("no holder panics") = posted;
 }
 
 const TICK: Duration = ms(2);
