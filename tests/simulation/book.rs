@@ -535,8 +535,15 @@ impl Book {
 
     /// The engine has stopped.
     pub(crate) fn stopped(&self, common: &mut Common, outcome: &Outcome) {
+        // The engine may have read that somebody else has confirmed pushes to it, and dropped it.
+        let truth = &common.truth;
+        let has_newer_owner = |session: &Session| {
+            let newest = truth.epoch(&session.id);
+            session.epoch.is_some_and(|epoch| epoch < newest)
+        };
         let at_risk = |session: &&Session| {
-            session.epoch.is_some() && !session.lost && session.counted > session.confirmed
+            let is_ours = session.epoch.is_some() && !session.lost && !has_newer_owner(session);
+            is_ours && session.counted > session.confirmed
         };
         let is_spilled = |session: &Session| session.spilled >= session.counted;
         let (spilled, lost): (Vec<_>, Vec<_>) = self
@@ -555,7 +562,8 @@ impl Book {
         let may_be = |(id, count): &&(String, u64)| {
             let of_it = |session: &&Session| session.id.as_str() == id;
             let mut sessions = self.sessions.values().filter(of_it);
-            sessions.any(|session| session.may_owe_more() && session.counted == *count)
+            let may_be = |session: &Session| session.may_owe_more() || has_newer_owner(session);
+            sessions.any(|session| may_be(session) && session.counted == *count)
                 || *count == 0 && self.own_pushes > 0
         };
         let beside = named.iter().filter(|one| !expected.contains(one));
@@ -569,7 +577,7 @@ impl Book {
         let more = self
             .sessions
             .values()
-            .filter(|one| one.may_owe_more())
+            .filter(|one| one.may_owe_more() || has_newer_owner(one))
             .count();
         let more = more + usize::from(self.own_pushes > 0);
         assert!(
@@ -580,14 +588,7 @@ impl Book {
         );
         assert_eq!(outcome.byes, self.byes, "{}: goodbyes", self.name);
         assert_eq!(outcome.cut, self.cuts, "{}: cut peers", self.name);
-        for session in self.sessions.values() {
-            let kept = common.truth.count(&session.id);
-            assert!(
-                session.lost || kept >= session.confirmed,
-                "{}: {kept} is stored: {session:?}",
-                self.name
-            );
-        }
+        self.check_confirmed(common);
         for session in spilled {
             let row = common.truth.spilled(&session.id, session.epoch);
             let kept = common.truth.count(&session.id);
@@ -605,6 +606,18 @@ impl Book {
         );
         if !expected.is_empty() {
             common.seen.note("exit with unsaved sessions");
+        }
+    }
+
+    /// The store has what it has confirmed.
+    fn check_confirmed(&self, common: &Common) {
+        for session in self.sessions.values() {
+            let kept = common.truth.count(&session.id);
+            assert!(
+                session.lost || kept >= session.confirmed,
+                "{}: {kept} is stored: {session:?}",
+                self.name
+            );
         }
     }
 
