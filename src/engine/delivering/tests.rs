@@ -278,6 +278,26 @@ fn news_from_another_node_is_looked_into_once() {
     rig.check(&["#0 c1", "#0 m3 three", "#0 m4 four"]);
 }
 
+/// A store may say so before it has answered what it has read by then.
+#[test]
+fn news_while_a_mailbox_is_read_is_looked_into() {
+    let mut rig = post(V2, &["b"]);
+    push_elsewhere(&mut rig, "b", "one", 1);
+    rig.answers = false;
+    hear(&mut rig, "b", 1);
+    assert_eq!(rig.asked(), ["read b"]);
+    rig.store.flush(rig.now);
+    let read = rig.store.poll_event().unwrap();
+    push_elsewhere(&mut rig, "b", "two", 2);
+    hear(&mut rig, "b", 2);
+    assert_eq!(rig.asked(), [""; 0]);
+    rig.input(Input::Store(read));
+    assert_eq!(rig.asked(), ["read b"]);
+    rig.answer();
+    rig.check(&["#0 m1 one", "#0 m2 two"]);
+    assert_eq!(rig.asked(), [""; 0]);
+}
+
 #[test]
 fn news_of_a_session_that_is_being_claimed_waits_for_the_grant() {
     let mut rig = Rig::serving(&quiet(Durability::Acked), Post);

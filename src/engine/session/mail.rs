@@ -28,7 +28,7 @@ pub(super) struct Mailing {
     delivered: u64,
     /// Up to which number the store knows what the client has received.
     told: u64,
-    /// The number of the latest push that was heard of.
+    /// The number of the latest push that was heard of since the store was last asked.
     heard: u64,
     asking: Asking,
 }
@@ -268,6 +268,7 @@ impl Sessions {
                 && let Some(mailing) = &mut session.mailing
             {
                 mailing.asking = Asking::Now;
+                mailing.heard = 0;
                 let session = session.id.clone();
                 return Some(StoreCommand::Read(ReadMailbox { key, session }));
             }
@@ -307,7 +308,6 @@ impl Sessions {
         let session = get_mut(&mut self.slab, key)?;
         let mailing = session.mailing.as_mut()?;
         mailing.asking = Asking::No;
-        mailing.heard = mailbox.sent();
         if mailbox.sent() < mailing.mailbox.sent() {
             // With its record, as far as is known.
             session.ledger.handle_lost();
@@ -324,6 +324,10 @@ impl Sessions {
         self.memory.subtract(Kind::Pushes, mailing.mailbox.bytes());
         self.memory.add(Kind::Pushes, mailbox.bytes());
         mailing.mailbox = mailbox;
+        // What was heard of since it was asked may have come after the read.
+        if mailing.heard > mailing.mailbox.sent() {
+            self.ask_for_mailbox(key);
+        }
         Some(MailboxRead::Known)
     }
 
