@@ -224,13 +224,15 @@ impl Sessions {
         if let Some(session) = get_mut(&mut self.slab, commit.key) {
             session.ledger.handle_saved(Mark::of(&commit.snapshot));
             let (is_saved, is_owned) = (session.ledger.is_saved(), session.owner.is_some());
+            let has_mail = session.has_mail();
             self.unconfirmed.handle_saved(commit.key.slot, is_saved);
             if is_saved {
                 self.spilling.handle_saved(commit.key.slot);
                 if !is_owned {
                     self.forget_if_over(commit.key);
                 }
-            } else {
+            }
+            if !is_saved || has_mail {
                 self.mark_dirty(commit.key);
             }
         }

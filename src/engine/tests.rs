@@ -223,6 +223,13 @@ impl Rig {
         record.map_or(0, |(record, _)| record.mailbox().sent())
     }
 
+    /// How many pushes to a session the store keeps.
+    pub(super) fn store_waiting(&self, session: &str) -> usize {
+        let session = SessionId::parse(session).unwrap();
+        let record = self.store.find(&session);
+        record.map_or(0, |(record, _)| record.mailbox().len())
+    }
+
     /// Another node claims a session, behind the engine's back.
     pub(super) fn claim_elsewhere(&mut self, session: &str) {
         self.store.ask(StoreCommand::Claim(Claim {

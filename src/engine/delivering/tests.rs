@@ -124,6 +124,23 @@ fn a_push_arrives_once_it_is_committed_and_is_kept_until_it_is_confirmed() {
 }
 
 #[test]
+fn what_is_confirmed_while_a_commit_is_under_way_goes_with_the_next() {
+    let mut rig = post(V2, &["b"]);
+    rig.tell(0, "mself one");
+    rig.flush();
+    rig.answers = false;
+    rig.tell(0, "mhi");
+    assert_eq!(rig.asked(), ["b=2"]);
+    rig.tell(0, "a1");
+    assert_eq!(rig.asked(), [""; 0]);
+    rig.answer();
+    assert_eq!(rig.asked(), ["b=2"]);
+    rig.answer();
+    assert_eq!((rig.store_sent("b"), rig.store_waiting("b")), (1, 0));
+    assert_eq!(rig.asked(), [""; 0]);
+}
+
+#[test]
 fn a_client_that_says_what_it_has_received_does_not_get_it_again() {
     let all = ["m1 x", "m2 y"];
     for (number, incarnation, expected) in [
