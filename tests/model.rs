@@ -11,10 +11,14 @@ mod action;
 mod bounds;
 #[path = "model/client.rs"]
 mod client;
+#[path = "model/ending.rs"]
+mod ending;
 #[path = "model/events.rs"]
 mod events;
 #[path = "model/flaws.rs"]
 mod flaws;
+#[path = "model/mail.rs"]
+mod mail;
 #[path = "model/node.rs"]
 mod node;
 #[path = "model/normal.rs"]
@@ -212,7 +216,7 @@ fn a_commit_that_is_repeated_without_regard_to_steps_repeats_its_effects() {
         ..NO_FAULTS
     };
     let property = "every effect is carried out once";
-    check_flaw(Flaw::EffectsRepeated, 1, faults, property);
+    check_flaw(Flaw::PushesRepeated, 1, faults, property);
 }
 
 #[test]
@@ -283,4 +287,80 @@ fn a_client_that_drops_its_outbox_at_the_goodbye_loses_messages() {
     };
     let property = "what is acknowledged is in the store";
     check_flaw(Flaw::ClientTrustsGoodbye, 1, faults, property);
+}
+
+#[test]
+fn a_commit_that_is_repeated_without_regard_to_steps_pushes_twice() {
+    let faults = Faults {
+        link_losses: 1,
+        pushes: 1,
+        ..NO_FAULTS
+    };
+    let property = "every effect is carried out once";
+    check_flaw(Flaw::PushesRepeated, 0, faults, property);
+}
+
+#[test]
+fn a_push_that_is_delivered_before_its_commit_comes_twice() {
+    let faults = Faults {
+        crashes: 1,
+        pushes: 1,
+        ..NO_FAULTS
+    };
+    let property = "each push arrives once, in order";
+    check_flaw(Flaw::DeliverBeforeCommit, 1, faults, property);
+}
+
+#[test]
+fn a_push_that_is_confirmed_when_it_was_handed_over_is_lost_with_the_connection() {
+    let faults = Faults {
+        moves: 1,
+        pushes: 1,
+        ..NO_FAULTS
+    };
+    let property = "without more faults, all pushes arrive";
+    check_flaw(Flaw::HandedIsConfirmed, 0, faults, property);
+}
+
+#[test]
+fn a_client_that_is_not_believed_what_it_has_received_gets_it_again() {
+    let faults = Faults {
+        moves: 1,
+        pushes: 1,
+        ..NO_FAULTS
+    };
+    let property = "each push arrives once, in order";
+    check_flaw(Flaw::ReceivedIgnored, 0, faults, property);
+}
+
+#[test]
+fn a_push_whose_answer_was_lost_must_be_looked_for() {
+    let faults = Faults {
+        link_losses: 1,
+        pushes: 1,
+        ..NO_FAULTS
+    };
+    let property = "without more faults, all pushes arrive";
+    check_flaw(Flaw::BeforeIsNotAsked, 0, faults, property);
+}
+
+#[test]
+fn when_news_of_a_push_is_lost_the_answer_to_a_commit_must_say_it() {
+    let faults = Faults {
+        link_losses: 1,
+        pushes: 1,
+        ..NO_FAULTS
+    };
+    let property = "without more faults, all pushes arrive";
+    check_flaw(Flaw::CommitsSayNothing, 0, faults, property);
+}
+
+#[test]
+fn what_is_heard_while_a_mailbox_is_read_must_not_be_forgotten() {
+    let faults = Faults {
+        pushes: 1,
+        ..NO_FAULTS
+    };
+    let property = "without more faults, all pushes arrive";
+    check_flaw(Flaw::HeardIsForgotten, 1, faults, property);
 }

@@ -16,12 +16,15 @@ pub(crate) enum Action {
     ClientSeesTheEnd,
     NodeReads { at: NodeId, messages: u64 },
     NodeReadsClose { at: NodeId },
+    ClientConfirms,
+    NodeReadsConfirmation { at: NodeId },
     NodeSeesConnectionGone { at: NodeId, key: u64 },
     StoreCarriesOut { of: NodeId },
     StoreCarriesOutLateRequest { of: NodeId },
     StoreRefuses { of: NodeId },
     NodeHearsAnswer { at: NodeId },
     NodeHearsOfNewerClaim { at: NodeId },
+    NodeHearsOfPush { at: NodeId },
     LinkComesUp { at: NodeId },
     NodeLetsClientGo { at: NodeId },
     NodeStopsReading { at: NodeId },
@@ -37,6 +40,7 @@ pub(crate) enum Action {
     NodeIsCutShort { at: NodeId, kept: usize },
     LinkBreaks { at: NodeId, kept: usize },
     StoreRestarts,
+    Pushes { at: NodeId },
 }
 
 /// Steps that will be taken sooner or later if nothing goes wrong.
@@ -59,7 +63,7 @@ pub(crate) fn regular(state: &State, protocol: Protocol, actions: &mut Vec<Actio
     }
 }
 
-/// What may go wrong, and deadlines.
+/// What may go wrong, deadlines, and pushes, which need not come.
 pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
     let left = state.left;
     if let Some(line) = &state.client.line
@@ -76,6 +80,9 @@ pub(crate) fn faults(state: &State, actions: &mut Vec<Action>) {
         }
     }
     for (at, node) in state.nodes.iter().enumerate() {
+        if left.pushes > 0 && matches!(node.phase, Phase::Serving | Phase::Draining) {
+            actions.push(Action::Pushes { at });
+        }
         if node.is_idle() {
             continue;
         }
@@ -128,6 +135,9 @@ fn client_actions(state: &State, actions: &mut Vec<Action>) {
     if !line.inbox.is_empty() {
         actions.push(Action::ClientReads);
     }
+    if line.may_confirm() && client.received > line.confirmed {
+        actions.push(Action::ClientConfirms);
+    }
     if line.ended {
         actions.push(Action::ClientSeesTheEnd);
     }
@@ -145,6 +155,9 @@ fn node_actions(node: &Node, at: NodeId, actions: &mut Vec<Action>) {
     }
     if node.news.is_some() {
         actions.push(Action::NodeHearsOfNewerClaim { at });
+    }
+    if node.mail_news.is_some() {
+        actions.push(Action::NodeHearsOfPush { at });
     }
     if node.phase == Phase::Off {
         actions.push(Action::NodeStarts { at });
@@ -169,7 +182,10 @@ fn node_actions(node: &Node, at: NodeId, actions: &mut Vec<Action>) {
         if reads {
             actions.extend((1..=unread).map(|messages| Action::NodeReads { at, messages }));
         }
-        if reads && unread == 0 && wire.close {
+        if reads && wire.confirmed > 0 {
+            actions.push(Action::NodeReadsConfirmation { at });
+        }
+        if reads && unread == 0 && wire.confirmed == 0 && wire.close {
             actions.push(Action::NodeReadsClose { at });
         }
     }
@@ -200,18 +216,22 @@ impl Action {
             | Self::NodeGivesUpAndSaysGoodbye { .. }
             | Self::NodeIsCutShort { .. }
             | Self::LinkBreaks { .. }
-            | Self::StoreRestarts => true,
+            | Self::StoreRestarts
+            | Self::Pushes { .. } => true,
             Self::ClientConnects { .. }
             | Self::ClientSends
             | Self::ClientReads
             | Self::ClientSeesTheEnd
             | Self::NodeReads { .. }
             | Self::NodeReadsClose { .. }
+            | Self::ClientConfirms
+            | Self::NodeReadsConfirmation { .. }
             | Self::NodeSeesConnectionGone { .. }
             | Self::StoreCarriesOut { .. }
             | Self::StoreCarriesOutLateRequest { .. }
             | Self::NodeHearsAnswer { .. }
             | Self::NodeHearsOfNewerClaim { .. }
+            | Self::NodeHearsOfPush { .. }
             | Self::LinkComesUp { .. }
             | Self::NodeLetsClientGo { .. }
             | Self::NodeStopsReading { .. }
@@ -233,6 +253,10 @@ impl fmt::Display for Action {
             Self::ClientLeaves => f.write_str("the client says that it sends no more"),
             Self::ClientCloses => write!(f, "the client sends its Close"),
             Self::ClientMoves => write!(f, "the client loses its connection"),
+            Self::ClientConfirms => write!(f, "the client says which pushes it has received"),
+            Self::Pushes { at } => write!(f, "{} pushes to the client's session", name(at)),
+            Self::NodeReadsConfirmation { at } => write!(f, "{} reads the confirmation", name(at)),
+            Self::NodeHearsOfPush { at } => write!(f, "{} hears of a push", name(at)),
             Self::NodeReads { at, messages } => write!(f, "{} counts {messages}", name(at)),
             Self::NodeReadsClose { at } => write!(f, "{} reads the client's Close", name(at)),
             Self::NodeSeesConnectionGone { at, .. } => {
@@ -246,9 +270,7 @@ impl fmt::Display for Action {
                     name(of)
                 )
             }
-            Self::StoreRefuses { of } => {
-                write!(f, "the store refuses what {} asks", name(of))
-            }
+            Self::StoreRefuses { of } => write!(f, "the store refuses what {} asks", name(of)),
             Self::NodeHearsAnswer { at } => write!(f, "{} hears the store's answer", name(at)),
             Self::NodeHearsOfNewerClaim { at } => write!(f, "{} hears of a newer claim", name(at)),
             Self::LinkComesUp { at } => write!(f, "{} reaches the store again", name(at)),
@@ -261,9 +283,7 @@ impl fmt::Display for Action {
             }
             Self::StoreRestarts => write!(f, "the store restarts"),
             Self::ShutdownBegins { at } => write!(f, "{} is asked to shut down", name(at)),
-            Self::NodeLetsClientGo { at } => {
-                write!(f, "{} says goodbye to the client alone", name(at))
-            }
+            Self::NodeLetsClientGo { at } => write!(f, "{} lets the client go", name(at)),
             Self::NodeStopsReading { at } => write!(f, "{} reads nothing any more", name(at)),
             Self::NodeHasSavedAndSaysGoodbye { at } => {
                 write!(f, "{} has saved all, and says goodbye", name(at))

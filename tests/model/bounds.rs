@@ -24,13 +24,14 @@ pub(crate) const NO_FAULTS: Faults = Faults {
     closes: 0,
     full_disks: 0,
     refusals: 0,
+    pushes: 0,
 };
 
 /// What this run explores: with `SUNDOWN_MODEL=wide` more than a debug build does in good time.
 pub(crate) fn chosen() -> Vec<Bounds> {
     let is_wide = std::env::var("SUNDOWN_MODEL").is_ok_and(|choice| choice == "wide");
     let wide = WIDE.into_iter().filter(|_| is_wide);
-    ALWAYS.into_iter().chain(wide).collect()
+    ALWAYS.into_iter().chain(PUSHES).chain(wide).collect()
 }
 
 /// In every run of the tests.
@@ -61,7 +62,7 @@ const ALWAYS: [Bounds; 10] = [
             full_disks: 1,
             ..NO_FAULTS
         },
-        states: 155_778,
+        states: 165_671,
     },
     // A crash before, in or after a shutdown.
     Bounds {
@@ -71,7 +72,7 @@ const ALWAYS: [Bounds; 10] = [
             shutdowns: 1,
             ..NO_FAULTS
         },
-        states: 58_241,
+        states: 61_714,
     },
     // A shutdown while the store comes and goes.
     Bounds {
@@ -82,7 +83,7 @@ const ALWAYS: [Bounds; 10] = [
             store_restarts: 1,
             ..NO_FAULTS
         },
-        states: 100_218,
+        states: 104_557,
     },
     // A spill that meets a takeover.
     Bounds {
@@ -104,7 +105,7 @@ const ALWAYS: [Bounds; 10] = [
             drains: 1,
             ..NO_FAULTS
         },
-        states: 69_601,
+        states: 73_562,
     },
     // Clients that close by themselves.
     Bounds {
@@ -115,7 +116,7 @@ const ALWAYS: [Bounds; 10] = [
             closes: 1,
             ..NO_FAULTS
         },
-        states: 82_394,
+        states: 82_958,
     },
     // A store that refuses single requests, before, in and after a shutdown.
     Bounds {
@@ -125,7 +126,7 @@ const ALWAYS: [Bounds; 10] = [
             refusals: 2,
             ..NO_FAULTS
         },
-        states: 149_658,
+        states: 154_857,
     },
     // A session that is refused, and taken over.
     Bounds {
@@ -135,12 +136,102 @@ const ALWAYS: [Bounds; 10] = [
             refusals: 1,
             ..NO_FAULTS
         },
-        states: 11_077,
+        states: 11_089,
+    },
+];
+
+/// Of pushes, in every run: there are few messages, each of which pushes to its own session, too.
+const PUSHES: [Bounds; 9] = [
+    // A crash between the commit and the delivery.
+    Bounds {
+        messages: 0,
+        faults: Faults {
+            crashes: 1,
+            pushes: 2,
+            ..NO_FAULTS
+        },
+        states: 27_749,
+    },
+    Bounds {
+        messages: 1,
+        faults: Faults {
+            crashes: 1,
+            pushes: 1,
+            ..NO_FAULTS
+        },
+        states: 21_649,
+    },
+    // Confirmations that are lost, and claims between.
+    Bounds {
+        messages: 0,
+        faults: Faults {
+            moves: 1,
+            pushes: 2,
+            ..NO_FAULTS
+        },
+        states: 21_111,
+    },
+    Bounds {
+        messages: 1,
+        faults: Faults {
+            moves: 1,
+            pushes: 1,
+            ..NO_FAULTS
+        },
+        states: 38_239,
+    },
+    // Commits that are repeated, alone or with newer steps.
+    Bounds {
+        messages: 0,
+        faults: Faults {
+            link_losses: 1,
+            pushes: 2,
+            ..NO_FAULTS
+        },
+        states: 7_727,
+    },
+    Bounds {
+        messages: 1,
+        faults: Faults {
+            link_losses: 1,
+            pushes: 1,
+            ..NO_FAULTS
+        },
+        states: 4_855,
+    },
+    Bounds {
+        messages: 0,
+        faults: Faults {
+            link_losses: 1,
+            moves: 1,
+            pushes: 1,
+            ..NO_FAULTS
+        },
+        states: 19_752,
+    },
+    // Pushes that meet a shutdown, and what they leave in the spill.
+    Bounds {
+        messages: 1,
+        faults: Faults {
+            shutdowns: 1,
+            pushes: 1,
+            ..NO_FAULTS
+        },
+        states: 59_481,
+    },
+    Bounds {
+        messages: 1,
+        faults: Faults {
+            refusals: 1,
+            pushes: 1,
+            ..NO_FAULTS
+        },
+        states: 9_820,
     },
 ];
 
 /// Wider ones.
-const WIDE: [Bounds; 5] = [
+const WIDE: [Bounds; 9] = [
     Bounds {
         messages: 3,
         faults: Faults {
@@ -149,7 +240,7 @@ const WIDE: [Bounds; 5] = [
             full_disks: 1,
             ..NO_FAULTS
         },
-        states: 292_581,
+        states: 314_527,
     },
     Bounds {
         messages: 2,
@@ -159,7 +250,7 @@ const WIDE: [Bounds; 5] = [
             moves: 1,
             ..NO_FAULTS
         },
-        states: 1_826_090,
+        states: 1_915_562,
     },
     Bounds {
         messages: 2,
@@ -169,7 +260,7 @@ const WIDE: [Bounds; 5] = [
             link_losses: 1,
             ..NO_FAULTS
         },
-        states: 875_785,
+        states: 933_681,
     },
     Bounds {
         messages: 2,
@@ -178,7 +269,7 @@ const WIDE: [Bounds; 5] = [
             link_losses: 1,
             ..NO_FAULTS
         },
-        states: 1_006_983,
+        states: 1_086_061,
     },
     Bounds {
         messages: 2,
@@ -188,7 +279,46 @@ const WIDE: [Bounds; 5] = [
             store_restarts: 1,
             ..NO_FAULTS
         },
-        states: 3_845_352,
+        states: 4_154_532,
+    },
+    // Of pushes.
+    Bounds {
+        messages: 2,
+        faults: Faults {
+            crashes: 1,
+            pushes: 1,
+            ..NO_FAULTS
+        },
+        states: 236_426,
+    },
+    Bounds {
+        messages: 1,
+        faults: Faults {
+            link_losses: 1,
+            pushes: 2,
+            ..NO_FAULTS
+        },
+        states: 116_977,
+    },
+    Bounds {
+        messages: 0,
+        faults: Faults {
+            link_losses: 1,
+            moves: 1,
+            pushes: 2,
+            ..NO_FAULTS
+        },
+        states: 414_463,
+    },
+    Bounds {
+        messages: 1,
+        faults: Faults {
+            crashes: 1,
+            link_losses: 1,
+            pushes: 1,
+            ..NO_FAULTS
+        },
+        states: 307_304,
     },
 ];
 
@@ -205,6 +335,7 @@ impl fmt::Display for Bounds {
             (faults.closes, "close"),
             (faults.full_disks, "full disk"),
             (faults.refusals, "refusal"),
+            (faults.pushes, "push"),
         ];
         write!(f, "messages: {}", self.messages)?;
         for (times, kind) in kinds.iter().filter(|(times, _)| *times > 0) {

@@ -70,6 +70,8 @@ impl Outbox {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
     pub(crate) outbox: Outbox,
+    /// The number of the last push that it has received, which it remembers.
+    pub(crate) received: u64,
     pub(crate) line: Option<Line>,
 }
 
@@ -80,8 +82,17 @@ pub(crate) struct Line {
     pub(crate) stage: Stage,
     /// What the node has said and the client has not read.
     pub(crate) inbox: Vec<Said>,
+    /// The number up to which it has said here that it has received pushes.
+    pub(crate) confirmed: u64,
     /// The node's end is gone: what is in the inbox may still be read, or be lost with it.
     pub(crate) ended: bool,
+}
+
+impl Line {
+    /// Whether it may say which pushes it has received.
+    pub(crate) fn may_confirm(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Leaving) && !self.ended
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +113,7 @@ pub(crate) enum Said {
     Count(u64),
     Goodbye(u64),
     Close,
+    Push { number: u64, body: u8 },
 }
 
 impl Said {
@@ -109,7 +121,7 @@ impl Said {
     pub(crate) fn count(self) -> Option<u64> {
         match self {
             Self::Hello(count) | Self::Count(count) | Self::Goodbye(count) => Some(count),
-            Self::Close => None,
+            Self::Close | Self::Push { .. } => None,
         }
     }
 }

@@ -36,10 +36,20 @@ pub(crate) enum Event {
     RowRefused,
     ExitSafe,
     ExitUnsafe,
+    PushAccepted,
+    PushRepeated,
+    PushRefused,
+    PushHeardOf,
+    PushLostOnTheWay,
+    PushDelivered,
+    ReceivedSaidAtUpgrade,
+    MailboxOfNewerOwner,
+    MailboxReadAgain,
+    OwnSessionSpilled,
 }
 
 impl Event {
-    pub(crate) const ALL: [Self; 31] = [
+    pub(crate) const ALL: [Self; 41] = [
         Self::CrashWithUnsaved,
         Self::ClaimRepeated,
         Self::ClaimAfterGone,
@@ -71,12 +81,28 @@ impl Event {
         Self::RowRefused,
         Self::ExitSafe,
         Self::ExitUnsafe,
+        Self::PushAccepted,
+        Self::PushRepeated,
+        Self::PushRefused,
+        Self::PushHeardOf,
+        Self::PushLostOnTheWay,
+        Self::PushDelivered,
+        Self::ReceivedSaidAtUpgrade,
+        Self::MailboxOfNewerOwner,
+        Self::MailboxReadAgain,
+        Self::OwnSessionSpilled,
     ];
 }
 
 /// How many steps have brought each event.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seen([AtomicU64; Event::ALL.len()]);
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; Event::ALL.len()])
+    }
+}
 
 impl Seen {
     pub(crate) fn note(&self, event: Event) {

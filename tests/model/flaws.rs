@@ -27,8 +27,8 @@ pub(crate) enum Flaw {
     SameEpochAgain,
     /// A commit whose step is not later than the one held sets the state all the same.
     EarlierStateCounts,
-    /// A commit carries out the effects of all of its steps, held or not.
-    EffectsRepeated,
+    /// A commit carries out all of its pushes, whether the store holds their steps or not.
+    PushesRepeated,
     /// After a replay the row goes, whatever was put into it meanwhile.
     DeleteNewerRow,
     /// A connection ends at the peer's Close, saved or not.
@@ -41,6 +41,19 @@ pub(crate) enum Flaw {
     ClientIgnoresHello,
     /// The client drops what it has sent when it is bidden goodbye.
     ClientTrustsGoodbye,
+    /// A session's push to itself is delivered when its message is counted, not when the store has
+    /// accepted it.
+    DeliverBeforeCommit,
+    /// What the connection was handed counts as received.
+    HandedIsConfirmed,
+    /// What the client says at the upgrade that it has received is delivered again.
+    ReceivedIgnored,
+    /// When the answer to a push was lost, the node does not ask what the mailbox holds.
+    BeforeIsNotAsked,
+    /// The answer to a commit does not say how many pushes the session has.
+    CommitsSayNothing,
+    /// What a node hears of pushes while it reads the mailbox is forgotten when that has been read.
+    HeardIsForgotten,
 }
 
 impl Protocol {

@@ -1,9 +1,12 @@
 //! A node: its sessions with the server's own [`Ledger`], its link to the store, its spill, and
 //! how far its shutdown has come. What it does is in `turn.rs`.
 
+use std::sync::Arc;
+
 use sundown::engine::ledger::{Ledger, Mark};
 
-use crate::store::{Answer, Commit, Request};
+use crate::mail::{Mailing, Own};
+use crate::store::{Answer, CLIENT, Commit, Posts, Request};
 
 /// One of the two.
 pub(crate) type NodeId = usize;
@@ -24,12 +27,16 @@ pub(crate) struct Node {
     pub(crate) late: Vec<Request>,
     /// The newest claim that was announced and not heard of yet.
     pub(crate) news: Option<u64>,
+    /// The number of the newest push that was announced and not heard of yet.
+    pub(crate) mail_news: Option<u64>,
     /// The session as its last opener here has it.
     pub(crate) current: Option<Session>,
     /// The session that the current one takes over on this node.
     pub(crate) earlier: Option<Session>,
-    /// What is in the spill file, which outlives the process.
-    pub(crate) spill: Option<Commit>,
+    /// The process's own session, if anyone has pushed.
+    pub(crate) own: Option<Box<Own>>,
+    /// What is in the spill file, which outlives the process: a row for each session.
+    pub(crate) spill: Vec<Commit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +76,11 @@ pub(crate) struct Session {
     pub(crate) told: u64,
     pub(crate) talk: Talk,
     pub(crate) wire: Wire,
+    /// What its steps push, as far as the store has not confirmed it.
+    pub(crate) posts: Posts,
+    pub(crate) mail: Arc<Mailing>,
+    /// Until it is granted: the number of the last push that the client had received when it came.
+    pub(crate) received: u64,
 }
 
 /// How it stands with a session's client, as the node sees it.
@@ -92,7 +104,9 @@ pub(crate) struct Wire {
     /// Messages read so far, as the client numbers them, and messages sent.
     pub(crate) read: u64,
     pub(crate) sent: u64,
-    /// The client's Close comes after them.
+    /// The number up to which the client has received pushes; 0 when nothing is on the way.
+    pub(crate) confirmed: u64,
+    /// The client's Close comes after all of that.
     pub(crate) close: bool,
 }
 
@@ -108,9 +122,11 @@ impl Node {
             answers: Vec::new(),
             late: Vec::new(),
             news: None,
+            mail_news: None,
             current: None,
             earlier: None,
-            spill: None,
+            own: None,
+            spill: Vec::new(),
         }
     }
 
@@ -134,7 +150,8 @@ impl Node {
 
     /// Whether the store has confirmed everything, claims included.
     pub(crate) fn is_saved(&self) -> bool {
-        self.sessions().all(Session::is_saved)
+        let is_saved = |own: &Own| own.ledger.is_saved();
+        self.sessions().all(Session::is_saved) && self.own.as_deref().is_none_or(is_saved)
     }
 
     /// Forgets a session.
@@ -163,7 +180,10 @@ impl Node {
     /// shows in the client's choice of the other node.
     pub(crate) fn is_idle(&self) -> bool {
         let asks_nothing = self.requests.is_empty() && self.answers.is_empty();
-        let has_nothing = self.sessions().next().is_none() && asks_nothing;
+        let is_saved = |own: &Own| own.ledger.is_saved() && !own.due;
+        let has_nothing = self.sessions().next().is_none()
+            && self.own.as_deref().is_none_or(is_saved)
+            && asks_nothing;
         self.phase == Phase::Off || self.phase == Phase::Serving && has_nothing
     }
 
@@ -172,7 +192,10 @@ impl Node {
         let session = self.current.as_ref()?;
         let to_hear = self.answers.iter().find_map(|answer| match *answer {
             Answer::Claimed { key, epoch, .. } if key == session.key => Some(epoch),
-            Answer::Claimed { .. } | Answer::Committed { .. } | Answer::Refused(_) => None,
+            Answer::Claimed { .. }
+            | Answer::Committed { .. }
+            | Answer::Mailbox { .. }
+            | Answer::Refused(_) => None,
         });
         session.ledger.granted_epoch().or(to_hear)
     }
@@ -181,7 +204,9 @@ impl Node {
     pub(crate) fn uses_key(&self, key: u64) -> bool {
         let asks = |request: &Request| request.key() == Some(key);
         let answers = |answer: &Answer| match answer {
-            Answer::Claimed { key: other, .. } => *other == key,
+            Answer::Claimed { key: other, .. } | Answer::Mailbox { key: other, .. } => {
+                *other == key
+            }
             Answer::Committed { commit, .. } => commit.key == Some(key),
             Answer::Refused(request) => asks(request),
         };
@@ -192,8 +217,48 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Whether anything here, or on its way, goes by the name of this process's session.
+    pub(crate) fn uses_name(&self, name: u8) -> bool {
+        let is_own = |own: &Own| own.name == name;
+        self.own.as_deref().is_some_and(is_own) || self.commits().any(|commit| commit.of == name)
+    }
+
+    /// Whether this session is of the process that runs now. One whose request comes late may be of an
+    /// earlier one.
+    pub(crate) fn is_of(&self, session: u8) -> bool {
+        session == CLIENT || self.own.as_ref().is_some_and(|own| own.name == session)
+    }
+
+    /// Commits that may still be carried out.
+    pub(crate) fn commits(&self) -> impl Iterator<Item = &Commit> {
+        let asked = self.requests.iter().chain(&self.late);
+        let asked = asked.filter_map(|request| match request {
+            Request::Commit(commit) => Some(commit),
+            Request::Claim { .. } | Request::Read { .. } => None,
+        });
+        asked.chain(&self.spill)
+    }
+
+    /// The row of a session in the spill.
+    pub(crate) fn row_of(&self, session: u8) -> Option<&Commit> {
+        self.spill.iter().find(|row| row.of == session)
+    }
+
+    /// Whether a row is being handed over.
+    pub(crate) fn is_replaying(&self) -> bool {
+        let is_row = |request: &Request| request.key().is_none();
+        let of_row = |answer: &Answer| match answer {
+            Answer::Committed { commit, .. } => commit.key.is_none(),
+            Answer::Refused(request) => is_row(request),
+            Answer::Claimed { .. } | Answer::Mailbox { .. } => false,
+        };
+        self.requests.iter().any(is_row) || self.answers.iter().any(of_row)
+    }
+}
+
 impl Session {
-    pub(crate) fn opened(key: u64) -> Self {
+    pub(crate) fn opened(key: u64, received: u64) -> Self {
         Self {
             key,
             ledger: Ledger::claiming(),
@@ -206,9 +271,17 @@ impl Session {
                 is_attached: true,
                 read: 0,
                 sent: 0,
+                confirmed: 0,
                 close: false,
             },
+            posts: Posts::default(),
+            mail: Arc::default(),
+            received,
         }
+    }
+
+    pub(crate) fn mail_mut(&mut self) -> &mut Mailing {
+        Arc::make_mut(&mut self.mail)
     }
 
     pub(crate) fn is_claiming(&self) -> bool {
@@ -243,10 +316,13 @@ impl Session {
     fn commit_of(&self, epoch: u64, mark: Mark) -> Commit {
         Commit {
             key: Some(self.key),
+            of: CLIENT,
             epoch,
             mark,
             state: self.state,
             base: self.base,
+            confirmed: self.mail.mailbox.confirmed(),
+            posts: self.posts,
         }
     }
 }

@@ -41,6 +41,9 @@ pub(crate) struct Faults {
     pub(crate) full_disks: u8,
     /// Claims, saves and rows of a replay that the store refuses by themselves.
     pub(crate) refusals: u8,
+    /// No fault: pushes to the client's session from outside of its steps. If there may be any,
+    /// each message has its session push to itself as well.
+    pub(crate) pushes: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,10 +76,26 @@ pub(crate) enum Broken {
     Barrier,
     /// A step that is no fault did not bring the end nearer.
     NoProgress,
+    /// A push came to the client for the second time, or before the one with the number below.
+    PushOrder,
+    /// A push came to the client that is not in its mailbox with this number.
+    PushUnknown,
+    /// Whoever has pushed was told what is not so.
+    Receipt,
+    /// A node has taken a mailbox for lost.
+    MailboxLost,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct BrokenSet(u8);
+pub(crate) struct BrokenSet(u16);
+
+impl State {
+    /// The client has received all pushes, and the store knows it.
+    fn has_all_pushes(&self) -> bool {
+        let sent = self.store.sent();
+        self.client.received == sent && self.store.confirmed() == sent
+    }
+}
 
 impl BrokenSet {
     pub(crate) fn insert(&mut self, broken: Broken) {
@@ -90,7 +109,7 @@ impl BrokenSet {
 
 impl Sundown {
     pub(crate) fn new(messages: u64, faults: Faults, protocol: Protocol) -> Self {
-        assert!(messages <= MESSAGES_MAX as u64);
+        assert!(messages <= MESSAGES_MAX as u64 && faults.pushes <= MESSAGES_MAX as u8);
         Self {
             messages,
             faults,
@@ -120,10 +139,11 @@ impl Model for Sundown {
         let start = State {
             client: Client {
                 outbox: Outbox::of(self.messages),
+                received: 0,
                 line: None,
             },
             nodes: [Node::started(), Node::started()],
-            store: Store::new(),
+            store: Store::new(self.faults.pushes > 0),
             left: self.faults,
             spoke: [0; 2],
             broken: BrokenSet::default(),
@@ -193,7 +213,29 @@ impl Model for Sundown {
             ),
             Property::always(
                 "without more faults, all is acknowledged",
-                |model, state: &State| !model.is_quiet(state) || model.is_done(state),
+                |model, state: &State| model.is_done(state) || !model.is_quiet(state),
+            ),
+            Property::always("each push arrives once, in order", |_, state: &State| {
+                !state.broken.has(Broken::PushOrder)
+            }),
+            Property::always("only what is accepted arrives", |_, state: &State| {
+                !state.broken.has(Broken::PushUnknown)
+            }),
+            Property::always("no accepted push is lost", |_, state: &State| {
+                state.store.keeps_pushes()
+            }),
+            Property::always("only what has arrived is confirmed", |_, state: &State| {
+                state.store.confirmed() <= state.client.received
+            }),
+            Property::always("a receipt is true", |_, state: &State| {
+                !state.broken.has(Broken::Receipt)
+            }),
+            Property::always("no mailbox is taken for lost", |_, state: &State| {
+                !state.broken.has(Broken::MailboxLost)
+            }),
+            Property::always(
+                "without more faults, all pushes arrive",
+                |model, state: &State| state.has_all_pushes() || !model.is_quiet(state),
             ),
             Property::always("without more faults, an end comes", |_, state: &State| {
                 !state.broken.has(Broken::NoProgress)

@@ -7,7 +7,7 @@ use crate::events::Event;
 use crate::flaws::Flaw;
 use crate::node::{Link, NodeId, Phase};
 use crate::protocol::{Broken, State, Sundown};
-use crate::store::Answer;
+use crate::store::{Answer, CLIENT, Request};
 
 /// A step under way.
 pub(crate) struct Step<'a> {
@@ -24,8 +24,11 @@ impl Step<'_> {
             Action::ClientSeesTheEnd => self.client_sees_the_end(),
             Action::ClientMoves => self.client_moves(),
             Action::ClientCloses => self.client_closes(),
+            Action::ClientConfirms => self.client_confirms(),
             Action::NodeReads { at, messages } => self.read(at, messages),
             Action::NodeReadsClose { at } => self.read_close(at),
+            Action::NodeReadsConfirmation { at } => self.read_confirmation(at),
+            Action::Pushes { at } => self.push(at),
             Action::NodeSeesConnectionGone { at, key } => self.see_gone(at, key),
             Action::StoreCarriesOut { of } => self.carry_out(of, false),
             Action::StoreCarriesOutLateRequest { of } => self.carry_out(of, true),
@@ -33,6 +36,7 @@ impl Step<'_> {
             Action::StoreRestarts => self.store_restarts(),
             Action::NodeHearsAnswer { at } => self.hear_answer(at),
             Action::NodeHearsOfNewerClaim { at } => self.hear_news(at),
+            Action::NodeHearsOfPush { at } => self.hear_of_push(at),
             Action::LinkComesUp { at } => self.link_up(at),
             Action::LinkBreaks { at, kept } => {
                 self.state.left.link_losses -= 1;
@@ -69,6 +73,7 @@ impl Step<'_> {
             node: to,
             stage: Stage::Waiting,
             inbox: Vec::new(),
+            confirmed: self.state.client.received,
             ended: false,
         });
         self.accept(to);
@@ -76,8 +81,16 @@ impl Step<'_> {
 
     fn client_sees_the_end(&mut self) {
         let line = self.state.client.line.take();
-        if line.is_some_and(|line| !line.inbox.is_empty()) {
+        let Some(line) = line else { return };
+        if !line.inbox.is_empty() {
             self.note(Event::ReplyLost);
+        }
+        if line
+            .inbox
+            .iter()
+            .any(|said| matches!(said, Said::Push { .. }))
+        {
+            self.note(Event::PushLostOnTheWay);
         }
     }
 
@@ -152,6 +165,16 @@ impl Step<'_> {
                     .outbox
                     .drop_up_to(if trusts_goodbye { sent } else { total });
             }
+            Said::Push { number, body } => {
+                if number != client.received + 1 {
+                    self.state.broken.insert(Broken::PushOrder);
+                }
+                if self.state.store.push_of(number) != Some(body) {
+                    self.state.broken.insert(Broken::PushUnknown);
+                }
+                self.model.seen.note(Event::PushDelivered);
+                client.received = number;
+            }
             Said::Close => {
                 line.stage = Stage::Closing;
                 if !line.ended
@@ -159,6 +182,19 @@ impl Step<'_> {
                 {
                     session.wire.close = true;
                 }
+            }
+        }
+    }
+
+    /// The client says which pushes it has received.
+    fn client_confirms(&mut self) {
+        let client = &mut self.state.client;
+        if let Some(line) = &mut client.line {
+            line.confirmed = client.received;
+            if let Some(session) = &mut self.state.nodes[line.node].current
+                && session.wire.is_attached
+            {
+                session.wire.confirmed = client.received;
             }
         }
     }
@@ -204,6 +240,10 @@ impl Step<'_> {
             &mut node.requests
         };
         let request = from.remove(0);
+        let pushed_by = match &request {
+            Request::Commit(commit) => commit.of,
+            Request::Claim { .. } | Request::Read { .. } => CLIENT,
+        };
         let done = self.state.store.carry_out(request, self.model.protocol);
         if done.counted_twice {
             self.state.broken.insert(Broken::CountedTwice);
@@ -214,7 +254,9 @@ impl Step<'_> {
         if late {
             self.note(match done.answer {
                 Answer::Claimed { .. } => Event::LateClaimCarriedOut,
-                Answer::Committed { .. } | Answer::Refused(_) => Event::LateSaveCarriedOut,
+                Answer::Committed { .. } | Answer::Mailbox { .. } | Answer::Refused(_) => {
+                    Event::LateSaveCarriedOut
+                }
             });
         } else {
             self.state.nodes[of].answers.push(done.answer);
@@ -223,6 +265,14 @@ impl Step<'_> {
             for node in &mut self.state.nodes {
                 if node.link == Link::Up && node.current.is_some() {
                     node.news = Some(epoch);
+                }
+            }
+        }
+        if let Some(sent) = done.mail_news {
+            for (at, node) in self.state.nodes.iter_mut().enumerate() {
+                let has_pushed = at == of && node.is_of(pushed_by);
+                if !has_pushed && node.link == Link::Up && node.current.is_some() {
+                    node.mail_news = Some(sent);
                 }
             }
         }

@@ -4,21 +4,23 @@
 //! is not followed but shared: [`Ledger`](sundown::engine::ledger::Ledger).
 
 use sundown::engine::ledger::Mark;
+use sundown::engine::mailbox::Mailbox;
 
 use crate::client::Said;
 use crate::events::Event;
 use crate::flaws::Flaw;
+use crate::mail::{Asking, Own};
 use crate::node::{Link, NodeId, Phase, Session, Talk};
 use crate::protocol::Broken;
 use crate::step::Step;
-use crate::store::{Answer, Commit, Request};
+use crate::store::{Answer, Commit, Outcomes, Request};
 
 impl Step<'_> {
     /// A client connects: the session is claimed, and whoever has it here counts no more.
     pub(crate) fn accept(&mut self, at: NodeId) {
-        let key = self.unused_key();
+        let (key, received) = (self.unused_key(), self.state.client.received);
         let node = &mut self.state.nodes[at];
-        if let Some(mut displaced) = node.current.replace(Session::opened(key))
+        if let Some(mut displaced) = node.current.replace(Session::opened(key, received))
             && displaced.ledger.displace()
         {
             node.earlier = Some(displaced);
@@ -41,8 +43,14 @@ impl Step<'_> {
             };
             session.due = true;
             session.state = number as u8;
+            session
+                .posts
+                .put(count as usize - 1, session.ledger.latest().step);
             if count != number {
                 self.state.broken.insert(Broken::NotExact);
+            }
+            if self.has(Flaw::DeliverBeforeCommit) {
+                self.deliver_at_once(at, number as u8);
             }
             self.late_or_answered(at);
         }
@@ -122,22 +130,39 @@ impl Step<'_> {
                 epoch,
                 held,
                 state,
-            } => self.claimed(at, key, (epoch, held, state)),
-            Answer::Committed { commit, fenced } => match commit.key {
+                mailbox,
+            } => self.claimed(at, key, (epoch, held, state), mailbox),
+            Answer::Committed {
+                commit,
+                fenced,
+                outcomes,
+                sent,
+            } => match commit.key {
                 Some(key) if fenced => {
                     self.note(Event::SaveFenced);
                     self.settle(at, commit);
                     self.lose_session(at, key);
                 }
-                Some(key) => self.saved(at, key, commit),
+                Some(Own::KEY) => self.own_saved(at, commit, outcomes),
+                Some(key) => {
+                    self.hear(at, sent);
+                    self.saved(at, key, commit, outcomes);
+                }
                 None => self.replayed(at, commit, fenced),
             },
+            Answer::Mailbox { key, mailbox } => self.mailbox_read(at, key, mailbox),
             Answer::Refused(request) => self.refused(at, request),
         }
         self.flush(at);
     }
 
-    fn claimed(&mut self, at: NodeId, key: u64, (epoch, held, state): (u64, Mark, u8)) {
+    fn claimed(
+        &mut self,
+        at: NodeId,
+        key: u64,
+        (epoch, held, state): (u64, Mark, u8),
+        mailbox: Mailbox,
+    ) {
         let node = &mut self.state.nodes[at];
         let Some(session) = node.session_mut(key) else {
             return;
@@ -149,6 +174,7 @@ impl Step<'_> {
         session.due = false;
         let waits = session.talk == Talk::Waiting;
         node.earlier = None;
+        self.take_mailbox(at, key, mailbox);
         if waits {
             let node = &mut self.state.nodes[at];
             if let Some(session) = node.session_mut(key) {
@@ -158,20 +184,29 @@ impl Step<'_> {
                 self.note(Event::GreetedWhileOthersDrain);
             }
             self.say(at, key, Said::Hello(count));
+            self.skip_received(at, key);
+            self.deliver(at, key);
         } else {
             self.note(Event::ClaimAfterGone);
         }
         self.state.nodes[at].forget_what_is_over();
     }
 
-    fn saved(&mut self, at: NodeId, key: u64, commit: Commit) {
+    fn saved(&mut self, at: NodeId, key: u64, commit: Commit, outcomes: Outcomes) {
         self.settle(at, commit);
         let Some(session) = self.state.nodes[at].session_mut(key) else {
             return;
         };
         session.ledger.handle_saved(commit.mark);
-        session.due |= !session.ledger.is_saved();
+        let is_all = session.mail.mailbox.confirmed() <= commit.confirmed;
+        session.due |= !session.ledger.is_saved() || !is_all;
         self.release(at, key);
+        if let Some(session) = self.state.nodes[at].session_mut(key) {
+            session.posts.confirm(commit.mark.step);
+        }
+        if self.model.faults.pushes > 0 {
+            self.pushed(at, commit, outcomes);
+        }
         self.finish_if_saved(at);
         self.state.nodes[at].forget_what_is_over();
     }
@@ -190,7 +225,19 @@ impl Step<'_> {
             }
             Request::Commit(Commit { key: None, .. }) => {
                 self.note(Event::RowRefused);
-                self.store_up(at);
+                if !self.state.nodes[at].is_replaying() {
+                    self.store_up(at);
+                }
+            }
+            Request::Commit(Commit {
+                key: Some(Own::KEY),
+                ..
+            }) => self.own_refused(at),
+            Request::Read { key } => {
+                if let Some(session) = self.state.nodes[at].session_mut(key) {
+                    // The answer to the next renewal says that there is something to read.
+                    session.mail_mut().asking = Asking::Soon;
+                }
             }
             Request::Commit(commit) => self.save_refused(at, commit),
         }
@@ -253,7 +300,7 @@ impl Step<'_> {
         while let Some(session) = self.state.nodes[at].session_mut(key)
             && matches!(session.talk, Talk::Open | Talk::Closed)
             && session.told < session.ledger.processed()
-            && session.ledger.may_tell(session.told + 1 - session.base)
+            && session.ledger.may_tell(session.posts.step_of(session.told))
         {
             session.told += 1;
             let count = session.told;
@@ -262,7 +309,7 @@ impl Step<'_> {
     }
 
     /// A newer claim has the session: it ends here, and what the store refused is dropped.
-    fn lose_session(&mut self, at: NodeId, key: u64) {
+    pub(crate) fn lose_session(&mut self, at: NodeId, key: u64) {
         let node = &mut self.state.nodes[at];
         if node.session_mut(key).is_none() {
             return;
@@ -304,6 +351,12 @@ impl Step<'_> {
                 asked.extend(session.poll_commit().map(Request::Commit));
             }
         }
+        if let Some(own) = &mut node.own
+            && own.due
+        {
+            own.due = false;
+            asked.extend(own.poll_commit().map(Request::Commit));
+        }
         let may_claim = node.earlier.as_ref().is_none_or(Session::is_saved);
         if let Some(session) = &mut node.current
             && session.is_claiming()
@@ -313,19 +366,26 @@ impl Step<'_> {
             session.due = false;
             asked.push(Request::Claim { key: session.key });
         }
+        for session in node.sessions_mut() {
+            if session.mail.asking == Asking::Soon && !session.is_claiming() {
+                session.mail_mut().asking = Asking::Now;
+                session.mail_mut().heard = 0;
+                asked.push(Request::Read { key: session.key });
+            }
+        }
         node.requests.extend(asked);
     }
 
     /// The link is back: the spill is handed over first.
     pub(crate) fn link_up(&mut self, at: NodeId) {
         let node = &mut self.state.nodes[at];
-        if let Some(row) = node.spill {
-            node.link = Link::Replaying;
-            node.requests
-                .push(Request::Commit(Commit { key: None, ..row }));
-        } else {
-            self.store_up(at);
+        if node.spill.is_empty() {
+            return self.store_up(at);
         }
+        node.link = Link::Replaying;
+        let rows = node.spill.iter();
+        let rows = rows.map(|row| Request::Commit(Commit { key: None, ..*row }));
+        node.requests.extend(rows);
     }
 
     fn replayed(&mut self, at: NodeId, commit: Commit, fenced: bool) {
@@ -335,26 +395,28 @@ impl Step<'_> {
             Event::SpillReplayed
         });
         if self.state.nodes[at]
-            .spill
+            .row_of(commit.of)
             .is_some_and(|row| row.mark > commit.mark)
         {
             self.note(Event::SpillGrewDuringReplay);
         }
         if self.has(Flaw::DeleteNewerRow) {
-            self.state.nodes[at].spill = None;
+            self.state.nodes[at].spill.retain(|row| row.of != commit.of);
         }
         self.settle(at, commit);
-        self.store_up(at);
+        if !self.state.nodes[at].is_replaying() {
+            self.store_up(at);
+        }
     }
 
     /// The store has taken or refused this save: a row that it covers is not wanted any more.
-    fn settle(&mut self, at: NodeId, commit: Commit) {
+    pub(crate) fn settle(&mut self, at: NodeId, commit: Commit) {
         let covered = |row: &Commit| row.epoch == commit.epoch && row.mark <= commit.mark;
-        if self.state.nodes[at].spill.as_ref().is_some_and(covered) {
+        if self.state.nodes[at].row_of(commit.of).is_some_and(covered) {
             if commit.key.is_some() {
                 self.note(Event::SpillOutdatedByStore);
             }
-            self.state.nodes[at].spill = None;
+            self.state.nodes[at].spill.retain(|row| row.of != commit.of);
         }
     }
 
@@ -364,6 +426,9 @@ impl Step<'_> {
         node.link = Link::Up;
         for session in node.sessions_mut().filter(|session| !session.is_claiming()) {
             session.due = true;
+        }
+        if let Some(own) = &mut node.own {
+            own.due = true;
         }
         self.finish_if_saved(at);
         self.flush(at);
@@ -389,156 +454,26 @@ impl Step<'_> {
         for event in repeated {
             self.note(event);
         }
+        for session in self.state.nodes[at].sessions_mut() {
+            if session.mail.asking == Asking::Now {
+                session.mail_mut().asking = Asking::Soon;
+            }
+        }
+        if let Some(own) = &mut self.state.nodes[at].own {
+            own.ledger.handle_store_down();
+            own.due = !own.ledger.is_saved();
+        }
         self.state.nodes[at].forget_what_is_over();
         self.finish_if_saved(at);
     }
 
-    fn drop_link(&mut self, at: NodeId, kept: usize) {
+    pub(crate) fn drop_link(&mut self, at: NodeId, kept: usize) {
         let node = &mut self.state.nodes[at];
         node.link = Link::Down;
         node.answers.clear();
         node.news = None;
+        node.mail_news = None;
         node.late.extend(node.requests.drain(..).take(kept));
-    }
-
-    /// Persisting has saved everything, or gives up: goodbyes.
-    pub(crate) fn say_goodbye(&mut self, at: NodeId) {
-        let (early, spilled) = (Flaw::GoodbyeBeforeSave, Flaw::GoodbyeTellsSpilled);
-        let (early, spilled) = (self.has(early), self.has(spilled));
-        self.state.nodes[at].phase = Phase::Closing;
-        self.part(at, early, spilled);
-    }
-
-    /// The client has said that it leaves: goodbye to it alone.
-    pub(crate) fn let_go(&mut self, at: NodeId) {
-        self.note(Event::LeftBeforeOthers);
-        self.part(at, self.has(Flaw::LeavesBeforeSave), false);
-    }
-
-    fn part(&mut self, at: NodeId, early: bool, spilled: bool) {
-        let node = &mut self.state.nodes[at];
-        let Some(session) = &mut node.current else {
-            return self.flush(at);
-        };
-        let key = session.key;
-        match session.talk {
-            Talk::Waiting => {
-                session.talk = Talk::Gone;
-                self.note(Event::SentAwayWithoutHello);
-                self.say(at, key, Said::Close);
-                self.end_line(at);
-            }
-            Talk::Open => {
-                session.talk = Talk::GoodbyeSent;
-                let (ledger, row) = (&session.ledger, node.spill);
-                let total = if early {
-                    ledger.processed()
-                } else if spilled && ledger.is_safe() {
-                    row.map_or(ledger.saved(), |row| row.mark.count.max(ledger.saved()))
-                } else {
-                    ledger.saved()
-                };
-                let is_all = total == ledger.processed();
-                self.note(if is_all {
-                    Event::GoodbyeOfAll
-                } else {
-                    Event::GoodbyeOfLess
-                });
-                self.say(at, key, Said::Goodbye(total));
-                self.say(at, key, Said::Close);
-            }
-            Talk::GoodbyeSent | Talk::Closed | Talk::Gone => {}
-        }
-        self.finish_if_saved(at);
-        self.flush(at);
-    }
-
-    /// The store has had its time: what it lacks goes into the spill.
-    pub(crate) fn give_up(&mut self, at: NodeId) {
-        self.state.nodes[at].gave_up = true;
-        self.spill(at);
-    }
-
-    fn spill(&mut self, at: NodeId) {
-        let refused_counts = self.has(Flaw::RefusedSpillCounts);
-        let node = &mut self.state.nodes[at];
-        let is_full = node.spill_is_full;
-        if is_full && !refused_counts {
-            return;
-        }
-        let mut rows = Vec::new();
-        for session in node.sessions_mut() {
-            if let Some(row) = session.poll_spill() {
-                session.ledger.handle_spilled(row.mark);
-                rows.push(row);
-            }
-        }
-        for row in rows.into_iter().filter(|_| !is_full) {
-            self.keep_row(at, row);
-        }
-    }
-
-    /// One that the store refuses, with no time to try again; `false`: the spill has all of it, or
-    /// takes nothing.
-    fn spill_session(&mut self, at: NodeId, key: u64) -> bool {
-        let node = &mut self.state.nodes[at];
-        let takes = !node.spill_is_full;
-        let Some(session) = node.session_mut(key).filter(|_| takes) else {
-            return false;
-        };
-        let Some(row) = session.poll_spill() else {
-            return false;
-        };
-        session.ledger.handle_spilled(row.mark);
-        self.keep_row(at, row);
-        true
-    }
-
-    /// Of two rows for one session the newer is kept.
-    fn keep_row(&mut self, at: NodeId, row: Commit) {
-        let node = &mut self.state.nodes[at];
-        let held = node.spill.map(|held| (held.epoch, held.mark));
-        if held < Some((row.epoch, row.mark)) {
-            node.spill = Some(row);
-        }
-        self.note(Event::Spilled);
-    }
-
-    /// The end of a shutdown: what it says of itself must be true.
-    pub(crate) fn exit(&mut self, at: NodeId, kept: usize) {
-        let node = &self.state.nodes[at];
-        let is_safe = node.sessions().all(|session| session.ledger.is_safe());
-        let store = &self.state.store;
-        let holds = |session: &Session| {
-            let (ledger, row) = (&session.ledger, node.spill);
-            let Some(epoch) = ledger.granted_epoch() else {
-                return true;
-            };
-            let is_spilled =
-                row.is_some_and(|row| row.epoch == epoch && row.mark >= ledger.latest());
-            // A newer claim has it: what was counted here beyond that claim, the client has.
-            let is_fenced = store.epoch() > epoch;
-            is_spilled || is_fenced || store.count() >= ledger.processed()
-        };
-        if is_safe && !node.sessions().all(holds) {
-            self.state.broken.insert(Broken::ExitLied);
-        }
-        self.note(if is_safe {
-            Event::ExitSafe
-        } else {
-            Event::ExitUnsafe
-        });
-        self.go_off(at, kept);
-    }
-
-    /// The process ends, with all that it knew; the spill file stays.
-    pub(crate) fn go_off(&mut self, at: NodeId, kept: usize) {
-        self.drop_link(at, kept);
-        let node = &mut self.state.nodes[at];
-        node.phase = Phase::Off;
-        (node.gave_up, node.spill_is_full) = (false, false);
-        (node.current, node.earlier) = (None, None);
-        self.end_line(at);
     }
 
     fn unused_key(&self) -> u64 {
