@@ -303,6 +303,14 @@ impl fmt::Debug for StoreConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidStore;
 
+impl fmt::Display for InvalidStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("memory:, sqlite:PATH, redis://…, rediss://… or redis+unix://…")
+    }
+}
+
+impl std::error::Error for InvalidStore {}
+
 /// When a reply to a message may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

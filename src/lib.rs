@@ -110,7 +110,9 @@ pub mod store;
 mod web;
 
 pub use broadcast::BroadcastError;
-pub use config::{Config, Durability, Limits, Listen, ShutdownBudget, StoreConfig};
+pub use config::{
+    Config, Durability, InvalidListen, InvalidStore, Limits, Listen, ShutdownBudget, StoreConfig,
+};
 pub use engine::app::{
     Admission, Application, Chat, Closed, Deferred, Echo, Hub, InvalidCloseCode, PushTooBig,
     Session, Upgrade,

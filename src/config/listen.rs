@@ -70,3 +70,11 @@ impl FromStr for Listen {
 /// The text is neither `IP:PORT` nor `unix:PATH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidListen;
+
+impl fmt::Display for InvalidListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IP:PORT or unix:PATH")
+    }
+}
+
+impl std::error::Error for InvalidListen {}

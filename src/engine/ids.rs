@@ -29,6 +29,14 @@ pub struct SessionId(Arc<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidSessionId;
 
+impl fmt::Display for InvalidSessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a session id is 1 to 128 of A-Z a-z 0-9 . _ ~ -")
+    }
+}
+
+impl std::error::Error for InvalidSessionId {}
+
 impl SessionId {
     /// The longest id, in characters.
     pub const LEN_MAX: usize = 128;

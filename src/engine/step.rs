@@ -1,6 +1,6 @@
 //! What a step does to a session, and what a session holds after it: plain values.
 //!
-//! A step is whatever changes a session: a message, and later also a timer, an open, a close. Its
+//! A step is whatever changes a session: a message, a timer, an open, a close, a confirmation. Its
 //! number is counted within the epoch. A step never commits itself: the store is handed what the
 //! session holds after its latest one, whole.
 

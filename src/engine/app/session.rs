@@ -110,8 +110,8 @@ impl Session<'_> {
 
     /// Which life of the session this is: with [`id`](Self::id) and [`count`](Self::count) it is the
     /// key for effects elsewhere that must not happen twice. It is another one after the session has
-    /// expired, was deleted or was lost, when its count begins at 1 again. 0 for a client whose
-    /// session ends with its connection.
+    /// expired, when its count begins at 1 again; a store in memory or in a file that is lost whole
+    /// begins at 1 with it, too. 0 for a client whose session ends with its connection.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
     }
@@ -143,7 +143,7 @@ impl Session<'_> {
     /// Leaves the step open, for what takes longer than a callback may: the message is counted,
     /// and all that was asked for is done, when [`Deferred::complete`] has run. Until then the
     /// session's next message waits. At most `Limits::deferred_max` steps are open before no client
-    /// is read from any more.
+    /// is read from any more. A second call takes the place of the first, which is cancelled.
     ///
     /// A lost connection does not end the step, if the session has a name; a newer connection that
     /// claims the session does. In a shutdown it has until the end of draining to be answered, and
@@ -173,7 +173,8 @@ impl Session<'_> {
 
     /// Calls [`on_timer`](crate::Application::on_timer) for this session after this time, once, unless
     /// its connection has been closed by then. A later call takes the place of an earlier one. The
-    /// time is not stored: whoever needs it on the next connection asks again in `on_open`.
+    /// time begins when the step ends, and the session is not woken while a step of it is open. It is
+    /// not stored: whoever needs it on the next connection asks again in `on_open`.
     pub fn wake_in(&mut self, after: Duration) {
         self.effects.wake_in = Some(after);
     }
