@@ -19,6 +19,8 @@ pub struct Core {
     levels: Levels,
     /// The accept queues are shut: a connection that is still in one delays the end.
     is_sweeping: bool,
+    /// The last turn has asked more of the store, or heard more of it, than a turn may.
+    owes_store: bool,
     /// The engine has nothing left to do.
     is_stopped: bool,
 }
@@ -88,6 +90,7 @@ impl Core {
             now,
             levels: Levels::default(),
             is_sweeping: false,
+            owes_store: false,
             is_stopped: false,
         }
     }
@@ -124,7 +127,7 @@ impl Core {
         let now = self.now.instant;
         // What the last steps of the turn have changed may be what a phase waits for.
         let is_told = !self.engine.is_shutting_down() || self.levels == self.read_levels(shell);
-        let at_once = (shell.may_accept() || !is_told).then_some(now);
+        let at_once = (shell.may_accept() || !is_told || self.owes_store).then_some(now);
         let times = [at_once, shell.poll_timeout(now), self.engine.poll_timeout()];
         times.into_iter().flatten().min()
     }
@@ -204,6 +207,7 @@ impl Core {
     }
 
     fn flush_store<S: Shell>(&mut self, shell: &mut S) {
+        self.owes_store = true;
         for _ in 0..STORE_ROUNDS_MAX {
             let mut asked = false;
             while let Some(batch) = self.engine.poll_spill() {
@@ -219,6 +223,7 @@ impl Core {
             shell.flush_store(self.now);
             let answered = self.dispatch_store_events(shell);
             if !asked && !answered {
+                self.owes_store = false;
                 break;
             }
         }

@@ -25,7 +25,11 @@ impl Engine {
             }
             match outcome {
                 Pushed::Accepted(number) => self.accepted(&push.to, number, &push.body),
-                Pushed::Refused(why) if !is_ours => self.push_refused(commit.key, push, why),
+                Pushed::Refused(why) if !is_ours => {
+                    self.refused_pushes
+                        .push_back((commit.key, push.clone(), why));
+                    self.tell_refused_pushes();
+                }
                 Pushed::Refused(_) => {}
                 Pushed::Before => self.sessions.look_into(&push.to),
             }
@@ -38,8 +42,21 @@ impl Engine {
         }
     }
 
-    /// A session has pushed to another that takes nothing: its application is told, as long as it
-    /// knows of the client.
+    /// Sessions have pushed to others that take nothing: their application is told, as long as it knows
+    /// of the client. That waits while a step of the session is open.
+    pub(super) fn tell_refused_pushes(&mut self) {
+        for _ in 0..self.refused_pushes.len() {
+            let Some((key, push, why)) = self.refused_pushes.pop_front() else {
+                return;
+            };
+            if self.sessions.open_step(key).is_some() {
+                self.refused_pushes.push_back((key, push, why));
+            } else {
+                self.push_refused(key, &push, why);
+            }
+        }
+    }
+
     fn push_refused(&mut self, key: SessionKey, push: &Push, why: PushRefused) {
         let Some(conn) = self.sessions.get(key).and_then(Session::owner) else {
             return;

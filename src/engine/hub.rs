@@ -28,6 +28,9 @@ pub(super) struct Own {
 /// who ask.
 const WAITING_MAX: usize = 1_024;
 
+/// The same in bytes: a store in this process writes all of them in one turn.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
+
 impl Own {
     /// Whether it is this session.
     pub(super) fn is(&self, key: SessionKey) -> bool {
@@ -58,7 +61,10 @@ impl Own {
 impl Engine {
     /// Whether pushes from outside of a step are taken now: those that are not wait.
     pub fn has_room_for_pushes(&self) -> bool {
-        self.posted() < WAITING_MAX
+        let (waiting, bytes) = self.hub.key.map_or((0, 0), |key| self.sessions.posted(key));
+        // Those that come too late are refused at once.
+        let has_room = waiting < WAITING_MAX && bytes < WAITING_BYTES_MAX;
+        has_room || self.saving.is_persisting()
     }
 
     /// Another thread pushes.
@@ -90,9 +96,5 @@ impl Engine {
         let key = self.sessions.begin(id, None, 0, State::default());
         self.hub.key = Some(key);
         key
-    }
-
-    fn posted(&self) -> usize {
-        self.hub.key.map_or(0, |key| self.sessions.posted_len(key))
     }
 }

@@ -46,8 +46,8 @@ use deferring::Deferring;
 use fanout::Fanout;
 use hub::Own;
 use io::{
-    CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, Received, SessionId,
-    StoreCommand,
+    CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, Push, PushRefused,
+    Received, SessionId, SessionKey, StoreCommand,
 };
 use leaving::Slots;
 use message::ServerMessage;
@@ -83,6 +83,8 @@ pub struct Engine {
     deferring: Deferring,
     /// The process's own session.
     hub: Own,
+    /// Pushes that were refused, and of which the application is to be told: by session.
+    refused_pushes: VecDeque<(SessionKey, Push, PushRefused)>,
     waking: Waking,
 }
 
@@ -121,6 +123,7 @@ impl Engine {
             desk,
             deferring,
             hub: Own::default(),
+            refused_pushes: VecDeque::new(),
             waking: Waking::default(),
         }
     }
@@ -433,12 +436,12 @@ impl Engine {
             Stage::Closing | Stage::PeerClosed => false,
         };
         if client.set_paused(pause) {
-            let output = if pause {
-                Output::Pause { conn }
+            if pause {
+                self.outputs.push_back(Output::Pause { conn });
             } else {
-                Output::Resume { conn }
-            };
-            self.outputs.push_back(output);
+                self.outputs.push_back(Output::Resume { conn });
+                self.wake_if_due(conn);
+            }
         }
     }
 }

@@ -31,6 +31,11 @@ impl PushRequest {
         (Self { to, body, receipt }, Receipt(told))
     }
 
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.body.len()
+    }
+
     /// It is refused before the store has seen it.
     pub(crate) fn refuse(self, why: PushError) {
         tell(&self.receipt, Err(why));

@@ -53,6 +53,8 @@ pub(super) struct Sessions {
     posting: Vec<SessionKey>,
     /// Sessions whose mailbox is to be read.
     reads: Vec<SessionKey>,
+    /// Claims and reads that the store has not answered: each answer may hold a whole mailbox.
+    unanswered: usize,
     /// Claims to hand to the store at the next flush, oldest first.
     unclaimed: VecDeque<SessionKey>,
     batch_max: usize,
@@ -126,6 +128,7 @@ impl Sessions {
             dirty: Vec::new(),
             posting: Vec::new(),
             reads: Vec::new(),
+            unanswered: 0,
             unclaimed: VecDeque::new(),
             batch_max: limits.batch_max,
             held_replies_max: limits.held_replies_max,
@@ -253,6 +256,7 @@ impl Sessions {
         }
         self.unclaimed = claiming.into();
         self.handle_reads_lost();
+        self.unanswered = 0;
         for (_, session) in &mut self.slab {
             session.ledger.handle_store_down();
         }
@@ -292,8 +296,7 @@ impl Sessions {
         if let Some(commits) = self.poll_posting() {
             return Some(commits);
         }
-        let claim = self.poll_claim().map(StoreCommand::Claim);
-        claim.or_else(|| self.poll_read())
+        self.poll_question()
     }
 
     /// Whether something waits for the next flush that does not wait for a timer: a claim, or a

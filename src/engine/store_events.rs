@@ -35,7 +35,10 @@ impl Engine {
                 self.finish_closed();
             }
             StoreEvent::Resumed => self.saving.handle_resumed(),
-            StoreEvent::Claimed { key, grant } => self.claimed(key, grant, now),
+            StoreEvent::Claimed { key, grant } => {
+                self.sessions.handle_answer();
+                self.claimed(key, grant, now);
+            }
             StoreEvent::Committed {
                 batch,
                 fenced,
@@ -57,7 +60,10 @@ impl Engine {
                 }
             }
             StoreEvent::Refused { request, .. } => self.refused(request, now),
-            StoreEvent::Mailbox { key, mailbox } => self.mailbox_read(key, mailbox),
+            StoreEvent::Mailbox { key, mailbox } => {
+                self.sessions.handle_answer();
+                self.mailbox_read(key, mailbox);
+            }
             StoreEvent::Mail { session, sent } => self.sessions.hear_of(&session, sent),
             StoreEvent::Synced => self.saving.handle_synced(),
             StoreEvent::Spilled { batch, kept } => self.spilled(&batch, kept),
@@ -203,6 +209,7 @@ impl Engine {
     fn refused(&mut self, request: Refused, now: Now) {
         match request {
             Refused::Claim(key) => {
+                self.sessions.handle_answer();
                 let Some(ended) = self.sessions.handle_claim_refused(key) else {
                     return;
                 };
@@ -216,7 +223,10 @@ impl Engine {
                 }
             }
             Refused::Commit(commit) => self.save_refused(commit.key, now),
-            Refused::Read(key) => self.sessions.handle_read_refused(key),
+            Refused::Read(key) => {
+                self.sessions.handle_answer();
+                self.sessions.handle_read_refused(key);
+            }
         }
     }
 

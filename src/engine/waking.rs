@@ -1,6 +1,7 @@
 //! Sessions that want to be woken: one time for each connection.
 //!
-//! It owns the times. A session is woken while its client is open, and never while a step of it is.
+//! It owns the times. A session is woken while its client is read from, and never while a step of it
+//! is open.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ impl Engine {
         }
     }
 
-    /// An open step has ended, in which the time may have come.
+    /// The time may have come while the session could not be woken.
     pub(super) fn wake_if_due(&mut self, conn: ConnId) {
         let at = self
             .clients
@@ -86,7 +87,8 @@ impl Engine {
             return;
         };
         let may_step = client.stage() == Stage::Open && client.is_known();
-        if may_step && client.open_step().is_some() {
+        // Nor while too much of it waits for the store.
+        if may_step && (client.open_step().is_some() || client.is_paused()) {
             return;
         }
         client.set_wake_at(None);

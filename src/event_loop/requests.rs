@@ -3,7 +3,7 @@
 //! It owns the channel and the counters between those threads and the loop. It blocks neither.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 
 use mio::Waker;
@@ -17,6 +17,9 @@ use crate::engine::receipt::{PushError, Receipt};
 
 /// Pushes that wait for the loop.
 const PUSHES_MAX: usize = 1_024;
+
+/// With so many bytes of them, the next one is refused.
+const PUSH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What other threads have asked for.
 pub(super) struct Asked {
@@ -42,6 +45,9 @@ impl EventLoop {
             let Ok(request) = self.pushes.received.try_recv() else {
                 return;
             };
+            self.requests
+                .push_bytes
+                .fetch_sub(request.len(), Ordering::AcqRel);
             core.handle_input(Input::Push(request), self);
         }
     }
@@ -54,6 +60,8 @@ pub(crate) struct Requests {
     shutdowns: AtomicU32,
     broadcasts: SyncSender<Arc<str>>,
     pushes: SyncSender<PushRequest>,
+    /// Bytes of those that wait for the loop.
+    push_bytes: AtomicUsize,
     /// How many of those are not queued for all clients yet.
     promises: Promises,
 }
@@ -69,6 +77,7 @@ impl Requests {
             shutdowns: AtomicU32::new(0),
             broadcasts,
             pushes,
+            push_bytes: AtomicUsize::new(0),
             promises: Promises::new(broadcasts_max),
         };
         let pushes = Pushes {
@@ -101,15 +110,23 @@ impl Requests {
 
     /// Another thread pushes.
     pub(crate) fn push(&self, to: SessionId, body: Body) -> Receipt {
-        let is_too_big = body.len() > Mailbox::BYTES_MAX;
+        let len = body.len();
         let (request, receipt) = PushRequest::new(to, body);
-        if is_too_big {
+        if len > Mailbox::BYTES_MAX {
             request.refuse(PushError::TooBig);
+            return receipt;
+        }
+        if self.push_bytes.fetch_add(len, Ordering::AcqRel) >= PUSH_BYTES_MAX {
+            self.push_bytes.fetch_sub(len, Ordering::AcqRel);
+            request.refuse(PushError::TooMany);
             return receipt;
         }
         match self.pushes.try_send(request) {
             Ok(()) => self.wake(),
-            Err(TrySendError::Full(request)) => request.refuse(PushError::TooMany),
+            Err(TrySendError::Full(request)) => {
+                self.push_bytes.fetch_sub(len, Ordering::AcqRel);
+                request.refuse(PushError::TooMany);
+            }
             // Without a loop, it is over, and so is the receipt.
             Err(TrySendError::Disconnected(_)) => {}
         }

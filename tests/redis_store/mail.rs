@@ -142,13 +142,11 @@ fn a_commit_is_carried_out_whole_or_not_at_all() {
     let mut store = Driver::up(&redis.url());
     let (epoch, ..) = store.claim("from", 1);
     let (other, ..) = store.claim("other", 1);
-    for session in ["to", "evil"] {
-        store.grant(session, 1);
-    }
-    let evil = "sundown:mailbox:evil";
+    store.grant("to", 1);
+    let evil = "sundown:mailbox:from";
     redis.command(&["SET", evil, "x"]);
     let body = || Body::from("push");
-    let all = [(1, "to", body()), (1, "from", body()), (1, "evil", body())];
+    let all = [(1, "to", body()), (1, "from", body())];
     let bad = commit("from", epoch, 1, 0, &all);
     let good = commit("other", other, 1, 0, &[(1, "to", body())]);
     store
@@ -175,13 +173,35 @@ fn a_commit_is_carried_out_whole_or_not_at_all() {
         ),
         other => panic!("{other:?}"),
     }
-    assert_eq!(store.read("from"), Mailbox::default());
-    assert_eq!(store.claim("from", 1), (epoch, 0, false));
     // Once the key is free, all of it.
     redis.command(&["DEL", evil]);
+    assert_eq!(store.read("from"), Mailbox::default());
+    assert_eq!(store.claim("from", 1), (epoch, 0, false));
     let (fenced, pushed) = store.commit_batch(vec![bad]);
     assert!(fenced.is_empty());
-    assert_eq!(pushed, [2, 1, 1].map(Pushed::Accepted));
+    assert_eq!(pushed, [2, 1].map(Pushed::Accepted));
+}
+
+/// All pushes from outside of a step are in one commit: those of others must not wait for one.
+#[test]
+fn a_push_to_what_is_no_session_is_refused_alone() {
+    let redis = Redis::start();
+    let mut store = Driver::up(&redis.url());
+    let (epoch, ..) = store.claim("from", 1);
+    for session in ["to", "evil", "worse"] {
+        store.grant(session, 1);
+    }
+    redis.command(&["SET", "sundown:mailbox:evil", "x"]);
+    redis.command(&["SET", "sundown:session:worse", "x"]);
+    let body = || Body::from("push");
+    let all = [(1, "evil", body()), (1, "worse", body()), (1, "to", body())];
+    let (fenced, pushed) = store.commit_batch(vec![commit("from", epoch, 1, 0, &all)]);
+    let unknown = Pushed::Refused(PushRefused::Unknown);
+    assert_eq!(
+        (fenced, pushed),
+        (vec![], vec![unknown, unknown, Pushed::Accepted(1)])
+    );
+    assert_eq!(store.claim("from", 1).1, 1);
 }
 
 #[test]

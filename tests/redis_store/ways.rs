@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use redis::Value;
-use sundown::store::SessionStore;
+use sundown::store::{SessionStore, StoreCommand, StoreEvent};
 
 use crate::driver::Driver;
 use crate::mailboxes;
@@ -83,6 +83,19 @@ fn a_password_a_user_and_no_rights_but_the_ones_it_needs() {
     user.extend(fewer.split(' '));
     redis.command_as(SECRET, &user);
     check_login(&redis, &format!("app:{SECRET_IN_URL}"), &described);
+    // Whoever pushes without them is refused by itself.
+    let url = format!("redis://app:{SECRET_IN_URL}@127.0.0.1:{port}");
+    let mut store = Driver::up(&url);
+    let (epoch, ..) = store.claim("pusher", 1);
+    let push = mailboxes::commit("pusher", epoch, 1, 0, &[(1, "s", "push".into())]);
+    store.store.ask(StoreCommand::Commit(vec![push]));
+    let refused = store.answer();
+    assert!(
+        matches!(&refused, StoreEvent::Refused { reason, .. } if reason.contains("can't")),
+        "{refused:?}"
+    );
+    assert!(matches!(store.answer(), StoreEvent::Committed { .. }));
+    assert!(store.save(&[("pusher", epoch, 1)]).is_empty());
     // Without the channel it hears nothing, and works all the same.
     redis.command_as(SECRET, &["ACL", "SETUSER", "app", "resetchannels"]);
     check_login(&redis, &format!("app:{SECRET_IN_URL}"), &described);

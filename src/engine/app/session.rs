@@ -174,7 +174,8 @@ impl Session<'_> {
     /// Calls [`on_timer`](crate::Application::on_timer) for this session after this time, once, unless
     /// its connection has been closed by then. A later call takes the place of an earlier one. The
     /// time begins when the step ends, and the session is not woken while a step of it is open. It is
-    /// not stored: whoever needs it on the next connection asks again in `on_open`.
+    /// not stored: whoever needs it on the next connection asks again in `on_open`. A session that is
+    /// woken at once, again and again, keeps the processor busy.
     pub fn wake_in(&mut self, after: Duration) {
         self.effects.wake_in = Some(after);
     }

@@ -80,10 +80,16 @@ impl Engine {
         {
             self.sessions.set_open_step(key, None);
         }
+        if !self.refused_pushes.is_empty() {
+            self.tell_refused_pushes();
+        }
         self.update_full();
         self.wake_if_due(conn);
         self.update_pause(conn);
         self.finish_if_safe(conn);
+        if self.clients.waiting_len() > 0 {
+            self.look_at_slot(conn);
+        }
     }
 
     /// A callback has left its step open.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Config, Durability};
-use crate::engine::app::{Application, Hub, Session};
+use crate::engine::app::{Application, Deferred, Hub, Session};
 use crate::engine::io::{
     Commit, Input, Mail, PushRequest, Received, Snapshot, StoreCommand, StoreEvent,
 };
@@ -15,7 +15,12 @@ use crate::engine::receipt::PushError;
 use crate::engine::tests::{PLAIN, Rig, V1, V2, conn, quiet};
 use crate::store::SessionStore as _;
 
-/// Does what messages say, line by line: `to SESSION TEXT`, `self TEXT`, `panic`.
+thread_local! {
+    /// What the service has deferred last.
+    static DEFERRED: std::cell::RefCell<Option<Deferred>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Does what messages say, line by line: `to SESSION TEXT`, `self TEXT`, `panic`, `defer`, `wake MS`.
 struct Post;
 
 impl Application for Post {
@@ -26,6 +31,10 @@ impl Application for Post {
             match words[..] {
                 ["to", to, text] => session.push_to(&id(to), text).unwrap(),
                 ["self", text] => session.push(text).unwrap(),
+                ["defer"] => {
+                    let deferred = session.defer();
+                    DEFERRED.with(|one| one.replace(Some(deferred)));
+                }
                 ["panic"] => resume_unwind(Box::new("as it was told")),
                 ["wake", ms] => session.wake_in(Duration::from_millis(ms.parse().unwrap())),
                 _ => {}
@@ -494,4 +503,74 @@ fn a_mailbox_that_a_newer_owner_has_confirmed_ends_the_session_here() {
     hear(&mut rig, "b", 2);
     rig.flush();
     rig.check(&["#0 close 4001"]);
+}
+
+/// A refusal is told in a step of its own, which has to wait for one that is open.
+#[test]
+fn a_refusal_waits_while_a_step_of_its_session_is_open() {
+    let mut rig = post(V2, &["a"]);
+    rig.answers = false;
+    rig.tell(0, "mto nobody x");
+    rig.asked();
+    rig.tell(0, "mdefer");
+    rig.answer();
+    rig.check(&["#0 pause", "#0 c1"]);
+    rig.answers = true;
+    let deferred = DEFERRED.with(std::cell::RefCell::take).unwrap();
+    deferred.complete(|session| session.reply_text("done"));
+    assert!(rig.engine.has_completions());
+    rig.input(Input::Completed);
+    rig.flush();
+    let refused = "#0 rrefused nobody, 1 bytes: there is no such session";
+    let at = |line: &str| rig.log.iter().position(|one| one == line);
+    assert!(
+        at("#0 rdone") < at(refused) && at(refused).is_some(),
+        "{:?}",
+        rig.log
+    );
+}
+
+#[test]
+fn a_session_is_not_woken_while_too_much_of_it_waits_for_the_store() {
+    let mut config = quiet(Durability::Acked);
+    config.limits.held_replies_max = 4;
+    let mut rig = Rig::serving(&config, Post);
+    rig.open_all(V2, &["a"]);
+    rig.answers = false;
+    rig.tell(0, "mself x\nself x\nself x\nself x\nself x\nwake 10");
+    rig.check(&["#0 pause"]);
+    rig.pass(1_000);
+    rig.check(&[]);
+    rig.answers = true;
+    rig.flush();
+    rig.pass(0);
+    assert_eq!(rig.log.last().map(String::as_str), Some("#0 m6 awake"));
+}
+
+#[test]
+fn claims_wait_while_many_are_not_answered() {
+    let mut rig = Rig::serving(&quiet(Durability::Acked), Post);
+    rig.answers = false;
+    for slot in 0..100 {
+        rig.open(slot, V2, &format!("s{slot}"));
+    }
+    assert_eq!(rig.asked().len(), 64);
+    rig.answer();
+    assert_eq!(rig.asked().len(), 36);
+}
+
+#[test]
+fn pushes_from_outside_wait_where_they_come_from_if_they_are_large() {
+    let mut rig = post(V2, &["b"]);
+    rig.answers = false;
+    let mut receipts = Vec::new();
+    while rig.engine.has_room_for_pushes() {
+        let (request, receipt) = PushRequest::new(id("b"), vec![0; 200_000].into());
+        rig.input(Input::Push(request));
+        receipts.push(receipt);
+    }
+    assert_eq!(receipts.len(), 6);
+    rig.answers = true;
+    rig.flush();
+    assert!(rig.engine.has_room_for_pushes());
 }

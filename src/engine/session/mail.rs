@@ -98,6 +98,10 @@ impl Mailing {
     }
 }
 
+/// So many claims and reads are under way: with full mailboxes, 16 MiB of answers. Redis cuts a link
+/// with news on it for which 32 MB wait.
+const UNANSWERED_MAX: usize = 64;
+
 impl Sessions {
     /// The mailbox of a session that is claimed.
     pub(super) fn take_mailbox(&mut self, key: SessionKey, mailbox: Mailbox) {
@@ -154,10 +158,10 @@ impl Sessions {
         mailing.pushes.len() > max || mailing.push_bytes > bytes_max
     }
 
-    /// How many pushes of a session wait for the store.
-    pub(in crate::engine) fn posted_len(&self, key: SessionKey) -> usize {
+    /// How many pushes of a session wait for the store, and how many bytes they have.
+    pub(in crate::engine) fn posted(&self, key: SessionKey) -> (usize, usize) {
         let mailing = self.get(key).and_then(|session| session.mailing.as_ref());
-        mailing.map_or(0, |mailing| mailing.pushes.len())
+        mailing.map_or((0, 0), |mailing| (mailing.pushes.len(), mailing.push_bytes))
     }
 
     /// The store has confirmed a commit, which does this to mailboxes.
@@ -250,8 +254,7 @@ impl Sessions {
             };
             session.dirty = false;
             if let Some(next) = session.ledger.next_save() {
-                let mailing = session.mailing.as_ref();
-                bytes += session.state.len() + mailing.map_or(0, |mailing| mailing.push_bytes);
+                bytes += session.state.len() + session.posted_bytes();
                 let mut commit = session.commit_with_mail(key.slot, next);
                 // A batch has only commits with mail.
                 commit.mail.get_or_insert_default();
@@ -259,6 +262,22 @@ impl Sessions {
             }
         }
         (!batch.is_empty()).then_some(StoreCommand::Commit(batch))
+    }
+
+    /// The next claim or read: what the store answers with a mailbox.
+    pub(super) fn poll_question(&mut self) -> Option<StoreCommand> {
+        if self.unanswered >= UNANSWERED_MAX {
+            return None;
+        }
+        let claim = self.poll_claim().map(StoreCommand::Claim);
+        let question = claim.or_else(|| self.poll_read());
+        self.unanswered += usize::from(question.is_some());
+        question
+    }
+
+    /// The store has answered a claim, or a read.
+    pub(in crate::engine) fn handle_answer(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
     }
 
     /// The next mailbox to read.
@@ -440,6 +459,13 @@ impl Session {
         self.mailing
             .as_ref()
             .is_some_and(|mailing| mailing.has_news())
+    }
+
+    /// Bytes of what its steps push.
+    pub(super) fn posted_bytes(&self) -> usize {
+        self.mailing
+            .as_ref()
+            .map_or(0, |mailing| mailing.push_bytes)
     }
 
     /// Pushes to it that its client has not confirmed.

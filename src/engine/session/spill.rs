@@ -26,7 +26,7 @@ impl Sessions {
                 continue;
             };
             if let Some(next) = session.ledger.next_spill() {
-                state_bytes += session.state.len();
+                state_bytes += session.state.len() + session.posted_bytes();
                 batch.push(session.commit_with_mail(slot, next));
             }
         }

@@ -108,7 +108,10 @@ pub(crate) fn saved(value: &Value, batch: &[Commit], login: &Login) -> Result<Ou
     let refused = outcome.refused.into_iter().map(|(position, error)| {
         let (code, details) = error.split_once(' ').unwrap_or((&error, ""));
         let reason = line(code, details, login);
-        if concerns_one_key(code, details) {
+        let has_mail = batch
+            .get(position)
+            .is_some_and(|commit| commit.mail.is_some());
+        if concerns_one_key(code, details) || has_mail && is_about_rights(code, details) {
             Ok((position, reason))
         } else {
             Err(reason)
@@ -116,6 +119,12 @@ pub(crate) fn saved(value: &Value, batch: &[Commit], login: &Login) -> Result<Ou
     });
     let refused = refused.collect::<Result<_, _>>()?;
     Ok(Outcome { refused, ..outcome })
+}
+
+/// The rights that each session needs are tried when the link comes up. A push needs more, and who
+/// does without is not to lose the link by it.
+fn is_about_rights(code: &str, details: &str) -> bool {
+    code == "NOPERM" || code == "ERR" && details.contains("The user executing the script can't")
 }
 
 /// Whether it is the answer to this batch.

@@ -122,13 +122,15 @@ for i = 1, commits do
   for n = 1, tonumber(next_arg()) do
     local push_step, body = tonumber(next_arg()), next_arg()
     target_at = target_at + 1
-    local target
+    local target, is_unusable
     if session and not is_fenced and not (is_same and push_step <= session.step) then
       local target_failure
       target, target_failure = read(KEYS[target_at])
-      failure = failure or target_failure
+      -- Something else is under its name: that is no session.
+      is_unusable = target_failure and string.find(target_failure, '^WRONGTYPE') ~= nil
+      failure = failure or not is_unusable and target_failure or nil
     end
-    pushes[n] = { target, body }
+    pushes[n] = { target, body, is_unusable }
   end
   if is_fenced then
     fenced[#fenced + 1] = i - 1
@@ -140,8 +142,8 @@ for i = 1, commits do
     end
     for n, entry in ipairs(pushes) do
       if not failure then
-        local target, body = unpack(entry)
-        outcomes[n] = 0
+        local target, body = entry[1], entry[2]
+        outcomes[n] = entry[3] and -2 or 0
         if target then
           outcomes[n], failure = push(target, body)
         end
