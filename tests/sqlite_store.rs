@@ -36,7 +36,18 @@ struct Node {
 }
 
 impl Node {
+    /// In a new file epochs begin at 1, so that a test can write them down.
     fn open(path: &Path) -> Self {
+        let is_new = !path.exists();
+        let node = Self::open_as_it_is(path);
+        if is_new {
+            let conn = rusqlite::Connection::open(path).unwrap();
+            conn.execute("UPDATE meta SET epoch_floor = 0", []).unwrap();
+        }
+        node
+    }
+
+    fn open_as_it_is(path: &Path) -> Self {
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let mut store = SqliteStore::open(path, TTL, waker).unwrap();
@@ -269,6 +280,23 @@ fn claims_by_others_all_arrive_even_if_they_are_many_and_among_our_own() {
     }
     let expected: Vec<_> = (0..700).map(|i| format!("taken green{i} 1")).collect();
     assert!(taken(&seen) == expected);
+}
+
+/// What is known elsewhere of a session that was in the file before means nothing any more.
+#[test]
+fn a_new_file_in_the_place_of_another_grants_no_epoch_again() {
+    let mut last = 0;
+    for _ in 0..2 {
+        let (_dir, path) = temporary();
+        let mut node = Node::open_as_it_is(&path);
+        node.claim("a", 1);
+        node.store.flush(node.now);
+        let Some(StoreEvent::Claimed { grant, .. }) = node.store.poll_event() else {
+            panic!("no grant");
+        };
+        assert!(grant.epoch > last && grant.snapshot.incarnation == grant.epoch);
+        last = grant.epoch;
+    }
 }
 
 #[test]

@@ -72,6 +72,14 @@ impl MemoryStore {
         }
     }
 
+    /// The same with epochs above this time, in milliseconds since the Unix epoch: above all that an
+    /// earlier process has granted, so that incarnations are never the same.
+    #[must_use]
+    pub fn since(mut self, unix_ms: u64) -> Self {
+        self.epoch_floor = unix_ms.saturating_mul(1_000);
+        self
+    }
+
     fn carry_out_claim(&mut self, claim: &Claim) -> StoreEvent {
         let is_full = self.records.len() >= self.sessions_max;
         if is_full && !self.records.contains_key(&claim.session) && !self.make_room() {
@@ -367,6 +375,15 @@ mod tests {
         assert!(store.records.is_empty());
         assert_eq!(claim(&mut store, "a", 9, 100), (6, 0, false));
         assert!(!save(&mut store, "a", 5, 40, 100));
+    }
+
+    #[test]
+    fn a_process_grants_no_epoch_that_one_before_has_granted() {
+        let mut first = store(100, 10).since(1_000);
+        let mut second = store(100, 10).since(1_001);
+        let (before, ..) = claim(&mut first, "a", 1, 0);
+        assert_eq!(before, 1_000_001);
+        assert!(claim(&mut second, "a", 2, 0).0 > before);
     }
 
     #[test]

@@ -308,7 +308,7 @@ pub struct StoreParts<'a> {
 pub(crate) fn open(parts: &StoreParts<'_>) -> Result<OpenedStore, Error> {
     match &parts.config.store {
         StoreConfig::Memory => {
-            let store = MemoryStore::new(parts.config.session_ttl);
+            let store = MemoryStore::new(parts.config.session_ttl).since(parts.now.unix_ms);
             Ok(OpenedStore::Alone(Box::new(store)))
         }
         #[cfg(feature = "sqlite")]

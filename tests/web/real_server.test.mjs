@@ -112,7 +112,7 @@ for (const signal of ['SIGTERM', 'SIGKILL']) {
     }
     const { resumed, incarnation } = heard.findLast(({ type }) => type === 'hello');
     assert.equal(resumed, true);
-    assert.equal(incarnation, SUBPROTOCOL === 'sundown.v2' ? 1 : undefined, 'it is spoken');
+    assert.equal(incarnation > 0, SUBPROTOCOL === 'sundown.v2', 'it is spoken');
     assert.ok(!types.includes('mismatch'));
   });
 }

@@ -110,8 +110,8 @@ impl Session<'_> {
 
     /// Which life of the session this is: with [`id`](Self::id) and [`count`](Self::count) it is the
     /// key for effects elsewhere that must not happen twice. It is another one after the session has
-    /// expired, when its count begins at 1 again; a store in memory or in a file that is lost whole
-    /// begins at 1 with it, too. 0 for a client whose session ends with its connection.
+    /// expired or was lost, with or without its store, when its count begins at 1 again. 0 for a client
+    /// whose session ends with its connection.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
     }

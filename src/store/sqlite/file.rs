@@ -13,7 +13,8 @@ use crate::store::sqlite_file::{self, Kind, OpenError};
 /// sweep moves it, so that a save touches no index. `claim_seq` numbers the claims of all
 /// processes, `node` tells the openings of this file apart; a row that a save has re-created knows
 /// of no claim (`token` is null). `epoch_floor` is the highest epoch among deleted rows: no claim
-/// is granted below it, so that a deleted row still fences. `probes` is only there to be written.
+/// is granted below it, so that a deleted row still fences; in a new file it is the time in µs, so
+/// that epochs and incarnations are not those of a file that was there before. `probes` is only there to be written.
 const SCHEMA: &str = "
     CREATE TABLE meta (
         one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -22,7 +23,7 @@ const SCHEMA: &str = "
         nodes INTEGER NOT NULL,
         probes INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO meta VALUES (1, 0, 0, 0, 0);
+    INSERT INTO meta VALUES (1, 0, CAST(1e6 * unixepoch('now', 'subsec') AS INTEGER), 0, 0);
     CREATE TABLE session (
         id TEXT PRIMARY KEY,
         epoch INTEGER NOT NULL,

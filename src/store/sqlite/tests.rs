@@ -24,6 +24,9 @@ fn fixture_of(ttl: Duration) -> Fixture {
     let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
     let mut store = SqliteStore::open(&dir.path().join("s.db"), ttl, waker).unwrap();
     store.events.clear();
+    // So that a test can write epochs down.
+    let sql = "UPDATE meta SET epoch_floor = 0";
+    store.conn.execute(sql, []).unwrap();
     Fixture {
         store,
         now: clock::now(),
