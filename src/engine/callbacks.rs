@@ -74,7 +74,7 @@ impl Engine {
                 what: describe("on_shutdown", &*panic),
             })));
         } else if !letters.is_empty() {
-            self.step_outside(letters);
+            self.say_farewell(letters);
         }
     }
 

@@ -34,6 +34,9 @@ impl Engine {
                 Pushed::Before => self.sessions.look_into(&push.to),
             }
         }
+        if self.hub.is(commit.key) {
+            self.look_at_farewell();
+        }
     }
 
     fn accepted(&mut self, to: &SessionId, number: u64, body: &Body) {
@@ -94,7 +97,7 @@ impl Engine {
         let Some(client) = self.clients.get(conn) else {
             return;
         };
-        if client.stage() != Stage::Open || !client.is_known() || self.clients.is_leaving(conn) {
+        if client.stage() != Stage::Open || !client.is_known() {
             return;
         }
         let protocol = client.protocol();

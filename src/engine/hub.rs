@@ -22,6 +22,8 @@ pub(super) struct Own {
     key: Option<SessionKey>,
     /// By the number of the step.
     receipts: VecDeque<(u64, Sender<Told>)>,
+    /// The step of what the application pushes in `on_shutdown`, until the store has it.
+    farewell: Option<u64>,
 }
 
 /// Pushes from outside of a step that wait for the store: with more, the next ones wait with those
@@ -84,6 +86,26 @@ impl Engine {
         self.sessions.post(key, Step::default(), letters);
         self.saving.save_soon();
         self.sessions.latest_step(key)
+    }
+
+    /// The application has pushed this in `on_shutdown`: no goodbye comes before it is committed, but
+    /// for those at the end of the shutdown's phases.
+    pub(super) fn say_farewell(&mut self, letters: Vec<Letter>) {
+        self.hub.farewell = Some(self.step_outside(letters));
+    }
+
+    /// Whether that waits for the store.
+    pub(super) fn owes_farewell(&self) -> bool {
+        let owed = self.hub.key.zip(self.hub.farewell);
+        owed.is_some_and(|(key, step)| !self.sessions.has_saved(key, step))
+    }
+
+    /// The store has some of the process's own steps: clients may wait for that with their goodbye.
+    pub(super) fn look_at_farewell(&mut self) {
+        if self.hub.farewell.is_some() && !self.owes_farewell() {
+            self.hub.farewell = None;
+            self.for_each_client(Self::look_at_slot);
+        }
     }
 
     fn own_session(&mut self) -> SessionKey {

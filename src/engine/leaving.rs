@@ -156,9 +156,10 @@ impl Engine {
     }
 
     fn may_leave(&self, conn: ConnId) -> bool {
-        self.clients.get(conn).is_some_and(|client| {
-            self.sessions.is_confirmed(client.session()) && client.open_step().is_none()
-        })
+        !self.owes_farewell()
+            && self.clients.get(conn).is_some_and(|client| {
+                self.sessions.is_confirmed(client.session()) && client.open_step().is_none()
+            })
     }
 }
 

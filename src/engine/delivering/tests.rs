@@ -442,6 +442,35 @@ fn what_a_shutdown_pushes_comes_before_the_goodbye() {
     );
 }
 
+/// Its slot comes before the store has answered.
+#[test]
+fn who_leaves_before_the_others_hears_what_the_application_says_at_the_end() {
+    let mut rig = post(V2, &["b", "c"]);
+    rig.levels.unread = 1;
+    rig.tell(0, "q");
+    rig.flush();
+    rig.answers = false;
+    rig.ask();
+    // Its own last save is confirmed, and the other one is not asked yet.
+    let mut asked = std::iter::from_fn(|| rig.engine.poll_store());
+    let (own, farewell) = (asked.next().unwrap(), asked.next().unwrap());
+    rig.store.ask(own);
+    rig.answer();
+    rig.pass(300);
+    let said = |rig: &Rig, start: &str| rig.log.iter().position(|line| line.starts_with(start));
+    assert_eq!(said(&rig, "#0 b"), None, "{:?}", rig.log);
+    rig.store.ask(farewell);
+    rig.answers = true;
+    rig.flush();
+    rig.pass(10);
+    let pushed = said(&rig, "#0 m1 the end").unwrap();
+    assert!(
+        Some(pushed) < said(&rig, "#0 b{\"total\":0,\"sent\":1}"),
+        "{:?}",
+        rig.log
+    );
+}
+
 #[test]
 fn a_session_is_woken_once_and_not_after_its_end() {
     let mut rig = post(V2, &["a", "b"]);

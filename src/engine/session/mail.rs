@@ -407,6 +407,12 @@ impl Sessions {
         }
     }
 
+    /// Whether the store has a step of a session.
+    pub(in crate::engine) fn has_saved(&self, key: SessionKey, step: u64) -> bool {
+        self.get(key)
+            .is_some_and(|session| session.ledger.may_tell(step))
+    }
+
     /// The number of a session's latest step.
     pub(in crate::engine) fn latest_step(&self, key: SessionKey) -> u64 {
         self.get(key)
