@@ -1,11 +1,15 @@
 //! Who answers the notice, and when each is let go: what is waited for, and what is not.
 //! Method: the engine's rig, with a store that answers when it is told to.
 
+use std::sync::mpsc::{self, Sender};
+
 use super::*;
 use crate::config::Durability;
+use crate::engine::app::{Application, Deferred, Session};
 use crate::engine::io::Input;
+use crate::engine::message::Message;
 use crate::engine::shutdown::State;
-use crate::engine::tests::{PLAIN, Rig, V2, conn};
+use crate::engine::tests::{PLAIN, Rig, V2, conn, quiet};
 
 /// So many `sundown.v2` clients at slots 0 and up, then a plain one.
 fn crowd(durability: Durability, count: u32) -> Rig {
@@ -138,6 +142,55 @@ fn nobody_leaves_before_its_messages_are_committed() {
             "#1 resume",
         ]);
         assert_eq!(rig.engine.phase(), Phase::Persisting);
+    }
+}
+
+/// Defers what it does, and hands it to the test: when it gets a message, or when it is woken because
+/// of a message.
+struct Later(Sender<Deferred>);
+
+impl Application for Later {
+    fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+        match message {
+            Message::Text("wake") => session.wake_in(Duration::from_millis(1)),
+            Message::Text(_) | Message::Binary(_) => self.0.send(session.defer()).unwrap(),
+        }
+    }
+
+    fn on_timer(&mut self, session: &mut Session<'_>) {
+        self.0.send(session.defer()).unwrap();
+    }
+}
+
+/// Its slot is looked at again when the step ends: one that saves nothing gets no answer of the store,
+/// which would remind of it.
+#[test]
+fn who_has_a_step_open_at_its_slot_leaves_when_it_ends() {
+    for (session, says) in [("", "mdefer"), ("", "mwake"), ("a", "mwake")] {
+        let (sender, steps) = mpsc::channel();
+        let mut rig = Rig::serving(&quiet(Durability::Acked), Later(sender));
+        rig.open(0, V2, session);
+        rig.open(1, PLAIN, "");
+        rig.flush();
+        rig.tell(0, says);
+        rig.flush();
+        rig.pass(1);
+        let step = steps.try_recv().unwrap();
+        rig.levels.unread = 1;
+        rig.tell(0, "q");
+        rig.shut_down();
+        rig.pass(300);
+        assert!(!rig.log.iter().any(|line| line.starts_with("#0 b")));
+        rig.log.clear();
+        step.complete(|_| {});
+        assert!(rig.engine.has_completions());
+        rig.input(Input::Completed);
+        rig.flush();
+        rig.pass(0);
+        rig.log
+            .retain(|line| line != "#0 c1" && line != "#0 resume");
+        rig.check(&["#0 b{\"total\":1,\"sent\":0}", "#0 close 1001"]);
+        assert!(is_draining(&rig));
     }
 }
 
