@@ -201,6 +201,49 @@ fn what_the_application_says_at_the_end_arrives_before_the_goodbye() {
     assert!(server.outcome().is_safe());
 }
 
+/// What other threads push while the loop does not turn is held up to 4 MiB, or 1,024 pushes. What
+/// the loop has taken makes room again.
+#[test]
+fn pushes_that_the_loop_does_not_take_are_refused() {
+    let mut server = Server::bind(config(&Store::Memory), Post).expect("a free port");
+    let handle = server.handle();
+    let big = 256 * 1024;
+    for (len, room) in [
+        (big, 16),
+        (3_000, 1_024),
+        (big, 16),
+        (big + 1, 0),
+        (big, 16),
+    ] {
+        let handle = handle.clone();
+        let flood = thread::spawn(move || {
+            let push = |_| handle.push(&id("nobody"), vec![0; len]);
+            (0..1_200).map(push).collect::<Vec<_>>()
+        });
+        let receipts = flood.join().expect("no panic");
+        let (held, refused) = receipts.split_at(room);
+        let why = if len > big {
+            PushError::TooBig
+        } else {
+            PushError::TooMany
+        };
+        for receipt in refused {
+            assert_eq!(receipt.wait_for(Duration::ZERO), Some(Err(why)), "{len}");
+        }
+        for receipt in held {
+            assert_eq!(receipt.wait_for(Duration::ZERO), None, "{len}");
+        }
+        for receipt in held {
+            let mut told = None;
+            eventually("the loop takes it", || {
+                told = receipt.wait_for(Duration::ZERO);
+                told.is_some() || !server.turn(Some(ms(1))).expect("a turn")
+            });
+            assert_eq!(told, Some(Err(PushError::Unknown)), "{len}");
+        }
+    }
+}
+
 /// Many threads push to many sessions, whose clients come and go between two nodes: each gets 1 to
 /// m without a gap or a repeat.
 #[test]
