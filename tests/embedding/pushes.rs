@@ -244,6 +244,55 @@ fn pushes_that_the_loop_does_not_take_are_refused() {
     }
 }
 
+/// Each refusal leads to another push. That takes more answers of the store than a turn hears, and
+/// nothing else wakes the loop.
+#[test]
+fn pushes_that_lead_to_pushes_need_no_other_event() {
+    /// Pushes in vain, so often as the message says.
+    struct Countdown;
+
+    impl Application for Countdown {
+        fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
+            if let Message::Text(text) = message {
+                session.push_to(&id("nobody"), text).expect("a short text");
+            }
+        }
+
+        fn on_push_refused(
+            &mut self,
+            to: &SessionId,
+            body: &Body,
+            _why: PushRefused,
+            session: &mut Session<'_>,
+        ) {
+            let left = String::from_utf8_lossy(body.as_bytes())
+                .parse::<u32>()
+                .expect("a number")
+                - 1;
+            if left == 0 {
+                session.reply_text("none is left");
+            } else {
+                session.push_to(to, left.to_string()).expect("a short text");
+            }
+        }
+    }
+
+    for store in [Store::Memory, Store::sqlite()] {
+        let config = Config {
+            heartbeat: Duration::ZERO,
+            ..config(&store)
+        };
+        let server = Running::start(config, Countdown);
+        let (mut client, _) = v2(&server, "client", 0);
+        client.text("m100");
+        assert_eq!(client.told(), Told::Count(1));
+        assert_eq!(client.told(), Told::Reply("none is left".to_owned()));
+        client.leave();
+        server.handle.shutdown();
+        assert!(server.outcome().is_safe());
+    }
+}
+
 /// Many threads push to many sessions, whose clients come and go between two nodes: each gets 1 to
 /// m without a gap or a repeat.
 #[test]
