@@ -4,8 +4,8 @@
 use super::campaign::{Row, Tally};
 use super::deploys::busy;
 use super::disk::Disk;
-use super::fleet::Fleet;
-use super::node;
+use super::fleet::{Fleet, Orders};
+use super::{hops, node};
 use crate::support::client::{Client, Event};
 use crate::support::http;
 use crate::support::server::Server;
@@ -98,6 +98,45 @@ fn full(row: &mut Row, disk: &Disk) -> Tally {
     eventually("newcomers are served", || newcomers.is_served(&server));
     row.note(format!("{} newcomers, exit 0", newcomers.0));
     row.settle_with_sqlite(fleet, &store)
+}
+
+/// Clients push to each other. A push that finds no room is refused with all of its step, and comes
+/// again with its message until there is room: each is received once.
+pub(crate) fn pushes(row: &mut Row) -> Tally {
+    let disk = Disk::mount();
+    let (address, store) = (node::address(), disk.sqlite());
+    let mut server = node::start(&store, address, &[]);
+    let fleet = Fleet::gather(&[address], hops::letters(10 * row.scale, 20 * row.scale));
+    fleet.order(Orders::Storm);
+    fleet.flow(500);
+    let mut newcomers = Newcomers::default();
+    newcomers.fill(&server, &disk);
+    let refused = until_refused(&server);
+    server.kill();
+    disk.fill();
+    server = node::start(&store, address, &[]);
+    newcomers.fill(&server, &disk);
+    let refused = refused + until_refused(&server);
+    disk.free();
+    fleet.flow(500);
+    fleet.order(Orders::Flow);
+    fleet.until_all_received();
+    row.note(format!("{refused} steps refused"));
+    row.settle_with_sqlite(fleet, &store)
+}
+
+/// Nobody comes who is new: what is refused are pushes.
+#[track_caller]
+fn until_refused(server: &Server) -> u64 {
+    let refused = || {
+        let sample = server.metric("store_refused_sessions_total");
+        sample.expect("it is there")
+    };
+    let before = refused();
+    eventually("pushes are refused", || refused() >= before + 20);
+    assert_eq!(server.readiness(), 200);
+    assert_eq!(server.log().count("store is down"), 0);
+    refused() - before
 }
 
 /// Somebody else has all of it, and no file of the server's has room for more.

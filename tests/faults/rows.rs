@@ -93,6 +93,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     redis("cut in the middle of a reply of Redis", outages::cuts),
     sqlite("disk full, SIGTERM, `kill -9`; tmpfs", full_disk::tmpfs),
     sqlite("disk full, SIGTERM, `kill -9`; ext4", full_disk::ext4),
+    sqlite("disk full, clients push to each other", full_disk::pushes),
     sqlite("disk full at a start", full_disk::start),
     sqlite("directory read-only at a start", disks::read_only),
     sqlite(

@@ -3,7 +3,9 @@
 use super::sweep::SWEEP_PERIOD_BUSY;
 use super::*;
 use crate::clock;
-use crate::engine::io::{Claim, Commit, SessionId, SessionKey, Snapshot};
+use crate::engine::io::{
+    Claim, Commit, Mail, Push, Pushed, Refused, SessionId, SessionKey, Snapshot,
+};
 
 const TTL: Duration = Duration::from_secs(100);
 
@@ -35,6 +37,23 @@ fn fixture_of(ttl: Duration) -> Fixture {
     }
 }
 
+fn id(session: usize) -> SessionId {
+    SessionId::parse(&format!("{session:0>100}")).unwrap()
+}
+
+fn commit(session: usize, epoch: u64) -> Commit {
+    Commit {
+        key: SessionKey {
+            slot: 0,
+            generation: 0,
+        },
+        session: id(session),
+        epoch,
+        snapshot: Snapshot::counted(1),
+        mail: None,
+    }
+}
+
 impl Fixture {
     /// Lets time pass, with turns in which nothing is asked.
     fn advance(&mut self, by: Duration) {
@@ -49,16 +68,7 @@ impl Fixture {
     }
 
     fn save(&mut self, sessions: std::ops::Range<usize>, epoch: u64) {
-        let commit = |i| Commit {
-            key: SessionKey {
-                slot: 0,
-                generation: 0,
-            },
-            session: SessionId::parse(&format!("{i:0>100}")).unwrap(),
-            epoch,
-            snapshot: Snapshot::counted(1),
-            mail: None,
-        };
+        let commit = |i| commit(i, epoch);
         self.store
             .ask(StoreCommand::Commit(sessions.map(commit).collect()));
     }
@@ -69,7 +79,7 @@ impl Fixture {
                 slot: 0,
                 generation: 0,
             },
-            session: SessionId::parse(&format!("{session:0>100}")).unwrap(),
+            session: id(session),
             token: 1,
         };
         self.store.ask(StoreCommand::Claim(claim));
@@ -108,6 +118,66 @@ impl Fixture {
                 self.now.instant = self.store.poll_timeout().unwrap().max(self.now.instant);
             }
         }
+    }
+
+    /// Session 0, which was saved at step 1, pushes to session 1, for the time of this number. Session 2
+    /// is saved. Returns whether the push was accepted; otherwise its commit was refused for want of
+    /// room.
+    fn push_beside_a_save(&mut self, number: u64) -> bool {
+        let step = number + 1;
+        let push = Push {
+            step,
+            to: id(1),
+            body: vec![0; 4 * 1024].into(),
+        };
+        let mail = Mail {
+            confirmed: 0,
+            pushes: vec![push],
+        };
+        let (mut pushing, other) = (commit(0, 1), commit(2, 1));
+        pushing.snapshot.step = step;
+        pushing.mail = Some(Box::new(mail));
+        self.store.ask(StoreCommand::Commit(vec![pushing, other]));
+        self.store.flush(self.now);
+        let events: Vec<_> = self.store.events.drain(..).collect();
+        let (answer, refused) = events.split_last().unwrap();
+        let StoreEvent::Committed { batch, pushed, .. } = answer else {
+            panic!("{events:?}");
+        };
+        let last = batch.last().map(|commit| &commit.session);
+        assert_eq!(last, Some(&id(2)));
+        match refused {
+            [] => assert_eq!(pushed, &[Pushed::Accepted(number)]),
+            [
+                StoreEvent::Refused {
+                    request: Refused::Commit(commit),
+                    reason,
+                },
+            ] => {
+                assert_eq!((&commit.session, reason.as_str()), (&id(0), sessions::FULL));
+                assert_eq!((batch.len(), pushed.len()), (1, 0));
+            }
+            other => panic!("{other:?}"),
+        }
+        refused.is_empty()
+    }
+
+    /// Session 1 has received so many pushes.
+    fn confirm(&mut self, confirmed: u64) {
+        let mut commit = commit(1, 1);
+        let pushes = Vec::new();
+        commit.mail = Some(Box::new(Mail { confirmed, pushes }));
+        self.store.ask(StoreCommand::Commit(vec![commit]));
+        self.store.flush(self.now);
+        self.store.events.clear();
+    }
+
+    /// How often session 0 has pushed, by its step, and session 1 was pushed to.
+    fn pushes(&self) -> [u64; 2] {
+        let (_, step) = mailbox::held(&self.store.conn, &id(0)).unwrap().unwrap();
+        let mailbox = mailbox::read(&self.store.conn, &id(1), self.now.unix_ms);
+        let mailbox = mailbox.unwrap().unwrap();
+        [step - 1, mailbox.sent()]
     }
 
     fn empty_wal(&self) {
@@ -286,6 +356,40 @@ fn a_full_disk_takes_the_store_down_until_there_is_room() {
     ));
     assert_eq!(f.rows(), 500);
     assert_eq!(f.store.down_pause, DOWN_PAUSE_MIN);
+}
+
+/// A commit that pushes needs room in the file. It is refused whole, and what is beside it in the batch
+/// is saved. It goes through later, when a mailbox has been emptied or the disk has room.
+#[test]
+fn on_a_full_disk_a_push_is_refused_with_all_of_its_commit() {
+    let mut f = fixture();
+    f.save(0..3, 1);
+    f.turn();
+    f.store.begin_full("a test", Room::Little, f.now);
+    let mut pushed = 0;
+    let mut push_until_refused = |f: &mut Fixture| {
+        let before = pushed;
+        while f.push_beside_a_save(pushed + 1) {
+            pushed += 1;
+        }
+        // Of the one that was refused there is nothing.
+        assert_eq!(f.pushes(), [pushed; 2]);
+        pushed - before
+    };
+    // The mailbox itself has room for 64 of them.
+    let first = push_until_refused(&mut f);
+    assert!((2..64).contains(&first), "{first}");
+    assert_eq!(push_until_refused(&mut f), 0);
+    f.confirm(first);
+    let second = push_until_refused(&mut f);
+    assert!((2..=first).contains(&second), "{second}");
+    // The sweep finds out that the real disk has room.
+    for _ in 0..100 {
+        f.now.instant = f.store.poll_timeout().unwrap().max(f.now.instant);
+        f.turn();
+    }
+    assert!(!f.store.is_full);
+    assert!(f.push_beside_a_save(first + second + 1));
 }
 
 #[test]
