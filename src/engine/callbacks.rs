@@ -26,8 +26,8 @@ pub(super) enum Done {
     Taken(u64),
     /// It is open: another thread has the rest.
     Deferred,
-    /// Its callback has panicked, and wants nothing done.
-    Failed,
+    /// Its callback has panicked, and wants nothing done. It may have been the step of a message.
+    Failed { on_message: bool },
 }
 
 impl Engine {
@@ -191,7 +191,7 @@ impl Engine {
                 ticket.cancel();
             }
             self.fail_step(*caller, describe(callback, &*panic));
-            return Done::Failed;
+            return Done::Failed { on_message: counts };
         }
         if self.desk.has_ticket()
             && let Some(ticket) = self.desk.take_ticket()
@@ -279,7 +279,10 @@ impl Engine {
         match done {
             Done::Taken(_) => {}
             Done::Deferred => return self.update_pause(caller.conn),
-            Done::Failed => return self.fail(caller.conn, CloseReason::Failed, Closed::Failed),
+            Done::Failed { on_message } => {
+                let reason = CloseReason::Failed { on_message };
+                return self.fail(caller.conn, reason, Closed::Failed);
+            }
         }
         self.send_replies(caller);
         if let Some(after) = self.effects.wake_in.take() {

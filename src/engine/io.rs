@@ -437,7 +437,10 @@ pub enum CloseReason {
     /// The peer has been silent for `--idle-timeout`.
     Idle,
     /// A callback of the application has panicked.
-    Failed,
+    Failed {
+        /// The step was that of a message, which is not counted.
+        on_message: bool,
+    },
     /// The application's own.
     Application {
         /// RFC 6455, section 7.4.
@@ -464,7 +467,7 @@ impl CloseReason {
             Self::InvalidUtf8 => 1007,
             Self::TooSlow => 1008,
             Self::TooBig => 1009,
-            Self::Failed => 1011,
+            Self::Failed { .. } => 1011,
             Self::Refused => 1013,
             Self::TakenOver => 4001,
             Self::Application { code, .. } => *code,
@@ -485,7 +488,8 @@ impl CloseReason {
             Self::TooSlow => "reader too slow",
             Self::Refused => "session refused by the store; try again later",
             Self::Idle => "idle timeout",
-            Self::Failed => "the service failed on this message",
+            Self::Failed { on_message: true } => "the service failed on this message",
+            Self::Failed { on_message: false } => "the service failed outside of a message",
             Self::Application { text, .. } => text,
         };
         text.into()

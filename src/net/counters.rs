@@ -85,7 +85,7 @@ impl Counters {
             CloseReason::TooSlow => "reader too slow",
             CloseReason::TooBig => "message too big",
             CloseReason::TakenOver => "session taken over",
-            CloseReason::Failed => "application failed",
+            CloseReason::Failed { .. } => "application failed",
             CloseReason::Refused | CloseReason::Application { .. } => "by application",
         };
         self.count(reason.code(), name);

@@ -84,6 +84,9 @@ impl Application for Fragile {
 
     fn on_timer(&mut self, session: &mut Session<'_>) {
         self.break_in("on_timer", session.id());
+        let app = self.clone();
+        let rest = session.defer();
+        rest.complete(move |session| app.break_in("deferred_timer", session.id()));
     }
 
     fn on_push_refused(
@@ -112,38 +115,55 @@ struct Case {
     says: &'static str,
     /// Whether the message is counted, since what panics comes after it.
     counts: bool,
+    /// What the client is told.
+    reason: &'static str,
 }
 
-const CASES: [Case; 6] = [
+const ON_MESSAGE: &str = "the service failed on this message";
+const ELSEWHERE: &str = "the service failed outside of a message";
+
+const CASES: [Case; 7] = [
     Case {
         session: "on_open",
         says: "",
         counts: false,
+        reason: ELSEWHERE,
     },
     Case {
         session: "on_message",
         says: "hi",
         counts: false,
+        reason: ON_MESSAGE,
     },
     Case {
         session: "deferred",
         says: "defer",
         counts: false,
+        reason: ON_MESSAGE,
     },
     Case {
         session: "dropped",
         says: "drop",
         counts: false,
+        reason: ON_MESSAGE,
     },
     Case {
         session: "on_timer",
         says: "wake",
         counts: true,
+        reason: ELSEWHERE,
+    },
+    Case {
+        session: "deferred_timer",
+        says: "wake",
+        counts: true,
+        reason: ELSEWHERE,
     },
     Case {
         session: "on_push_refused",
         says: "push",
         counts: true,
+        reason: ELSEWHERE,
     },
 ];
 
@@ -165,8 +185,7 @@ fn check_case(server: &Running, case: &Case) {
                 }
             }
             Event::Close(code, reason) => {
-                let expected = (1011, "the service failed on this message");
-                assert_eq!((code, &*reason), expected, "{}", case.session);
+                assert_eq!((code, &*reason), (1011, case.reason), "{}", case.session);
                 break;
             }
             other @ (Event::Binary(_) | Event::Ping(_) | Event::Pong(_) | Event::End(_)) => {

@@ -59,7 +59,7 @@ impl Engine {
         } else {
             let what = "a deferred step: it was dropped, and not completed".to_owned();
             self.fail_step(caller, what);
-            Done::Failed
+            Done::Failed { on_message: counts }
         };
         if counts && (caller.can_reply || !asked.can_reply) {
             self.tell_count(caller, done);
