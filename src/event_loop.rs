@@ -85,9 +85,9 @@ struct Told {
     bus_ready: bool,
 }
 
-/// How long the spill may take after the last turn: no more than half of what is left of the
-/// shutdown, since the report and the exit come after it.
-const SPILL_WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long the spill, and the closing of files, may take after the last turn: no more than half of
+/// what is left of the shutdown, since the report and the exit come after it.
+const FILES_WAIT_MAX: Duration = Duration::from_millis(500);
 
 impl EventLoop {
     /// One turn. `false` once all is over. Waits no longer than `timeout`, if there is one.
@@ -306,10 +306,10 @@ impl Shell for EventLoop {
     }
 
     fn finish_store(&mut self, end: Option<Instant>) {
-        self.store.handle_end();
+        let left = end.map_or(Duration::ZERO, clock::left_until);
+        let until = clock::instant() + FILES_WAIT_MAX.min(left / 2);
+        self.store.handle_end(until);
         if let Some(spill) = self.store.spill() {
-            let left = end.map_or(Duration::ZERO, clock::left_until);
-            let until = clock::instant() + SPILL_WAIT_MAX.min(left / 2);
             self.spill_rows_waiting = spill.finish(until);
         }
     }

@@ -177,8 +177,9 @@ pub trait SessionStore: Send {
     fn flush(&mut self, now: Now);
 
     /// The loop is over after this: what the store sees only now, such as a file that is gone, is
-    /// told once more through `poll_event`.
-    fn handle_end(&mut self) {}
+    /// told once more through `poll_event`. When it is dropped, it may wait until then for its files
+    /// to be closed, and no longer.
+    fn handle_end(&mut self, _until: Instant) {}
 
     /// What the store answers, in the order in which it was asked.
     fn poll_event(&mut self) -> Option<StoreEvent>;

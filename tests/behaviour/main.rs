@@ -12,6 +12,7 @@ mod support;
 mod barrier;
 mod broadcast;
 mod cli;
+mod closed_files;
 mod crowded;
 mod debug_log;
 mod deployed;

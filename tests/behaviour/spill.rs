@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::closed_files::names_in;
 use crate::support::client::Client;
 use crate::support::redis::Redis;
 use crate::support::server::{Report, Server};
@@ -85,6 +86,9 @@ fn what_redis_did_not_take_is_there_at_the_next_start() {
     let report = spill(&mut redis, &mut server, &mut [(a, 4), (b, 1)], 0);
     assert_eq!((report.spilled, report.saved), (2, 0));
     assert_eq!(report.unsaved, []);
+    // Closed, so that whoever carries the file away has all of it.
+    let names = names_in(file.path.parent().expect("a directory"));
+    assert_eq!(names, ["spill.db"]);
     assert_eq!(file.rows(), [("a".to_owned(), 7), ("b".to_owned(), 1)]);
     assert_eq!(
         report.spill_rows_waiting,

@@ -254,6 +254,7 @@ impl SpillFile {
     pub(super) fn finish(&mut self, until: Instant) {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.finish(until);
+            checkpointer.handle_end(until);
         }
     }
 

@@ -409,8 +409,8 @@ impl SessionStore for SpillingStore {
         self.store.flush(now);
     }
 
-    fn handle_end(&mut self) {
-        self.store.handle_end();
+    fn handle_end(&mut self, until: Instant) {
+        self.store.handle_end(until);
     }
 
     fn disk(&self) -> Option<Disk> {

@@ -63,7 +63,7 @@ const STATEMENTS_MAX: usize = 32;
 #[derive(Debug)]
 pub struct SqliteStore {
     /// Closed before the checkpointer ends, whose connection is then the last one: SQLite
-    /// checkpoints at the last close, and that is the thread's work.
+    /// checkpoints at the last close and removes the WAL, and that is the thread's work.
     conn: Connection,
     checkpointer: Checkpointer,
     /// The files that are open.
@@ -442,7 +442,8 @@ impl SessionStore for SqliteStore {
         Some(self.checkpointer.disk())
     }
 
-    fn handle_end(&mut self) {
+    fn handle_end(&mut self, until: Instant) {
+        self.checkpointer.handle_end(until);
         if let Some(reason) = self.change() {
             self.lose(reason);
         }

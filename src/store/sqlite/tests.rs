@@ -410,6 +410,21 @@ fn a_sync_from_before_the_fall_is_not_answered_after_it() {
 }
 
 #[test]
+fn a_drop_at_the_end_waits_until_the_wal_is_gone() {
+    for _ in 0..10 {
+        let mut f = fixture();
+        f.save(0..10, 1);
+        f.turn();
+        f.store
+            .handle_end(clock::now().instant + Duration::from_secs(60));
+        drop(f.store);
+        let files = std::fs::read_dir(f.dir.path()).unwrap();
+        let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, ["s.db"]);
+    }
+}
+
+#[test]
 fn a_save_touches_no_index() {
     let f = fixture();
     let sql = "EXPLAIN INSERT INTO session

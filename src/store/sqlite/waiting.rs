@@ -118,9 +118,9 @@ impl SessionStore for WaitingStore {
         }
     }
 
-    fn handle_end(&mut self) {
+    fn handle_end(&mut self, until: Instant) {
         if let Some(store) = &mut self.store {
-            store.handle_end();
+            store.handle_end(until);
         }
     }
 

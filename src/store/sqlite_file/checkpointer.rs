@@ -1,8 +1,8 @@
 //! The helper thread that moves what the WAL holds into the database file, since that fsyncs.
 //!
 //! It owns the thread's end of two channels, the size of the WAL, and the syncs that wait. The
-//! thread has a connection of its own and does one job at a time; it ends when this is dropped,
-//! and nobody waits for it, since the disk may hang.
+//! thread has a connection of its own and does one job at a time; it ends when this is dropped.
+//! Nobody waits for it, since the disk may hang, but for the moment that the end of the loop allows.
 //!
 //! It must never hold the write lock for longer than it takes to copy what was written during the
 //! last of its passes, and never call a sync done before what was saved is on the disk and, where
@@ -20,7 +20,6 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::location;
 use super::reserve::{Reserve, Room};
-#[cfg(feature = "redis")]
 use crate::clock;
 use crate::engine::io::Disk;
 use crate::error::Error;
@@ -75,6 +74,8 @@ pub(crate) struct Checkpointer {
     /// What the last trim left.
     wal_bytes_left: u64,
     trim_again_at: Option<Instant>,
+    /// How long a drop waits for the thread, if the loop is over.
+    close_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,8 @@ enum Job {
     Trim,
     /// Put on the disk all that has been committed, and check the file.
     Sync { at_least: i64 },
+    /// Close the connection.
+    End,
 }
 
 /// What came of a job.
@@ -134,6 +137,9 @@ impl Checkpointer {
                     }
                     is_told
                 });
+                drop(conn);
+                // Who waits for that sees the end of this.
+                drop(report);
             })
             .map_err(Error::io("cannot start the checkpoint thread"))?;
         Ok(Self {
@@ -154,6 +160,7 @@ impl Checkpointer {
             damage: None,
             wal_bytes_left: 0,
             trim_again_at: None,
+            close_until: None,
         })
     }
 
@@ -266,6 +273,12 @@ impl Checkpointer {
         }
     }
 
+    /// The loop is over. A drop waits until then for the thread to close its connection, which is the
+    /// last one: so the WAL goes, and is not left beside a process that has ended.
+    pub(crate) fn handle_end(&mut self, until: Instant) {
+        self.close_until = Some(until);
+    }
+
     /// A job is over, in whichever way. Returns how many syncs it answers.
     fn settle(&mut self, job: Job, done: Option<Done>, trim_again_at: Option<Instant>) -> usize {
         let result = if let Some(Done { result, room }) = done {
@@ -317,6 +330,19 @@ impl Checkpointer {
     }
 }
 
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        // A job that was not done in time may be one that the disk does not let go.
+        let until = self.close_until.filter(|_| self.running.is_none());
+        if let Some(until) = until
+            && self.jobs.send(Job::End).is_ok()
+        {
+            // Nothing comes but the end of the channel, or of the time.
+            drop(self.done.recv_timeout(clock::left_until(until)));
+        }
+    }
+}
+
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
@@ -345,6 +371,7 @@ fn work(conn: &Connection, files: &Files, jobs: &Receiver<Job>, report: impl Fn(
             Job::Sync { at_least } => sync(conn, &files.wal, &mut wal_failed)
                 .map_err(Failure::Job)
                 .and_then(|()| files.check(at_least)),
+            Job::End => return,
         };
         match &result {
             Err(Failure::Job(error)) => log::warn!("sqlite: checkpoint ({job:?}): {error}"),
