@@ -163,7 +163,7 @@ fn command(handle: &Handle, id: &str, line: &str) -> Result<(), Box<dyn Error>> 
     let [to, action, payload] = words[..] else {
         return Err("expected ID ACTION PAYLOAD".into());
     };
-    let to = SessionId::parse(to).map_err(|_| "not an id")?;
+    let to: SessionId = to.parse()?;
     let payload: Map<String, Value> = serde_json::from_str(payload)?;
     let call = frame::call(id, action, &payload.into());
     handle.push(&to, call).wait()?;

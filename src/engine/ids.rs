@@ -1,6 +1,7 @@
 //! Ids of connections, of open sessions, and of sessions as clients know them. Plain values.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// A connection. The slot is reused; the generation is not.
@@ -67,6 +68,24 @@ impl SessionId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The same as [`SessionId::parse`], for whoever reads ids with other values:
+///
+/// ```
+/// use sundown::SessionId;
+///
+/// let id: SessionId = "cp-7".parse()?;
+/// assert_eq!(id.as_str(), "cp-7");
+/// assert!("not an id".parse::<SessionId>().is_err());
+/// # Ok::<(), sundown::InvalidSessionId>(())
+/// ```
+impl FromStr for SessionId {
+    type Err = InvalidSessionId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSessionId> {
+        Self::parse(text)
     }
 }
 
