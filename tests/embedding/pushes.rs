@@ -293,6 +293,51 @@ fn pushes_that_lead_to_pushes_need_no_other_event() {
     }
 }
 
+/// The list of a mailbox is gone, as when Redis evicts it. That is no takeover: who is there goes on,
+/// and nothing is put into what has a hole until it has received all that there was.
+#[test]
+fn a_mailbox_that_redis_has_evicted_is_no_takeover() {
+    let store = Store::redis();
+    let Store::Redis(redis) = &store else {
+        unreachable!("it is one");
+    };
+    let evict = || redis.command(&["DEL", "sundown:mailbox:client"]);
+    let nodes = [(); 2].map(|()| Running::start(config(&store), Post));
+    let push_to_client = |body| nodes[1].handle.push(&id("client"), body).wait();
+    let (mut client, _) = v2(&nodes[0], "client", 0);
+    assert_eq!(push_to_client("one"), Ok(1));
+    assert_eq!(client.told(), push(1, "one"));
+    evict();
+    assert_eq!(push_to_client("two"), Err(PushError::Unknown));
+    client.text("m");
+    assert_eq!(client.told(), Told::Count(1));
+    client.text("a1");
+    client.text("m");
+    assert_eq!(client.told(), Told::Count(2));
+    assert_eq!(push_to_client("two"), Ok(2));
+    assert_eq!(client.told(), push(2, "two"));
+    client.leave();
+    // It may have received it, or not: nobody knows.
+    evict();
+    for _ in 0..2 {
+        let head = http::upgrade(
+            "/ws/chat/?session=client",
+            &["Sec-WebSocket-Protocol: sundown.v2"],
+        );
+        let mut client = Client::dial(nodes[1].address, &head).expect("101");
+        let refused = "session refused by the store; try again later".to_owned();
+        assert_eq!(client.meet(), Event::Close(1013, refused));
+    }
+    redis.command(&["DEL", "sundown:session:client"]);
+    let (client, hello) = v2(&nodes[1], "client", 2);
+    assert_eq!((hello.sent, hello.resumed), (0, false));
+    client.leave();
+    for node in nodes {
+        node.handle.shutdown();
+        assert!(node.outcome().is_safe());
+    }
+}
+
 /// Many threads push to many sessions, whose clients come and go between two nodes: each gets 1 to
 /// m without a gap or a repeat.
 #[test]

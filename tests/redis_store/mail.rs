@@ -130,10 +130,43 @@ fn a_mailbox_without_its_session_is_nobody_s() {
     assert_eq!((grant.found, grant.mailbox), (false, Mailbox::default()));
     assert_eq!(push(&mut store, epoch, 3), Pushed::Accepted(1));
     assert_eq!(store.read("to"), Mailbox::new(1, [Body::from("push")]));
-    // Only the list is lost: its numbers are not given again.
-    redis.command(&["DEL", MAILBOX]);
-    assert_eq!(push(&mut store, epoch, 4), Pushed::Accepted(2));
-    assert_eq!(store.read("to"), Mailbox::new(2, [Body::from("push")]));
+}
+
+/// Somebody has deleted the list, or Redis has evicted it. Nothing is put behind the hole, and nobody
+/// else gets the session, until its client has received all that there was.
+#[test]
+fn a_mailbox_that_has_lost_pushes_refuses_its_session_alone() {
+    let redis = Redis::start();
+    let mut store = Driver::up(&redis.url());
+    let (epoch, ..) = store.claim("from", 1);
+    let owner = store.grant("to", 1).epoch;
+    let two = [(1, "to", Body::from("push")), (1, "to", Body::from("push"))];
+    store.commit_batch(vec![commit("from", epoch, 1, 0, &two)]);
+    for command in [["LPOP", MAILBOX], ["DEL", MAILBOX]] {
+        redis.command(&command);
+        assert!(store.refused_claim("to").starts_with("LOST pushes"));
+        store
+            .store
+            .ask(StoreCommand::Read(crate::driver::read("to")));
+        let answer = store.answer();
+        assert!(
+            matches!(&answer, StoreEvent::Refused { request: Refused::Read(_), reason }
+                if reason.starts_with("LOST pushes")),
+            "{answer:?}"
+        );
+    }
+    let unknown = Pushed::Refused(PushRefused::Unknown);
+    assert_eq!(push(&mut store, epoch, 2), unknown);
+    assert!(store.save(&[("to", owner, 1)]).is_empty());
+    // It has not received all of them.
+    store.commit_batch(vec![commit("to", owner, 2, 1, &[])]);
+    assert_eq!(push(&mut store, epoch, 3), unknown);
+    store.commit_batch(vec![commit("to", owner, 3, 2, &[])]);
+    assert_eq!(store.read("to"), Mailbox::new(2, []));
+    // The numbers that there were are not given again.
+    assert_eq!(push(&mut store, epoch, 4), Pushed::Accepted(3));
+    assert_eq!(store.read("to"), Mailbox::new(3, [Body::from("push")]));
+    assert_eq!(store.grant("to", 2).mailbox.sent(), 3);
 }
 
 #[test]

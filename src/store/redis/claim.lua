@@ -1,16 +1,16 @@
 -- Gives a session its next epoch, and says what is known of it.
 --
 -- KEYS[1]  the session: a hash of e (epoch), n (count), t (token of the last claim), f (what that
---          claim found), i (incarnation), p (step), s (state), m (number of the latest push) and o
---          (what the owner is subscribed to besides the channel). Version 0.1.0 knows only the first
---          four, and leaves the others alone
+--          claim found), i (incarnation), p (step), s (state), m (number of the latest push), b
+--          (bytes of the pushes that are kept) and o (what the owner is subscribed to besides the
+--          channel). Version 0.1.0 knows only the first four, and leaves the others alone
 -- ARGV     token, time to live in ms, channel, session id, the node's own name
 -- returns  { epoch, count, 1 if the session was known before, else 0, incarnation, step, state,
 --          m, the list of the pushes that are kept }, or the error of a command as it is, so that
 --          its code comes first (before Redis 7 a raised one is wrapped)
 
 local key, token, ttl_ms, channel, session = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held = redis.pcall('HMGET', key, 'e', 'n', 't', 'f', 'i', 'p', 's', 'm')
+local held = redis.pcall('HMGET', key, 'e', 'n', 't', 'f', 'i', 'p', 's', 'm', 'b')
 if held.err then
   return held
 end
@@ -22,8 +22,9 @@ local step = tonumber(held[6]) or 0
 local sent, kept = tonumber(held[8]) or 0, {}
 if sent > 0 then
   kept = redis.pcall('LRANGE', mailbox_of(key), 0, -1)
-  if kept.err then
-    return kept
+  local failure = kept.err and kept or lost(kept, tonumber(held[9]) or 0)
+  if failure then
+    return failure
   end
 end
 

@@ -52,12 +52,19 @@ local function read(key)
     -- A list that the hash does not know of was another session's, which has expired.
     len = sent > 0 and len or 0, is_stale = sent == 0 and len > 0,
   }
-  session.bytes = session.len > 0 and tonumber(held[5]) or 0
+  local bytes = tonumber(held[5]) or 0
+  session.bytes = session.len > 0 and bytes or 0
+  -- Until its client has received all that there was, nothing is put behind the hole.
+  session.is_lost = sent > 0 and len == 0 and bytes > 0
   known[key] = session
   return session
 end
 
 local function confirm(session, number)
+  if session.is_lost and number >= session.sent then
+    session.is_lost = false
+    return write('HSET', session.key, 'b', 0)
+  end
   local dropped = math.min(number - (session.sent - session.len), session.len)
   if dropped <= 0 then
     return
@@ -76,7 +83,7 @@ end
 -- What becomes of a push, or nil and an error.
 local function push(session, body)
   local bytes = session.bytes + #body - 1
-  if not session.epoch then
+  if not session.epoch or session.is_lost then
     return -2
   elseif session.len >= LEN_MAX or bytes > BYTES_MAX then
     return -1

@@ -89,12 +89,15 @@ impl Hashes {
     }
 }
 
+/// What stands in front of each script, behind its first line.
+pub(super) fn shared() -> &'static str {
+    code!("mailbox.lua")
+}
+
 pub(crate) fn load(script: Script) -> Cmd {
     let (first, rest) = script.source();
     let mut command = redis::cmd("SCRIPT");
-    command
-        .arg("LOAD")
-        .arg([first, code!("names.lua"), rest].concat());
+    command.arg("LOAD").arg([first, shared(), rest].concat());
     command
 }
 

@@ -7,6 +7,7 @@ use crate::engine::io::{Claim, Commit, SessionId, SessionKey, Snapshot, State};
 use crate::redis::framing::Framing;
 use crate::redis::framing::REPLY_BYTES_MAX;
 use crate::redis::target::Target;
+use crate::store::redis::scripts;
 
 const KEY: SessionKey = SessionKey {
     slot: 1,
@@ -19,8 +20,6 @@ const SAVED: &str = "*3\r\n*0\r\n*0\r\n*0\r\n";
 const GRANTED: &str = "*8\r\n:1\r\n:0\r\n:0\r\n:1\r\n:0\r\n$0\r\n\r\n:0\r\n*0\r\n";
 const WRITTEN: &str = ":0\r\n";
 const SUBSCRIBED: &str = ">3\r\n$9\r\nsubscribe\r\n$17\r\nsundown:claimed:0\r\n:1\r\n";
-const NAMES: &str = "local function mailbox_of(key)\n\
-    return 'sundown:mailbox:' .. string.sub(key, #'sundown:session:' + 1)\nend\n";
 const NOSCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.\r\n";
 
 /// A pipeline, what it has said since, and what it has answered.
@@ -64,7 +63,7 @@ impl Talk {
             let words: Vec<String> = words
                 .iter()
                 .map(|word| redis::from_redis_value_ref::<String>(word).unwrap())
-                .map(|word| word.replacen(NAMES, "", 1))
+                .map(|word| word.replacen(scripts::shared(), "", 1))
                 .map(|word| word.lines().next().unwrap_or_default().to_owned())
                 .collect();
             commands.push(words.join(" "));
