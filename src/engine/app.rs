@@ -90,8 +90,13 @@ pub trait Application: Send {
     /// The time has come that [`Session::wake_in`] has asked for.
     fn on_timer(&mut self, _session: &mut Session<'_>) {}
 
-    /// A push of this session was refused, and the rest of its step is committed. It is not called
-    /// once `on_close` was, nor if the store's answer was lost with the link to it.
+    /// A push of this session was refused, and the rest of its step is committed. It is called once
+    /// the store has said so and no step of the session is open, whether the client is still there or
+    /// not: after `on_close`, nothing can be sent and no step deferred, but a state and pushes are
+    /// committed as ever. If a newer connection has the session by then, it is called for that one.
+    ///
+    /// It is not stored: nothing is told if the process is killed, another node takes the session
+    /// over, or the link to the store breaks before its answer has come.
     fn on_push_refused(
         &mut self,
         _to: &SessionId,
@@ -102,7 +107,7 @@ pub trait Application: Send {
     }
 
     /// No message comes from this client any more, here. It is called once for each `on_open`,
-    /// also in a shutdown; nothing can be sent.
+    /// also in a shutdown; nothing can be sent, and no step deferred.
     fn on_close(&mut self, _session: &mut Session<'_>, _why: Closed) {}
 
     /// A shutdown has begun, and clients are about to be notified: the last chance to push from

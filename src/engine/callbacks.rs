@@ -14,7 +14,7 @@ use super::Engine;
 use super::app::{Admission, Application, Closed, Hub, Session, Tells, Upgrade};
 use super::clients::{Client, Stage};
 use super::deferring::Caller;
-use super::io::{CloseReason, ConnId, Output, Panicked, Protocol, SessionId};
+use super::io::{CloseReason, ConnId, Output, Panicked, Protocol, SessionId, SessionKey};
 use super::message::{Message, ServerMessage};
 use super::session::{ClientSession, View};
 use super::step::{State, Step};
@@ -127,16 +127,13 @@ impl Engine {
     }
 
     fn call_closed(&mut self, caller: Caller, why: Closed) {
-        let mut caller = Caller {
-            can_reply: false,
-            ..caller
-        };
-        let done = self.call("on_close", &mut caller, false, |app, session| {
+        if let Some(key) = caller.session.key() {
+            self.tell_all_refusals(key);
+        }
+        let mut caller = caller.gone();
+        self.call("on_close", &mut caller, false, |app, session| {
             app.on_close(session, why);
         });
-        if done == Done::Deferred {
-            self.cancel_step_of(caller);
-        }
         self.effects.clear();
     }
 
@@ -196,7 +193,12 @@ impl Engine {
         if self.desk.has_ticket()
             && let Some(ticket) = self.desk.take_ticket()
         {
-            self.open_step(ticket, *caller, counts);
+            if caller.is_gone {
+                ticket.cancel();
+                self.effects.clear();
+            } else {
+                self.open_step(ticket, *caller, counts);
+            }
             return Done::Deferred;
         }
         if !self.effects.letters.is_empty() {
@@ -356,6 +358,30 @@ impl Caller {
             tells: client.tells(),
             is_resumed: client.is_resumed(),
             can_reply: client.stage() == Stage::Open,
+            is_gone: false,
+        }
+    }
+
+    /// A client that has gone, or of which the application does not know any more: nothing can be
+    /// sent to it, and no step of it be left open.
+    pub(super) fn gone(self) -> Self {
+        Self {
+            can_reply: false,
+            is_gone: true,
+            ..self
+        }
+    }
+
+    /// Nobody has this session; that connection had it last.
+    pub(super) fn nobody(conn: ConnId, key: SessionKey) -> Self {
+        Self {
+            conn,
+            session: ClientSession::Stored(key),
+            protocol: Protocol::Plain,
+            tells: Tells::NOTHING,
+            is_resumed: false,
+            can_reply: false,
+            is_gone: true,
         }
     }
 }

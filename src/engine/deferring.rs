@@ -48,6 +48,8 @@ pub(super) struct Caller {
     pub(super) tells: Tells,
     pub(super) is_resumed: bool,
     pub(super) can_reply: bool,
+    /// No step of it can be left open.
+    pub(super) is_gone: bool,
 }
 
 impl Deferring {

@@ -4,38 +4,68 @@
 //! It owns who is told of a push, and when. A client is handed a push once the store has accepted it,
 //! and after all of its session that came before.
 
+use super::callbacks::Done;
 use super::clients::Stage;
 use super::deferring::Caller;
 use super::io::{CloseReason, Commit, ConnId, Output, Protocol, SessionId, SessionKey};
-use super::mailbox::{Body, Mailbox, Push, PushRefused, Pushed};
+use super::mailbox::{Body, Mail, Mailbox, Pushed};
 use super::message::{Delivery, ServerMessage};
 use super::session::{MailboxRead, Session};
 use super::timers::Timer;
 use super::{Engine, SAVE_EVERY};
 
 impl Engine {
+    /// What has become of the pushes of a commit. A session is kept until the application is told of
+    /// those that were refused.
+    #[inline]
+    pub(super) fn take_outcomes(
+        &mut self,
+        commit: &Commit,
+        outcomes: &mut impl Iterator<Item = Pushed>,
+    ) -> Vec<Pushed> {
+        match &commit.mail {
+            None => Vec::new(),
+            Some(mail) => self.take_some_outcomes(commit, mail, outcomes),
+        }
+    }
+
+    #[cold]
+    fn take_some_outcomes(
+        &mut self,
+        commit: &Commit,
+        mail: &Mail,
+        outcomes: &mut impl Iterator<Item = Pushed>,
+    ) -> Vec<Pushed> {
+        let outcomes: Vec<_> = outcomes.take(mail.pushes.len()).collect();
+        if !self.hub.is(commit.key) {
+            for (push, outcome) in mail.pushes.iter().zip(&outcomes) {
+                if let Pushed::Refused(why) = outcome {
+                    self.sessions.keep_refusal(&commit.session, push, *why);
+                }
+            }
+        }
+        outcomes
+    }
+
     /// The store has carried out the pushes of a commit, and says what has come of each.
     #[cold]
-    pub(super) fn pushed(&mut self, commit: &Commit, outcomes: &mut impl Iterator<Item = Pushed>) {
+    pub(super) fn pushed(&mut self, commit: &Commit, outcomes: &[Pushed]) {
+        let is_ours = self.hub.is(commit.key);
         let pushes = commit.mail.iter().flat_map(|mail| &mail.pushes);
         for (push, outcome) in pushes.zip(outcomes) {
-            let is_ours = self.hub.is(commit.key);
             if is_ours {
-                self.hub.answer(push.step, outcome);
+                self.hub.answer(push.step, *outcome);
             }
-            match outcome {
+            match *outcome {
                 Pushed::Accepted(number) => self.accepted(&push.to, number, &push.body),
-                Pushed::Refused(why) if !is_ours => {
-                    self.refused_pushes
-                        .push_back((commit.key, push.clone(), why));
-                    self.tell_refused_pushes();
-                }
                 Pushed::Refused(_) => {}
                 Pushed::Before => self.sessions.look_into(&push.to),
             }
         }
-        if self.hub.is(commit.key) {
+        if is_ours {
             self.look_at_farewell();
+        } else {
+            self.tell_refusals(commit.key);
         }
     }
 
@@ -45,33 +75,38 @@ impl Engine {
         }
     }
 
-    /// Sessions have pushed to others that take nothing: their application is told, as long as it knows
-    /// of the client. That waits while a step of the session is open.
-    pub(super) fn tell_refused_pushes(&mut self) {
-        for _ in 0..self.refused_pushes.len() {
-            let Some((key, push, why)) = self.refused_pushes.pop_front() else {
-                return;
-            };
-            if self.sessions.open_step(key).is_some() {
-                self.refused_pushes.push_back((key, push, why));
-            } else {
-                self.push_refused(key, &push, why);
-            }
+    /// The application is told which pushes of a session were refused: at once, whether the client
+    /// is still there or not, but not while a step of the session is open.
+    #[cold]
+    pub(super) fn tell_refusals(&mut self, key: SessionKey) {
+        if self.sessions.open_step(key).is_none() {
+            self.tell_all_refusals(key);
         }
     }
 
-    fn push_refused(&mut self, key: SessionKey, push: &Push, why: PushRefused) {
-        let Some(conn) = self.sessions.get(key).and_then(Session::owner) else {
-            return;
-        };
-        let Some(client) = self.clients.get(conn).filter(|client| client.is_known()) else {
-            return;
-        };
-        let mut caller = Caller::of(conn, client);
-        let done = self.call("on_push_refused", &mut caller, false, |app, session| {
-            app.on_push_refused(&push.to, &push.body, why, session);
-        });
-        self.carry_out(caller, done);
+    /// The same, between the last step of a session and `on_close`.
+    #[cold]
+    pub(super) fn tell_all_refusals(&mut self, key: SessionKey) {
+        while let Some((conn, push, why)) = self.sessions.next_refusal(key) {
+            let client = self.clients.get(conn).filter(|client| client.is_known());
+            let mut caller = match client {
+                Some(client) => Caller::of(conn, client),
+                None => Caller::nobody(conn, key),
+            };
+            let done = self.call("on_push_refused", &mut caller, false, |app, session| {
+                app.on_push_refused(&push.to, &push.body, why, session);
+            });
+            if caller.is_gone {
+                self.effects.clear();
+                continue;
+            }
+            self.carry_out(caller, done);
+            if done == Done::Deferred {
+                // The others wait for its end.
+                return;
+            }
+        }
+        self.sessions.has_told_refusals(key);
     }
 
     /// The store says what a mailbox holds.
@@ -151,5 +186,7 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod tests;

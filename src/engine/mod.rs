@@ -46,8 +46,8 @@ use deferring::Deferring;
 use fanout::Fanout;
 use hub::Own;
 use io::{
-    CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, Push, PushRefused,
-    Received, SessionId, SessionKey, StoreCommand,
+    CloseReason, Commit, ConnId, Gate, Input, Levels, Now, Output, Protocol, Received, SessionId,
+    StoreCommand,
 };
 use leaving::Slots;
 use message::ServerMessage;
@@ -83,8 +83,6 @@ pub struct Engine {
     deferring: Deferring,
     /// The process's own session.
     hub: Own,
-    /// Pushes that were refused, and of which the application is to be told: by session.
-    refused_pushes: VecDeque<(SessionKey, Push, PushRefused)>,
     waking: Waking,
 }
 
@@ -123,7 +121,6 @@ impl Engine {
             desk,
             deferring,
             hub: Own::default(),
-            refused_pushes: VecDeque::new(),
             waking: Waking::default(),
         }
     }

@@ -9,6 +9,7 @@ mod client;
 mod losing;
 mod mail;
 mod open_steps;
+mod refusals;
 mod refusing;
 mod renewing;
 mod replies;
@@ -393,6 +394,7 @@ impl Sessions {
         let over = self
             .get(key)
             .is_some_and(|session| session.owner.is_none() && session.displaces.is_none())
+            && !self.get(key).is_some_and(Session::has_refusals)
             && self.open_step(key).is_none()
             && !self.get(key).is_some_and(|session| session.is_kept);
         if over && self.is_saved(key) && !self.claiming.contains(key.slot) {

@@ -50,11 +50,12 @@ impl Engine {
                     if fenced.next_if_eq(&at).is_some() {
                         self.lost_session(commit.key);
                     } else {
+                        let outcomes = self.take_outcomes(commit, &mut pushed);
                         self.sessions.handle_saved(commit);
                         self.saved(commit.key);
                         self.plan_save(ClientSession::Stored(commit.key));
                         if commit.mail.is_some() {
-                            self.pushed(commit, &mut pushed);
+                            self.pushed(commit, &outcomes);
                         }
                     }
                 }
@@ -88,7 +89,20 @@ impl Engine {
         if let Some(displaced) = granted.displaced {
             self.lost_session(displaced);
         }
-        let Some(conn) = granted.owner else { return };
+        if let Some(conn) = granted.owner {
+            self.let_in(conn, key, (incarnation, count, resumed), now);
+        }
+        self.tell_refusals(key);
+    }
+
+    /// A client has its session.
+    fn let_in(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        (incarnation, count, resumed): (u64, u64, bool),
+        now: Now,
+    ) {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };

@@ -80,8 +80,8 @@ impl Engine {
         {
             self.sessions.set_open_step(key, None);
         }
-        if !self.refused_pushes.is_empty() {
-            self.tell_refused_pushes();
+        if let Some(key) = asked.session.key() {
+            self.tell_refusals(key);
         }
         self.update_full();
         self.wake_if_due(conn);
@@ -150,12 +150,6 @@ impl Engine {
             self.call_closed(open.caller, why);
         }
         self.mark_step(open.caller, None);
-    }
-
-    pub(super) fn cancel_step_of(&mut self, caller: Caller) {
-        if let Some(step) = self.step_of(caller) {
-            self.cancel_step(step);
-        }
     }
 
     fn step_of(&self, caller: Caller) -> Option<u64> {

@@ -8,8 +8,9 @@ use super::*;
 use crate::config::{Config, Durability};
 use crate::engine::app::{Application, Deferred, Hub, Session};
 use crate::engine::io::{
-    Commit, Input, Mail, PushRequest, Received, Snapshot, StoreCommand, StoreEvent,
+    Commit, Input, Push, PushRequest, Received, Snapshot, StoreCommand, StoreEvent,
 };
+use crate::engine::mailbox::PushRefused;
 use crate::engine::message::Message;
 use crate::engine::receipt::PushError;
 use crate::engine::tests::{PLAIN, Rig, V1, V2, conn, quiet};
@@ -233,8 +234,8 @@ fn a_refused_push_fails_nothing_and_is_told() {
     rig.flush();
     rig.check(&[
         "#0 c1",
-        "#0 rrefused nobody, 4 bytes: there is no such session",
         "#1 m1 one",
+        "#0 rrefused nobody, 4 bytes: there is no such session",
     ]);
     let many = format!("m{}", "to b x\n".repeat(Mailbox::LEN_MAX));
     rig.tell(0, &many);
@@ -532,31 +533,6 @@ fn a_mailbox_that_a_newer_owner_has_confirmed_ends_the_session_here() {
     hear(&mut rig, "b", 2);
     rig.flush();
     rig.check(&["#0 close 4001"]);
-}
-
-/// A refusal is told in a step of its own, which has to wait for one that is open.
-#[test]
-fn a_refusal_waits_while_a_step_of_its_session_is_open() {
-    let mut rig = post(V2, &["a"]);
-    rig.answers = false;
-    rig.tell(0, "mto nobody x");
-    rig.asked();
-    rig.tell(0, "mdefer");
-    rig.answer();
-    rig.check(&["#0 pause", "#0 c1"]);
-    rig.answers = true;
-    let deferred = DEFERRED.with(std::cell::RefCell::take).unwrap();
-    deferred.complete(|session| session.reply_text("done"));
-    assert!(rig.engine.has_completions());
-    rig.input(Input::Completed);
-    rig.flush();
-    let refused = "#0 rrefused nobody, 1 bytes: there is no such session";
-    let at = |line: &str| rig.log.iter().position(|one| one == line);
-    assert!(
-        at("#0 rdone") < at(refused) && at(refused).is_some(),
-        "{:?}",
-        rig.log
-    );
 }
 
 #[test]

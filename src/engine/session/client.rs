@@ -156,7 +156,10 @@ impl Sessions {
         if let Some(key) = session.key()
             && let Some(session) = get_mut(&mut self.slab, key)
         {
-            session.owner = None;
+            let owner = session.owner.take();
+            if let Some(mailing) = &mut session.mailing {
+                mailing.last_owner = owner.or(mailing.last_owner);
+            }
             session.drop_held(&mut self.memory);
             self.forget_if_over(key);
             self.forget_if_unwanted(key);

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::refusals::Refusals;
 use super::{
     BATCH_STATE_BYTES, Commit, Ledger, Mark, Session, SessionId, SessionKey, Sessions, get_mut,
 };
@@ -31,6 +32,10 @@ pub(super) struct Mailing {
     /// The number of the latest push that was heard of since the store was last asked.
     heard: u64,
     asking: Asking,
+    /// What the store has refused of its pushes, and the application is not told of.
+    pub(super) refusals: Refusals,
+    /// The connection that had the session last, once none has.
+    pub(super) last_owner: Option<ConnId>,
 }
 
 /// Whether the store is asked what the mailbox holds.
@@ -94,7 +99,8 @@ impl Mailing {
     }
 
     fn weight(&self) -> usize {
-        self.push_bytes + self.mailbox.bytes()
+        let refused = self.refusals.iter().map(|(push, _)| push.body.len());
+        self.push_bytes + self.mailbox.bytes() + refused.sum::<usize>()
     }
 }
 
@@ -108,12 +114,17 @@ impl Sessions {
         let Some(session) = get_mut(&mut self.slab, key) else {
             return;
         };
-        let heard = session.mailing.take().map_or(0, |mailing| mailing.heard);
-        if mailbox.sent() == 0 && heard == 0 {
+        let before = session.mailing.take().unwrap_or_default();
+        let heard = before.heard;
+        if mailbox.sent() == 0 && heard == 0 && before.refusals.is_empty() {
             return;
         }
-        let mailing = Mailing::granted(mailbox);
-        self.memory.add(Kind::Pushes, mailing.weight());
+        self.memory.add(Kind::Pushes, mailbox.bytes());
+        let mailing = Mailing {
+            refusals: before.refusals,
+            last_owner: before.last_owner,
+            ..Mailing::granted(mailbox)
+        };
         session.mailing = Some(Box::new(mailing));
         self.hear(key, heard);
     }
@@ -481,6 +492,13 @@ impl Session {
             .map_or(0, |mailing| mailing.mailbox.len())
     }
 
+    /// Whether the application is to be told of a refusal.
+    pub(super) fn has_refusals(&self) -> bool {
+        self.mailing
+            .as_ref()
+            .is_some_and(|mailing| !mailing.refusals.is_empty())
+    }
+
     /// It is gone.
     pub(super) fn drop_mail(&mut self, memory: &mut Account) {
         if let Some(mailing) = self.mailing.take() {
@@ -494,7 +512,8 @@ impl Session {
         self.mailing.as_ref().map_or(0, |mailing| {
             let own = mailing.pushes.iter().map(|push| push.body.len());
             let kept = mailing.mailbox.iter().map(|(_, body)| body.len());
-            own.chain(kept).sum()
+            let refused = mailing.refusals.iter().map(|(push, _)| push.body.len());
+            own.chain(kept).chain(refused).sum()
         })
     }
 }
