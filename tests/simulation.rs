@@ -46,6 +46,9 @@ mod spill;
 #[path = "simulation/store.rs"]
 mod store;
 #[cfg(test)]
+#[path = "simulation/telling.rs"]
+mod telling;
+#[cfg(test)]
 #[path = "simulation/trace.rs"]
 mod trace;
 #[cfg(test)]

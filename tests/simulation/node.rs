@@ -24,6 +24,7 @@ use super::network::{Ask, ServerFrame, Side, SockId};
 use super::service::{Call, Counter, Deferral};
 use super::sockets::{Brought, Sockets};
 use super::store::Link;
+use super::telling::Telling;
 
 mod mailing;
 
@@ -51,6 +52,7 @@ pub(crate) struct Parts {
     sockets: Sockets,
     pub(crate) link: Link,
     book: Book,
+    telling: Telling,
     accept_queue: VecDeque<SockId>,
     is_shut: bool,
     /// What the kernel has said since the last turn: `true` is readable, `false` writable.
@@ -92,10 +94,12 @@ impl Process {
     pub(crate) fn new(common: &mut Common, node: usize, life: u32) -> Self {
         let (sender, calls) = mpsc::channel();
         let (deferrals, deferred) = mpsc::channel();
+        let (tells, told) = mpsc::channel();
         let known_len = Arc::new(AtomicUsize::new(0));
         let counter = Counter {
             calls: sender.clone(),
             deferrals,
+            told: tells,
             known: HashSet::new(),
             known_len: Arc::clone(&known_len),
         };
@@ -118,6 +122,7 @@ impl Process {
                 sockets: Sockets::new(config.limits),
                 link: Link::new(common, node, life),
                 book: Book::new(name.clone(), common),
+                telling: Telling::new(told),
                 name,
                 accept_queue: VecDeque::new(),
                 is_shut: false,
@@ -209,6 +214,7 @@ impl Process {
             let known = self.known_len.load(Relaxed);
             assert_eq!(known, 0, "{}: clients that never went", self.parts.name);
             self.parts.book.stopped(common, &outcome);
+            self.parts.telling.check_end();
             return Turned::Stopped(Box::new(outcome));
         }
         Turned::Again(at)
@@ -432,6 +438,7 @@ impl Shell for Attached<'_> {
         self.parts.progress = true;
         self.say(|| format!("{event:?}"));
         self.parts.book.answered(self.common, &event);
+        self.parts.telling.answered(&event);
         if let StoreEvent::Refused { request, .. } = &event
             && let Refused::Claim(key) = request
         {
@@ -526,6 +533,7 @@ impl Shell for Attached<'_> {
         for call in self.parts.calls.try_iter().collect::<Vec<_>>() {
             self.parts.book.completed(self.common, &call);
         }
+        self.parts.telling.check(&mut self.common.seen);
         // Whether the store was given up: the goodbyes' totals depend on it.
         if engine.phase() != self.parts.phase {
             self.look_at_phases(engine);

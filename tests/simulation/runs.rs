@@ -95,6 +95,8 @@ const MET: &[&str] = &[
     "ping answered",
     "pushed",
     "push refused",
+    "refused push told",
+    "refused push told late",
     "push repeated",
     "push received",
     "push received once more",

@@ -10,7 +10,8 @@ use sundown::engine::io::{CloseReason, ConnId, SessionId};
 use sundown::engine::message::Message;
 use sundown::{Application, Body, Closed, Deferred, PushRefused, Session};
 
-use super::posted::{body_of, name_of};
+use super::posted::{body_of, name_of, text_of};
+use super::telling::Told;
 
 /// What the application was called with.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub(crate) fn state_after(count: u64) -> Vec<u8> {
 pub(crate) struct Counter {
     pub(crate) calls: Sender<Call>,
     pub(crate) deferrals: Sender<Deferral>,
+    pub(crate) told: Sender<Told>,
     /// The connections that it was told of, and not of their end.
     pub(crate) known: HashSet<ConnId>,
     /// How many these are, for the end.
@@ -78,12 +80,16 @@ impl Application for Counter {
     fn on_push_refused(
         &mut self,
         _to: &SessionId,
-        _body: &Body,
+        body: &Body,
         _why: PushRefused,
         session: &mut Session<'_>,
     ) {
-        self.check_known(session);
+        let is_late = !self.known.contains(&session.conn());
+        assert!(!is_late || !session.can_reply(), "it may not reply");
         Self::check_state(session, session.count());
+        let text = text_of(body);
+        let told = self.told.send(Told { text, is_late });
+        told.expect("the simulation lives as long as its engines");
     }
 
     fn on_message(&mut self, message: Message<'_>, session: &mut Session<'_>) {
