@@ -134,6 +134,21 @@ fn a_push_arrives_once_it_is_committed_and_is_kept_until_it_is_confirmed() {
 }
 
 #[test]
+fn a_number_that_no_push_has_confirms_none() {
+    let mut rig = post(V2, &["a", "b"]);
+    rig.tell(0, "mto b one\nto b two");
+    rig.flush();
+    for number in [3, 99, u64::MAX] {
+        rig.tell(1, &format!("a{number}"));
+        rig.pass(1_000);
+        assert_eq!(rig.store_waiting("b"), 2, "a{number}");
+    }
+    rig.tell(1, "a2");
+    rig.pass(1_000);
+    assert_eq!(rig.store_waiting("b"), 0);
+}
+
+#[test]
 fn what_is_confirmed_while_a_commit_is_under_way_goes_with_the_next() {
     let mut rig = post(V2, &["b"]);
     rig.tell(0, "mself one");

@@ -381,7 +381,8 @@ impl Sessions {
     }
 
     /// The client has received all pushes up to this number, of those that it was handed (`None`:
-    /// all of those). Returns whether it is news, which goes with the next commit.
+    /// all of those). Returns whether it is news, which goes with the next commit. A number that no
+    /// push has says nothing: it may be of an earlier life of the session.
     ///
     /// What the kernel has taken must be stored: it would be sent again. That is a step. What a client
     /// says by itself, it says again on its next connection: nobody waits for that.
@@ -393,6 +394,9 @@ impl Sessions {
             return false;
         };
         let is_step = number.is_none();
+        if number.is_some_and(|number| number > mailing.mailbox.sent()) {
+            return false;
+        }
         let number = number.map_or(mailing.delivered, |number| number.min(mailing.delivered));
         let before = mailing.mailbox.bytes();
         let is_news = number > mailing.mailbox.confirmed();
