@@ -5,6 +5,7 @@
 //! confirmed, and the replies that wait for that. It never calls a store: it returns commands
 //! ([`Sessions::poll_store`]) and is given the answers.
 
+mod asking;
 mod client;
 mod losing;
 mod mail;

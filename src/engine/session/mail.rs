@@ -6,12 +6,13 @@
 
 use std::collections::VecDeque;
 
+use super::asking::Asking;
 use super::refusals::Refusals;
 use super::{
     BATCH_STATE_BYTES, Commit, Ledger, Mark, Session, SessionId, SessionKey, Sessions, get_mut,
 };
 use crate::engine::ids::ConnId;
-use crate::engine::io::{ReadMailbox, StoreCommand};
+use crate::engine::io::StoreCommand;
 use crate::engine::mailbox::{Body, Mail, Mailbox, Push};
 use crate::engine::step::{Letter, State, Step};
 use crate::memory::{Account, Kind};
@@ -30,22 +31,12 @@ pub(super) struct Mailing {
     /// Up to which number the store knows what the client has received.
     told: u64,
     /// The number of the latest push that was heard of since the store was last asked.
-    heard: u64,
-    asking: Asking,
+    pub(super) heard: u64,
+    pub(super) asking: Asking,
     /// What the store has refused of its pushes, and the application is not told of.
     pub(super) refusals: Refusals,
     /// The connection that had the session last, once none has.
     pub(super) last_owner: Option<ConnId>,
-}
-
-/// Whether the store is asked what the mailbox holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Asking {
-    #[default]
-    No,
-    /// At the next flush.
-    Soon,
-    Now,
 }
 
 /// What has come of reading a mailbox.
@@ -103,10 +94,6 @@ impl Mailing {
         self.push_bytes + self.mailbox.bytes() + refused.sum::<usize>()
     }
 }
-
-/// So many claims and reads are under way: with full mailboxes, 16 MiB of answers. Redis cuts a link
-/// with news on it for which 32 MB wait.
-const UNANSWERED_MAX: usize = 64;
 
 impl Sessions {
     /// The mailbox of a session that is claimed.
@@ -241,16 +228,6 @@ impl Sessions {
         }
     }
 
-    fn ask_for_mailbox(&mut self, key: SessionKey) {
-        if let Some(session) = get_mut(&mut self.slab, key) {
-            let mailing = session.mailing.get_or_insert_default();
-            if mailing.asking == Asking::No {
-                mailing.asking = Asking::Soon;
-                self.reads.push(key);
-            }
-        }
-    }
-
     /// The next commits that do something to mailboxes: a batch ends with the session whose pushes
     /// and state make it longer than others.
     pub(super) fn poll_posting(&mut self) -> Option<StoreCommand> {
@@ -273,60 +250,6 @@ impl Sessions {
             }
         }
         (!batch.is_empty()).then_some(StoreCommand::Commit(batch))
-    }
-
-    /// The next claim or read: what the store answers with a mailbox.
-    pub(super) fn poll_question(&mut self) -> Option<StoreCommand> {
-        if self.unanswered >= UNANSWERED_MAX {
-            return None;
-        }
-        let claim = self.poll_claim().map(StoreCommand::Claim);
-        let question = claim.or_else(|| self.poll_read());
-        self.unanswered += usize::from(question.is_some());
-        question
-    }
-
-    /// The store has answered a claim, or a read.
-    pub(in crate::engine) fn handle_answer(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
-    }
-
-    /// The next mailbox to read.
-    pub(super) fn poll_read(&mut self) -> Option<StoreCommand> {
-        while let Some(key) = self.reads.pop() {
-            if let Some(session) = get_mut(&mut self.slab, key)
-                && let Some(mailing) = &mut session.mailing
-            {
-                mailing.asking = Asking::Now;
-                mailing.heard = 0;
-                let session = session.id.clone();
-                return Some(StoreCommand::Read(ReadMailbox { key, session }));
-            }
-        }
-        None
-    }
-
-    /// The store has forgotten what it was asked.
-    pub(super) fn handle_reads_lost(&mut self) {
-        for (slot, session) in &mut self.slab {
-            if let Some(mailing) = &mut session.mailing
-                && mailing.asking == Asking::Now
-            {
-                mailing.asking = Asking::Soon;
-                let generation = session.generation;
-                let slot = slot as u32;
-                self.reads.push(SessionKey { slot, generation });
-            }
-        }
-    }
-
-    /// A mailbox cannot be read. It is asked for again when there is news of it.
-    pub(in crate::engine) fn handle_read_refused(&mut self, key: SessionKey) {
-        if let Some(session) = get_mut(&mut self.slab, key)
-            && let Some(mailing) = &mut session.mailing
-        {
-            mailing.asking = Asking::No;
-        }
     }
 
     /// The store says what a mailbox holds.
@@ -494,13 +417,6 @@ impl Session {
         self.mailing
             .as_ref()
             .map_or(0, |mailing| mailing.mailbox.len())
-    }
-
-    /// Whether the application is to be told of a refusal.
-    pub(super) fn has_refusals(&self) -> bool {
-        self.mailing
-            .as_ref()
-            .is_some_and(|mailing| !mailing.refusals.is_empty())
     }
 
     /// It is gone.

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{SessionKey, Sessions, get_mut};
+use super::{Session, SessionKey, Sessions, get_mut};
 use crate::engine::ids::ConnId;
 use crate::engine::io::SessionId;
 use crate::engine::mailbox::{Push, PushRefused};
@@ -49,5 +49,14 @@ impl Sessions {
     /// The application is told of all.
     pub(in crate::engine) fn has_told_refusals(&mut self, key: SessionKey) {
         self.forget_if_over(key);
+    }
+}
+
+impl Session {
+    /// Whether the application is to be told of a refusal.
+    pub(super) fn has_refusals(&self) -> bool {
+        self.mailing
+            .as_ref()
+            .is_some_and(|mailing| !mailing.refusals.is_empty())
     }
 }
