@@ -91,7 +91,7 @@ impl Hashes {
 
 /// What stands in front of each script, behind its first line.
 pub(super) fn shared() -> &'static str {
-    code!("mailbox.lua")
+    code!("shared.lua")
 }
 
 pub(crate) fn load(script: Script) -> Cmd {
