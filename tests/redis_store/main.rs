@@ -13,6 +13,8 @@ mod driver;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod link;
 #[cfg(test)]
 mod mail;

@@ -216,17 +216,18 @@ pub(crate) fn news(
 /// Whether an error is about the key of one session, so that it is the answer to that request alone.
 ///
 /// By its code: `WRONGTYPE` (something else is under the key), `OOM` (no room for one more; see
-/// `Script::SaveAtMaxmemory`) and `LOST` (which our scripts say). By its text: what a script says itself, of a line of its own
-/// (`user_script`), unless its code says otherwise. Everything else is about the server or the link
-/// (`NOAUTH`, `NOPERM`, `LOADING`, `READONLY`, `MASTERDOWN`, `NOREPLICAS`, `MISCONF`, `BUSY`, and
-/// whatever is not known here): the next request would fare no better, and the link ends.
+/// `Script::SaveAtMaxmemory`), `LOST` and `BADRECORD` (which our scripts say). By its text: what a
+/// script says itself, of a line of its own (`user_script`), unless its code says otherwise.
+/// Everything else is about the server or the link (`NOAUTH`, `NOPERM`, `LOADING`, `READONLY`,
+/// `MASTERDOWN`, `NOREPLICAS`, `MISCONF`, `BUSY`, and whatever is not known here): the next request
+/// would fare no better, and the link ends.
 pub(crate) fn is_about_one_key(error: &ServerError) -> bool {
     concerns_one_key(error.code(), error.details().unwrap_or_default())
 }
 
 fn concerns_one_key(code: &str, details: &str) -> bool {
     match code {
-        "WRONGTYPE" | "OOM" | "LOST" => true,
+        "WRONGTYPE" | "OOM" | "LOST" | "BADRECORD" => true,
         "ERR" => {
             let is_acl = details.contains("ACL") || details.contains("can't run this command");
             details.contains("user_script") && !is_acl

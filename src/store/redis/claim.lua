@@ -10,19 +10,15 @@
 --          its code comes first (before Redis 7 a raised one is wrapped)
 
 local key, token, ttl_ms, channel, session = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held = redis.pcall('HMGET', key, 'e', 'n', 't', 'f', 'i', 'p', 's', 'm', 'b')
-if held.err then
-  return held
+local held, failure = fields_of(key, { 'e', 'n', 't', 'f', 'i', 'p', 's', 'm', 'b' })
+if failure then
+  return failure
 end
-local epoch = tonumber(held[1]) or 0
-local count = tonumber(held[2]) or 0
-local found = tonumber(held[4]) or 0
-local incarnation = tonumber(held[5]) or 0
-local step = tonumber(held[6]) or 0
-local sent, kept = tonumber(held[8]) or 0, {}
+local epoch, count, found = held.e or 0, held.n or 0, held.f or 0
+local incarnation, step = held.i or 0, held.p or 0
+local sent, kept = held.m or 0, {}
 if sent > 0 then
-  kept = redis.pcall('LRANGE', mailbox_of(key), 0, -1)
-  local failure = kept.err and kept or lost(kept, tonumber(held[9]) or 0)
+  kept, failure = kept_of(key, held.b or 0)
   if failure then
     return failure
   end
@@ -30,8 +26,8 @@ end
 
 -- The same token again is the same claim, whose answer was lost: it gets the same epoch, and what is
 -- held by now. Nobody else can have claimed in between, or the token would be theirs.
-if held[3] ~= token then
-  found = held[1] and 1 or 0
+if held.t ~= token then
+  found = held.e and 1 or 0
   step = 0
   -- The time in µs is above every epoch that the session ever had, even if Redis does not know it
   -- any more (it has expired, or a crash has lost it or its last claims) and someone still counts
@@ -60,4 +56,4 @@ if sent > 0 then
   redis.call('PEXPIRE', mailbox_of(key), ttl_ms)
 end
 
-return { epoch, count, found, incarnation, step, held[7] or '', sent, kept }
+return { epoch, count, found, incarnation, step, held.s or '', sent, kept }

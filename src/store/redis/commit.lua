@@ -14,10 +14,9 @@
 --          { the positions of sessions that have a push, each followed by the number of the latest },
 --          { for each push of all others its number, 0: carried out before, -1: full, -2: unknown }
 
-local LEN_MAX, BYTES_MAX = 256, 262144
-
 local ttl_ms, own_name, channel, commits = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local at, target_at = 4, commits
+local NAMES = { 'e', 'n', 'p', 'm', 'b', 'o' }
 local fenced, refused, mail, pushed = {}, {}, {}, {}
 -- What is known by now of each session, what was written of it among that, and in which order.
 local known, written = {}, {}
@@ -36,23 +35,23 @@ local function read(key)
   if known[key] then
     return known[key]
   end
-  local held = redis.pcall('HMGET', key, 'e', 'n', 'p', 'm', 'b', 'o')
-  if held.err then
-    return nil, held.err
+  local held, failure = fields_of(key, NAMES)
+  if failure then
+    return nil, failure.err
   end
   local mailbox = mailbox_of(key)
   local len = redis.pcall('LLEN', mailbox)
   if type(len) == 'table' then
     return nil, len.err
   end
-  local sent = tonumber(held[4]) or 0
+  local sent = held.m or 0
   local session = {
-    key = key, mailbox = mailbox, epoch = tonumber(held[1]), count = tonumber(held[2]) or 0,
-    step = tonumber(held[3]) or 0, sent = sent, owner = held[6] or own_name,
+    key = key, mailbox = mailbox, epoch = held.e, count = held.n or 0,
+    step = held.p or 0, sent = sent, owner = held.o or own_name,
     -- A list that the hash does not know of was another session's, which has expired.
     len = sent > 0 and len or 0, is_stale = sent == 0 and len > 0,
   }
-  local bytes = tonumber(held[5]) or 0
+  local bytes = held.b or 0
   session.bytes = session.len > 0 and bytes or 0
   -- Until its client has received all that there was, nothing is put behind the hole.
   session.is_lost = sent > 0 and len == 0 and bytes > 0
@@ -133,8 +132,9 @@ for i = 1, commits do
     if session and not is_fenced and not (is_same and push_step <= session.step) then
       local target_failure
       target, target_failure = read(KEYS[target_at])
-      -- Something else is under its name: that is no session.
-      is_unusable = target_failure and string.find(target_failure, '^WRONGTYPE') ~= nil
+      -- Something else is under its name, or in it: that is no session.
+      is_unusable = target_failure and (string.find(target_failure, '^WRONGTYPE') ~= nil
+        or string.find(target_failure, '^BADRECORD') ~= nil)
       failure = failure or not is_unusable and target_failure or nil
     end
     pushes[n] = { target, body, is_unusable }

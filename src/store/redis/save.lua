@@ -9,6 +9,7 @@
 --          { the positions of those that have m, each followed by it }
 
 local ttl_ms = ARGV[1]
+local NAMES = { 'e', 'n', 'p', 'm' }
 local fenced, refused, mail = {}, {}, {}
 
 -- One write for each session, after all that is read of it: it is saved as a whole, or not at all.
@@ -19,10 +20,10 @@ end
 
 for i, key in ipairs(KEYS) do
   local epoch, incarnation, step, count, state = unpack(ARGV, 5 * i - 3, 5 * i + 1)
-  local held = redis.pcall('HMGET', key, 'e', 'n', 'p', 'm')
-  local failure = held.err
-  local held_epoch = not failure and tonumber(held[1]) or 0
-  if not failure and held_epoch > tonumber(epoch) then
+  local held, failure = fields_of(key, NAMES)
+  failure = failure and failure.err
+  local held_epoch = held and held.e or 0
+  if held_epoch > tonumber(epoch) then
     fenced[#fenced + 1] = i - 1
   else
     if failure then
@@ -35,11 +36,11 @@ for i, key in ipairs(KEYS) do
     else
       -- A step that is not later is of a commit that was repeated or came late, and is covered. The
       -- count never goes down, whatever the step: rows of a spill of version 0.1.0 have none.
-      local held_count = tonumber(held[2]) or 0
+      local held_count = held.n or 0
       if held_count > tonumber(count) then
-        count = held[2]
+        count = held_count
       end
-      if (tonumber(held[3]) or 0) < tonumber(step) then
+      if (held.p or 0) < tonumber(step) then
         failure = write('HSET', key, 'n', count, 'p', step, 's', state)
       elseif held_count < tonumber(count) then
         failure = write('HSET', key, 'n', count)
@@ -49,10 +50,10 @@ for i, key in ipairs(KEYS) do
     if failure then
       refused[#refused + 1] = i - 1
       refused[#refused + 1] = failure
-    elseif held[4] then
+    elseif held.m then
       redis.pcall('PEXPIRE', mailbox_of(key), ttl_ms)
       mail[#mail + 1] = i - 1
-      mail[#mail + 1] = tonumber(held[4])
+      mail[#mail + 1] = held.m
     end
   end
 end
