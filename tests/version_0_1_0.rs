@@ -1,7 +1,8 @@
 //! Goal: stores of version 0.1.0 open, their sessions go on, and a process of 0.1.0 that goes on with
 //! the same file neither acts for a session that a newer one has, nor loses what that has saved.
 //! Method: a file and the statements of 0.1.0 (tests/fixtures/0.1.0), against today's stores. The
-//! same for Redis is in `tests/redis_store/version_0_1_0.rs`; the spill has its own tests.
+//! same for Redis is in `tests/redis_store/version_0_1_0.rs`, and for the spill in
+//! `src/store/spill/tests/rollback.rs`.
 
 #![expect(
     clippy::unwrap_used,

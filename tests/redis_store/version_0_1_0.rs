@@ -144,3 +144,51 @@ fn a_record_that_was_lost_is_made_again_by_0_1_0() {
     assert_eq!((grant.found, grant.snapshot.count), (true, 6));
     assert_eq!(grant.snapshot.incarnation, grant.epoch);
 }
+
+/// The row of a spill that 0.1.0 does not know of, with a state and a push: it is replayed after a
+/// rollback, in which 0.1.0 has done nothing to the session, has replayed a count of the same epoch,
+/// or has claimed it.
+#[test]
+fn a_row_that_0_1_0_has_not_replayed_is_taken_or_fenced_as_a_whole() {
+    #[track_caller]
+    fn check(happens: impl FnOnce(&Former<'_>, u64), expected: (u64, &[u8], u64)) {
+        let redis = Redis::start();
+        let former = Former(&redis);
+        let mut store = Driver::up(&redis.url());
+        store.grant("to", 1);
+        let granted = store.grant("s", 1);
+        let mut held = Snapshot {
+            step: 1,
+            count: 1,
+            state: State::new(b"one").expect("it is short"),
+            ..granted.snapshot
+        };
+        assert!(store.commit("s", granted.epoch, &held));
+        (held.step, held.count) = (3, 3);
+        held.state = State::new(b"three").expect("it is short");
+        let push = (3, "to", Body::from("push"));
+        let mut row = commit("s", granted.epoch, 3, 0, &[push]);
+        row.snapshot = held;
+        happens(&former, granted.epoch);
+        // A replay that was cut off is repeated.
+        for _ in 0..2 {
+            store.commit_batch(vec![row.clone()]);
+        }
+        let pushes = store.read("to").sent();
+        let held = store.grant("s", 9).snapshot;
+        assert_eq!((held.count, held.state.as_bytes(), pushes), expected);
+    }
+    check(|_, _| {}, (3, b"three", 1));
+    check(
+        |former, epoch| assert!(former.save(epoch, 2)),
+        (3, b"three", 1),
+    );
+    check(
+        |former, _| {
+            let (epoch, count, _) = former.claim("2");
+            assert_eq!(count, 1);
+            assert!(former.save(epoch, 2));
+        },
+        (2, b"one", 0),
+    );
+}

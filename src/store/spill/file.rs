@@ -14,14 +14,16 @@ use mio::Waker;
 use rusqlite::{Connection, params};
 
 use super::lease::Lease;
-use super::{NOBODY, mail};
+use super::mail;
+use super::replay::NOBODY;
+use super::table::{Reached, Table, mail_of};
 use crate::clock;
 use crate::engine::io::{Commit, Disk, SessionId};
 use crate::store::sqlite_file::{
     self, Checkpointer, Identity, Kind, in_transaction, integer, unsigned,
 };
 
-/// The table as version 0.1.0 makes it; [`add_columns`] adds the rest.
+/// The table as version 0.1.0 makes it; [`add_tables`] adds the rest.
 const KIND: Kind = Kind {
     application_id: 0x5344_5753, // SDWS
     schema_version: 1,
@@ -34,13 +36,25 @@ const KIND: Kind = Kind {
     ",
 };
 
-/// Adds what version 0.1.0 does not know. It neither reads nor writes these columns. When its rows
-/// expire is unknown, so they do not.
-fn add_columns(conn: &Connection) -> rusqlite::Result<()> {
+/// Adds what version 0.1.0 does not know. It neither reads nor writes these columns and the other
+/// table. When its rows expire is unknown, so they do not.
+fn add_tables(conn: &Connection) -> rusqlite::Result<()> {
     let expiry = "INTEGER NOT NULL DEFAULT 9223372036854775807";
     sqlite_file::add_column(conn, "spilled", "expires_ms", expiry)?;
     sqlite_file::add_column(conn, "spilled", "mail", "BLOB")?;
-    sqlite_file::add_snapshot_columns(conn, "spilled")
+    sqlite_file::add_snapshot_columns(conn, "spilled")?;
+    conn.execute_batch(
+        "CREATE TABLE IF NOT EXISTS spilled_whole (
+            id TEXT PRIMARY KEY,
+            epoch INTEGER NOT NULL,
+            count INTEGER NOT NULL,
+            expires_ms INTEGER NOT NULL,
+            incarnation INTEGER NOT NULL,
+            step INTEGER NOT NULL,
+            state BLOB NOT NULL,
+            mail BLOB
+        ) STRICT, WITHOUT ROWID;",
+    )
 }
 
 /// A page ends with the row whose state or pushes make it longer than this.
@@ -61,20 +75,20 @@ pub(super) struct SpillFile {
     waker: Arc<Waker>,
 }
 
-/// Some rows, in the order of their ids.
+/// Some rows of one table, in the order of their ids.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) rows: Vec<Commit>,
     /// Those that have rested for longer than the time to live.
     pub(super) expired: Vec<Commit>,
-    /// The last id; `None` if there are no more rows.
-    pub(super) last: Option<String>,
+    /// The last one; `None` if there are no more rows.
+    pub(super) last: Option<Reached>,
 }
 
 impl SpillFile {
     /// Opens the file, or makes it; this may block. The error is for people.
     pub(super) fn open(path: &Path, waker: Arc<Waker>) -> Result<Self, String> {
-        let (conn, ()) = sqlite_file::open(path, &KIND, add_columns).map_err(|error| error.text)?;
+        let (conn, ()) = sqlite_file::open(path, &KIND, add_tables).map_err(|error| error.text)?;
         let real_path = path.canonicalize().map_err(|error| error.to_string())?;
         let identity = Identity::of(path).map_err(|error| error.to_string())?;
         Ok(Self {
@@ -108,37 +122,54 @@ impl SpillFile {
     }
 
     /// Puts rows in: all of them, or none. They expire at this time, as the store's records do.
+    /// Those without a state and mail go into the table `counts`.
     ///
     /// Of two rows for a session the later has the pushes of both: a commit has all that the store has
     /// not confirmed. Those of an earlier epoch are fenced, pushes and all.
-    pub(super) fn put(&self, rows: &[Commit], expires_ms: u64) -> rusqlite::Result<()> {
+    pub(super) fn put(
+        &self,
+        rows: &[Commit],
+        expires_ms: u64,
+        counts: Table,
+    ) -> rusqlite::Result<()> {
         in_transaction(&self.conn, || {
-            let mut statement = sqlite_file::cached(
-                &self.conn,
-                "INSERT INTO spilled (id, epoch, count, expires_ms, incarnation, step, state,
-                                      mail)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                 ON CONFLICT (id) DO UPDATE SET
-                     epoch = excluded.epoch, count = excluded.count,
-                     expires_ms = excluded.expires_ms, incarnation = excluded.incarnation,
-                     step = excluded.step, state = excluded.state, mail = excluded.mail
-                 WHERE (excluded.epoch, excluded.step) >= (spilled.epoch, spilled.step)",
-            )?;
             for row in rows {
-                let snapshot = &row.snapshot;
-                statement.execute(params![
-                    row.session.as_str(),
-                    integer(row.epoch),
-                    integer(snapshot.count),
-                    integer(expires_ms),
-                    integer(snapshot.incarnation),
-                    integer(snapshot.step),
-                    snapshot.state.as_bytes(),
-                    row.mail.as_deref().map(mail::encode),
-                ])?;
+                self.put_one(row, expires_ms, counts.of(row))?;
             }
             Ok(())
         })
+    }
+
+    fn put_one(&self, row: &Commit, expires_ms: u64, table: Table) -> rusqlite::Result<()> {
+        let snapshot = &row.snapshot;
+        let (id, epoch, step) = (
+            row.session.as_str(),
+            integer(row.epoch),
+            integer(snapshot.step),
+        );
+        let sql = format!(
+            "INSERT INTO {name} (id, epoch, count, expires_ms, incarnation, step, state, mail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (id) DO UPDATE SET
+                 epoch = excluded.epoch, count = excluded.count,
+                 expires_ms = excluded.expires_ms, incarnation = excluded.incarnation,
+                 step = excluded.step, state = excluded.state, mail = excluded.mail
+             WHERE (excluded.epoch, excluded.step) >= ({name}.epoch, {name}.step)",
+            name = table.name()
+        );
+        sqlite_file::cached(&self.conn, &sql)?.execute(params![
+            id,
+            epoch,
+            integer(snapshot.count),
+            integer(expires_ms),
+            integer(snapshot.incarnation),
+            step,
+            snapshot.state.as_bytes(),
+            mail_of(row).map(mail::encode),
+        ])?;
+        let other = table.other().name();
+        let sql = format!("DELETE FROM {other} WHERE id = ?1 AND (epoch, step) <= (?2, ?3)");
+        sqlite_file::execute(&self.conn, &sql, &[&id, &epoch, &step]).map(drop)
     }
 
     /// From here on, waits so long for other processes that write.
@@ -155,18 +186,17 @@ impl SpillFile {
             return Ok(());
         }
         in_transaction(&self.conn, || {
-            let mut statement = sqlite_file::cached(
-                &self.conn,
-                "DELETE FROM spilled WHERE id = ?1 AND epoch = ?2 AND (step, count) <= (?3, ?4)",
-            )?;
-            for row in rows {
-                let (step, count) = (integer(row.snapshot.step), integer(row.snapshot.count));
-                statement.execute(params![
-                    row.session.as_str(),
-                    integer(row.epoch),
-                    step,
-                    count
-                ])?;
+            for table in Table::ALL {
+                let sql = format!(
+                    "DELETE FROM {} WHERE id = ?1 AND epoch = ?2 AND (step, count) <= (?3, ?4)",
+                    table.name()
+                );
+                let mut statement = sqlite_file::cached(&self.conn, &sql)?;
+                for row in rows {
+                    let (step, count) = (integer(row.snapshot.step), integer(row.snapshot.count));
+                    let id = row.session.as_str();
+                    statement.execute(params![id, integer(row.epoch), step, count])?;
+                }
             }
             Ok(())
         })
@@ -174,18 +204,32 @@ impl SpillFile {
 
     /// Whether there is nothing to replay.
     pub(super) fn is_empty(&self) -> rusqlite::Result<bool> {
-        let sql = "SELECT 1 FROM spilled LIMIT 1";
+        let sql = "SELECT 1 FROM spilled UNION ALL SELECT 1 FROM spilled_whole LIMIT 1";
         sqlite_file::numbers::<1>(&self.conn, sql, &[]).map(|row| row.is_none())
     }
 
-    /// The next rows after the one of this id, at most `max`. One whose id is none, whose state is too
-    /// big or whose pushes make no sense stays where it is: someone else has written it.
-    pub(super) fn rows_after(&self, id: &str, max: usize, now_ms: u64) -> rusqlite::Result<Page> {
-        let mut statement = sqlite_file::cached(
-            &self.conn,
-            "SELECT id, epoch, expires_ms, incarnation, step, count, state, mail FROM spilled
+    /// The next rows after this one, at most `max`. One whose id is none, whose state is too big or
+    /// whose pushes make no sense stays where it is: someone else has written it.
+    pub(super) fn rows_after(
+        &self,
+        reached: &Reached,
+        max: usize,
+        now_ms: u64,
+    ) -> rusqlite::Result<Page> {
+        let page = self.page(reached.table, &reached.id, max, now_ms)?;
+        if page.last.is_none() && reached.table == Table::Counts {
+            return self.page(Table::Whole, "", max, now_ms);
+        }
+        Ok(page)
+    }
+
+    fn page(&self, table: Table, id: &str, max: usize, now_ms: u64) -> rusqlite::Result<Page> {
+        let sql = format!(
+            "SELECT id, epoch, expires_ms, incarnation, step, count, state, mail FROM {}
              WHERE id > ?1 ORDER BY id LIMIT ?2",
-        )?;
+            table.name()
+        );
+        let mut statement = sqlite_file::cached(&self.conn, &sql)?;
         let max = integer(max as u64);
         let mut found = statement.query(params![id, max])?;
         let (mut rows, mut expired, mut last) = (Vec::new(), Vec::new(), None);
@@ -214,7 +258,7 @@ impl SpillFile {
                     mail: mail.flatten().map(Box::new),
                 });
             }
-            last = Some(id);
+            last = Some(Reached { table, id });
         }
         // A batch has mail in all of its commits or in none.
         if rows.iter().any(|row| row.mail.is_some()) {
@@ -265,8 +309,8 @@ impl SpillFile {
 
     /// How many rows there are.
     pub(super) fn rows(&self) -> rusqlite::Result<u64> {
-        self.conn
-            .query_row("SELECT count(*) FROM spilled", [], |row| unsigned(row, 0))
+        let sql = "SELECT (SELECT count(*) FROM spilled) + (SELECT count(*) FROM spilled_whole)";
+        self.conn.query_row(sql, [], |row| unsigned(row, 0))
     }
 
     /// Lets the helper thread go on.

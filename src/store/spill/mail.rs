@@ -61,7 +61,9 @@ mod tests {
     use std::time::Duration;
 
     use super::super::file::SpillFile;
-    use super::super::{NOBODY, OpenedStore, SpillingStore};
+    use super::super::replay::NOBODY;
+    use super::super::table::{Reached, Table};
+    use super::super::{OpenedStore, SpillingStore};
     use super::*;
     use crate::clock;
     use crate::engine::io::{
@@ -130,11 +132,12 @@ mod tests {
         let (_poll, waker) = waker();
         let file = SpillFile::open(&dir.path().join("spill"), waker).unwrap();
         let plain = commit("b", 1, None);
-        file.put(std::slice::from_ref(&plain), 9).unwrap();
-        let rows = || file.rows_after("", 100, 0).unwrap().rows;
+        file.put(std::slice::from_ref(&plain), 9, Table::Whole)
+            .unwrap();
+        let rows = || file.rows_after(&Reached::default(), 100, 0).unwrap().rows;
         assert_eq!(rows(), [plain]);
         for steps in [2, 3, 1] {
-            file.put(&[commit("a", steps, Some(mail(steps)))], 9)
+            file.put(&[commit("a", steps, Some(mail(steps)))], 9, Table::Whole)
                 .unwrap();
         }
         // A batch has mail in all of its commits or in none.

@@ -15,6 +15,7 @@ mod lease;
 mod mail;
 mod place;
 mod replay;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -28,10 +29,11 @@ use mio::Waker;
 use self::file::SpillFile;
 use self::place::Place;
 use self::replay::Replay;
+use self::table::Table;
 use super::expiry::Expiry;
 use super::sqlite_file::is_locked;
 use super::{OpenedStore, Peer, SessionStore, SharedStore, Spill};
-use crate::engine::io::{Commit, Disk, Now, SessionId, SessionKey, StoreCommand, StoreEvent};
+use crate::engine::io::{Commit, Disk, Now, SessionId, StoreCommand, StoreEvent};
 use crate::engine::ledger::Mark;
 use crate::error::Error;
 
@@ -49,6 +51,8 @@ pub(crate) struct SpillingStore {
     written: HashMap<SessionId, Commit>,
     /// Rows that the store has taken or refused.
     settled: Vec<Commit>,
+    /// Where rows without a state and mail go.
+    counts: Table,
     /// Another process was writing: not before this.
     retry_at: Option<Instant>,
     /// The log has been told that the file does not take everything.
@@ -83,12 +87,6 @@ const LEASE_PAUSE: Duration = Duration::from_millis(100);
 
 /// How soon a file that cannot be read is tried again.
 const BROKEN_PAUSE: Duration = Duration::from_secs(1);
-
-/// Under which a replay saves: no session of the engine's.
-const NOBODY: SessionKey = SessionKey {
-    slot: u32::MAX,
-    generation: u32::MAX,
-};
 
 impl SpillingStore {
     /// Opens the spill at `path`, or makes it, for a store that is not up yet and keeps each session
@@ -130,6 +128,7 @@ impl SpillingStore {
             asked: VecDeque::new(),
             written: HashMap::new(),
             settled: Vec::new(),
+            counts: Table::Counts,
             retry_at: None,
             told_refused: false,
             events: VecDeque::new(),
@@ -247,7 +246,7 @@ impl SpillingStore {
         let mut kept = 0;
         while let Some(batch) = self.asked.pop_front() {
             file.wait_for_locks(until);
-            match file.put(&batch, self.expiry.expires_ms()) {
+            match file.put(&batch, self.expiry.expires_ms(), self.counts) {
                 Ok(()) => {
                     kept += batch.len();
                     let rows = batch.iter().map(|s| (s.session.clone(), s.clone()));
@@ -339,7 +338,7 @@ impl SpillingStore {
         let (Place::File(file), Gate::Replaying(replay)) = (&self.place, &mut self.gate) else {
             return;
         };
-        let page = match file.rows_after(replay.after(), ROWS_MAX, self.expiry.judged_ms()) {
+        let page = match file.rows_after(replay.reached(), ROWS_MAX, self.expiry.judged_ms()) {
             Ok(page) => page,
             Err(error) => return self.handle_unreadable(&error),
         };
@@ -386,6 +385,7 @@ impl SessionStore for SpillingStore {
     }
 
     fn ask(&mut self, command: StoreCommand) {
+        self.counts.note_asked(&command);
         self.store.ask(command);
     }
 
@@ -426,6 +426,7 @@ impl SessionStore for SpillingStore {
                 return Some(event);
             }
             let event = self.store.poll_event()?;
+            self.counts.note_answer(&event);
             if let Some(event) = self.pass_on(event) {
                 return Some(event);
             }

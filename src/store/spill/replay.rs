@@ -3,13 +3,20 @@
 //! It owns the lease, which other processes wait for. It must never name a session.
 
 use super::lease::Lease;
-use crate::engine::io::Commit;
+use super::table::Reached;
+use crate::engine::io::{Commit, SessionKey};
+
+/// Under which a replay saves: no session of the engine's.
+pub(super) const NOBODY: SessionKey = SessionKey {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};
 
 /// What has become of the rows so far.
 pub(super) struct Replay {
     _lease: Lease,
-    /// The last session that was handed over.
-    after: String,
+    /// The last row that was handed over.
+    reached: Reached,
     /// A batch is on its way.
     under_way: bool,
     replayed: usize,
@@ -28,7 +35,7 @@ impl Replay {
     pub(super) fn new(lease: Lease) -> Self {
         Self {
             _lease: lease,
-            after: String::new(),
+            reached: Reached::default(),
             under_way: false,
             replayed: 0,
             dropped: 0,
@@ -38,9 +45,9 @@ impl Replay {
         }
     }
 
-    /// The last session that was handed over.
-    pub(super) fn after(&self) -> &str {
-        &self.after
+    /// The last row that was handed over.
+    pub(super) fn reached(&self) -> &Reached {
+        &self.reached
     }
 
     /// Whether a batch is on its way.
@@ -48,9 +55,9 @@ impl Replay {
         self.under_way
     }
 
-    /// The next rows, up to this session, are handed over; so many have expired.
-    pub(super) fn hand_over(&mut self, rows: usize, expired: usize, last: String) {
-        self.after = last;
+    /// The next rows, up to this one, are handed over; so many have expired.
+    pub(super) fn hand_over(&mut self, rows: usize, expired: usize, last: Reached) {
+        self.reached = last;
         self.expired += expired;
         self.under_way = rows > 0;
     }

@@ -3,10 +3,14 @@
 
 use std::sync::Mutex;
 
+use super::replay::NOBODY;
+use super::table::Reached;
 use super::*;
 use crate::clock;
-use crate::engine::io::{Claim, Refused, Snapshot, State};
+use crate::engine::io::{Claim, Refused, SessionKey, Snapshot, State};
 use crate::store::memory::MemoryStore;
+
+mod rollback;
 
 const TTL: Duration = Duration::from_secs(100);
 
@@ -116,8 +120,15 @@ impl Rig {
         let Place::File(file) = &self.spilling.place else {
             panic!("there is a file");
         };
-        let page = file.rows_after("", usize::MAX >> 1, 0).unwrap();
-        commits_in_words(&page.rows)
+        let (mut rows, mut reached) = (Vec::new(), Reached::default());
+        loop {
+            let page = file.rows_after(&reached, usize::MAX >> 1, 0).unwrap();
+            rows.extend(page.rows);
+            match page.last {
+                Some(last) => reached = last,
+                None => return commits_in_words(&rows),
+            }
+        }
     }
 }
 
