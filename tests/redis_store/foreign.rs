@@ -45,8 +45,8 @@ impl Ask {
         match self {
             Self::Claim => "enfipmb",
             Self::Count => "enpm",
-            Self::Step | Self::Push => "enpmb",
-            Self::Read => "mb",
+            Self::Step | Self::Push => "enpmbf",
+            Self::Read => "mbf",
         }
     }
 

@@ -192,3 +192,42 @@ fn a_row_that_0_1_0_has_not_replayed_is_taken_or_fenced_as_a_whole() {
         (2, b"one", 0),
     );
 }
+
+/// A node of 0.1.0 renews the hash alone, so that the list expires under a session that it keeps open.
+#[test]
+fn pushes_that_have_expired_on_0_1_0_do_not_lock_their_session_out() {
+    let redis = Redis::start();
+    let former = Former(&redis);
+    let mut store = Driver::up(&redis.url());
+    let push = |store: &mut Driver, step| {
+        let push = (step, "s", Body::from("push"));
+        let (_, pushed) = store.commit_batch(vec![commit("from", 6, step, 0, &[push])]);
+        pushed[0]
+    };
+    for (step, is_pushed_to) in [(1, false), (4, true)] {
+        let sent = store.grant("s", step).mailbox.sent();
+        assert_eq!(push(&mut store, step), Pushed::Accepted(sent + 1));
+        let (epoch, ..) = former.claim("77");
+        redis.command(&["DEL", "sundown:mailbox:s"]);
+        assert!(former.save(epoch, step));
+        let left = if is_pushed_to {
+            assert_eq!(push(&mut store, step + 1), Pushed::Accepted(sent + 2));
+            Mailbox::new(sent + 2, [Body::from("push")])
+        } else {
+            Mailbox::new(sent + 1, [])
+        };
+        let grant = store.grant("s", step + 1);
+        assert_eq!((grant.snapshot.count, grant.mailbox), (step, left.clone()));
+        assert_eq!(store.read("s"), left);
+        // The answer was lost.
+        assert_eq!(store.grant("s", step + 1).mailbox, left);
+        // What is lost from now on is lost.
+        assert_eq!(
+            push(&mut store, step + 2),
+            Pushed::Accepted(left.sent() + 1)
+        );
+        redis.command(&["DEL", "sundown:mailbox:s"]);
+        assert!(store.refused_claim("s").starts_with("LOST"));
+        redis.command(&["DEL", "sundown:session:s"]);
+    }
+}

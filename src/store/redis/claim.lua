@@ -1,9 +1,10 @@
 -- Gives a session its next epoch, and says what is known of it.
 --
--- KEYS[1]  the session: a hash of e (epoch), n (count), t (token of the last claim), f (what that
---          claim found), i (incarnation), p (step), s (state), m (number of the latest push), b
---          (bytes of the pushes that are kept) and o (what the owner is subscribed to besides the
---          channel). Version 0.1.0 knows only the first four, and leaves the others alone
+-- KEYS[1]  the session: a hash of e (epoch), n (count), t (token of the last claim), f (whether
+--          that found anything: 3, or 2 if not; of 0.1.0 1, or 0), i (incarnation), p (step), s
+--          (state), m (number of the latest push), b (bytes of the pushes that are kept) and o (what
+--          the owner is subscribed to besides the channel). Version 0.1.0 knows only the first four,
+--          and leaves the others alone
 -- ARGV     token, time to live in ms, channel, session id, the node's own name
 -- returns  { epoch, count, 1 if the session was known before, else 0, incarnation, step, state,
 --          m, the list of the pushes that are kept }, or the error of a command as it is, so that
@@ -14,11 +15,11 @@ local held, failure = fields_of(key, { 'e', 'n', 't', 'f', 'i', 'p', 's', 'm', '
 if failure then
   return failure
 end
-local epoch, count, found = held.e or 0, held.n or 0, held.f or 0
+local epoch, count, found = held.e or 0, held.n or 0, (held.f or 0) % 2
 local incarnation, step = held.i or 0, held.p or 0
 local sent, kept = held.m or 0, {}
 if sent > 0 then
-  kept, failure = kept_of(key, held.b or 0)
+  kept, failure = kept_of(key, held)
   if failure then
     return failure
   end
@@ -42,8 +43,13 @@ if held.t ~= token then
   -- In full: Lua would make 1.7953667935015e+15 of it.
   local digits = string.format('%.0f', epoch)
   local begun = string.format('%.0f', incarnation)
-  local written = redis.pcall('HSET', key, 'e', digits, 'n', count, 't', token, 'f', found,
-    'i', begun, 'p', 0, 'o', ARGV[5])
+  local fields = { 'e', digits, 'n', count, 't', token, 'f', 2 + found, 'i', begun, 'p', 0,
+    'o', ARGV[5] }
+  if sent > 0 and #kept == 0 then
+    -- If they have expired, that was before this claim.
+    fields[#fields + 1], fields[#fields + 2] = 'b', 0
+  end
+  local written = redis.pcall('HSET', key, unpack(fields))
   if type(written) == 'table' and written.err then
     return written
   end

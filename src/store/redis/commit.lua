@@ -16,7 +16,7 @@
 
 local ttl_ms, own_name, channel, commits = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local at, target_at = 4, commits
-local NAMES = { 'e', 'n', 'p', 'm', 'b', 'o' }
+local NAMES = { 'e', 'n', 'p', 'm', 'b', 'o', 'f' }
 local fenced, refused, mail, pushed = {}, {}, {}, {}
 -- What is known by now of each session, what was written of it among that, and in which order.
 local known, written = {}, {}
@@ -54,7 +54,7 @@ local function read(key)
   local bytes = held.b or 0
   session.bytes = session.len > 0 and bytes or 0
   -- Until its client has received all that there was, nothing is put behind the hole.
-  session.is_lost = sent > 0 and len == 0 and bytes > 0
+  session.is_lost = sent > 0 and len == 0 and bytes > 0 and not has_expired(held, len)
   known[key] = session
   return session
 end
@@ -105,8 +105,8 @@ local function keep(session, epoch, incarnation, step, count, state)
   session.step = tonumber(step)
   if held_epoch < session.epoch then
     session.count = tonumber(count)
-    return write('HSET', session.key, 'e', epoch, 'n', count, 't', '', 'i', incarnation, 'p', step,
-      's', state)
+    return write('HSET', session.key, 'e', epoch, 'n', count, 't', '', 'f', 2, 'i', incarnation, 'p',
+      step, 's', state)
   end
   local is_counted = session.count < tonumber(count)
   session.count = math.max(session.count, tonumber(count))

@@ -31,8 +31,8 @@ for i, key in ipairs(KEYS) do
     elseif held_epoch < tonumber(epoch) then
       -- The session has expired, or Redis has lost it: the owner's word is all there is. A token
       -- found here belongs to a claim of a lower epoch, which must not get this one by asking again.
-      failure = write('HSET', key, 'e', epoch, 'n', count, 't', '', 'i', incarnation, 'p', step,
-        's', state)
+      failure = write('HSET', key, 'e', epoch, 'n', count, 't', '', 'f', 2, 'i', incarnation, 'p',
+        step, 's', state)
     else
       -- A step that is not later is of a commit that was repeated or came late, and is covered. The
       -- count never goes down, whatever the step: rows of a spill of version 0.1.0 have none.
