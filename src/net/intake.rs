@@ -8,7 +8,7 @@
 //! Pure. It knows nothing of what came before: a message may be asked for only while no frame
 //! and no fragment is under way.
 
-use super::validator::{long_length, unmask};
+use super::frame::{long_length, unmask};
 use crate::engine::io::CloseReason;
 use crate::engine::message::Message;
 

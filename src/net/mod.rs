@@ -8,6 +8,7 @@ pub(crate) mod counters;
 mod date;
 mod deadlines;
 pub(crate) mod event_source;
+pub mod frame;
 pub mod handshake;
 pub mod http;
 pub(crate) mod intake;

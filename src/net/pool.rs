@@ -107,8 +107,9 @@ mod tests {
     use super::*;
     use crate::engine::io::CloseReason;
     use crate::engine::message::Message;
+    use crate::net::frame::encode_message;
     use crate::net::masked::frame;
-    use crate::net::websocket::{Received, encode_message};
+    use crate::net::websocket::Received;
 
     const LIMIT: usize = 100;
 

@@ -8,6 +8,7 @@
 //! Pure. It never holds back or changes a byte that may stand; messages are put together, and pings
 //! are answered, by tungstenite.
 
+use super::frame::{SHORT_BYTES_MAX, long_length, unmask};
 use super::utf8::Utf8;
 use crate::engine::io::CloseReason;
 
@@ -67,10 +68,6 @@ enum Kind {
 
 /// Two bytes, a length of eight, and the mask.
 const HEADER_BYTES_MAX: usize = 14;
-
-/// The most that a control frame holds (section 5.5), and the longest length that stands in the
-/// second byte itself (section 5.2).
-const SHORT_BYTES_MAX: u8 = 125;
 
 const NEXT_HEADER: Part = Part::Header {
     bytes: [0; HEADER_BYTES_MAX],
@@ -328,39 +325,10 @@ fn take_header(header: &mut [u8; HEADER_BYTES_MAX], len: usize, bytes: &[u8]) ->
     taken.min(whole - len)
 }
 
-/// Takes the mask off, or puts it on: its first byte is for the first of `payload`.
-pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    let (eights, rest) = payload.as_chunks_mut();
-    let four = u64::from(u32::from_ne_bytes(mask));
-    let wide = four << 32 | four;
-    for eight in eights {
-        *eight = (u64::from_ne_bytes(*eight) ^ wide).to_ne_bytes();
-    }
-    for (byte, mask) in rest.iter_mut().zip(mask.into_iter().cycle()) {
-        *byte ^= mask;
-    }
-}
-
-/// A length of two or eight bytes. Section 5.2: the shortest form is a must, and the topmost of 64
-/// bits is zero.
-pub(super) fn long_length(bytes: &[u8]) -> Result<u64, CloseReason> {
-    let length = bytes
-        .iter()
-        .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    let shorter_max = match bytes.len() {
-        2 => u64::from(SHORT_BYTES_MAX),
-        _ => u64::from(u16::MAX),
-    };
-    if length <= shorter_max || length > i64::MAX as u64 {
-        return Err(CloseReason::ProtocolError);
-    }
-    Ok(length)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::masked::{MASK, frame};
+    use crate::net::masked::frame;
 
     const LIMIT: usize = 1_000;
 
@@ -436,19 +404,6 @@ mod tests {
         for piece in pieces {
             assert_eq!(validator.check(&bytes[at..]), piece.len());
             at += piece.len();
-        }
-    }
-
-    #[test]
-    fn a_mask_is_taken_off_and_put_on() {
-        for len in 0..40 {
-            let payload: Vec<u8> = (0..len).collect();
-            let masked = frame(0x82, &payload).split_off(6);
-            let mut bytes = masked.clone();
-            unmask(&mut bytes, MASK);
-            assert_eq!(bytes, payload);
-            unmask(&mut bytes, MASK);
-            assert_eq!(bytes, masked);
         }
     }
 

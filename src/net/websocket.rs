@@ -8,11 +8,12 @@
 use std::io::{self, Read, Write};
 
 use tungstenite::error::Error;
-use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
-use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message, Utf8Bytes};
 
+use super::frame::encode;
 use super::validator::Validator;
 use crate::engine::io::CloseReason;
 use crate::engine::message;
@@ -206,41 +207,6 @@ fn may_be_sent(code: u16) -> bool {
 /// RFC 6455, section 5.5: a control frame holds 125 bytes, two of which are the close code.
 const CLOSE_TEXT_BYTES_MAX: usize = 123;
 
-/// Appends a data message in one frame.
-pub fn encode_message(payload: &[u8], binary: bool, output: &mut Vec<u8>) {
-    let kind = if binary { Data::Binary } else { Data::Text };
-    encode(OpCode::Data(kind), payload, output);
-}
-
-/// Appends the header of a data message in one frame: so many bytes are to follow.
-pub(super) fn encode_header_of_message(payload_len: usize, binary: bool, output: &mut Vec<u8>) {
-    let kind = if binary { Data::Binary } else { Data::Text };
-    encode_header(OpCode::Data(kind), payload_len, output);
-}
-
-/// Appends an empty ping.
-pub fn encode_ping(output: &mut Vec<u8>) {
-    encode(OpCode::Control(Control::Ping), &[], output);
-}
-
-fn encode(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
-    output.reserve(HEADER_BYTES_MAX + payload.len());
-    encode_header(opcode, payload.len(), output);
-    output.extend_from_slice(payload);
-}
-
-fn encode_header(opcode: OpCode, payload_len: usize, output: &mut Vec<u8>) {
-    let header = FrameHeader {
-        opcode,
-        ..FrameHeader::default()
-    };
-    let formatted = header.format(payload_len as u64, output);
-    debug_assert!(formatted.is_ok(), "a Vec takes everything");
-}
-
-/// Two bytes, and a length of eight: there is no mask.
-const HEADER_BYTES_MAX: usize = 10;
-
 fn reason_for(error: &Error) -> CloseReason {
     #[expect(
         clippy::wildcard_enum_match_arm,
@@ -303,6 +269,7 @@ impl Write for Memory<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::frame::encode_message;
     use crate::net::masked::frame;
 
     #[test]

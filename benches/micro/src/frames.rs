@@ -4,7 +4,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use sundown::net::websocket::{Received, WebSocket, encode_message};
+use sundown::net::frame::encode_message;
+use sundown::net::websocket::{Received, WebSocket};
 
 const MASK: [u8; 4] = [0x5a, 0x13, 0xc7, 0x8e];
 

@@ -7,9 +7,9 @@ use super::Connections;
 use crate::engine::io::{CloseReason, ConnId};
 use crate::net::connection::Entrance;
 use crate::net::deadlines::{Deadlines, Kind};
+use crate::net::frame;
 use crate::net::http::Answer;
 use crate::net::silence::Verdict;
-use crate::net::websocket;
 
 /// Places that are made in a turn. To close a socket takes the kernel as long as ten messages, and
 /// the peer that has sent one waits meanwhile; and of the 128 that have room for a handshake, each
@@ -110,7 +110,7 @@ impl Connections {
         match connection.check_silence() {
             Verdict::Wait => {}
             Verdict::Ping => {
-                websocket::encode_ping(connection.socket.outbound());
+                frame::encode_ping(connection.socket.outbound());
                 self.to_flush.insert(conn.slot);
             }
             Verdict::Close => {

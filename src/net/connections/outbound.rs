@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::{Connections, live};
 use crate::engine::io::{CloseReason, ConnId, Protocol};
+use crate::net::frame;
 use crate::net::http::Answer;
-use crate::net::websocket;
 
 impl Connections {
     /// The request gets a 101: from here on it is a WebSocket.
@@ -70,9 +70,9 @@ impl Connections {
             let outbound = connection.socket.outbound();
             self.pool.lend_buffer(outbound);
             if payload.len() < OFFERED_BYTES_MIN {
-                websocket::encode_message(payload, binary, outbound);
+                frame::encode_message(payload, binary, outbound);
             } else {
-                websocket::encode_header_of_message(payload.len(), binary, outbound);
+                frame::encode_header_of_message(payload.len(), binary, outbound);
                 self.counters.sent(connection.socket.offer(payload));
             }
         }

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use sundown::engine::io::CloseReason;
-use sundown::net::websocket::{self, Received, WebSocket};
+use sundown::net::frame;
+use sundown::net::websocket::{Received, WebSocket};
 use sundown::{Config, Echo, Limits, Message, Server, StoreConfig};
 use sundown_fuzz::{choice, cut, heap};
 
@@ -60,7 +61,7 @@ fn receive<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
                         Message::Binary(bytes) => (bytes, true),
                     };
                     assert!(bytes.len() <= MESSAGE_BYTES_MAX);
-                    websocket::encode_message(bytes, binary, &mut sent);
+                    frame::encode_message(bytes, binary, &mut sent);
                 }
                 Received::Closed => {
                     socket.close(&CloseReason::of(1000, ""), &mut sent);
