@@ -144,7 +144,6 @@ impl EventLoop {
         match event {
             Event::Request(head, body) => self.handle_request(core, conn, &head, &body),
             Event::Message(message) => self.handle_message(core, conn, message),
-            Event::Assembled(payload) => self.handle_message(core, conn, payload.as_message()),
             Event::PeerClosed { by_frame } => {
                 core.handle_input(Input::PeerClosed { conn, by_frame }, self);
             }

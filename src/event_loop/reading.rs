@@ -57,14 +57,14 @@ impl EventLoop {
             cost += EVENT_COST_BYTES;
             self.handle_event(core, conn, event);
         }
-        let (used, lent) = (len - input.rest().len(), input.frames());
+        let (used, frames) = (input.used(), input.frames());
         if events == EVENTS_MAX {
             self.connections.hold_back(conn, input.rest());
         }
         if let Some(event) = ended {
             self.handle_event(core, conn, event);
         }
-        self.connections.served(conn, used, lent);
+        self.connections.served(conn, used, frames);
         self.read_buffer.0 = buffer;
         cost
     }

@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 
 use super::deadlines::Kind;
+use super::frame;
 use super::http::Incoming;
 use super::intake::Intake;
-use super::pool::Pool;
+use super::reader::{Reader, Received};
 use super::silence::{Silence, Verdict};
 use super::socket::{ReadOutcome, Socket};
-use super::websocket::{Received, WebSocket};
 use crate::engine::io::{CloseReason, ConnId};
 use crate::memory::{Account, Kind as Held};
 
@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     paused: bool,
     /// In one of the queues of whom to read from.
     queued: bool,
+    /// Our Close is out: no other follows it, and no pong.
+    close_sent: bool,
     /// How it ends has been counted.
     end_counted: bool,
     /// The deadline by which it has to close is set, and stays.
@@ -80,11 +82,11 @@ impl Entrance {
 enum Phase {
     /// The request head is being received.
     Handshake(Box<Incoming>),
-    /// A WebSocket connection; with a codec, while something is under way.
-    Open(Option<Box<WebSocket>>),
+    /// A WebSocket connection.
+    Open(Reader),
     /// The peer has closed its side, or has broken a rule; nothing of it is used any more. The
     /// engine still has something to send, or is about to let go.
-    Deaf(Option<Box<WebSocket>>),
+    Deaf(Reader),
     /// Over: what waits is sent, then our side is closed, then the rest is read and dropped.
     Lingering {
         half_closed: bool,
@@ -110,6 +112,7 @@ impl Connection {
             outbound_counted: 0,
             paused: false,
             queued: false,
+            close_sent: false,
             end_counted: false,
             close_bounded: false,
         }
@@ -141,14 +144,13 @@ impl Connection {
         }
     }
 
-    /// So many bytes of the last read were used, and so many frames of them without a codec: the
-    /// next one is to take twice as much, if they filled it and are of large frames, and little, if
-    /// they are of small ones.
-    pub(super) fn adapt(&mut self, used: usize, lent: usize, read_bytes_max: usize) {
-        let Phase::Open(codec) = &mut self.phase else {
+    /// So many bytes of the last read were used, in which so many frames have begun: the next one is
+    /// to take twice as much, if they filled it and are of large frames, and little, if they are of
+    /// small ones.
+    pub(super) fn adapt(&mut self, used: usize, frames: usize, read_bytes_max: usize) {
+        if !self.is_open() {
             return;
-        };
-        let frames = lent + codec.as_mut().map_or(0, |codec| codec.take_frames());
+        }
         if frames.saturating_mul(SMALL_FRAME_BYTES) > used {
             self.read_len = READ_BYTES_MIN;
         } else if used >= self.read_len as usize && !self.paused {
@@ -221,7 +223,7 @@ impl Connection {
 
     /// The request is granted: from here on it is a WebSocket connection.
     pub(super) fn open(&mut self) {
-        self.phase = Phase::Open(None);
+        self.phase = Phase::Open(Reader::default());
     }
 
     /// Whether its messages are used.
@@ -244,48 +246,51 @@ impl Connection {
         matches!(self.phase, Phase::Dead)
     }
 
-    /// The codec of a WebSocket connection, while something is under way.
-    pub(super) fn codec(&self) -> Option<&WebSocket> {
+    /// The reader of a WebSocket connection.
+    pub(super) fn reader(&self) -> Option<&Reader> {
         match &self.phase {
-            Phase::Open(codec) | Phase::Deaf(codec) => codec.as_deref(),
+            Phase::Open(reader) | Phase::Deaf(reader) => Some(reader),
             Phase::Handshake(_) | Phase::Lingering { .. } | Phase::Dead => None,
         }
     }
 
-    /// Whether a message may begin with the next byte of an open connection.
-    pub(super) fn is_between_messages(&self) -> bool {
-        self.codec().is_none_or(WebSocket::is_between_messages)
-    }
-
-    /// Decodes frames from `input`. Pongs are appended to the output.
-    pub(super) fn receive(&mut self, input: &mut Intake<'_>, pool: &mut Pool) -> Received {
-        let Phase::Open(codec) = &mut self.phase else {
+    /// Reads messages and control frames from `input`, while it is open. A pong is appended to the
+    /// output.
+    #[inline]
+    pub(super) fn receive<'a>(
+        &mut self,
+        input: &'a mut Intake<'_>,
+        message_bytes_max: usize,
+    ) -> Received<'a> {
+        let Phase::Open(reader) = &mut self.phase else {
             return Received::Nothing;
         };
-        let codec = codec.get_or_insert_with(|| pool.take_codec());
-        let mut rest = input.rest();
-        let received = codec.receive(&mut rest, self.socket.outbound());
-        let left = rest.len();
-        input.keep_last(left);
+        let received = reader.next(input, message_bytes_max);
+        if received == Received::Ping && !self.close_sent {
+            frame::encode_pong(reader.ping_payload(), self.socket.outbound());
+        }
         received
     }
 
-    /// Gives its codec back, if it has one and nothing is under way.
-    pub(super) fn return_codec(&mut self, pool: &mut Pool) {
-        if let Phase::Open(codec) = &mut self.phase
-            && let Some(codec) = codec.take_if(|codec| codec.is_at_rest())
-        {
-            pool.keep_codec(codec);
+    /// Lets go of what it does without until more comes.
+    pub(super) fn rest(&mut self) {
+        if let Phase::Open(reader) = &mut self.phase {
+            reader.rest();
         }
     }
 
-    /// Appends a Close frame, or the answer to the peer's. Returns whether it is a WebSocket.
-    pub(super) fn close(&mut self, reason: &CloseReason, pool: &mut Pool) -> bool {
-        let (Phase::Open(codec) | Phase::Deaf(codec)) = &mut self.phase else {
+    /// Appends a Close frame, or the answer to the peer's, once. Returns whether it is a WebSocket.
+    pub(super) fn close(&mut self, reason: &CloseReason) -> bool {
+        let (Phase::Open(reader) | Phase::Deaf(reader)) = &self.phase else {
             return false;
         };
-        let codec = codec.get_or_insert_with(|| pool.take_codec());
-        codec.close(reason, self.socket.outbound());
+        if !std::mem::replace(&mut self.close_sent, true) {
+            let outbound = self.socket.outbound();
+            match reader.close_payload() {
+                None => frame::encode_close(reason, outbound),
+                Some(payload) => frame::encode_close_answer(payload, outbound),
+            }
+        }
         true
     }
 
@@ -323,10 +328,10 @@ impl Connection {
 
     /// The peer has closed its side: nothing more of it is used. Returns whether it was open.
     pub(super) fn deafen(&mut self) -> bool {
-        let Phase::Open(codec) = &mut self.phase else {
+        let Phase::Open(reader) = &mut self.phase else {
             return false;
         };
-        self.phase = Phase::Deaf(codec.take());
+        self.phase = Phase::Deaf(std::mem::take(reader));
         self.stash = Vec::new();
         true
     }
@@ -367,8 +372,8 @@ impl Connection {
     /// Bytes that it has received and that are not processed.
     pub(super) fn received(&self) -> usize {
         let begun = match &self.phase {
-            Phase::Open(None) | Phase::Deaf(None) | Phase::Lingering { .. } | Phase::Dead => 0,
-            Phase::Open(Some(codec)) | Phase::Deaf(Some(codec)) => codec.held_bytes(),
+            Phase::Open(reader) | Phase::Deaf(reader) => reader.held_bytes(),
+            Phase::Lingering { .. } | Phase::Dead => 0,
             Phase::Handshake(request) => request.held_bytes(),
         };
         begun + self.stash.len()
@@ -411,6 +416,9 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
+    use crate::engine::message::Message;
+    use crate::net::frame;
+    use crate::net::masked::frame;
 
     const MAX: usize = 64 << 10;
 
@@ -418,7 +426,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut connection = Connection::new(stream, 0, Entrance::Public);
-        connection.phase = Phase::Open(Some(Box::new(WebSocket::new(1 << 20))));
+        connection.open();
         connection
     }
 
@@ -431,9 +439,9 @@ mod tests {
             frame
         };
         let mut input = binary(frame_bytes - 8).repeat(len / frame_bytes + 1);
-        let (mut input, mut pool) = (Intake::new(&mut input), Pool::new(1 << 20));
-        while !matches!(connection.receive(&mut input, &mut pool), Received::Nothing) {}
-        connection.adapt(len, 0, MAX);
+        let mut input = Intake::new(&mut input);
+        while connection.receive(&mut input, 1 << 20) != Received::Nothing {}
+        connection.adapt(len, input.frames(), MAX);
         connection.read_len(MAX)
     }
 
@@ -466,5 +474,43 @@ mod tests {
             MAX,
             "what is dropped costs nothing more"
         );
+    }
+
+    /// What is sent when this has come.
+    fn sent(connection: &mut Connection, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        let mut input = Intake::new(&mut bytes);
+        while let Received::Message(_) | Received::Ping = connection.receive(&mut input, 1 << 20) {}
+        std::mem::take(connection.socket.outbound())
+    }
+
+    #[test]
+    fn a_close_is_answered_once_and_after_what_was_sent_before() {
+        let mut connection = open();
+        assert_eq!(sent(&mut connection, &frame(0x88, &[0x03, 0xe8])), b"");
+        assert!(connection.deafen());
+        frame::encode_message(b"late", false, connection.socket.outbound());
+        for _ in 0..2 {
+            assert!(connection.close(&CloseReason::of(1001, "too late")));
+        }
+        let sent = connection.socket.outbound();
+        assert_eq!(sent, b"\x81\x04late\x88\x02\x03\xe8");
+    }
+
+    #[test]
+    fn messages_are_still_read_after_our_close_and_no_pong_follows_it() {
+        let mut connection = open();
+        let ping = frame(0x89, b"hi");
+        assert_eq!(sent(&mut connection, &ping), b"\x8a\x02hi");
+        assert!(connection.close(&CloseReason::of(1001, "")));
+        assert_eq!(sent(&mut connection, &ping), b"\x88\x02\x03\xe9");
+        let mut late = [frame(0x81, b"late"), frame(0x88, &[0x03, 0xe9])].concat();
+        let mut input = Intake::new(&mut late);
+        let late = connection.receive(&mut input, 1 << 20);
+        assert_eq!(late, Received::Message(Message::Text("late")));
+        assert_eq!(connection.receive(&mut input, 1 << 20), Received::Closed);
+        assert!(connection.deafen());
+        assert!(connection.close(&CloseReason::of(1000, "")));
+        assert_eq!(connection.socket.outbound(), b"", "there is one Close");
     }
 }

@@ -94,7 +94,7 @@ impl Connections {
                 Kind::Closing => limits.close_timeout,
                 Kind::Idle => limits.idle_timeout / u32::from(IDLE_CHECKS),
             }),
-            pool: Pool::new(limits.message_bytes_max),
+            pool: Pool::default(),
             date: Date::default(),
             counters: Counters::default(),
             memory: Account::default(),

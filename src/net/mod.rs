@@ -1,4 +1,4 @@
-//! Sockets: mio and tungstenite. It reads, writes, frames and closes; it decides nothing above
+//! Sockets: mio, and the frames of RFC 6455. It reads, writes, frames and closes; it decides nothing above
 //! that, and knows no session and no store.
 
 mod authority;
@@ -11,15 +11,13 @@ pub(crate) mod event_source;
 pub mod frame;
 pub mod handshake;
 pub mod http;
-pub(crate) mod intake;
+pub mod intake;
 pub(crate) mod listener;
 #[cfg(test)]
 mod masked;
 mod pool;
 pub(crate) mod read_queues;
+pub mod reader;
 mod silence;
 mod socket;
 mod unix;
-mod utf8;
-mod validator;
-pub mod websocket;

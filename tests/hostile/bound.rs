@@ -39,7 +39,7 @@ impl Bound {
 
 /// Of a socket, whatever it does: its row in the table, its deadline, its bits.
 const SOCKET_BYTES: usize = 1 << 10;
-/// The protocol's state, tungstenite's read buffer, and the application's entry.
+/// What a reader has under way beside its message, and the application's entry.
 const WEBSOCKET_BYTES: usize = 2 << 10;
 /// A vector that grows doubles.
 const GROWTH: usize = 2;

@@ -5,7 +5,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use sundown::net::frame::encode_message;
-use sundown::net::websocket::{Received, WebSocket};
+use sundown::net::intake::Intake;
+use sundown::net::reader::{Reader, Received};
 
 const MASK: [u8; 4] = [0x5a, 0x13, 0xc7, 0x8e];
 
@@ -35,15 +36,16 @@ fn frame(payload_len: usize) -> Vec<u8> {
 
 fn receive(criterion: &mut Criterion, name: &str, frames: usize, payload_len: usize) {
     let bytes = frame(payload_len).repeat(frames);
-    let mut socket = WebSocket::new(1 << 20);
-    let mut output = Vec::new();
+    let mut buffer = bytes.clone();
+    let mut reader = Reader::default();
     let mut group = criterion.benchmark_group("receive");
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function(name, |bencher| {
         bencher.iter(|| {
-            let mut input = &bytes[..];
+            buffer.copy_from_slice(&bytes);
+            let mut input = Intake::new(&mut buffer);
             let mut messages = 0;
-            while let Received::Message(message) = socket.receive(&mut input, &mut output) {
+            while let Received::Message(message) = reader.next(&mut input, 1 << 20) {
                 black_box(message);
                 messages += 1;
             }

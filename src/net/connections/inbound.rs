@@ -11,12 +11,13 @@ use crate::engine::io::{CloseReason, ConnId};
 use crate::engine::message::Message;
 use crate::net::connection::Entrance;
 use crate::net::counters;
+use crate::net::frame;
 use crate::net::handshake;
 use crate::net::http::{self, Head};
 use crate::net::intake::Intake;
 use crate::net::read_queues::Queue;
+use crate::net::reader::{Reader, Received};
 use crate::net::socket::ReadOutcome;
-use crate::net::websocket::{Payload, Received, WebSocket};
 
 /// What a connection has brought.
 #[derive(Debug)]
@@ -25,8 +26,6 @@ pub(crate) enum Event<'a> {
     Request(Box<Head>, Vec<u8>),
     /// A data message, lent from what was read.
     Message(Message<'a>),
-    /// A data message that was put together from what was read in pieces.
-    Assembled(Payload),
     /// A control frame, which has been answered if it had to be.
     Control,
     /// The peer has closed its side: by a Close frame, or by a bare FIN.
@@ -88,40 +87,46 @@ impl Connections {
     pub(crate) fn next_event<'a>(
         &mut self,
         conn: ConnId,
-        input: &mut Intake<'a>,
+        input: &'a mut Intake<'_>,
         now: Instant,
     ) -> Option<Event<'a>> {
         let message_bytes_max = self.limits.message_bytes_max;
         let connection = live(&mut self.table, conn)?;
         if !connection.is_open() {
             let event = self.next_request(conn, input.rest(), now);
-            input.keep_last(0);
+            input.clear();
             return event;
         }
         if connection.is_paused() {
             connection.hold_back(input.rest());
-            input.keep_last(0);
+            input.clear();
             return None;
         }
-        if connection.is_between_messages() {
-            match input.take_message(message_bytes_max) {
-                Ok(Some(message)) => return Some(Event::Message(message)),
-                Ok(None) if input.rest().is_empty() => return None,
-                Ok(None) => {}
-                Err(reason) => return self.received(conn, Received::Failed(reason), now),
+        match connection.receive(input, message_bytes_max) {
+            Received::Message(message) => Some(Event::Message(message)),
+            Received::Nothing => None,
+            Received::Pong => Some(Event::Control),
+            Received::Ping => Some(self.answered_ping(conn, now)),
+            Received::Closed => {
+                self.count_peer_close(conn);
+                self.deafen(conn, now);
+                Some(Event::PeerClosed { by_frame: true })
+            }
+            Received::Failed(reason) => {
+                self.fail(conn, &reason, now);
+                Some(Event::Gone)
             }
         }
-        let unsent = connection.socket.unsent();
-        let received = connection.receive(input, &mut self.pool);
-        if connection.socket.unsent() > unsent {
-            self.to_flush.insert(conn.slot);
-            // Pongs are queued like everything else, and bounded like it.
-            if !self.keeps_up(conn) {
-                self.fail(conn, &CloseReason::TooSlow, now);
-                return Some(Event::Gone);
-            }
+    }
+
+    /// Pongs are queued like everything else, and bounded like it.
+    fn answered_ping(&mut self, conn: ConnId, now: Instant) -> Event<'static> {
+        self.to_flush.insert(conn.slot);
+        if self.keeps_up(conn) {
+            return Event::Control;
         }
-        self.received(conn, received, now)
+        self.fail(conn, &CloseReason::TooSlow, now);
+        Event::Gone
     }
 
     /// What these bytes make of a request, if one is being received.
@@ -171,14 +176,14 @@ impl Connections {
         }
     }
 
-    /// So many bytes have been used, of which so many frames were lent: what is read next depends
-    /// on what they were. A connection that may have more input gets its place for that, and one
-    /// that has nothing under way is at rest until more comes.
-    pub(crate) fn served(&mut self, conn: ConnId, used: usize, lent: usize) {
+    /// So many bytes have been used, in which so many frames have begun: what is read next depends on
+    /// what they were. A connection that may have more input gets its place for that, and one that
+    /// has nothing under way is at rest until more comes.
+    pub(crate) fn served(&mut self, conn: ConnId, used: usize, frames: usize) {
         let read_bytes_max = self.limits.read_bytes_max;
         if let Some(connection) = live(&mut self.table, conn) {
-            connection.adapt(used, lent, read_bytes_max);
-            connection.return_codec(&mut self.pool);
+            connection.adapt(used, frames, read_bytes_max);
+            connection.rest();
             connection.count_received(&mut self.memory);
             self.queues.put_back(conn.slot, connection);
         }
@@ -221,28 +226,6 @@ impl Connections {
         }
     }
 
-    fn received(
-        &mut self,
-        conn: ConnId,
-        received: Received,
-        now: Instant,
-    ) -> Option<Event<'static>> {
-        match received {
-            Received::Nothing => None,
-            Received::Message(payload) => Some(Event::Assembled(payload)),
-            Received::Control => Some(Event::Control),
-            Received::Closed => {
-                self.count_peer_close(conn);
-                self.deafen(conn, now);
-                Some(Event::PeerClosed { by_frame: true })
-            }
-            Received::Failed(reason) => {
-                self.fail(conn, &reason, now);
-                Some(Event::Gone)
-            }
-        }
-    }
-
     /// The socket has nothing more to read, ever.
     fn ended(
         &mut self,
@@ -274,7 +257,8 @@ impl Connections {
         if let Some(connection) = self.get_mut(conn)
             && connection.count_end()
         {
-            let code = connection.codec().and_then(WebSocket::peer_close_code);
+            let payload = connection.reader().and_then(Reader::close_payload);
+            let code = payload.and_then(frame::close_code);
             let (number, shown) = (conn.generation, code.unwrap_or(counters::NO_STATUS));
             log::debug!("connection {number}: Close {shown} by its peer");
             self.counters.closed_by_peer(code);

@@ -111,7 +111,7 @@ impl Connections {
         now: Instant,
     ) {
         if let Some(connection) = live(&mut self.table, conn)
-            && connection.close(reason, &mut self.pool)
+            && connection.close(reason)
         {
             if connection.count_end() {
                 let (number, code) = (conn.generation, reason.code());
@@ -128,7 +128,7 @@ impl Connections {
     /// Nothing more is owed to a peer that has closed: its Close is answered, then ours follows.
     pub(crate) fn finish(&mut self, conn: ConnId, now: Instant) {
         if let Some(connection) = live(&mut self.table, conn) {
-            connection.close(&CloseReason::of(1000, ""), &mut self.pool);
+            connection.close(&CloseReason::of(1000, ""));
         }
         self.linger(conn, now);
     }

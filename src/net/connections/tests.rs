@@ -86,22 +86,21 @@ impl Server {
             let mut input = Intake::new(&mut buffer[..len]);
             while let Some(event) = self.connections.next_event(conn, &mut input, self.now) {
                 ways.push(match event {
-                    Event::Message(_) => "lent",
-                    Event::Assembled(_) => "assembled",
+                    Event::Message(_) => "message",
                     Event::Control => "control",
                     Event::Request(..) | Event::PeerClosed { .. } | Event::Gone => "other",
                 });
                 assert!(self.connections.send(conn, b"reply", false, false));
             }
-            let lent = input.frames();
-            self.connections.served(conn, len, lent);
+            let frames = input.frames();
+            self.connections.served(conn, len, frames);
         }
         ways
     }
 
-    fn has_codec(&mut self, conn: ConnId) -> bool {
+    fn is_under_way(&mut self, conn: ConnId) -> bool {
         let connection = self.connections.get_mut(conn).unwrap();
-        connection.codec().is_some()
+        connection.reader().unwrap().is_under_way()
     }
 
     fn has_buffer(&mut self, conn: ConnId) -> bool {
@@ -111,17 +110,20 @@ impl Server {
 }
 
 #[test]
-fn a_connection_at_rest_holds_no_codec_and_no_buffer() {
+fn a_connection_at_rest_has_nothing_under_way_and_no_buffer() {
     let mut server = Server::new();
     let (mut client, conn) = server.open();
-    assert!(!server.has_codec(conn) && !server.has_buffer(conn), "fresh");
+    assert!(
+        !server.is_under_way(conn) && !server.has_buffer(conn),
+        "fresh"
+    );
     client.write_all(&[0x81, 0x82, 0, 0]).unwrap();
     assert!(server.serve().is_empty());
-    assert!(server.has_codec(conn), "a frame has begun");
+    assert!(server.is_under_way(conn), "a frame has begun");
     assert!(!server.has_buffer(conn), "and nothing is to be sent");
     client.write_all(&[0, 0, b'h', b'i']).unwrap();
-    assert_eq!(server.serve(), ["assembled"]);
-    assert!(!server.has_codec(conn), "the frame has ended");
+    assert_eq!(server.serve(), ["message"]);
+    assert!(!server.is_under_way(conn), "the frame has ended");
     assert!(server.has_buffer(conn), "the reply waits");
     server.connections.flush(server.now);
     assert!(!server.has_buffer(conn), "the reply is on its way");
@@ -134,10 +136,12 @@ fn a_connection_at_rest_holds_no_codec_and_no_buffer() {
     );
     let (reason, now) = (CloseReason::of(1001, ""), server.now);
     server.connections.close(conn, &reason, true, now);
-    assert!(server.has_codec(conn), "a Close is under way");
     client.write_all(&[0x81, 0x80, 0, 0, 0, 0]).unwrap();
-    assert_eq!(server.serve(), ["lent"], "what comes late is read");
-    assert!(server.has_codec(conn), "and still is");
+    assert_eq!(server.serve(), ["message"], "what comes late is read");
+    assert!(
+        !server.is_under_way(conn),
+        "a Close of ours is nothing that is to come"
+    );
 }
 
 /// What comes of so many checks, each of which is so late.
@@ -246,28 +250,28 @@ fn the_deadline_of_a_close_is_not_put_off() {
 }
 
 #[test]
-fn whole_messages_are_lent_and_again_after_others() {
+fn messages_are_read_whole_in_pieces_and_whole_again() {
     let mut server = Server::new();
     let (mut client, conn) = server.open();
     let message = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
     let (ping, fragment) = ([0x89, 0x80, 0, 0, 0, 0], [0x01, 0x80, 0, 0, 0, 0]);
     let last = [0x80, 0x80, 0, 0, 0, 0];
     let ways = [
-        (message.repeat(2), "lent lent"),
+        (message.repeat(2), "message message"),
         (
             [&ping[..], &message, &ping].concat(),
-            "control lent control",
+            "control message control",
         ),
-        ([&message[..], &message[..7]].concat(), "lent"),
-        ([&message[7..], &message].concat(), "assembled lent"),
+        ([&message[..], &message[..7]].concat(), "message"),
+        ([&message[7..], &message].concat(), "message message"),
         ([&fragment[..], &ping].concat(), "control"),
-        ([&last[..], &message].concat(), "assembled lent"),
+        ([&last[..], &message].concat(), "message message"),
     ];
     for (bytes, expected) in ways {
         client.write_all(&bytes).unwrap();
         assert_eq!(server.serve().join(" "), expected);
     }
-    assert!(!server.has_codec(conn));
+    assert!(!server.is_under_way(conn));
 }
 
 #[test]

@@ -15,7 +15,8 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use sundown::engine::io::CloseReason;
 use sundown::net::frame;
-use sundown::net::websocket::{Received, WebSocket};
+use sundown::net::intake::Intake;
+use sundown::net::reader::{Reader, Received};
 use sundown::{Config, Echo, Limits, Message, Server, StoreConfig};
 use sundown_fuzz::{choice, cut, heap};
 
@@ -46,17 +47,19 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What an echo server sends for these, by the protocol's state alone, to its Close.
+/// What an echo server sends for these, by the reader alone, to its Close.
 fn receive<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut socket = WebSocket::new(MESSAGE_BYTES_MAX);
-    let mut sent = Vec::new();
-    for mut input in pieces {
+    let (mut reader, mut sent) = (Reader::default(), Vec::new());
+    for piece in pieces {
+        let mut bytes = piece.to_vec();
+        let mut input = Intake::new(&mut bytes);
         loop {
-            match socket.receive(&mut input, &mut sent) {
+            match reader.next(&mut input, MESSAGE_BYTES_MAX) {
                 Received::Nothing => break,
-                Received::Control => {}
-                Received::Message(payload) => {
-                    let (bytes, binary) = match payload.as_message() {
+                Received::Pong => {}
+                Received::Ping => frame::encode_pong(reader.ping_payload(), &mut sent),
+                Received::Message(message) => {
+                    let (bytes, binary) = match message {
                         Message::Text(text) => (text.as_bytes(), false),
                         Message::Binary(bytes) => (bytes, true),
                     };
@@ -64,20 +67,21 @@ fn receive<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
                     frame::encode_message(bytes, binary, &mut sent);
                 }
                 Received::Closed => {
-                    socket.close(&CloseReason::of(1000, ""), &mut sent);
+                    let payload = reader.close_payload().expect("a Close");
+                    frame::encode_close_answer(payload, &mut sent);
                     return sent;
                 }
                 Received::Failed(reason) => {
                     assert!([1002, 1007, 1009].contains(&reason.code()), "{reason:?}");
-                    socket.close(&reason, &mut sent);
+                    frame::encode_close(&reason, &mut sent);
                     return sent;
                 }
             }
         }
-        assert!(input.is_empty());
+        assert!(input.rest().is_empty());
     }
     // The FIN that follows.
-    socket.close(&CloseReason::of(1000, ""), &mut sent);
+    frame::encode_close(&CloseReason::of(1000, ""), &mut sent);
     sent
 }
 
