@@ -442,7 +442,7 @@ pub struct Limits {
     /// from any more, until half of them have ended. 1 024.
     pub deferred_max: usize,
     /// Bytes read from one connection before the next has its turn, if its frames are large; of
-    /// small frames, which take longer than their bytes, 2 KiB. 64 KiB.
+    /// small frames, which take longer than their bytes, 2 KiB. 64 KiB and the header of a frame.
     pub read_bytes_max: usize,
     /// Bytes read in one turn of the loop from all connections; each read and each message counts
     /// for some bytes more. 1 MiB.
@@ -537,7 +537,7 @@ impl Default for Limits {
             request_head_bytes_max: 16 << 10,
             held_replies_max: 1_024,
             deferred_max: 1_024,
-            read_bytes_max: 64 << 10,
+            read_bytes_max: (64 << 10) + 14,
             turn_bytes_max: 1 << 20,
             slice_bytes_max: 3 << 10,
             accepts_max: 16,

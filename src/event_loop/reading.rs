@@ -56,15 +56,18 @@ impl EventLoop {
             events += 1;
             cost += EVENT_COST_BYTES;
             self.handle_event(core, conn, event);
+            // Most reads bring one message.
+            if input.rest().is_empty() {
+                break;
+            }
         }
-        let (used, frames) = (input.used(), input.frames());
         if events == EVENTS_MAX {
             self.connections.hold_back(conn, input.rest());
         }
         if let Some(event) = ended {
             self.handle_event(core, conn, event);
         }
-        self.connections.served(conn, used, frames);
+        self.connections.served(conn, input);
         self.read_buffer.0 = buffer;
         cost
     }

@@ -261,12 +261,13 @@ impl Connection {
         &mut self,
         input: &'a mut Intake<'_>,
         message_bytes_max: usize,
+        spare: &mut Vec<u8>,
     ) -> Received<'a> {
         let Phase::Open(reader) = &mut self.phase else {
             return Received::Nothing;
         };
-        let received = reader.next(input, message_bytes_max);
-        if received == Received::Ping && !self.close_sent {
+        let received = reader.next(input, message_bytes_max, spare);
+        if matches!(received, Received::Ping) && !self.close_sent {
             frame::encode_pong(reader.ping_payload(), self.socket.outbound());
         }
         received
@@ -440,7 +441,7 @@ mod tests {
         };
         let mut input = binary(frame_bytes - 8).repeat(len / frame_bytes + 1);
         let mut input = Intake::new(&mut input);
-        while connection.receive(&mut input, 1 << 20) != Received::Nothing {}
+        while connection.receive(&mut input, 1 << 20, &mut Vec::new()) != Received::Nothing {}
         connection.adapt(len, input.frames(), MAX);
         connection.read_len(MAX)
     }
@@ -480,7 +481,9 @@ mod tests {
     fn sent(connection: &mut Connection, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         let mut input = Intake::new(&mut bytes);
-        while let Received::Message(_) | Received::Ping = connection.receive(&mut input, 1 << 20) {}
+        while let Received::Message(_) | Received::Ping =
+            connection.receive(&mut input, 1 << 20, &mut Vec::new())
+        {}
         std::mem::take(connection.socket.outbound())
     }
 
@@ -506,9 +509,12 @@ mod tests {
         assert_eq!(sent(&mut connection, &ping), b"\x88\x02\x03\xe9");
         let mut late = [frame(0x81, b"late"), frame(0x88, &[0x03, 0xe9])].concat();
         let mut input = Intake::new(&mut late);
-        let late = connection.receive(&mut input, 1 << 20);
+        let late = connection.receive(&mut input, 1 << 20, &mut Vec::new());
         assert_eq!(late, Received::Message(Message::Text("late")));
-        assert_eq!(connection.receive(&mut input, 1 << 20), Received::Closed);
+        assert_eq!(
+            connection.receive(&mut input, 1 << 20, &mut Vec::new()),
+            Received::Closed
+        );
         assert!(connection.deafen());
         assert!(connection.close(&CloseReason::of(1000, "")));
         assert_eq!(connection.socket.outbound(), b"", "there is one Close");

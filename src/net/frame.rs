@@ -133,13 +133,17 @@ fn long_length(bytes: &[u8]) -> Result<u64, CloseReason> {
 
 /// Takes the mask off, or puts it on: its first byte is for the first of `payload`.
 pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let four = u32::from_ne_bytes(mask);
+    let eight = u64::from(four) << 32 | u64::from(four);
     let (eights, rest) = payload.as_chunks_mut();
-    let four = u64::from(u32::from_ne_bytes(mask));
-    let wide = four << 32 | four;
-    for eight in eights {
-        *eight = (u64::from_ne_bytes(*eight) ^ wide).to_ne_bytes();
+    for bytes in eights {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ eight).to_ne_bytes();
     }
-    for (byte, mask) in rest.iter_mut().zip(mask.into_iter().cycle()) {
+    let (fours, rest) = rest.as_chunks_mut();
+    for bytes in fours {
+        *bytes = (u32::from_ne_bytes(*bytes) ^ four).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask) {
         *byte ^= mask;
     }
 }

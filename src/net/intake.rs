@@ -3,23 +3,26 @@
 //! It lends whole messages: those that lie in the bytes of the read, and the one that `reader` has
 //! put together of several. It judges nothing.
 
-/// The bytes of a read that are not used yet.
+use super::body::Body;
+use crate::engine::message::Message;
+
+/// What came of a read and is not used yet.
 #[derive(Debug, Default)]
 pub struct Intake<'b> {
     rest: &'b mut [u8],
-    /// Bytes that were read, and those of them that went into a message's own buffer are not in
-    /// `rest`.
-    read: usize,
+    /// How many bytes there were.
+    len: usize,
+    /// How many frames have begun in what was used.
     frames: usize,
     /// The message that was put together last.
-    message: Vec<u8>,
+    message: Option<Box<Body>>,
 }
 
 impl<'b> Intake<'b> {
     /// What was read, all of it.
     pub fn new(bytes: &'b mut [u8]) -> Self {
         Self {
-            read: bytes.len(),
+            len: bytes.len(),
             rest: bytes,
             ..Self::default()
         }
@@ -32,7 +35,7 @@ impl<'b> Intake<'b> {
 
     /// How much has been used.
     pub(crate) fn used(&self) -> usize {
-        self.read - self.rest.len()
+        self.len - self.rest.len()
     }
 
     /// How many frames have begun in it.
@@ -60,8 +63,12 @@ impl<'b> Intake<'b> {
     }
 
     /// Keeps a message that was put together, to lend it until the next one.
-    pub(super) fn lend(&mut self, message: Vec<u8>) -> &[u8] {
-        self.message = message;
-        &self.message
+    pub(super) fn lend(&mut self, message: Body) -> Message<'_> {
+        self.message.insert(Box::new(message)).as_message()
+    }
+
+    /// The buffer of the message that was put together last, empty.
+    pub(super) fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        self.message.take().map(|message| message.into_buffer())
     }
 }

@@ -2,6 +2,7 @@
 //! that, and knows no session and no store.
 
 mod authority;
+mod body;
 pub(crate) mod connection;
 pub(crate) mod connections;
 pub(crate) mod counters;

@@ -10,6 +10,7 @@
 //!
 //! Pure. It answers nothing: pongs and the answer to a Close are `connection`'s.
 
+use super::body::{Body, whole_characters};
 use super::frame::{CODE_BYTES, HEADER_BYTES_MAX, Header, Opcode, SHORT_BYTES_MAX, unmask};
 use super::intake::Intake;
 use crate::engine::io::CloseReason;
@@ -37,15 +38,13 @@ pub enum Received<'a> {
 }
 
 /// A frame or a message that has begun, or the control frame that was told of last.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct UnderWay {
     part: Part,
     /// A frame has begun a message, and no final one has ended it.
     in_message: bool,
-    message: Partial,
-    /// The payload of a control frame, as far as it has come.
-    control: [u8; SHORT_BYTES_MAX],
-    control_len: usize,
+    message: Body,
+    control: Control,
 }
 
 /// Where in a frame the next byte stands.
@@ -61,23 +60,23 @@ enum Part {
     Closed,
 }
 
-/// What has come of a message.
-#[derive(Debug, Default)]
-struct Partial {
-    is_text: bool,
-    bytes: Vec<u8>,
-    /// So much of it is known to be UTF-8.
-    valid: usize,
+/// What has come of a control frame's payload.
+#[derive(Debug)]
+struct Control {
+    bytes: [u8; SHORT_BYTES_MAX],
+    len: usize,
 }
 
 impl Reader {
     /// Reads from `input` up to the next thing to know, and no further than to the end of the frame
-    /// that tells it. A message may hold `message_bytes_max`. Behind a Close and a broken rule there
-    /// is nothing to know.
+    /// that tells it. A message may hold `message_bytes_max`; a large one takes the `spare` buffer, if
+    /// it has memory. Behind a Close and a broken rule there is nothing to know.
+    #[inline]
     pub fn next<'a>(
         &mut self,
         input: &'a mut Intake<'_>,
         message_bytes_max: usize,
+        spare: &mut Vec<u8>,
     ) -> Received<'a> {
         self.rest();
         if !self.is_under_way() {
@@ -88,15 +87,26 @@ impl Reader {
                 Err(reason) => return Received::Failed(reason),
             }
         }
+        self.go_on(input, message_bytes_max, spare)
+    }
+
+    /// With what is under way. Apart, so that most messages do not pay for it.
+    #[inline(never)]
+    fn go_on<'a>(
+        &mut self,
+        input: &'a mut Intake<'_>,
+        message_bytes_max: usize,
+        spare: &mut Vec<u8>,
+    ) -> Received<'a> {
         let under_way = self.0.get_or_insert_default();
-        match under_way.advance(input, message_bytes_max) {
+        match under_way.advance(input, message_bytes_max, spare) {
             Err(reason) => Received::Failed(reason),
             Ok(None) => Received::Nothing,
             Ok(Some(Opcode::Ping)) => Received::Ping,
             Ok(Some(Opcode::Pong)) => Received::Pong,
             Ok(Some(Opcode::Close)) => Received::Closed,
             Ok(Some(Opcode::Continuation | Opcode::Text | Opcode::Binary)) => {
-                std::mem::take(&mut under_way.message).lend(input)
+                Received::Message(input.lend(std::mem::take(&mut under_way.message)))
             }
         }
     }
@@ -113,13 +123,18 @@ impl Reader {
 
     /// The payload of the ping that was told of last.
     pub fn ping_payload(&self) -> &[u8] {
-        self.0.as_deref().map_or(&[], UnderWay::control)
+        self.0
+            .as_deref()
+            .map_or(&[], |under_way| under_way.control.payload())
     }
 
     /// The payload of the peer's Close, once it has come: nothing, or a code and a reason.
     pub fn close_payload(&self) -> Option<&[u8]> {
         let closed = |under_way: &&UnderWay| matches!(under_way.part, Part::Closed);
-        self.0.as_deref().filter(closed).map(UnderWay::control)
+        self.0
+            .as_deref()
+            .filter(closed)
+            .map(|under_way| under_way.control.payload())
     }
 
     /// How many bytes of a message that is not whole, or of a frame, it holds.
@@ -157,24 +172,9 @@ fn message(is_text: bool, payload: &[u8]) -> Result<Message<'_>, CloseReason> {
     }
 }
 
-/// How much of what has come of a text is UTF-8: all but a character that is not whole.
-fn valid_len(text: &[u8]) -> Result<usize, CloseReason> {
-    match str::from_utf8(text) {
-        Ok(_) => Ok(text.len()),
-        Err(error) if error.error_len().is_none() => Ok(error.valid_up_to()),
-        Err(_) => Err(CloseReason::InvalidUtf8),
-    }
-}
-
-impl Default for UnderWay {
+impl Default for Part {
     fn default() -> Self {
-        Self {
-            part: Part::NEXT_HEADER,
-            in_message: false,
-            message: Partial::default(),
-            control: [0; SHORT_BYTES_MAX],
-            control_len: 0,
-        }
+        Self::NEXT_HEADER
     }
 }
 
@@ -192,18 +192,19 @@ impl UnderWay {
         &mut self,
         input: &mut Intake<'_>,
         message_bytes_max: usize,
+        spare: &mut Vec<u8>,
     ) -> Result<Option<Opcode>, CloseReason> {
         loop {
             let is_whole = match self.part {
                 Part::Header { .. } => self.take_header(input, message_bytes_max)?,
-                Part::Payload { .. } => self.take_payload(input)?,
+                Part::Payload { .. } => self.take_payload(input, spare)?,
                 Part::Closed => false,
             };
             if !is_whole {
                 return Ok(None);
             }
             if let Part::Payload { header, left: 0 } = self.part
-                && self.end_frame(header)
+                && self.end_frame(header)?
             {
                 return Ok(Some(header.opcode));
             }
@@ -224,7 +225,7 @@ impl UnderWay {
         let come = input.rest().len().min(room.len());
         room[..come].copy_from_slice(&input.rest()[..come]);
         *len += come;
-        let bytes_max = message_bytes_max - self.message.bytes.len();
+        let bytes_max = message_bytes_max - self.message.len();
         let parsed = Header::parse(&bytes[..*len], self.in_message, bytes_max)?;
         let Some((header, header_len)) = parsed else {
             input.take(come);
@@ -234,10 +235,10 @@ impl UnderWay {
         match header.opcode {
             Opcode::Text | Opcode::Binary => {
                 self.in_message = true;
-                self.message.is_text = header.opcode == Opcode::Text;
+                self.message = Body::new(header.opcode == Opcode::Text);
             }
             Opcode::Continuation => {}
-            Opcode::Close | Opcode::Ping | Opcode::Pong => self.control_len = 0,
+            Opcode::Close | Opcode::Ping | Opcode::Pong => self.control.len = 0,
         }
         self.part = Part::Payload {
             left: header.length,
@@ -247,55 +248,48 @@ impl UnderWay {
     }
 
     /// Whether the payload is whole.
-    fn take_payload(&mut self, input: &mut Intake<'_>) -> Result<bool, CloseReason> {
+    fn take_payload(
+        &mut self,
+        input: &mut Intake<'_>,
+        spare: &mut Vec<u8>,
+    ) -> Result<bool, CloseReason> {
         let Part::Payload { header, left } = &mut self.part else {
             return Ok(true);
         };
-        let come = input.take(*left);
-        unmask(come, header.mask);
-        header.mask.rotate_left(come.len() % 4);
-        *left -= come.len();
+        let piece = input.take(*left);
+        unmask(piece, header.mask);
+        header.mask.rotate_left(piece.len() % 4);
+        let left_max = if header.is_final { *left } else { usize::MAX };
+        *left -= piece.len();
         let is_whole = *left == 0;
         match header.opcode {
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
-                self.message.bytes.extend_from_slice(come);
-                // What ends a message is judged with all of it.
-                if !is_whole || !header.is_final {
-                    self.message.judge()?;
-                }
+                self.message.push(piece, left_max, spare)?;
             }
-            Opcode::Close | Opcode::Ping | Opcode::Pong => {
-                self.control[self.control_len..][..come.len()].copy_from_slice(come);
-                self.control_len += come.len();
-            }
-        }
-        if header.opcode == Opcode::Close {
-            let reason = self.control().get(CODE_BYTES..).unwrap_or_default();
-            if valid_len(reason)? < reason.len() && is_whole {
-                return Err(CloseReason::InvalidUtf8);
+            Opcode::Ping | Opcode::Pong => self.control.push(piece),
+            Opcode::Close => {
+                self.control.push(piece);
+                self.control.judge_reason(is_whole)?;
             }
         }
         Ok(is_whole)
     }
 
     /// Goes on behind the last byte of a frame. Whether a message or a control frame has ended.
-    fn end_frame(&mut self, header: Header) -> bool {
+    fn end_frame(&mut self, header: Header) -> Result<bool, CloseReason> {
         self.part = Part::NEXT_HEADER;
         match header.opcode {
-            Opcode::Continuation | Opcode::Text | Opcode::Binary => {
-                self.in_message = !header.is_final;
+            Opcode::Continuation | Opcode::Text | Opcode::Binary if header.is_final => {
+                self.message.judge_end()?;
+                self.in_message = false;
             }
             Opcode::Close => {
                 self.part = Part::Closed;
-                self.message = Partial::default();
+                self.message = Body::default();
             }
-            Opcode::Ping | Opcode::Pong => {}
+            Opcode::Continuation | Opcode::Text | Opcode::Binary | Opcode::Ping | Opcode::Pong => {}
         }
-        header.is_final
-    }
-
-    fn control(&self) -> &[u8] {
-        &self.control[..self.control_len]
+        Ok(header.is_final)
     }
 
     /// Whether the next byte begins a message or a control frame.
@@ -306,30 +300,44 @@ impl UnderWay {
     fn held_bytes(&self) -> usize {
         let of_frame = match self.part {
             Part::Header { len, .. } => len,
-            Part::Payload { header, .. } if header.opcode.is_control() => self.control_len,
+            Part::Payload { header, .. } if header.opcode.is_control() => self.control.len,
             Part::Payload { .. } | Part::Closed => 0,
         };
-        self.message.bytes.len() + of_frame
+        self.message.len() + of_frame
     }
 }
 
-impl Partial {
-    /// Judges what has come of a text since the last time.
-    fn judge(&mut self) -> Result<(), CloseReason> {
-        if self.is_text {
-            self.valid += valid_len(&self.bytes[self.valid..])?;
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            bytes: [0; SHORT_BYTES_MAX],
+            len: 0,
+        }
+    }
+}
+
+impl Control {
+    fn push(&mut self, piece: &[u8]) {
+        self.bytes[self.len..][..piece.len()].copy_from_slice(piece);
+        self.len += piece.len();
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Judges the reason of a Close, which follows its code and is a text.
+    fn judge_reason(&self, is_whole: bool) -> Result<(), CloseReason> {
+        let reason = self.payload().get(CODE_BYTES..).unwrap_or_default();
+        let (_, begun) = whole_characters(reason)?;
+        if is_whole && !begun.is_empty() {
+            return Err(CloseReason::InvalidUtf8);
         }
         Ok(())
     }
-
-    /// The whole message.
-    fn lend<'a>(self, input: &'a mut Intake<'_>) -> Received<'a> {
-        match message(self.is_text, input.lend(self.bytes)) {
-            Ok(message) => Received::Message(message),
-            Err(reason) => Received::Failed(reason),
-        }
-    }
 }
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

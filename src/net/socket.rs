@@ -13,8 +13,6 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::pool::BUFFER_BYTES_MAX;
-
 /// A socket that does not block.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -221,7 +219,7 @@ impl Socket {
         if self.unsent() == 0 {
             self.outbound.clear();
             self.sent = 0;
-        } else if self.sent > BUFFER_BYTES_MAX && self.sent > self.outbound.len() / 2 {
+        } else if self.sent > SENT_BYTES_MAX && self.sent > self.outbound.len() / 2 {
             self.outbound.drain(..self.sent);
             self.sent = 0;
         }
@@ -243,6 +241,9 @@ impl Socket {
 const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const SEND_FLAGS: SendFlags = SendFlags::empty();
+
+/// So much that is sent may stay in front of what is not.
+const SENT_BYTES_MAX: usize = 4 << 10;
 
 /// What `drain` reads at a time.
 const DRAIN_READ_BYTES: usize = 8 << 10;

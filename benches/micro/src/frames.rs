@@ -37,7 +37,7 @@ fn frame(payload_len: usize) -> Vec<u8> {
 fn receive(criterion: &mut Criterion, name: &str, frames: usize, payload_len: usize) {
     let bytes = frame(payload_len).repeat(frames);
     let mut buffer = bytes.clone();
-    let mut reader = Reader::default();
+    let (mut reader, mut spare) = (Reader::default(), Vec::new());
     let mut group = criterion.benchmark_group("receive");
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function(name, |bencher| {
@@ -45,7 +45,7 @@ fn receive(criterion: &mut Criterion, name: &str, frames: usize, payload_len: us
             buffer.copy_from_slice(&bytes);
             let mut input = Intake::new(&mut buffer);
             let mut messages = 0;
-            while let Received::Message(message) = reader.next(&mut input, 1 << 20) {
+            while let Received::Message(message) = reader.next(&mut input, 1 << 20, &mut spare) {
                 black_box(message);
                 messages += 1;
             }

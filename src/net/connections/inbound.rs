@@ -102,7 +102,7 @@ impl Connections {
             input.clear();
             return None;
         }
-        match connection.receive(input, message_bytes_max) {
+        match connection.receive(input, message_bytes_max, self.pool.spare()) {
             Received::Message(message) => Some(Event::Message(message)),
             Received::Nothing => None,
             Received::Pong => Some(Event::Control),
@@ -176,13 +176,16 @@ impl Connections {
         }
     }
 
-    /// So many bytes have been used, in which so many frames have begun: what is read next depends on
-    /// what they were. A connection that may have more input gets its place for that, and one that
-    /// has nothing under way is at rest until more comes.
-    pub(crate) fn served(&mut self, conn: ConnId, used: usize, frames: usize) {
+    /// This has been used: what is read next depends on what it was. A connection that may have more
+    /// input gets its place for that, and one that has nothing under way is at rest until more
+    /// comes.
+    pub(crate) fn served(&mut self, conn: ConnId, mut input: Intake<'_>) {
+        if let Some(buffer) = input.take_buffer() {
+            self.pool.keep_spare(buffer);
+        }
         let read_bytes_max = self.limits.read_bytes_max;
         if let Some(connection) = live(&mut self.table, conn) {
-            connection.adapt(used, frames, read_bytes_max);
+            connection.adapt(input.used(), input.frames(), read_bytes_max);
             connection.rest();
             connection.count_received(&mut self.memory);
             self.queues.put_back(conn.slot, connection);

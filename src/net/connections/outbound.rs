@@ -199,4 +199,4 @@ impl Connections {
 /// A payload of this size is offered to the kernel before it is copied. Smaller ones leave at the
 /// end of the turn, many with one call; from here on the allocator gives a buffer pages of its own
 /// (glibc's `M_MMAP_THRESHOLD`), which the kernel has to clear each time.
-const OFFERED_BYTES_MIN: usize = 128 << 10;
+const OFFERED_BYTES_MIN: usize = 32 << 10;

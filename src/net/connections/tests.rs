@@ -92,8 +92,7 @@ impl Server {
                 });
                 assert!(self.connections.send(conn, b"reply", false, false));
             }
-            let frames = input.frames();
-            self.connections.served(conn, len, frames);
+            self.connections.served(conn, input);
         }
         ways
     }
@@ -285,7 +284,7 @@ fn a_connection_that_is_cut_in_a_queue_is_freed_when_its_turn_has_come() {
     let conns = clients.each_ref().map(|(_, conn)| *conn);
     let firsts: Vec<_> = std::iter::from_fn(|| server.connections.next_of(Queue::Ready)).collect();
     for conn in firsts {
-        server.connections.served(conn, 0, 0);
+        server.connections.served(conn, Intake::default());
     }
     server.connections.cut(conns[1]);
     server.connections.reap();
@@ -350,7 +349,7 @@ fn what_connections_hold_is_counted_until_it_is_used_or_they_are_freed() {
     server.serve();
     assert_eq!(held(&mut server), [8 + 3, 0], "of a message");
     server.connections.hold_back(conn, b"later");
-    server.connections.served(conn, 0, 0);
+    server.connections.served(conn, Intake::default());
     assert_eq!(held(&mut server), [8 + 3 + 5, 0], "what waits for its turn");
     let payload = vec![0; 300_000];
     assert!(server.connections.send(slow_conn, &payload, true, false));
@@ -463,9 +462,14 @@ fn act(server: &mut Server, peer: &mut Peer, rng: &mut StdRng) -> bool {
         }
         _ => {
             if peer.pending.is_empty() {
-                let payload = vec![0; rng.random_range(0..120)];
+                let (len_max, frames_max) = if rng.random_bool(0.1) {
+                    (50_000, 5)
+                } else {
+                    (120, 100)
+                };
+                let payload = vec![0; rng.random_range(0..len_max)];
                 let firsts = [0x82, 0x82, 0x02, 0x00, 0x80, 0x89, 0x88];
-                for _ in 0..rng.random_range(1..100) {
+                for _ in 0..rng.random_range(1..frames_max) {
                     let first = firsts[rng.random_range(0..firsts.len())];
                     peer.pending.extend(frame(first, &payload));
                 }
@@ -495,8 +499,7 @@ fn serve_some(server: &mut Server, rng: &mut StdRng) {
                 _ = server.connections.next_event(conn, &mut input, now);
             }
             server.connections.hold_back(conn, input.rest());
-            let used = len - input.rest().len();
-            server.connections.served(conn, used, input.frames());
+            server.connections.served(conn, input);
         }
     }
 }

@@ -1,43 +1,44 @@
 //! The reader, fed with bytes that are cut anywhere: what it tells, when it refuses, what it holds.
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::oracle::{Told, compare};
 use super::*;
 use crate::net::masked::{frame, header};
 
 const LIMIT: usize = 1_000;
 
-/// What came of reading, in values of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Closed(Vec<u8>),
-    Failed(CloseReason),
+/// Reads all of `input`, or up to an end.
+fn tell(reader: &mut Reader, input: &mut Intake<'_>, limit: usize, told: &mut Vec<Told>) {
+    loop {
+        told.push(match reader.next(input, limit, &mut Vec::new()) {
+            Received::Message(Message::Text(text)) => Told::Text(text.to_owned()),
+            Received::Message(Message::Binary(bytes)) => Told::Binary(bytes.to_vec()),
+            Received::Ping => Told::Ping(reader.ping_payload().to_vec()),
+            Received::Pong => Told::Pong,
+            Received::Closed => Told::Closed(reader.close_payload().unwrap().to_vec()),
+            Received::Failed(reason) => Told::Failed(reason.code()),
+            Received::Nothing => {
+                assert!(input.rest().is_empty());
+                return;
+            }
+        });
+        if has_ended(told) {
+            return;
+        }
+    }
+}
+
+fn has_ended(told: &[Told]) -> bool {
+    matches!(told.last(), Some(Told::Closed(_) | Told::Failed(_)))
 }
 
 /// Gives one piece to a reader, and returns what it tells.
 fn read(reader: &mut Reader, piece: &[u8]) -> Vec<Told> {
-    let mut bytes = piece.to_vec();
-    let (mut input, mut told) = (Intake::new(&mut bytes), Vec::new());
-    loop {
-        let (one, is_last) = match reader.next(&mut input, LIMIT) {
-            Received::Message(Message::Text(text)) => (Told::Text(text.to_owned()), false),
-            Received::Message(Message::Binary(bytes)) => (Told::Binary(bytes.to_vec()), false),
-            Received::Ping => (Told::Ping(reader.ping_payload().to_vec()), false),
-            Received::Pong => (Told::Pong, false),
-            Received::Closed => (Told::Closed(reader.close_payload().unwrap().to_vec()), true),
-            Received::Failed(reason) => (Told::Failed(reason), true),
-            Received::Nothing => {
-                assert!(input.rest().is_empty());
-                return told;
-            }
-        };
-        told.push(one);
-        if is_last {
-            return told;
-        }
-    }
+    let (mut bytes, mut told) = (piece.to_vec(), Vec::new());
+    tell(reader, &mut Intake::new(&mut bytes), LIMIT, &mut told);
+    told
 }
 
 /// What these pieces tell, one after the other; and of how many bytes there was an end.
@@ -45,7 +46,7 @@ fn read_all<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Told>, usize
     let (mut reader, mut told, mut used) = (Reader::default(), Vec::new(), 0);
     for piece in pieces {
         told.extend(read(&mut reader, piece));
-        if let Some(Told::Closed(_) | Told::Failed(_)) = told.last() {
+        if has_ended(&told) {
             break;
         }
         used += piece.len();
@@ -62,14 +63,14 @@ fn check(bytes: &[u8], valid: usize, reason: &CloseReason) {
         let (told, _) = read_all([head, tail]);
         assert_eq!(
             told.last(),
-            Some(&Told::Failed(reason.clone())),
+            Some(&Told::Failed(reason.code())),
             "cut at {cut}"
         );
     }
     let (told, used) = read_all(bytes.chunks(1));
     assert_eq!(
         told.last(),
-        Some(&Told::Failed(reason.clone())),
+        Some(&Told::Failed(reason.code())),
         "byte by byte"
     );
     assert_eq!(used, valid, "byte by byte");
@@ -89,7 +90,9 @@ fn a_whole_message_is_lent_from_where_it_was_read_to() {
     let lent_from = bytes.as_ptr_range();
     let (mut reader, mut input) = (Reader::default(), Intake::new(&mut bytes));
     for payload in &payloads {
-        let Received::Message(Message::Binary(message)) = reader.next(&mut input, LIMIT) else {
+        let Received::Message(Message::Binary(message)) =
+            reader.next(&mut input, LIMIT, &mut Vec::new())
+        else {
             panic!("no message of {} bytes", payload.len());
         };
         assert_eq!(message, payload);
@@ -100,9 +103,12 @@ fn a_whole_message_is_lent_from_where_it_was_read_to() {
         );
         assert!(!reader.is_under_way());
     }
-    let received = reader.next(&mut input, LIMIT);
+    let received = reader.next(&mut input, LIMIT, &mut Vec::new());
     assert_eq!(received, Received::Message(Message::Text("é€😀")));
-    assert_eq!(reader.next(&mut input, LIMIT), Received::Nothing);
+    assert_eq!(
+        reader.next(&mut input, LIMIT, &mut Vec::new()),
+        Received::Nothing
+    );
     assert_eq!(
         (input.frames(), input.used()),
         (11, lent_from.end as usize - lent_from.start as usize)
@@ -316,14 +322,90 @@ fn what_is_under_way_takes_no_more_than_twice_what_has_come() {
     read(&mut reader, &header(0x02, 0xfe, LIMIT as u64));
     for len in 1..LIMIT {
         read(&mut reader, b"x");
-        let capacity = reader.0.as_ref().unwrap().message.bytes.capacity();
+        let capacity = reader.0.as_ref().unwrap().message.capacity();
         assert!(capacity <= 2 * len.max(8), "{capacity} bytes for {len}");
     }
     read(&mut reader, b"x");
     read(&mut reader, &frame(0x88, b""));
-    assert_eq!(
-        reader.0.unwrap().message.bytes.capacity(),
-        0,
-        "behind a Close"
-    );
+    assert_eq!(reader.0.unwrap().message.capacity(), 0, "behind a Close");
+}
+
+/// Frames as a client might send them, some of which are wrong, and may be cut short.
+fn random_frames(rng: &mut StdRng, payload_max: usize) -> Vec<u8> {
+    let (mut bytes, mut in_message) = (Vec::new(), false);
+    for _ in 0..rng.random_range(1..8) {
+        let begins: &[u8] = &[0x81, 0x81, 0x82, 0x01, 0x02, 0x89, 0x8a, 0x88];
+        let goes_on: &[u8] = &[0x00, 0x00, 0x80, 0x80, 0x89, 0x8a, 0x88];
+        let firsts = if in_message { goes_on } else { begins };
+        let first = match rng.random_range(0..30) {
+            0 => rng.random(),
+            _ => firsts[rng.random_range(0..firsts.len())],
+        };
+        if first & 0x08 == 0 {
+            in_message = first & 0x80 == 0;
+        }
+        let max = if first & 0x08 == 0 { payload_max } else { 130 };
+        let len = [0, 1, 5, 20, 125, 126, max][rng.random_range(0..7)];
+        let payload: Vec<u8> = if rng.random_bool(0.7) {
+            "a€é😀".bytes().cycle().take(len).collect()
+        } else {
+            (0..len).map(|_| rng.random()).collect()
+        };
+        match rng.random_range(0..40) {
+            // A length in more bytes than it needs.
+            0 => bytes.extend(header(first, 0xfe, len as u64)),
+            1 => bytes.extend(header(first, 0xff, len as u64)),
+            2 => bytes.extend(header(first, rng.random(), rng.random())),
+            _ => bytes.extend(frame(first, &payload)),
+        }
+    }
+    if rng.random_bool(0.3) {
+        let at = rng.random_range(0..bytes.len());
+        bytes[at] = rng.random();
+    }
+    if rng.random_bool(0.5) {
+        bytes.truncate(rng.random_range(0..=bytes.len()));
+    }
+    bytes
+}
+
+/// What bytes tell that are read in pieces of these lengths.
+fn read_cut(bytes: &[u8], limit: usize, mut piece_len: impl FnMut() -> usize) -> Vec<Told> {
+    let (mut reader, mut told, mut rest) = (Reader::default(), Vec::new(), bytes);
+    while !rest.is_empty() && !has_ended(&told) {
+        let (piece, behind) = rest.split_at(piece_len().min(rest.len()));
+        let mut piece = piece.to_vec();
+        tell(&mut reader, &mut Intake::new(&mut piece), limit, &mut told);
+        rest = behind;
+    }
+    told
+}
+
+#[test]
+fn whatever_comes_tungstenite_says_the_same() {
+    let mut ends = [0; 5];
+    for seed in 0..4_000 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        // Some have large frames, a few of which make a message too big.
+        let is_large = seed % 8 == 0;
+        let (limit, payload_max) = if is_large {
+            (60_000, 25_000)
+        } else {
+            (300, 130)
+        };
+        let bytes = random_frames(&mut rng, payload_max);
+        let told = read_cut(&bytes, limit, || bytes.len());
+        compare(&bytes, &told, limit);
+        let piece_max = [2, 20, 20_000][rng.random_range(0..3)];
+        let cut = read_cut(&bytes, limit, || rng.random_range(1..=piece_max));
+        assert_eq!(cut, told, "seed {seed}: {bytes:x?}");
+        ends[match told.last() {
+            Some(Told::Failed(1002)) => 0,
+            Some(Told::Failed(1007)) => 1,
+            Some(Told::Failed(_)) => 2,
+            Some(Told::Closed(_)) => 3,
+            _ => 4,
+        }] += 1;
+    }
+    assert!(ends.iter().all(|len| *len >= 10), "{ends:?}");
 }
