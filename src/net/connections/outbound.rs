@@ -196,7 +196,7 @@ impl Connections {
     }
 }
 
-/// A payload of this size is offered to the kernel before it is copied. Smaller ones leave at the
-/// end of the turn, many with one call; from here on the allocator gives a buffer pages of its own
-/// (glibc's `M_MMAP_THRESHOLD`), which the kernel has to clear each time.
+/// A payload of this size is offered to the kernel before it is copied: from here on, to copy it and
+/// to find memory for that takes longer than a call of its own. Smaller ones leave at the end of the
+/// turn, many with one call.
 const OFFERED_BYTES_MIN: usize = 32 << 10;

@@ -274,6 +274,26 @@ fn messages_are_read_whole_in_pieces_and_whole_again() {
 }
 
 #[test]
+fn who_asks_for_pongs_and_reads_nothing_is_closed() {
+    let mut server = Server::new();
+    let (mut client, conn) = server.open();
+    let ping = [0x89, 0x80, 0, 0, 0, 0];
+    client.write_all(&ping).unwrap();
+    assert_eq!(server.serve(), ["control"]);
+    // One message is always taken, however large.
+    let payload = vec![0; 8 << 20];
+    assert!(server.connections.send(conn, &payload, true, false));
+    client.write_all(&ping).unwrap();
+    server.wait_ready(1);
+    let (mut buffer, now) = ([0; 100], server.now);
+    assert_eq!(server.connections.next_of(Queue::Ready), Some(conn));
+    let (len, _) = server.connections.fill(conn, &mut buffer, now);
+    let mut input = Intake::new(&mut buffer[..len]);
+    let event = server.connections.next_event(conn, &mut input, now);
+    assert!(matches!(event, Some(Event::Gone)), "{event:?}");
+}
+
+#[test]
 fn a_connection_that_is_cut_in_a_queue_is_freed_when_its_turn_has_come() {
     let mut server = Server::new();
     let mut clients = [(); 3].map(|()| server.open());
