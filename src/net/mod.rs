@@ -17,6 +17,7 @@ pub(crate) mod listener;
 #[cfg(test)]
 mod masked;
 mod pool;
+pub mod proxy_protocol;
 pub(crate) mod read_queues;
 pub mod reader;
 mod silence;
