@@ -4,6 +4,7 @@
 mod hosts;
 mod listen;
 mod origins;
+mod proxies;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +19,7 @@ use crate::error::Error;
 pub use hosts::AdminHosts;
 pub use listen::{InvalidListen, Listen};
 pub use origins::AllowedOrigins;
+pub use proxies::TrustedProxies;
 
 /// Everything that a server is started with. `Config::default()` serves on `127.0.0.1:8000`.
 #[derive(Clone, Debug)]
@@ -74,6 +76,17 @@ pub struct Config {
     /// `https://*.example.org` for all names below one. Default empty: every origin. Without a
     /// list, any web page can connect its visitors.
     pub allowed_origins: Vec<String>,
+    /// Whether the proxies of `trusted_proxies` begin each connection to `listen` and `admin` with a
+    /// header of the PROXY protocol, version 1 or 2, which names the client. Default off. A header
+    /// that does not come from a trusted proxy, or not at all where it must, is answered 400, so
+    /// that it has to be turned on together with the proxy.
+    pub proxy_protocol: bool,
+    /// Proxies that are believed about the client's address, which they say in a PROXY header or in
+    /// `X-Forwarded-For`: addresses (`127.0.0.1`), networks (`10.0.0.0/8`, `fd00::/8`), and `unix`
+    /// for whoever may connect to a socket in the file system. Default empty: the peer of each
+    /// connection is taken for the client. An entry that clients share, and each of them can give
+    /// itself any address.
+    pub trusted_proxies: Vec<String>,
     /// Whether `GET /` on `listen` is a page that opens a session and shows a shutdown, with the
     /// client `/sundown.js`. Default off: the command turns it on, and an application has pages of
     /// its own, or none. With the page, whoever reaches the port can try the server by hand.
@@ -101,6 +114,8 @@ impl Default for Config {
             shutdown: ShutdownBudget::default(),
             limits: Limits::default(),
             allowed_origins: Vec::new(),
+            proxy_protocol: false,
+            trusted_proxies: Vec::new(),
             web: false,
         }
     }
@@ -148,6 +163,10 @@ impl Config {
         self.limits.validate()?;
         self.allowed_origins()?;
         self.admin_hosts()?;
+        if self.trusted_proxies()?.is_empty() && self.proxy_protocol {
+            let expected = "the proxies that send the header in --trusted-proxies";
+            return refuse("--proxy-protocol", "on", expected);
+        }
         Ok(())
     }
 
@@ -161,6 +180,12 @@ impl Config {
     pub(crate) fn admin_hosts(&self) -> Result<AdminHosts, Error> {
         let parsed = AdminHosts::parse(&self.admin_hosts);
         parsed.or_else(|at| refuse_entry("--admin-hosts", at, AdminHosts::EXPECTED))
+    }
+
+    /// The proxies that are believed.
+    pub(crate) fn trusted_proxies(&self) -> Result<TrustedProxies, Error> {
+        let parsed = TrustedProxies::parse(&self.trusted_proxies);
+        parsed.or_else(|at| refuse_entry("--trusted-proxies", at, TrustedProxies::EXPECTED))
     }
 
     fn validate_durations(&self) -> Result<(), Error> {
@@ -687,6 +712,24 @@ mod tests {
         assert_eq!(
             check(|c| c.admin_hosts = vec!["http://:secret@host".to_owned()]),
             "--admin-hosts (entry 1): expected NAME or NAME:PORT, such as app_blue:8001"
+        );
+        let list = ["127.0.0.1", "redis://:secret@host"];
+        let proxies = check(|c| c.trusted_proxies = list.map(str::to_owned).into());
+        let expected = "--trusted-proxies (entry 2): expected an address such as";
+        assert!(proxies.starts_with(expected), "{proxies}");
+        assert!(!proxies.contains("secret"), "{proxies}");
+    }
+
+    #[test]
+    fn a_header_that_nobody_is_believed_to_send_is_refused() {
+        assert_eq!(
+            check(|c| c.proxy_protocol = true),
+            "--proxy-protocol on: expected the proxies that send the header in --trusted-proxies"
+        );
+        let proxies = vec!["unix".to_owned()];
+        assert_eq!(
+            check(|c| (c.proxy_protocol, c.trusted_proxies) = (true, proxies)),
+            "fine"
         );
     }
 }

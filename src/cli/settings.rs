@@ -149,6 +149,8 @@ mod tests {
             &["https://a.example, https://b.example:8443"],
             &["*,https://a"],
         ),
+        ("proxy-protocol", &["on"], &["", "ON", "v2", "1"]),
+        ("trusted-proxies", &["127.0.0.1, fd00::/8, unix"], &[]),
         (
             "store",
             &[

@@ -29,6 +29,7 @@ impl EventLoop {
             ready,
             ..core.engine().gate()
         };
+        let client = self.connections.client(conn, head);
         let decision = match entrance {
             Entrance::Admin => handshake::decide_admin(head, ready, &self.admin_hosts),
             Entrance::Public => {
@@ -37,7 +38,7 @@ impl EventLoop {
                     allowed_origins: &self.allowed_origins,
                     paths: &self.paths,
                     subprotocols: &self.subprotocols,
-                    peer: self.connections.peer(conn),
+                    peer: client,
                     page: &self.page,
                 };
                 handshake::decide(head, &rules, |request| core.admit(request))

@@ -12,7 +12,7 @@ use crate::config::{Config, Listen};
 use crate::engine::io::Now;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::net::connections::Connections;
+use crate::net::connections::{Connections, Proxies};
 use crate::net::event_source::Source;
 use crate::net::handshake::Pages;
 use crate::net::listener::Listener;
@@ -53,13 +53,14 @@ impl EventLoop {
         };
         let store = open(&parts(Source::Store))?;
         let bus = bus::open(&parts(Source::Bus))?;
+        let proxies = Proxies::new(config.proxy_protocol, config.trusted_proxies()?);
         let (requests, Asked { said, pushes }) = Requests::new(waker, config.limits.broadcasts_max);
         Ok(Self {
             events: Events::with_capacity(EVENTS_MAX),
             told: Told::default(),
             dispatched_at: now.instant,
             stored_at: now.instant,
-            connections: Connections::new(config.limits),
+            connections: Connections::new(config.limits, proxies),
             listener,
             admin,
             signals: None,

@@ -12,6 +12,7 @@ use super::deadlines::Kind;
 use super::frame;
 use super::http::Incoming;
 use super::intake::Intake;
+use super::proxy_protocol::Preface;
 use super::reader::{Reader, Received};
 use super::silence::{Silence, Verdict};
 use super::socket::{ReadOutcome, Socket};
@@ -126,7 +127,7 @@ impl Connection {
         }
     }
 
-    /// On which listener it came in.
+    /// From where it came in.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.socket.peer()
     }
@@ -217,6 +218,21 @@ impl Connection {
     pub(super) fn request(&mut self) -> Option<&mut Incoming> {
         match &mut self.phase {
             Phase::Handshake(request) => Some(request),
+            Phase::Open(_) | Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => None,
+        }
+    }
+
+    /// What is to come before its request, of which nothing has come yet.
+    pub(super) fn set_preface(&mut self, preface: Preface) {
+        if let Phase::Handshake(request) = &mut self.phase {
+            **request = Incoming::behind(preface);
+        }
+    }
+
+    /// The client's address, if a proxy has said one before the request that is answered now.
+    pub(super) fn client(&self) -> Option<SocketAddr> {
+        match &self.phase {
+            Phase::Handshake(request) => request.client(),
             Phase::Open(_) | Phase::Deaf(_) | Phase::Lingering { .. } | Phase::Dead => None,
         }
     }

@@ -6,11 +6,13 @@
 
 pub(crate) mod inbound;
 
+pub(crate) use behind_proxies::Proxies;
+
+mod behind_proxies;
 mod expiry;
 mod outbound;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::Registry;
@@ -45,6 +47,8 @@ pub(crate) struct Connections {
     table: Table<Connection>,
     next_generation: u32,
     limits: Limits,
+    /// Whose word counts about where a client comes from.
+    proxies: Proxies,
     /// Whom to read from.
     queues: ReadQueues,
     /// Connections to flush in this turn.
@@ -75,11 +79,12 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// No connections.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, proxies: Proxies) -> Self {
         Self {
             table: Table::default(),
             next_generation: 0,
             limits,
+            proxies,
             queues: ReadQueues::default(),
             to_flush: SlotSet::default(),
             unsent: SlotSet::default(),
@@ -177,11 +182,6 @@ impl Connections {
         self.table.get(conn.slot).map(Connection::entrance)
     }
 
-    /// Where a connection comes from; `None` on a Unix socket.
-    pub(crate) fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
-        self.table.get(conn.slot).and_then(Connection::peer)
-    }
-
     /// Takes in a socket that was accepted.
     pub(crate) fn insert(
         &mut self,
@@ -195,6 +195,7 @@ impl Connections {
         log::debug!("connection {generation}: from {}", Peer(&socket, entrance));
         let connection = Connection::new(socket, generation, entrance);
         let (slot, connection) = self.table.insert(connection);
+        connection.set_preface(self.proxies.preface(&connection.socket));
         self.sockets[entrance as usize].open += 1;
         let token = Source::Connection(slot).token();
         if let Err(error) = connection.socket.register(registry, token) {

@@ -37,7 +37,7 @@ pub struct Rules<'a> {
     pub paths: &'a [String],
     /// Subprotocols of the application's.
     pub subprotocols: &'a [String],
-    /// Where the request comes from.
+    /// Where the request comes from, by its proxy's word if that is trusted.
     pub peer: Option<SocketAddr>,
     /// The server's own pages.
     pub page: &'a Pages,
@@ -133,6 +133,7 @@ pub fn answer_bad_head(bad: BadHead) -> Answer {
         BadHead::TooLarge => Answer::json(431, "request head too large"),
         BadHead::BodyTooLarge => Answer::json(413, "request body too large"),
         BadHead::NoLength => Answer::json(411, "a Content-Length is needed"),
+        BadHead::Preface(bad) => Answer::json(400, bad.text()),
     }
 }
 

@@ -3,9 +3,12 @@
 //! Pure: bytes in, bytes out. A connection carries one request; every answer but the 101 closes it.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 use tungstenite::http::header::{HeaderName, HeaderValue};
 use tungstenite::http::{Method, Request, Uri};
+
+use super::proxy_protocol::{self, BadHeader, Preface};
 
 /// A request head.
 pub type Head = Request<()>;
@@ -25,6 +28,8 @@ pub enum BadHead {
     BodyTooLarge,
     /// It announces a body and does not say how long it is.
     NoLength,
+    /// What comes before it is wrong.
+    Preface(BadHeader),
 }
 
 /// Most header fields in a head: four times what browsers send.
@@ -33,7 +38,8 @@ const HEADERS_MAX: usize = 100;
 /// A request that is being received.
 #[derive(Debug, Default)]
 pub struct Incoming {
-    /// Of the head; once that is whole, of the body.
+    preface: Preface,
+    /// Of the preface and the head; once that is whole, of the body.
     bytes: Vec<u8>,
     awaited: Option<Awaited>,
 }
@@ -49,7 +55,23 @@ struct Awaited {
 }
 
 impl Incoming {
-    /// Whether not one byte has come.
+    /// A request behind what is to come first.
+    pub fn behind(preface: Preface) -> Self {
+        Self {
+            preface,
+            ..Self::default()
+        }
+    }
+
+    /// The client's address, if a proxy has said one before the request.
+    pub fn client(&self) -> Option<SocketAddr> {
+        match self.preface {
+            Preface::Received(client) => client,
+            Preface::Off | Preface::Untrusted | Preface::Expected => None,
+        }
+    }
+
+    /// Whether not one byte has come; of a client behind a proxy, but for the proxy's header.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.awaited.is_none()
     }
@@ -67,8 +89,22 @@ impl Incoming {
         input: &[u8],
         len_max: usize,
     ) -> Result<Option<(Head, Vec<u8>)>, BadHead> {
-        let old_len = self.bytes.len();
+        let mut old_len = self.bytes.len();
         self.bytes.extend_from_slice(input);
+        if self.preface == Preface::Expected {
+            let parsed = proxy_protocol::parse(&self.bytes).map_err(BadHead::Preface)?;
+            let Some((client, len)) = parsed else {
+                return Ok(None);
+            };
+            self.bytes.drain(..len);
+            self.preface = Preface::Received(client);
+            old_len = 0;
+        }
+        match proxy_protocol::is_header(&self.bytes) {
+            Some(false) => {}
+            Some(true) => return Err(BadHead::Preface(self.preface.unexpected())),
+            None => return Ok(None),
+        }
         if input.is_empty() || !worth_parsing(&self.bytes, old_len, len_max) {
             return Ok(None);
         }
@@ -353,6 +389,62 @@ mod tests {
                 ("/b", &b"hello"[..]),
                 "{cut}"
             );
+        }
+    }
+
+    const LINE: &[u8] = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n";
+
+    #[test]
+    fn a_preface_cut_at_every_byte() {
+        // Longer than the request behind it.
+        let long = [&proxy_protocol::LOCAL[..14], b"\0\xc8", &[7; 200]].concat();
+        for (header, client) in [(LINE, "203.0.113.9:4711".parse().ok()), (&long, None)] {
+            let whole = [header, HEAD, b"\x81\x80"].concat();
+            for cut in 0..=whole.len() {
+                let mut incoming = Incoming::behind(Preface::Expected);
+                let mut receive = |bytes: &[u8]| {
+                    let request = incoming.receive(bytes, 1_024).expect("a good head");
+                    (request, incoming.held_bytes(), incoming.client())
+                };
+                let (early, held, named) = receive(&whole[..cut]);
+                assert_eq!(early.is_some(), cut >= header.len() + HEAD.len(), "{cut}");
+                let is_behind = cut >= header.len();
+                assert_eq!(named, client.filter(|_| is_behind), "{cut}");
+                let kept = cut - if is_behind { header.len() } else { 0 };
+                assert!(early.is_some() || held == kept, "{cut}");
+                let is_late = early.is_none();
+                let request = early.or_else(|| receive(&whole[cut..]).0);
+                let (head, behind) = request.expect("a whole request");
+                assert_eq!(head.uri().path(), "/ws/chat/");
+                assert!(!is_late || behind == b"\x81\x80", "{cut}");
+                assert_eq!(incoming.client(), client);
+            }
+        }
+    }
+
+    #[test]
+    fn a_preface_that_is_wrong_is_so_at_every_cut() {
+        let verdict = |preface, bytes: &[&[u8]]| {
+            let mut incoming = Incoming::behind(preface);
+            let mut verdicts = bytes.iter().map(|bytes| incoming.receive(bytes, 64));
+            verdicts.find_map(Result::err)
+        };
+        let block = [proxy_protocol::LOCAL, LINE].concat();
+        for (preface, header, bad) in [
+            (Preface::Off, LINE, BadHeader::Off),
+            (
+                Preface::Untrusted,
+                proxy_protocol::LOCAL,
+                BadHeader::Untrusted,
+            ),
+            (Preface::Expected, HEAD, BadHeader::Absent),
+            (Preface::Expected, &block, BadHeader::Second),
+        ] {
+            for cut in 0..header.len() {
+                let (front, behind) = header.split_at(cut);
+                let verdict = verdict(preface, &[front, behind, HEAD]);
+                assert_eq!(verdict, Some(BadHead::Preface(bad)), "{preface:?} {cut}");
+            }
         }
     }
 

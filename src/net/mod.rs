@@ -9,6 +9,7 @@ pub(crate) mod counters;
 mod date;
 mod deadlines;
 pub(crate) mod event_source;
+mod forwarded;
 pub mod frame;
 pub mod handshake;
 pub mod http;

@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use socket2::SockRef;
 
 /// A socket that does not block.
 #[derive(Debug)]
@@ -63,6 +64,13 @@ impl Socket {
     /// The other end, if it has an address of the Internet.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.stream.peer_addr().ok()
+    }
+
+    /// Whether the other end has come through a socket in the file system. One over TCP that is
+    /// broken has no peer any more, but its own address still.
+    pub(super) fn is_unix(&self) -> bool {
+        let own = SockRef::from(&self.stream).local_addr();
+        own.is_ok_and(|address| address.is_unix())
     }
 
     /// The kernel has told something new.

@@ -10,6 +10,7 @@
 mod support;
 
 mod barrier;
+mod behind_proxies;
 mod broadcast;
 mod cli;
 mod closed_files;

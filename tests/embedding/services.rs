@@ -79,6 +79,61 @@ fn a_service_keeps_what_it_needs() {
     assert_eq!(server.outcome().connections, 0);
 }
 
+#[test]
+fn a_service_sees_the_client_and_not_its_proxies() {
+    /// Refuses everybody, and says who that is.
+    struct Doorman;
+
+    impl Application for Doorman {
+        fn on_upgrade(&mut self, request: &Upgrade<'_>) -> Admission {
+            let peer = request.peer().map(|peer| peer.to_string());
+            Admission::refuse(403, peer.unwrap_or_default())
+        }
+
+        fn on_message(&mut self, _message: Message<'_>, _session: &mut Session<'_>) {}
+    }
+
+    let config = Config {
+        proxy_protocol: true,
+        trusted_proxies: vec!["127.0.0.2".to_owned()],
+        ..config(&Store::Memory)
+    };
+    let server = Running::start(config, Doorman);
+    let forwarded = ["X-Forwarded-For: 198.51.100.1, 203.0.113.9"];
+    for (header, fields, client) in [
+        (
+            "PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n",
+            &[][..],
+            "192.0.2.7:4711",
+        ),
+        (
+            "PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n",
+            &forwarded,
+            "192.0.2.7:4711",
+        ),
+        (
+            "PROXY TCP4 127.0.0.2 192.0.2.1 4711 443\r\n",
+            &forwarded,
+            "203.0.113.9:0",
+        ),
+        (
+            "PROXY TCP4 127.0.0.2 192.0.2.1 4711 443\r\n",
+            &[],
+            "127.0.0.2:4711",
+        ),
+        ("PROXY UNKNOWN\r\n", &forwarded, "203.0.113.9:0"),
+    ] {
+        let request = header.to_owned() + &http::upgrade("/ws/chat/", fields);
+        let mut stream = Stream::connect_from([127, 0, 0, 2].into(), server.address);
+        stream.queue(request.as_bytes());
+        let answer = http::answer(&mut stream, PATIENCE).expect("an answer");
+        let expected = format!("{{\"error\":\"{client}\"}}\n");
+        assert_eq!((answer.status, answer.body), (403, expected), "{request}");
+    }
+    server.handle.shutdown();
+    assert_eq!(server.outcome().connections, 0);
+}
+
 /// A charge point's path, password and subprotocol; what it sends is kept.
 struct Central(mpsc::Sender<String>);
 

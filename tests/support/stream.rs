@@ -3,10 +3,11 @@
 //! from a reset.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use super::{PATIENCE, now};
 
@@ -38,6 +39,15 @@ impl Stream {
         let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
         socket.set_nodelay(true)?;
         Self::over(socket)
+    }
+
+    /// From another address of this machine.
+    #[track_caller]
+    pub(crate) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::from((source, 0))).expect("an address of ours");
+        connect(&socket, &address).expect("the listener takes the connection");
+        Self::over(socket).expect("a socket")
     }
 
     /// A connection that is made. One through a socket in the file system is written, read and shut

@@ -143,6 +143,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..BASE
     },
     Setting {
+        name: "proxy-protocol",
+        metavar: "on|off",
+        default: "off",
+        group: Group::Listeners,
+        help: "`on`: the proxies of --trusted-proxies begin each connection to --listen and --admin \
+               with a PROXY header (version 1 or 2), which names the client. From then on a \
+               connection of theirs without one is answered 400, health checks included; and \
+               with `off`, one that has it: turn it on together with the proxy.",
+        expected: "on or off",
+        apply: |s, text| put(&mut s.config.proxy_protocol, switch(text)),
+        ..BASE
+    },
+    Setting {
+        name: "trusted-proxies",
+        metavar: "LIST",
+        default: "",
+        group: Group::Listeners,
+        help: "Proxies that say where a client comes from, by a PROXY header or by \
+               X-Forwarded-For, separated by commas: addresses and networks \
+               (127.0.0.1,10.0.0.0/8,fd00::/8), and `unix` for whoever may connect to a socket in \
+               the file system. Of X-Forwarded-For it is the rightmost address that is no such \
+               proxy. With addresses of clients among them, clients can make theirs up.",
+        expected: "addresses, networks and unix, separated by commas",
+        apply: |s, text| put(&mut s.config.trusted_proxies, Some(entries(text))),
+        ..BASE
+    },
+    Setting {
         name: "store",
         metavar: "STORE",
         default: "sqlite:sundown.db",

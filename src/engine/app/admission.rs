@@ -62,7 +62,9 @@ impl<'a> Upgrade<'a> {
         offers.filter_map(|offer| std::str::from_utf8(offer.trim_ascii()).ok())
     }
 
-    /// The client's address, or that of the proxy before it; `None` on a Unix socket.
+    /// The client's address: what a proxy of `Config::trusted_proxies` says (with port 0 if it names
+    /// none), and otherwise where the connection comes from, which may be a proxy. `None` on a Unix
+    /// socket of which no trusted proxy says more.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }

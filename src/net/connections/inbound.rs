@@ -160,7 +160,8 @@ impl Connections {
             }
             Err(bad) => {
                 let answer = handshake::answer_bad_head(bad);
-                self.answer_early(conn, &answer, ", its request is bad", now);
+                let why = self.why_bad(conn, bad);
+                self.answer_early(conn, &answer, &why, now);
                 None
             }
         }

@@ -30,7 +30,7 @@ impl Server {
         Self {
             poll: Poll::new().unwrap(),
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
-            connections: Connections::new(Limits::default()),
+            connections: Connections::new(Limits::default(), Proxies::default()),
             now: clock::now().instant,
         }
     }
