@@ -44,7 +44,7 @@ impl fmt::Display for Failure {
 pub(crate) fn say(config: &Config, json: &str) -> Result<String, Failure> {
     let admin = config.admin.ok_or(Failure::NoAdmin)?;
     let addr = stream::reachable(&admin.into()).ok_or(Failure::NoPort)?;
-    let answer = match ask(&addr, json) {
+    let answer = match ask(config, &addr, json) {
         Ok(answer) => answer,
         Err(error) => return Err(Failure::Silent(addr, error)),
     };
@@ -72,8 +72,8 @@ fn error_of(body: &str) -> String {
     }
 }
 
-fn ask(addr: &Listen, json: &str) -> io::Result<String> {
-    let mut stream = Stream::connect(addr, TIMEOUT)?;
+fn ask(config: &Config, addr: &Listen, json: &str) -> io::Result<String> {
+    let mut stream = Stream::connect(config, addr, TIMEOUT)?;
     let request = format!(
         "POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{json}",

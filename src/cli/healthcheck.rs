@@ -55,7 +55,7 @@ impl fmt::Display for Unhealthy {
 pub(crate) fn check(config: &Config, probe: Probe) -> Result<(), Unhealthy> {
     let addr = address(config).ok_or(Unhealthy::NoPort)?;
     let url = stream::url("http", &addr, probe.path());
-    let answer = match ask(&addr, probe) {
+    let answer = match ask(config, &addr, probe) {
         Ok(answer) => answer,
         Err(error) => return Err(Unhealthy::Silent(url, error)),
     };
@@ -75,8 +75,8 @@ fn address(config: &Config) -> Option<Listen> {
 }
 
 /// The status line of the answer.
-fn ask(addr: &Listen, probe: Probe) -> io::Result<String> {
-    let mut stream = Stream::connect(addr, TIMEOUT)?;
+fn ask(config: &Config, addr: &Listen, probe: Probe) -> io::Result<String> {
+    let mut stream = Stream::connect(config, addr, TIMEOUT)?;
     let (path, host) = (probe.path(), stream::host(addr));
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;

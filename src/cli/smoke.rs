@@ -78,7 +78,7 @@ pub(crate) fn check(config: &Config) -> Result<Passed, Failure> {
     let begun = clock::now().instant;
     let path = config.paths.first().map_or("/", String::as_str);
     let url = url(&addr, path);
-    let visited = visit(&addr, path);
+    let visited = visit(config, &addr, path);
     let took = clock::now().instant.saturating_duration_since(begun);
     match visited {
         Ok(()) => Ok(Passed { url, took }),
@@ -96,8 +96,8 @@ fn url(addr: &Listen, path: &str) -> String {
 }
 
 /// The steps, one after the other.
-fn visit(addr: &Listen, path: &str) -> Result<(), Unexpected> {
-    let mut stream = Stream::connect(addr, TIMEOUT).map_err(|error| Unexpected {
+fn visit(config: &Config, addr: &Listen, path: &str) -> Result<(), Unexpected> {
+    let mut stream = Stream::connect(config, addr, TIMEOUT).map_err(|error| Unexpected {
         step: Step::Connect,
         got: error.to_string(),
     })?;

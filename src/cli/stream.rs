@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
 use sundown::clock;
-use sundown::config::Listen;
+use sundown::config::{Config, Listen, TrustedProxies};
+use sundown::net::proxy_protocol;
 
 /// Why there is nobody to ask, where [`reachable`] gives `None`.
 pub(crate) const NO_PORT: &str = "port 0 is not where the server listens: give the port it printed";
@@ -51,8 +52,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Connects. The time counts from here on, for this and for all that follows.
-    pub(crate) fn connect(addr: &Listen, patience: Duration) -> io::Result<Self> {
+    /// Connects. The time counts from here on, for this and for all that follows. A server that takes
+    /// this process for a proxy gets the header that a proxy sends for itself.
+    pub(crate) fn connect(config: &Config, addr: &Listen, patience: Duration) -> io::Result<Self> {
         let patience = Patience {
             whole: patience,
             deadline: clock::now().instant + patience,
@@ -62,8 +64,24 @@ impl Stream {
             Listen::Unix(path) => connect_unix(path, patience.left()?),
         };
         let socket = socket.map_err(|error| patience.explain(error))?;
-        Ok(Self { socket, patience })
+        let mut stream = Self { socket, patience };
+        if is_proxy(config, &stream.socket) {
+            stream.write_all(proxy_protocol::LOCAL)?;
+        }
+        Ok(stream)
     }
+}
+
+/// Whether a server of this configuration waits for a PROXY header here. On one machine, its peer's
+/// address is what our end of the socket has.
+fn is_proxy(config: &Config, socket: &TcpStream) -> bool {
+    // What is wrong with the list is for the server to say.
+    let proxies = TrustedProxies::parse(&config.trusted_proxies).unwrap_or_default();
+    config.proxy_protocol
+        && match socket.local_addr() {
+            Ok(addr) => proxies.trust(addr.ip()),
+            Err(_) => proxies.trust_unix(),
+        }
 }
 
 fn connect_unix(path: &Path, within: Duration) -> io::Result<TcpStream> {

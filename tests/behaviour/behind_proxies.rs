@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::client::Client;
 use crate::support::http::{self, Response};
-use crate::support::server::{BINARY, Server};
+use crate::support::server::{BINARY, Server, run};
 use crate::support::stream::{End, Stream};
 use crate::support::{PATIENCE, eventually};
 
@@ -244,6 +244,10 @@ fn whoever_may_connect_to_a_socket_in_the_file_system_is_a_proxy_if_the_list_say
             };
             process.stderr.count(said) == 1
         });
+        // The health check of a container sends what the server waits for.
+        let check = ["healthcheck", "--admin=off"];
+        let check = run(&[&check[..], &flags].concat());
+        assert_eq!(check.status.code(), Some(0), "{check:?}");
     }
 }
 
@@ -253,4 +257,34 @@ fn whoever_may_connect_to_a_socket_in_the_file_system_is_a_proxy_if_the_list_say
 )]
 fn dial(path: &std::path::Path) -> UnixStream {
     UnixStream::connect(path).expect("the socket takes the connection")
+}
+
+#[test]
+fn commands_with_the_settings_of_the_server_are_served() {
+    let behind = ["--proxy-protocol=on", "--trusted-proxies=127.0.0.1"];
+    let server = Server::listening(Command::new(BINARY), "memory:", &behind);
+    server.process.stdout.until("ready");
+    let places = [
+        format!("--listen={}", server.address),
+        format!("--admin={}", server.admin),
+    ];
+    for command in [&["healthcheck"][..], &["smoke"], &["broadcast", "1"]] {
+        let places = places.iter().map(String::as_str);
+        let args: Vec<&str> = command.iter().copied().chain(places).collect();
+        let refused = run(&args);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("400"),
+            "{refused:?}"
+        );
+        let passed = run(&[&args[..], &behind].concat());
+        assert_eq!(passed.status.code(), Some(0), "{passed:?}");
+        // Whom the server does not take for a proxy sends no header.
+        let elsewhere = ["--proxy-protocol=on", "--trusted-proxies=127.0.0.2"];
+        let refused = run(&[&args[..], &elsewhere].concat());
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("400"),
+            "{refused:?}"
+        );
+    }
 }
