@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../tests/fuzz"
 seconds=${1:-15}
 targets=("${@:2}")
 if ((${#targets[@]} == 0)); then
-    targets=(request_head frames redis_replies session_id kinds)
+    targets=(request_head proxy_header frames redis_replies session_id kinds)
 fi
 
 if ! command -v c++ >/dev/null && ! ../../scripts/apt-install.sh g++; then
