@@ -22,6 +22,7 @@ mod fleet;
 )]
 mod support;
 
+mod addresses;
 mod limits;
 mod proxy;
 mod quiet;

@@ -79,7 +79,9 @@ impl Ground {
         });
     }
 
-    fn launch(&self, colour: usize, flags: &[String]) -> Server {
+    /// Starts an instance, which the proxy may not reach yet.
+    #[track_caller]
+    pub(crate) fn launch(&self, colour: usize, flags: &[String]) -> Server {
         let Backend { listen, admin } = self.backends[colour];
         let (listen, admin) = (listen.to_string(), admin.to_string());
         let mut all = vec!["--listen", &listen, "--admin", &admin];
