@@ -406,12 +406,12 @@ mod tests {
                     let request = incoming.receive(bytes, 1_024).expect("a good head");
                     (request, incoming.held_bytes(), incoming.client())
                 };
-                let (early, held, named) = receive(&whole[..cut]);
+                let (early, waiting, named) = receive(&whole[..cut]);
                 assert_eq!(early.is_some(), cut >= header.len() + HEAD.len(), "{cut}");
                 let is_behind = cut >= header.len();
                 assert_eq!(named, client.filter(|_| is_behind), "{cut}");
                 let kept = cut - if is_behind { header.len() } else { 0 };
-                assert!(early.is_some() || held == kept, "{cut}");
+                assert!(early.is_some() || waiting == kept, "{cut}");
                 let is_late = early.is_none();
                 let request = early.or_else(|| receive(&whole[cut..]).0);
                 let (head, behind) = request.expect("a whole request");
