@@ -25,7 +25,7 @@ pub struct Reader(Option<Box<UnderWay>>);
 pub enum Received<'a> {
     /// A whole data message.
     Message(Message<'a>),
-    /// A ping; [`Reader::control_payload`] is owed to it.
+    /// A ping; [`Reader::ping_payload`] is owed to it.
     Ping,
     /// A pong: there is nothing to do about it.
     Pong,
