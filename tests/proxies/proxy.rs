@@ -6,9 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::eventually;
+use rustix::process::Signal;
+
 use crate::support::process::Process;
 use crate::support::stream::Stream;
+use crate::support::{PATIENCE, eventually};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -175,6 +177,16 @@ impl Proxy {
             lines.push(fs::read_to_string(dir.join("log")).expect("its log"));
         }
         lines.join("\n")
+    }
+}
+
+impl Drop for Proxy {
+    /// nginx has a process that serves, and which outlives the one that is killed.
+    fn drop(&mut self) {
+        if self.kind == Kind::Nginx && !std::thread::panicking() {
+            self.process.signal(Signal::TERM);
+            self.process.wait(PATIENCE);
+        }
     }
 }
 
