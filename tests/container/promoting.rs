@@ -218,9 +218,8 @@ fn a_reload_of_the_proxy_cuts_nobody() {
     eventually("the proxy has a new worker", reloaded);
     fleet.flow(200);
     assert_eq!(fleet.hellos(), 50, "someone had to come back");
-    stack.must_promote("green");
-    fleet.until_all_open();
-    assert_farewells(&settle(fleet, &stack), 1);
+    // Those who stay longer than `hard-stop-after` would be cut, and a promotion may take as long.
+    assert_farewells(&settle(fleet, &stack), 0);
 }
 
 /// The same name, another image: what `make image && make promote` does.
