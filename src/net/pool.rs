@@ -18,9 +18,11 @@ pub(super) struct Pool {
     spare: Vec<u8>,
 }
 
-/// Buffers for output are under way from a message to the end of the turn, which serves many. So
-/// much is kept of them: the kernel has to clear each page that an allocator gives back and asks for
-/// again.
+/// Buffers for output are under way from a message to the end of the turn, which serves many.
+const BUFFERS_MAX: usize = 256;
+
+/// So much is kept of them: the kernel has to clear each page that an allocator gives back and asks
+/// for again.
 const BYTES_MAX: usize = 1 << 20;
 
 /// An outbound buffer larger than this is freed when it is empty: it would be most of them.
@@ -45,7 +47,8 @@ impl Pool {
         debug_assert!(buffer.is_empty(), "{buffer:?}");
         let buffer = std::mem::take(buffer);
         let is_useful = (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity());
-        if is_useful && self.bytes + buffer.capacity() <= BYTES_MAX {
+        let has_room = self.buffers.len() < BUFFERS_MAX;
+        if is_useful && has_room && self.bytes + buffer.capacity() <= BYTES_MAX {
             self.bytes += buffer.capacity();
             self.buffers.push(buffer);
         }
@@ -96,6 +99,12 @@ mod tests {
         }
         pool.keep_buffer(&mut buffer);
         assert_eq!(pool.buffers.len(), 31, "there is room for it again");
+
+        pool.clear();
+        for _ in 0..BUFFERS_MAX + 5 {
+            pool.keep_buffer(&mut Vec::with_capacity(1));
+        }
+        assert_eq!(pool.buffers.len(), BUFFERS_MAX);
     }
 
     #[test]
