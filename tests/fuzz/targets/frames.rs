@@ -36,11 +36,13 @@ const TURNS_MAX: usize = 3_000;
 fuzz_target!(|data: &[u8]| {
     let (chosen, bytes) = choice(data);
     let (pattern, with_session) = (chosen >> 1, chosen & 1 == 1);
-    let whole = receive([bytes].into_iter());
-    oracle::compare(bytes, &whole.told, MESSAGE_BYTES_MAX);
-    let (pieces, growth) = heap::growth(|| receive(cut(bytes, pattern)));
+    let (mut told, mut told_of_pieces) = (Vec::new(), Vec::new());
+    let whole = receive([bytes].into_iter(), |one| told.push(one));
+    oracle::compare(bytes, &told, MESSAGE_BYTES_MAX);
+    receive(cut(bytes, pattern), |one| told_of_pieces.push(one));
+    assert_eq!(told, told_of_pieces, "in one piece, and in pieces");
+    let (pieces, growth) = heap::growth(|| receive(cut(bytes, pattern), drop));
     assert_eq!(whole, pieces, "in one piece, and in pieces");
-    let whole = whole.sent;
     // What came in: once as a message, once as its fragments, and its echo. Buffers double.
     let bound = (2 << 10) + 8 * MESSAGE_BYTES_MAX + 8 * bytes.len();
     assert!(
@@ -56,57 +58,47 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What came of reading, and what an echo server sends for it.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Exchange {
-    told: Vec<Told>,
-    sent: Vec<u8>,
-}
-
-/// By the reader alone, to its Close.
-fn receive<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Exchange {
-    let (mut reader, mut all) = (Reader::default(), Exchange::default());
-    let sent = &mut all.sent;
+/// What an echo server sends for these, by the reader alone, to its Close; and what the reader tells.
+fn receive<'a>(pieces: impl Iterator<Item = &'a [u8]>, mut tell: impl FnMut(Told)) -> Vec<u8> {
+    let (mut reader, mut sent) = (Reader::default(), Vec::new());
     for piece in pieces {
         let mut bytes = piece.to_vec();
         let mut input = Intake::new(&mut bytes);
         loop {
-            all.told.push(
-                match reader.next(&mut input, MESSAGE_BYTES_MAX, &mut Vec::new()) {
-                    Received::Nothing => break,
-                    Received::Pong => Told::Pong,
-                    Received::Ping => {
-                        let payload = reader.ping_payload();
-                        frame::encode_pong(payload, sent);
-                        Told::Ping(payload.to_vec())
-                    }
-                    Received::Message(Message::Text(text)) => {
-                        frame::encode_message(text.as_bytes(), false, sent);
-                        Told::Text(text.to_owned())
-                    }
-                    Received::Message(Message::Binary(bytes)) => {
-                        frame::encode_message(bytes, true, sent);
-                        Told::Binary(bytes.to_vec())
-                    }
-                    Received::Closed => {
-                        let payload = reader.close_payload().expect("a Close");
-                        frame::encode_close_answer(payload, sent);
-                        all.told.push(Told::Closed(payload.to_vec()));
-                        return all;
-                    }
-                    Received::Failed(reason) => {
-                        frame::encode_close(&reason, sent);
-                        all.told.push(Told::Failed(reason.code()));
-                        return all;
-                    }
-                },
-            );
+            match reader.next(&mut input, MESSAGE_BYTES_MAX, &mut Vec::new()) {
+                Received::Nothing => break,
+                Received::Pong => tell(Told::Pong),
+                Received::Ping => {
+                    let payload = reader.ping_payload();
+                    frame::encode_pong(payload, &mut sent);
+                    tell(Told::Ping(payload.to_vec()));
+                }
+                Received::Message(Message::Text(text)) => {
+                    frame::encode_message(text.as_bytes(), false, &mut sent);
+                    tell(Told::Text(text.to_owned()));
+                }
+                Received::Message(Message::Binary(bytes)) => {
+                    frame::encode_message(bytes, true, &mut sent);
+                    tell(Told::Binary(bytes.to_vec()));
+                }
+                Received::Closed => {
+                    let payload = reader.close_payload().expect("a Close");
+                    frame::encode_close_answer(payload, &mut sent);
+                    tell(Told::Closed(payload.to_vec()));
+                    return sent;
+                }
+                Received::Failed(reason) => {
+                    frame::encode_close(&reason, &mut sent);
+                    tell(Told::Failed(reason.code()));
+                    return sent;
+                }
+            }
         }
         assert!(input.rest().is_empty());
     }
     // The FIN that follows.
-    frame::encode_close(&CloseReason::of(1000, ""), sent);
-    all
+    frame::encode_close(&CloseReason::of(1000, ""), &mut sent);
+    sent
 }
 
 thread_local! {
