@@ -6,7 +6,8 @@ use sundown::clock;
 use sundown::engine::Engine;
 use sundown::engine::app::Tells;
 use sundown::engine::io::{
-    ConnId, Input, Levels, Mailbox, Now, Output, Protocol, SessionId, StoreCommand, StoreEvent,
+    ConnId, Input, Levels, Mailbox, Now, Output, Protocol, Received, SessionId, StoreCommand,
+    StoreEvent,
 };
 use sundown::store::record::Record;
 use sundown::{Chat, Config, Durability, Message};
@@ -52,7 +53,7 @@ impl Rig {
                 protocol: Protocol::Plain,
                 tells: Tells::ALL,
                 session: session.ok(),
-                received: 0,
+                received: Received::default(),
             };
             rig.engine.handle_input(opened, now);
         }
